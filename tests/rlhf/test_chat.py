@@ -1,0 +1,121 @@
+"""Text to ids: one rendering, one hash, one BOS, and an end id exactly where an answer ended by itself."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from training.rlhf.chat import Chat
+from training.rlhf.exits import InvalidInput
+
+QUESTION = [{"role": "user", "content": "How do I treat my headache?"}]
+DIALOGUE = [
+    {"role": "user", "content": "What is a fox?"},
+    {"role": "assistant", "content": "A small wild dog."},
+    {"role": "user", "content": "And a wolf?"},
+]
+ANSWER = "Drink water and rest."
+
+
+@pytest.mark.parametrize("messages", [QUESTION, DIALOGUE], ids=["question", "dialogue"])
+def test_the_prompt_is_a_strict_prefix_of_prompt_and_answer(chat: Chat, messages: list[dict[str, str]]) -> None:
+    rendered = chat.reward_ids(messages, ANSWER, stopped=True)
+    assert rendered.prompt == chat.prompt_ids(messages)
+    whole = chat.tokenizer.decode(rendered.prompt + rendered.response)
+    assert whole.endswith(ANSWER + chat.tokenizer.decode([chat.eos_id]))
+
+
+def test_an_answer_that_ended_by_itself_ends_with_eos_and_a_cut_one_does_not(chat: Chat) -> None:
+    ended = chat.response_ids(QUESTION, ANSWER, stopped=True)
+    cut = chat.response_ids(QUESTION, ANSWER, stopped=False)
+    assert ended == [*cut, chat.eos_id]
+    assert not chat.stop_ids & set(cut)
+
+
+def test_bos_is_written_once_on_every_path(models: dict[str, Path]) -> None:
+    chat = Chat.load(models["llama"])
+    bos = chat.tokenizer.bos_token_id
+    rendered = chat.reward_ids(DIALOGUE, ANSWER, stopped=True)
+    for ids in (
+        chat.prompt_ids(DIALOGUE),
+        rendered.prompt + rendered.response,
+        *chat.conversation_ids([[*QUESTION, {"role": "assistant", "content": ANSWER}]]),
+    ):
+        assert ids.count(bos) == 1
+
+
+def test_a_model_without_template_writes_plain_turns_and_no_new_token(models: dict[str, Path], tmp_path: Path) -> None:
+    chat = Chat.load(models["gpt2"])
+    assert chat.tokenizer.decode(chat.prompt_ids(QUESTION)) == f"User: {QUESTION[0]['content']}\nAssistant:"
+    size = len(chat.tokenizer)
+    chat.save(tmp_path)
+    assert len(chat.tokenizer) == size
+    assert "Assistant" in (tmp_path / "chat_template.jinja").read_text()
+
+
+def test_a_plain_turn_begins_with_bos_where_the_tokenizer_begins_so(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["llama"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").unlink()
+    chat = Chat.load(tmp_path)
+    ids = chat.reward_ids(DIALOGUE, ANSWER, stopped=True).prompt
+    assert ids[0] == chat.tokenizer.bos_token_id
+    assert ids.count(chat.tokenizer.bos_token_id) == 1
+    assert chat.tokenizer.decode(ids[1:]).startswith("User: What is a fox?\nAssistant: A small wild dog.</s>\nUser:")
+
+
+def test_an_answer_survives_the_way_to_ids_and_back(chat: Chat) -> None:
+    for text in (ANSWER, " leading space", "line\nline", "naïve ☂", "a  b"):
+        assert chat.decode(chat.response_ids(QUESTION, text, stopped=True)) == text
+
+
+@pytest.mark.parametrize("text", ["", "\n", ":", "́accent", "Assistant: x", "  "])
+def test_odd_beginnings_of_an_answer_leave_the_prompt_as_it_is(chat: Chat, text: str) -> None:
+    rendered = chat.reward_ids(QUESTION, text, stopped=True)
+    assert rendered.prompt == chat.prompt_ids(QUESTION)
+    assert rendered.response[-1] == chat.eos_id
+
+
+def test_the_template_hash_survives_saving_and_tells_templates_apart(
+    chat: Chat, model_dir: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    shutil.copytree(model_dir, saved)
+    chat.save(saved)
+    assert Chat.load(saved).template_hash == chat.template_hash
+    (saved / "chat_template.jinja").write_text("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    assert Chat.load(saved).template_hash != chat.template_hash
+
+
+def test_the_token_that_ends_a_turn_stops_an_answer_too(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["qwen2"], tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    chat = Chat.load(tmp_path)
+    ids = chat.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert chat.stop_ids == set(ids)
+    assert chat.eos_id == ids[0]
+
+
+def test_a_model_without_eos_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["gpt2"], tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    del settings["eos_token"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InvalidInput, match="EOS"):
+        Chat.load(tmp_path)
+
+
+def test_a_template_whose_prompt_is_no_prefix_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["llama"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
+    with pytest.raises(InvalidInput, match="template"):
+        Chat.load(tmp_path)
+
+
+def test_an_answer_that_reaches_the_end_of_the_context_is_cut_there(chat: Chat) -> None:
+    rendered = chat.reward_ids(QUESTION, "rest " * 500, stopped=True)
+    assert rendered.length == chat.context
+    assert rendered.response[-1] != chat.eos_id

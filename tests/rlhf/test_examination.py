@@ -1,0 +1,117 @@
+"""A look before the round: what would train, as the masks say, and faults that would spoil it, each by its name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from training.rlhf import examination
+from training.rlhf.__main__ import main
+from training.rlhf.batching import collate
+from training.rlhf.chat import Chat
+
+ASK = [{"role": "user", "content": "What is a fox?"}]
+FOX = {"id": 1, "messages": ASK, "response": "A small wild dog."}
+SLATE = {
+    "slate_id": 1,
+    "prompt_id": 1,
+    "messages": ASK,
+    "completions": [{"text": text, "finish_reason": "stop"} for text in ("A dog.", "A cat.", "No.")],
+    "judgements": [{"id": 1, "annotator": "a", "round": 1, "places": [1, 2, 2]}],
+}
+
+
+def examine(directory: Path, models: dict[str, Path], stages: dict[str, Any], **data: list[Any]) -> dict[str, Any]:
+    (directory / "data").mkdir(parents=True)
+    request = {"models": {name: str(path) for name, path in models.items()}, "stages": stages}
+    (directory / "request.json").write_text(json.dumps(request))
+    for name, rows in data.items():
+        (directory / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["examine", str(directory)]) == 0
+    return json.loads((directory / "examination.json").read_text())
+
+
+def sft(directory: Path, model: Path, *rows: dict[str, Any]) -> dict[str, Any]:
+    stages = {"sft": {"model": "base-1", "max_response": 32}}
+    return examine(directory / "look", {"base-1": model}, stages, demonstrations=list(rows))
+
+
+def blocks(result: dict[str, Any]) -> list[str]:
+    return [finding["kind"] for finding in result["findings"] if finding["level"] == "block"]
+
+
+def test_the_answer_and_its_end_are_marked_as_trained_and_the_prompt_is_not(tmp_path: Path, model_dir: Path) -> None:
+    result = sft(tmp_path, model_dir, FOX)
+    read, trained, end = result["examples"]["sft"][0]["pieces"]
+    chat = Chat.load(model_dir)
+    assert (read[0], trained[0], end[0]) == ("read", "trained", "end")
+    assert "What is a fox?" in read[1]
+    assert trained[1].strip() == "A small wild dog."
+    assert end[1] == chat.tokenizer.decode([chat.eos_id])
+    assert blocks(result) == []
+
+
+def test_an_answer_of_nothing_but_its_end_blocks(tmp_path: Path, models: dict[str, Path]) -> None:
+    result = sft(tmp_path, models["llama"], FOX, FOX | {"id": 7, "response": " "})
+    assert blocks(result) == ["empty_answer"]
+    assert result["findings"][0]["numbers"] == {"count": 1, "ids": ["7"]}
+
+
+def test_a_padding_id_that_is_the_end_blocks_only_where_a_mask_made_from_it_loses_the_end(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    result = sft(tmp_path, models["qwen2"], FOX)  # its padding is its end, and our masks do not come from ids
+    assert [(one["kind"], one["level"]) for one in result["findings"]] == [("pad_is_end", "note")]
+    chat = Chat.load(models["qwen2"])
+    rendered = [chat.reward_ids(ASK, "A small wild dog.", stopped=True)]
+    batch = collate(rendered, chat.pad_id)
+    naive = batch._replace(response=batch.response & (batch.tokens != chat.pad_id))
+    found = list(examination.ends(rendered, naive, chat))
+    assert [(one.kind, one.level, one.numbers["lost"]) for one in found] == [("end_not_trained", "block", 1)]
+
+
+def test_models_that_write_conversations_differently_block(tmp_path: Path, models: dict[str, Path]) -> None:
+    both = {"base-1": models["llama"], "sft-1": models["qwen2"]}
+    result = examine(tmp_path / "look", both, {})
+    assert blocks(result) == ["templates_differ"]
+    assert result["findings"][0]["numbers"] == {"models": ["base-1", "sft-1"]}
+
+
+def test_a_template_that_writes_an_answer_otherwise_than_it_is_trained_blocks(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    shouting = shutil.copytree(models["llama"], tmp_path / "shouting")
+    template = (shouting / "chat_template.jinja").read_text()
+    changed = template.replace("{{ m['content'] }}", "{{ m['content'] | replace('small', 'SMALL') }}")
+    (shouting / "chat_template.jinja").write_text(changed)
+    assert blocks(sft(tmp_path, shouting, FOX)) == ["template_rewrites"]
+
+
+def test_a_template_that_separates_the_answer_from_its_prompt_blocks(tmp_path: Path, models: dict[str, Path]) -> None:
+    strange = shutil.copytree(models["llama"], tmp_path / "strange")
+    (strange / "chat_template.jinja").write_text(
+        "{{ messages | length }} {% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    assert blocks(sft(tmp_path, strange, FOX)) == ["template"]
+
+
+def test_the_pairs_of_a_ranking_are_counted_without_its_ties(tmp_path: Path, models: dict[str, Path]) -> None:
+    stages = {"reward": {"model": "sft-1", "max_response": 32}}
+    result = examine(tmp_path / "look", {"sft-1": models["llama"]}, stages, rankings=[SLATE])
+    shown = result["examples"]["reward"][0]
+    assert shown["judgements"] == [{"places": [1, 2, 2], "pairs": 2}]
+    assert shown["answers"][0] == [["scored", "A dog."], ["end", "</s>"]]
+    assert result["findings"] == [{"level": "note", "kind": "pairs", "numbers": {"pairs": 2}}]
+
+
+def test_prompts_too_long_for_the_model_block_when_they_are_more_than_a_few(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    long = {"id": 2, "messages": [{"role": "user", "content": "fox " * 300}]}
+    stages = {"ppo": {"model": "base-1", "max_response": 32}}
+    rows = [{"id": 1, "messages": ASK}, long]
+    result = examine(tmp_path / "look", {"base-1": models["llama"]}, stages, prompts=rows)
+    assert blocks(result) == ["too_long"]
+    assert result["examples"]["ppo"][0]["room"] == 32

@@ -1,0 +1,189 @@
+"""One PPO iteration on tiny models: what must hold exactly, before anything is learnt and after."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.rlhf.batching import Batch
+from training.rlhf.chat import Chat
+from training.rlhf.checkpoint import module_tensors
+from training.rlhf.config import Parent, PPOConfig
+from training.rlhf.exits import Diverged
+from training.rlhf.networks import load_policy, scalar_from_policy
+from training.rlhf.ppo import Trainer, policy_step
+from training.rlhf.records import Prompt
+from training.rlhf.rollouts import Rollout, measure
+from training.rlhf.scoring import Answer
+from training.rlhf.seeding import generator
+
+PROMPTS = [
+    Prompt(id=str(number), messages=[{"role": "user", "content": f"What is {'a red ' * number}fox?"}])
+    for number in range(6)
+]
+NOBODY = Parent(path="", manifest_sha256="")
+MakeTrainer = Callable[..., Trainer]
+
+
+def configured(**options: Any) -> PPOConfig:
+    small = {"iterations": 4, "rollout_size": 8, "minibatch_size": 4, "max_response": 10, "batch_tokens": 100}
+    rates = {"learning_rate": 1e-2, "value_learning_rate": 1e-2}
+    parents = {"policy": NOBODY, "reference": NOBODY, "reward": NOBODY}
+    return PPOConfig(seed=0, dtype="fp32", parents=parents, **{**small, **rates, **options})
+
+
+def count_of_e(answers: Sequence[Answer]) -> Tensor:
+    """A reward that depends on the text alone."""
+    return torch.tensor([answer.text.count("e") / 2 for answer in answers])
+
+
+@pytest.fixture
+def make_trainer(model_dir: Path, chat: Chat) -> MakeTrainer:
+    def make(rewarder: Callable[[Sequence[Answer]], Tensor] = count_of_e, **options: Any) -> Trainer:
+        policy, reference = (load_policy(model_dir, chat, "fp32") for _ in range(2))
+        critic = scalar_from_policy(model_dir, "fp32", generator(0, "critic"))
+        return Trainer(policy, reference, critic, chat, rewarder, configured(**options), touch=lambda: None)
+
+    return make
+
+
+def rolled_out(trainer: Trainer, iteration: int = 0) -> list[Rollout]:
+    return [rollout for minibatch in trainer.roll_out(PROMPTS, iteration) for rollout in minibatch]
+
+
+def weights(module: torch.nn.Module) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in module_tensors(module).values()])
+
+
+def test_before_any_update_the_ratio_is_exactly_one_and_nothing_is_clipped(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatches = trainer.roll_out(PROMPTS, 0)
+    assert max(len(minibatch) for minibatch in minibatches) > 1  # or the cut into micro-batches would not be tested
+    report = policy_step(trainer.policy, trainer.policy_learner, minibatches[0], learning_rate=1e-2, clip=0.2)
+    assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
+    report = policy_step(trainer.policy, trainer.policy_learner, minibatches[1], learning_rate=1e-2, clip=0.2)
+    assert report["policy/approx_kl"] > 0
+
+
+def test_a_policy_that_is_its_reference_has_no_divergence_and_earns_its_score(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    rollouts = rolled_out(trainer)
+    assert measure(rollouts)["rollout/kl"] == 0
+    for rollout in rollouts:
+        scores = [episode.reward - (not episode.stopped) for episode in rollout.episodes]
+        assert rollout.rewards.sum(1).tolist() == scores
+
+
+def test_the_reward_lands_on_the_last_token_of_the_answer(make_trainer: MakeTrainer) -> None:
+    for rollout in rolled_out(make_trainer(rewarder=lambda answers: torch.full((len(answers),), 3.0))):
+        for row, episode in enumerate(rollout.episodes):
+            (earning,) = rollout.rewards[row].nonzero().flatten().tolist()
+            assert earning == episode.rendered.length - 1
+
+
+def test_a_value_is_read_before_its_token_is_known(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    rollout = max(rolled_out(trainer), key=lambda rollout: rollout.batch.tokens.shape[1])
+    tokens, attention, _ = rollout.batch
+    values = trainer.critic.values(tokens, attention)
+    for t in range(1, tokens.shape[1]):
+        changed = tokens.clone()
+        changed[:, t:] = (changed[:, t:] + 7) % 200
+        torch.testing.assert_close(
+            trainer.critic.values(changed, attention)[:, : t + 1], values[:, : t + 1], atol=1e-6, rtol=0
+        )
+
+
+def test_the_cut_of_a_minibatch_does_not_change_its_update(make_trainer: MakeTrainer) -> None:
+    updates, reports = [], []
+    for batch_tokens in (1, 100, 8192):
+        trainer = make_trainer(batch_tokens=batch_tokens, iterations=1)
+        reports.append(trainer.learn(trainer.roll_out(PROMPTS, 0), 0))
+        updates.append(torch.cat([weights(trainer.policy), weights(trainer.critic)]))
+    for report, update in zip(reports, updates, strict=True):
+        assert report == pytest.approx(reports[0], abs=2e-4)
+        torch.testing.assert_close(update, updates[0], atol=2e-4, rtol=0)
+
+
+def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_trainer: MakeTrainer) -> None:
+    gradients = []
+    for batch_tokens in (1, 100, 8192):
+        trainer = make_trainer(batch_tokens=batch_tokens)
+        minibatch = trainer.roll_out(PROMPTS, 0)[0]
+        policy_step(trainer.policy, trainer.policy_learner, minibatch, learning_rate=0.0, clip=0.2)
+        moments = trainer.policy_learner.optimizer.state_dict()["state"].values()
+        gradients.append(torch.cat([moment["exp_avg"].flatten() for moment in moments]))
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], atol=1e-6, rtol=0)
+
+
+def test_more_padding_changes_no_metric(make_trainer: MakeTrainer) -> None:
+    rollouts = rolled_out(make_trainer())
+    assert measure([padded(rollout) for rollout in rollouts]) == measure(rollouts)
+
+
+def padded(rollout: Rollout) -> Rollout:
+    """The same rollout with five more columns, in which nothing counts."""
+    pad = torch.nn.functional.pad
+    batch = Batch(*(pad(tensor, (0, 5)) for tensor in rollout.batch))
+    others = {
+        name: pad(value, (0, 5), value=9.0) for name, value in rollout._asdict().items() if isinstance(value, Tensor)
+    }
+    return rollout._replace(batch=batch, **others)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatch = trainer.roll_out(PROMPTS, 0)[0]
+    broken = [rollout._replace(advantages=rollout.advantages + torch.inf) for rollout in minibatch]
+    before = weights(trainer.policy)
+    for _ in range(2):
+        policy_step(trainer.policy, trainer.policy_learner, broken, learning_rate=1e-2, clip=0.2)
+    assert torch.equal(weights(trainer.policy), before)
+    assert trainer.skipped_steps == 2
+    with pytest.raises(Diverged):
+        policy_step(trainer.policy, trainer.policy_learner, broken, learning_rate=1e-2, clip=0.2)
+
+
+def test_without_a_learning_rate_twenty_iterations_change_nothing(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(iterations=20, learning_rate=0.0, value_learning_rate=0.0, max_response=5)
+    before = weights(trainer.policy), weights(trainer.critic)
+    for iteration in range(20):
+        minibatches = trainer.roll_out(PROMPTS, iteration)
+        assert measure([rollout for minibatch in minibatches for rollout in minibatch])["rollout/kl"] == 0
+        report = trainer.learn(minibatches, iteration)
+        assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
+    assert torch.equal(weights(trainer.policy), before[0])
+    assert torch.equal(weights(trainer.critic), before[1])
+
+
+def test_stepping_back_restores_the_policy_that_was_within_the_limit(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    before = weights(trainer.policy)
+    trainer.learn(trainer.roll_out(PROMPTS, 0), 0)
+    assert not torch.equal(weights(trainer.policy), before)
+    trainer.step_back()
+    assert torch.equal(weights(trainer.policy), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_dir", ["llama"], indirect=True)
+def test_a_known_reward_is_learnt_and_beta_holds_the_policy_back(make_trainer: MakeTrainer) -> None:
+    """The answer should say "a" five times: nine tenths of that within twenty iterations, for little KL cost."""
+    options = {"rollout_size": 64, "minibatch_size": 16, "max_response": 8, "batch_tokens": 8192, "iterations": 25}
+    rates = {"learning_rate": 5e-3, "value_learning_rate": 5e-3, "missing_eos_penalty": 0.0}
+    seen = []
+    for beta in (0.01, 0.1, 0.3):
+        trainer = make_trainer(up_to_five_a, beta=beta, **options, **rates)
+        for iteration in range(20):
+            trainer.learn(trainer.roll_out(PROMPTS, iteration), iteration)
+        seen.append(measure(rolled_out(trainer, 20)))
+    assert seen[0]["rollout/reward"] >= 0.9
+    assert seen[0]["rollout/kl"] > seen[1]["rollout/kl"] > seen[2]["rollout/kl"] > 0
+
+
+def up_to_five_a(answers: Sequence[Answer]) -> Tensor:
+    return torch.tensor([min(answer.text.count("a"), 5) / 5 for answer in answers])

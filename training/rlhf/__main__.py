@@ -1,0 +1,133 @@
+"""The command line: `python -m training.rlhf STAGE RUN_DIR`, and `inspect` and `examine` to look into it."""
+
+import argparse
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config import (
+    STAGES,
+    EvaluationConfig,
+    PPOConfig,
+    PretrainingConfig,
+    RewardConfig,
+    RunConfig,
+    SamplingConfig,
+    SFTConfig,
+    load_config,
+)
+from .exits import DONE, EngineExit, InvalidInput, NeedsPerson
+
+if TYPE_CHECKING:
+    from .rundir import RunDirectory
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve the web server on the same cores
+    "GOMP_SPINCOUNT": "5000",  # microseconds at most: not to spin at all costs a small model a third of its step
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it sums on a GPU differ from run to run
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says; the exit status tells the supervisor what to do next."""
+    parser = argparse.ArgumentParser(prog="python -m training.rlhf", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="|".join([*STAGES, "inspect", "examine"]))
+    for stage, cfg in STAGES.items():
+        commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
+    inspect = commands.add_parser("inspect", help="print one sample of a PPO step token by token")
+    inspect.add_argument("run_dir", type=Path)
+    inspect.add_argument("step", type=int)
+    look = commands.add_parser("examine", help="say before a round what its records would train")
+    look.add_argument("directory", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "inspect":
+            show(options.run_dir, options.step)
+        elif options.command == "examine":
+            examine(options.directory)
+        else:
+            perform(options.command, options.run_dir)
+    except EngineExit as end:
+        print(end, file=sys.stderr)
+        return end.code
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        print(f"the disk is full: {error}", file=sys.stderr)
+        return NeedsPerson.code
+    return DONE
+
+
+def perform(stage: str, run_dir: Path) -> None:
+    """Run a stage in its directory, on from where an earlier attempt was killed."""
+    cfg = load_config(run_dir / "config.json")
+    if cfg.stage != stage:
+        raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}")
+    os.environ.update(ENVIRONMENT)
+    import torch  # late: a bad config is refused at once, and importing torch takes seconds
+
+    from . import remedies
+    from .rundir import RunDirectory
+
+    torch.set_num_threads(cfg.threads)
+    if torch.cuda.is_available():  # the CPU's algorithms are deterministic anyway
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    run = RunDirectory(run_dir)
+    run.stop_on_sigterm()
+    if not run.is_finished:
+        remedies.persevere(run, cfg, run_stage)
+
+
+def run_stage(run: "RunDirectory", cfg: RunConfig) -> None:
+    """Hand over to the stage's module, the only one that is imported."""
+    match cfg:
+        case PretrainingConfig():
+            from . import pretraining
+
+            pretraining.train(run, cfg)
+        case SFTConfig():
+            from . import sft
+
+            sft.train(run, cfg)
+        case RewardConfig():
+            from . import reward
+
+            reward.train(run, cfg)
+        case PPOConfig():
+            from . import ppo
+
+            ppo.train(run, cfg)
+        case EvaluationConfig():
+            from . import evaluation
+
+            evaluation.evaluate(run, cfg)
+        case SamplingConfig():
+            from . import sampling
+
+            sampling.sample(run, cfg)
+
+
+def show(run_dir: Path, step: int) -> None:
+    """Print one sample of a PPO step token by token."""
+    from . import inspection
+
+    inspection.show(run_dir, step)
+
+
+def examine(directory: Path) -> None:
+    """Say what a round's records would train; the result lies beside the request."""
+    os.environ.update(ENVIRONMENT)
+    from . import examination
+
+    examination.examine(directory)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""From a reward model's score to the advantage of every token. Pure functions: no model, no state, no randomness.
+
+Dims: B samples, T positions. Column t of every (B, T) tensor is about token t itself; `response` is True on the
+tokens of the answer, which stand together in a row. Outside of it every result is 0.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def shaped_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, response: Tensor, beta: float) -> Tensor:
+    """Reward per token (B, T): -beta * (log pi - log ref) on each, and the score (B,) on the last token of the answer.
+
+    The log-ratio is the unbiased estimate of the KL divergence; its sum over an answer may be negative.
+    """
+    log_ratio = (logprobs - reference) * response  # (B, T)
+    return scores[:, None] * last_token(response) - beta * log_ratio
+
+
+def last_token(response: Tensor) -> Tensor:
+    """(B, T) bool, True on the last token of each answer: EOS, or where the length limit cut it."""
+    followed = torch.nn.functional.pad(response[:, 1:], (0, 1))
+    return response & ~followed
+
+
+def generalized_advantages(rewards: Tensor, values: Tensor, response: Tensor, gamma: float, lam: float) -> Tensor:
+    """Advantage per token (B, T): the sum over l of (gamma * lam)^l delta_{t+l}, delta_t = R_t + gamma V_{t+1} - V_t.
+
+    The value after the last token of an answer is 0: nothing can be earned there. The return is advantage + value.
+    """
+    advantages = torch.zeros_like(rewards)
+    next_value = next_advantage = torch.zeros_like(rewards[:, 0])  # (B,)
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        next_advantage = (delta + gamma * lam * next_advantage) * response[:, t]
+        next_value = values[:, t] * response[:, t]
+        advantages[:, t] = next_advantage
+    return advantages
+
+
+def whitened(advantages: Sequence[Tensor], responses: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of a rollout, shifted and scaled together to mean 0 and variance 1 over all answer tokens.
+
+    Parts are (B, T) with a B and T of their own: how a rollout is cut must not change what a token is worth.
+    """
+    pairs = list(zip(advantages, responses, strict=True))
+    counted = torch.cat([part[response] for part, response in pairs])  # (N,)
+    mean, scale = counted.mean(), (counted.var(correction=0) + 1e-8).rsqrt()
+    return [(part - mean) * scale * response for part, response in pairs]

@@ -1,0 +1,162 @@
+"""Messages to token ids and back, in one place for training, sampling and scoring.
+
+The text is rendered by the model's own chat template and tokenised once. A model without a template gets a plain
+one, which needs no new tokens and is saved with what we train from it. Masks never come from ids, so a padding id
+that means something else does no harm.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .exits import InvalidInput
+from .records import Message
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+PROBE = "an answer"
+
+
+class Rendered(NamedTuple):
+    """A prompt and an answer as token ids; the answer ends with the end id where it ended by itself."""
+
+    prompt: list[int]
+    response: list[int]
+
+    @property
+    def length(self) -> int:
+        """Tokens in all."""
+        return len(self.prompt) + len(self.response)
+
+
+class Chat:
+    """How one model writes conversations. Build it with `load`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+        if tokenizer.eos_token_id is None:
+            raise InvalidInput("the model's tokenizer has no EOS token: answers would never end")
+        if not tokenizer.is_fast:
+            raise InvalidInput("the model has no tokenizer.json")
+        self.tokenizer = tokenizer
+        self.context = context  # tokens that the model can read
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = _starts_with_bos(tokenizer) * "{{ bos_token }}" + PLAIN_TEMPLATE
+        self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # ids beyond are padding of the embedding
+        self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.lead, tail = self._around_an_answer()
+        self.eos_id = self._end_of_turn(tail)  # written and learnt where an answer ends by itself
+        self.stop_ids = frozenset({self.eos_id, tokenizer.eos_token_id})
+
+    @classmethod
+    def load(cls, model: Path) -> "Chat":
+        """The chat of a model directory. Raises InvalidInput where it cannot hold a conversation that ends."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+            config = json.loads((model / "config.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"the model directory {model.name} has no usable tokenizer: {error}") from error
+        context = config.get("max_position_embeddings") or config.get("n_positions")
+        if not context:
+            raise InvalidInput(f"the model directory {model.name} does not say how long its context is")
+        return cls(tokenizer, context)
+
+    def save(self, directory: Path) -> None:
+        """Write the tokenizer with its template beside a model."""
+        self.tokenizer.save_pretrained(directory)
+
+    def prompt_ids(self, messages: list[Message]) -> list[int]:
+        """The conversation up to where the answer begins."""
+        return self._encode(self._prompt_text(messages))
+
+    def response_ids(self, messages: list[Message], text: str, stopped: bool) -> list[int]:
+        """The answer as it follows the prompt, with the end id where it ended by itself and all of it fits."""
+        return self.reward_ids(messages, text, stopped).response
+
+    def reward_ids(self, messages: list[Message], text: str, stopped: bool) -> Rendered:
+        """What is read of a prompt and an answer: a function of the text, however its ids were sampled."""
+        prompt_text = self._prompt_text(messages)
+        prompt = self._encode(prompt_text)
+        whole = self._encode(prompt_text + self.lead + text)
+        # An answer whose first characters would merge with the prompt's last ones is encoded apart.
+        joined = whole[: len(prompt)] == prompt
+        response = whole[len(prompt) :] if joined else self._encode(self.lead + text)
+        if stopped:
+            response = [*response, self.eos_id]
+        return Rendered(prompt, response[: max(0, self.context - len(prompt))])
+
+    def conversation_ids(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
+        """Whole conversations that end with an answer, each with its end id. One by one would take minutes."""
+        texts = [self._prompt_text(before) + self.lead + answer["content"] for *before, answer in conversations]
+        return [[*ids, self.eos_id] for ids in self._encode_all(texts)]
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Plain texts that are no conversations, each with its end id."""
+        return [[*ids, self.tokenizer.eos_token_id] for ids in self._encode_all(texts)]
+
+    def decode(self, response: list[int]) -> str:
+        """The text of sampled answer ids, without what only marks its beginning and end."""
+        text = self.tokenizer.decode(response, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text).removeprefix(self.lead)
+
+    def fits(self, prompt: list[int], max_response: int) -> bool:
+        """Whether the context leaves room for an answer."""
+        return len(prompt) + max_response <= self.context
+
+    @property
+    def template_hash(self) -> str:
+        """Equal for two models that turn every conversation into the same ids."""
+        identity = [self.tokenizer.chat_template, self.tokenizer.backend_tokenizer.to_str(), sorted(self.stop_ids)]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    def _prompt_text(self, messages: list[Message]) -> str:
+        return self._render(messages, add_generation_prompt=True)
+
+    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
+        template: Any = self.tokenizer.apply_chat_template
+        try:
+            text: str = template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        except Exception as error:  # a template is a program of somebody else's
+            raise InvalidInput(f"the model's chat template refuses a conversation: {error}") from error
+        return text
+
+    def _encode(self, text: str) -> list[int]:
+        # The rendered text holds its special tokens already.
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return ids
+
+    def _around_an_answer(self) -> tuple[str, str]:
+        """The text between a prompt and the answer, and after the answer."""
+        question: Message = {"role": "user", "content": "a question"}
+        prompt = self._prompt_text([question])
+        whole = self._render([question, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
+        lead, found, tail = whole.removeprefix(prompt).partition(PROBE)
+        prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + lead + PROBE)
+        if not (whole.startswith(prompt) and found and whole_ids[: len(prompt_ids)] == prompt_ids != whole_ids):
+            raise InvalidInput("the model's chat template does not write an answer straight after its prompt")
+        return lead, tail
+
+    def _end_of_turn(self, tail: str) -> int:
+        """The special token by which the template ends a turn, else EOS."""
+        ids = self._encode(tail)
+        added = self.tokenizer.added_tokens_decoder
+        if ids and ids[0] in added and added[ids[0]].special:
+            return ids[0]
+        eos: int = self.tokenizer.eos_token_id
+        return eos
+
+
+def _starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return tokenizer.bos_token_id is not None and tokenizer.encode("a")[0] == tokenizer.bos_token_id

@@ -1,0 +1,130 @@
+"""What a stage saves on the way so that it can go on after any kill: tensors by name, and a few numbers."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from .manifest import Counted, sealed, verifies
+
+STATE = "state.json"
+KEPT = 2  # checkpoints of a run
+NAMES = "step-*[0-9]"  # and nothing that has a word behind the number
+
+Tensors = Mapping[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """A verified directory, and the step after which it was saved."""
+
+    step: int
+    path: Path
+
+    @property
+    def attempt(self) -> Path:
+        """The folder of the attempt that saved it."""
+        return self.path.parents[1]
+
+    def state(self) -> dict[str, Any]:
+        """The numbers beside the tensors."""
+        state: dict[str, Any] = json.loads((self.path / STATE).read_text("utf-8"))
+        return state
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors saved under `name`."""
+        return safetensors.torch.load_file(self.path / f"{name}.safetensors")
+
+
+class Found(NamedTuple):
+    """What there is to go on from."""
+
+    whole: Checkpoint | None  # the furthest whose files are as they were written
+    damaged: list[Path]  # those beyond it
+
+
+def save(
+    checkpoints: Path,
+    step: int,
+    tensors: Mapping[str, Tensors],
+    state: Mapping[str, Any],
+    check: Callable[[], None],
+    counted: Counted,
+) -> None:
+    """Write a checkpoint."""
+    with sealed(checkpoints / f"step-{step:06d}", check) as draft:
+        for name, group in tensors.items():
+            whole = {key: tensor.contiguous() for key, tensor in group.items()}
+            safetensors.torch.save_file(whole, draft / f"{name}.safetensors")
+            counted(size({name: whole}))
+        (draft / STATE).write_text(json.dumps(state), "utf-8")
+
+
+def size(tensors: Mapping[str, Tensors]) -> int:
+    """Bytes of all the tensors."""
+    return sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
+
+
+def newest(checkpoint_directories: Iterable[Path]) -> Found:
+    """Look for the furthest checkpoint in any of these directories."""
+    damaged: list[Path] = []
+    for path in _newest_first(checkpoint_directories):
+        if verifies(path):
+            return Found(Checkpoint(step_of(path), path), damaged)
+        damaged.append(path)
+    return Found(None, damaged)
+
+
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was saved."""
+    return int(path.name.removeprefix("step-"))
+
+
+def set_aside(path: Path) -> None:
+    """Keep a damaged checkpoint for people to look at, under a name by which it is not found again."""
+    damaged = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(damaged, ignore_errors=True)
+    path.rename(damaged)
+
+
+def prune(checkpoint_directories: Iterable[Path]) -> None:
+    """Let go of all but the newest checkpoints in these directories together."""
+    for path in _newest_first(checkpoint_directories)[KEPT:]:
+        doomed = path.rename(path.with_name(f".{path.name}.draft"))  # one half deleted must not look damaged
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _newest_first(checkpoint_directories: Iterable[Path]) -> list[Path]:
+    found = [path for directory in checkpoint_directories for path in directory.glob(NAMES)]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """What a module has learnt, each tied weight once."""
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def restore_module(module: nn.Module, saved: Tensors) -> None:
+    """Put back what `module_tensors` gave."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(saved[name])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments of every parameter, named by parameter number and kind."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}.{kind}": value for number, moments in state.items() for kind, value in moments.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Tensors) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in saved.items():
+        number, kind = name.split(".")
+        state.setdefault(int(number), {})[kind] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

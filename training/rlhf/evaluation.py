@@ -1,0 +1,144 @@
+"""What a policy and a reward model are worth on prompts that no training has seen.
+
+Measured are the reward model against people's held-out rankings, the policy's divergence from its reference, and
+how both write. A win rate by our own reward model is called a proxy: it is what the policy was trained to raise.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from .batching import collate, micro_batches
+from .chat import Chat, Rendered
+from .config import EvaluationConfig
+from .logprobs import entropy_of, exact_kl, masked_sum
+from .networks import device
+from .records import RankedSlate, read_rankings, write
+from .reward import compare
+from .rundir import RunDirectory
+from .sampling import Draw, Progress, Writer, fitting_prompts, load_writer
+from .scoring import Answer, Scorer
+from .split import refuse_leak
+
+ROLES = ("policy", "reference")  # both answer every prompt
+
+
+class Verdict(NamedTuple):
+    """What the reward model says of a held-out pair that a person did not tie."""
+
+    agrees: bool
+    gap: int  # ranks between the two, 1 for neighbours
+    round: int | None  # the round whose policies wrote them
+
+
+def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
+    """The stage: answers of the policy and of its reference to the held-out prompts, and what they amount to."""
+    refuse_leak(run)
+    chat = Chat.load(run.parent(cfg, "policy"))
+    intake = fitting_prompts(run, "heldout_prompts", chat, cfg.max_response)
+    prompts = intake.used
+    run.resume()
+    run.log(0, len(prompts), intake.metrics())
+    writers = {role: load_writer(run, cfg, role, chat) for role in ROLES}
+    asked = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
+    progress = Progress(run, len(prompts), len(ROLES) * len(asked))
+    draws = {role: writers[role].draw(asked, cfg, run, progress.advance) for role in ROLES}
+    metrics = writing(draws) | divergence(writers["policy"], writers["reference"], draws["policy"], cfg, run)
+    rewards: dict[str, list[float | None]] = {role: [None] * len(asked) for role in ROLES}
+    if "reward" in cfg.parents:
+        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
+        run.phases.enter("working", "rewards")
+        scores = {role: scorer.scores([one.answer for one in draws[role]]).tolist() for role in ROLES}
+        metrics |= proxy(scores["policy"], scores["reference"], cfg.draws)
+        metrics |= agreement(scorer, read_rankings(run.data("heldout_rankings")))
+        rewards = {**scores}
+    run.log(len(prompts), len(prompts), metrics)  # before the output: whoever finds that need not measure again
+    with run.output() as directory:
+        rows = [one.row(reward) for role in ROLES for one, reward in zip(draws[role], rewards[role], strict=True)]
+        write(directory / "completions.jsonl", rows)
+
+
+def writing(draws: dict[str, list[Draw]]) -> dict[str, float]:
+    """How long the answers are and how many end by themselves."""
+    metrics = {}
+    for role, prefix in (("policy", ""), ("reference", "reference_")):
+        metrics[f"heldout/{prefix}length"] = _mean(len(one.sampled.response) for one in draws[role])
+        metrics[f"heldout/{prefix}stop_rate"] = _mean(one.sampled.stopped for one in draws[role])
+    return metrics
+
+
+@torch.no_grad()
+def divergence(
+    policy: Writer, reference: Writer, draws: list[Draw], cfg: EvaluationConfig, run: RunDirectory
+) -> dict[str, float]:
+    """KL of the policy from its reference in nats an answer, and its entropy in nats a token, on its own answers.
+
+    At every token the divergence of the two whole distributions is taken: what one draw estimates, with less noise.
+    """
+    run.phases.enter("working", "divergence")
+    rendered = [Rendered(policy.chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in draws]
+    kl = entropy = torch.zeros((), device=device())
+    for indices in micro_batches([one.length for one in rendered], cfg.batch_tokens):
+        tokens, attention, response = collate([rendered[index] for index in indices], policy.chat.pad_id, device())
+        logits = policy.policy(tokens, attention)  # (B, T, V)
+        kl = kl + masked_sum(exact_kl(logits, reference.policy(tokens, attention)), response)
+        entropy = entropy + masked_sum(entropy_of(logits), response)
+        run.touch()
+    answer_tokens = sum(len(one.response) for one in rendered)
+    return {"heldout/kl": kl.item() / len(draws), "heldout/entropy": entropy.item() / answer_tokens}
+
+
+def proxy(policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:
+    """How often the policy's reward is the higher one, over all pairs of answers to the same prompt; ties half."""
+    wins = [
+        (ours > theirs) + (ours == theirs) / 2
+        for start in range(0, len(policy), draws)
+        for ours in policy[start : start + draws]
+        for theirs in reference[start : start + draws]
+    ]
+    return {
+        "proxy/win_rate": _mean(wins),
+        "proxy/reward": _mean(policy),
+        "proxy/reference_reward": _mean(reference),
+    }
+
+
+def agreement(scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
+    """How often the reward model prefers what people preferred: in all, by ranks apart and by round. Ties apart."""
+    answers = [Answer(slate.messages, one.text, one.stopped) for slate in slates for one in slate.completions]
+    scores = iter(scorer.scores(answers).tolist())
+    pairs: list[Verdict] = []
+    ties = 0
+    for slate in slates:
+        rewards = [next(scores) for _ in slate.completions]
+        for judgement in slate.judgements:
+            pairs += verdicts(judgement.places, rewards, judgement.round)
+            ties += count_ties(judgement.places)
+    groups = {"heldout/reward_accuracy": pairs}
+    for pair in pairs:
+        groups.setdefault(f"heldout/reward_accuracy_gap_{pair.gap}", []).append(pair)
+        if pair.round is not None:
+            groups.setdefault(f"heldout/reward_accuracy_round_{pair.round}", []).append(pair)
+    shares = {name: _mean(pair.agrees for pair in group) for name, group in sorted(groups.items()) if group}
+    return {**shares, "heldout/reward_pairs": len(pairs), "heldout/reward_ties": ties}
+
+
+def verdicts(places: Sequence[int | None], rewards: Sequence[float], of_round: int | None) -> Iterator[Verdict]:
+    """What the reward model says of each untied pair of a judgement."""
+    placed = {index: place for index, place in enumerate(places) if place is not None}
+    ranks = sorted(set(placed.values()))
+    for better, worse in compare(places):
+        gap = ranks.index(placed[worse]) - ranks.index(placed[better])
+        yield Verdict(rewards[better] > rewards[worse], gap, of_round)
+
+
+def count_ties(places: Sequence[int | None]) -> int:
+    """Pairs that a person placed equally."""
+    placed = [place for place in places if place is not None]
+    return len(placed) * (len(placed) - 1) // 2 - len(compare(places))
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)

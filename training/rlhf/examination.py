@@ -1,0 +1,224 @@
+"""A look at what a round would train on before it runs: `python -m training.rlhf examine DIR`.
+
+Read are DIR/request.json ({"models": {name: path}, "stages": {stage: {"model": name, "max_response": tokens}}}) and
+DIR/data/*.jsonl; written is DIR/examination.json: findings, each with its numbers, and examples as the engine would
+see them. What an example marks as trained comes from the same masks that training uses, and from nothing else.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .batching import Batch, collate
+from .chat import Chat, Rendered
+from .exits import InvalidInput
+from .records import (
+    DROP_LIMIT,
+    Demonstration,
+    Message,
+    Prompt,
+    RankedSlate,
+    read_demonstrations,
+    read_prompts,
+    read_rankings,
+)
+from .reward import compare
+
+T = TypeVar("T")
+
+EXAMPLES = 3
+NAMED = 20  # labels that a finding names at most
+READ, TRAINED, SCORED, END = "read", "trained", "scored", "end"  # what becomes of a piece of text
+BLOCK, WARN, NOTE = "block", "warn", "note"
+
+Example = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that a person should know before the round; a `block` would spoil it."""
+
+    level: str
+    kind: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """A stage to be examined: how its model writes conversations, and how long an answer may be."""
+
+    stage: str
+    chat: Chat
+    max_response: int
+    data: Path
+
+    def read(self, name: str, reader: Callable[[Path], list[T]]) -> list[T]:
+        """The records called `name`, none where there is no such file."""
+        path = self.data / f"{name}.jsonl"
+        return reader(path) if path.exists() else []
+
+
+def examine(directory: Path) -> None:
+    """Examine what lies in `directory`, and leave the result there."""
+    request = json.loads((directory / "request.json").read_text("utf-8"))
+    result = {"findings": [], "examples": {}} | _look(request, directory / "data")
+    draft = directory / ".examination.json"
+    draft.write_text(json.dumps(result, ensure_ascii=False, default=dataclasses.asdict), "utf-8")
+    draft.replace(directory / "examination.json")
+
+
+def _look(request: dict[str, Any], data: Path) -> dict[str, Any]:
+    try:
+        chats = {name: Chat.load(Path(path)) for name, path in request["models"].items()}
+    except InvalidInput as refusal:
+        return {"findings": [Finding(level=BLOCK, kind="template", numbers={"text": str(refusal)})]}
+    findings, examples = list(templates(chats)), {}
+    for stage, wanted in request["stages"].items():
+        desk = Desk(stage=stage, chat=chats[wanted["model"]], max_response=wanted["max_response"], data=data)
+        found, shown = STAGES[stage](desk)
+        findings += found
+        examples[stage] = shown
+    return {"findings": findings, "examples": examples}
+
+
+def templates(chats: dict[str, Chat]) -> Iterator[Finding]:
+    """All models of a round must turn a conversation into the same ids."""
+    hashes: dict[str, list[str]] = {}
+    for name, chat in chats.items():
+        hashes.setdefault(chat.template_hash, []).append(name)
+    if len(hashes) > 1:
+        names = [" = ".join(group) for group in hashes.values()]
+        yield Finding(level=BLOCK, kind="templates_differ", numbers={"models": names})
+
+
+def of_demonstrations(desk: Desk) -> tuple[list[Finding], list[Example]]:
+    """SFT: which tokens of which answers train."""
+    chat, rows = desk.chat, desk.read("demonstrations", read_demonstrations)
+    rendered = [chat.reward_ids(row.messages, row.response, stopped=True) for row in rows]
+    fits = [chat.fits(one.prompt, desk.max_response) for one in rendered]
+    cut = [Rendered(one.prompt, one.response[: desk.max_response]) for one in rendered]
+    kept = [(row, one) for row, one, fit in zip(rows, cut, fits, strict=True) if fit]
+    findings = [
+        *_too_long(desk, fits.count(False), len(rows)),
+        *_empty(kept, chat),
+        *_rewritten([row for row, _ in kept], chat),
+        *_cut(sum(len(one.response) > desk.max_response for one in rendered), len(rows)),
+    ]
+    if not kept:
+        return findings, []
+    first = [one for _, one in kept[:EXAMPLES]]
+    batch = collate(first, chat.pad_id)
+    findings += ends(first, batch, chat)
+    shown = [{"id": row.id, "pieces": pieces(batch, number, chat)} for number, (row, _) in enumerate(kept[:EXAMPLES])]
+    return findings, shown
+
+
+def of_rankings(desk: Desk) -> tuple[list[Finding], list[Example]]:
+    """Reward model: which answers are compared, and how many pairs a ranking gives."""
+    chat, rows = desk.chat, desk.read("rankings", read_rankings)
+    fitting = [row for row in rows if chat.fits(chat.prompt_ids(row.messages), desk.max_response)]
+    pairs = sum(len(compare(one.places)) for row in fitting for one in row.judgements)
+    findings = list(_too_long(desk, len(rows) - len(fitting), len(rows)))
+    if rows:
+        findings.append(Finding(level=NOTE if pairs else BLOCK, kind="pairs", numbers={"pairs": pairs}))
+    return findings, [_slate(row, chat) for row in fitting[:EXAMPLES]]
+
+
+def of_prompts(desk: Desk) -> tuple[list[Finding], list[Example]]:
+    """Stages that let a policy write: what it reads, and where its answer begins."""
+    held_out = desk.stage == "evaluation"
+    rows: list[Prompt] = desk.read("heldout_prompts" if held_out else "prompts", read_prompts)
+    prompts = [(row, desk.chat.prompt_ids(row.messages)) for row in rows]
+    fitting = [(row, ids) for row, ids in prompts if desk.chat.fits(ids, desk.max_response)]
+    shown = [_prompt(row, ids, desk) for row, ids in fitting[:EXAMPLES]]
+    return list(_too_long(desk, len(rows) - len(fitting), len(rows))), shown
+
+
+STAGES: dict[str, Callable[[Desk], tuple[list[Finding], list[Example]]]] = {
+    "sft": of_demonstrations,
+    "reward": of_rankings,
+    "ppo": of_prompts,
+    "evaluation": of_prompts,
+    "sampling": of_prompts,
+}
+
+
+def ends(rendered: Sequence[Rendered], batch: Batch, chat: Chat) -> Iterator[Finding]:
+    """Whether the id that ends an answer is learnt, which a padding id of the same number must not prevent."""
+    ended = [row for row, one in enumerate(rendered) if one.response[-1:] == [chat.eos_id]]
+    lost = [row for row in ended if not batch.response[row, rendered[row].length - 1]]
+    numbers = {"token": _text(chat, [chat.eos_id]), "lost": len(lost), "of": len(ended)}
+    if lost:
+        yield Finding(level=BLOCK, kind="end_not_trained", numbers=numbers)
+    elif chat.pad_id == chat.eos_id:
+        yield Finding(level=NOTE, kind="pad_is_end", numbers=numbers)
+
+
+def pieces(batch: Batch, row: int, chat: Chat) -> list[tuple[str, str]]:
+    """The text of a row in runs of what is read, what trains, and the id that ends the answer."""
+    real = batch.attention[row]
+    tokens, trained = batch.tokens[row][real].tolist(), batch.response[row][real].tolist()
+    last = len(tokens) - 1
+    kinds = [
+        END if trains and index == last and token == chat.eos_id else TRAINED if trains else READ
+        for index, (token, trains) in enumerate(zip(tokens, trained, strict=True))
+    ]
+    runs = groupby(zip(kinds, tokens, strict=True), key=lambda pair: pair[0])
+    return [(kind, _text(chat, [token for _, token in run])) for kind, run in runs]
+
+
+def _slate(row: RankedSlate, chat: Chat) -> Example:
+    rendered = [chat.reward_ids(row.messages, one.text, one.stopped) for one in row.completions]
+    batch = collate(rendered, chat.pad_id)
+    whole = [pieces(batch, number, chat) for number in range(len(rendered))]
+    judged = [{"places": one.places, "pairs": len(compare(one.places))} for one in row.judgements]
+    answers = [[(SCORED if kind == TRAINED else kind, text) for kind, text in shown[1:]] for shown in whole]
+    return {"id": row.slate_id, "pieces": whole[0][:1], "answers": answers, "judgements": judged}
+
+
+def _prompt(row: Prompt, ids: list[int], desk: Desk) -> Example:
+    ending = _text(desk.chat, [desk.chat.eos_id])
+    shown = [(READ, _text(desk.chat, ids))]
+    return {"id": row.id, "pieces": shown, "room": desk.max_response, "ending": ending}
+
+
+def _text(chat: Chat, ids: list[int]) -> str:
+    """What the ids say, with the special ones written out."""
+    return str(chat.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _too_long(desk: Desk, dropped: int, of: int) -> Iterator[Finding]:
+    if dropped:
+        numbers = {"stage": desk.stage, "dropped": dropped, "of": of, "context": desk.chat.context}
+        yield Finding(level=BLOCK if dropped > DROP_LIMIT * of else WARN, kind="too_long", numbers=numbers)
+
+
+def _empty(kept: Sequence[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[Finding]:
+    """Answers that hold nothing but their end would teach to say nothing."""
+    empty = [row.id for row, one in kept if not chat.decode(one.response).strip()]
+    if empty:
+        yield Finding(level=BLOCK, kind="empty_answer", numbers={"count": len(empty), "ids": empty[:NAMED]})
+
+
+def _rewritten(rows: list[Demonstration], chat: Chat) -> Iterator[Finding]:
+    """Answers that the template would write otherwise than they are trained: another program would read others."""
+    changed = [row.id for row in rows if not _template_keeps(row.messages, row.response, chat)]
+    if changed:
+        yield Finding(level=BLOCK, kind="template_rewrites", numbers={"count": len(changed), "ids": changed[:NAMED]})
+
+
+def _template_keeps(messages: list[Message], text: str, chat: Chat) -> bool:
+    answered = [*messages, {"role": "assistant", "content": text}]
+    template: Any = chat.tokenizer.apply_chat_template
+    prompt: str = template(messages, tokenize=False, add_generation_prompt=True)
+    whole: str = template(answered, tokenize=False, add_generation_prompt=False)
+    return whole.startswith(prompt + chat.lead + text.strip())
+
+
+def _cut(number: int, of: int) -> Iterator[Finding]:
+    if number:
+        yield Finding(level=WARN, kind="cut", numbers={"cut": number, "of": of})

@@ -1,0 +1,52 @@
+"""Failpoints: named lines on which a fault test lands a crash. Nothing happens where ROUNDTABLE_FAILPOINTS is not set.
+
+The variable names a folder. A file in it called `<point>.<anything>` arms the point for one passer: `<action> <where>`,
+where the action is kill, full (the disk is), or pause and `where` is a part of what the passer works on. Whoever
+removes the file carries it out, so that a point fires once in however many processes pass it; a pause lasts until
+somebody removes `<point>.<anything>.paused`.
+"""
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+VARIABLE = "ROUNDTABLE_FAILPOINTS"
+POLL_S = 0.01
+
+
+def reach(point: str, subject: object = "") -> None:
+    """Pass `point` while working on `subject`. Raises OSError where the point says that the disk is full."""
+    if folder := os.environ.get(VARIABLE):
+        for armed in sorted(Path(folder).glob(f"{point}.[0-9]*")):
+            action, _, where = _read(armed).partition(" ")
+            if action and where in str(subject) and _take(armed):
+                _carry_out(action, armed)
+
+
+def _read(armed: Path) -> str:
+    try:
+        return "" if armed.suffix == ".paused" else armed.read_text("utf-8").strip()
+    except FileNotFoundError:  # somebody else was faster
+        return ""
+
+
+def _take(armed: Path) -> bool:
+    try:
+        armed.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _carry_out(action: str, armed: Path) -> None:
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif action == "pause":
+        paused = armed.with_name(f"{armed.name}.paused")
+        paused.touch()
+        while paused.exists():
+            time.sleep(POLL_S)

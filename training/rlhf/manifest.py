@@ -1,0 +1,98 @@
+"""Directories that are whole or not there. Imports no torch, because who publishes them has none.
+
+A directory is written under a temporary name, every file is synced, manifest.json with the hash of each goes in
+last, and then it is renamed. Whatever kills the writer, a reader sees a manifest that verifies, or looks elsewhere.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .failpoints import reach
+
+MANIFEST = "manifest.json"
+CHUNK = 1 << 22  # bytes
+
+Counted = Callable[[int], None]  # told of so many more bytes
+
+
+def uncounted(number: int) -> None:
+    """For who does not ask how far the bytes are."""
+
+
+@contextmanager
+def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
+    """A temporary directory to fill, which becomes `target` with a manifest, in one step."""
+    draft = target.with_name(f".{target.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    reach("sealed-begins", target)
+    draft.mkdir(parents=True)
+    yield draft
+    reach("sealed-filled", target)
+    for path in sorted(draft.iterdir()):
+        _sync(path)
+    files = file_hashes(draft)
+    manifest = {"files": files, "sha256": _hash_of(files), "time": time.time()}
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+    _sync(draft / MANIFEST)
+    _sync(draft)
+    before_rename()
+    reach("sealed-complete", target)
+    shutil.rmtree(target, ignore_errors=True)  # one that did not verify
+    draft.replace(target)
+    reach("sealed-renamed", target)
+    _sync(target.parent)
+
+
+def verifies(directory: Path) -> bool:
+    """Whether a sealed directory has a manifest and every file in it is unchanged."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory)
+
+
+def manifest_sha256(directory: Path, counted: Counted = uncounted) -> str:
+    """One hash over the names and contents of a model directory as it is now, with or without a manifest."""
+    return _hash_of(file_hashes(directory, counted))
+
+
+def file_hashes(directory: Path, counted: Counted = uncounted) -> dict[str, dict[str, Any]]:
+    """{name: {"size", "sha256"}} of the files in a directory, hidden ones and the manifest apart."""
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": _sha256(path, counted)} for path in hashed_files(directory)
+    }
+
+
+def hashed_files(directory: Path) -> list[Path]:
+    """The files that a directory's hash is about."""
+    files = [path for path in sorted(directory.iterdir()) if path.is_file()]
+    return [path for path in files if path.name != MANIFEST and not path.name.startswith(".")]
+
+
+def _hash_of(files: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path, counted: Counted) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            counted(len(chunk))
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""The two kinds of network: a policy, which continues text, and a scalar model, which puts a number on it.
+
+Both wrap a transformers model, are told positions by the mask, keep fp32 weights, and run without dropout always, so
+that two readings of the same batch are bitwise equal. The linear layers may run in bf16; heads and what follows do
+not. Only safetensors are read: a pickle can run code.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
+
+from .batching import positions
+from .chat import Chat
+from .exits import InvalidInput
+from .logprobs import shift
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+HEAD = "head.safetensors"
+CARD = "reward.json"
+AMX_WORTHWHILE = 4_000_000  # parameters from which bf16 on a CPU with matrix tiles is faster than fp32
+
+
+class Policy(nn.Module):
+    """A causal language model over the ids that text can have; the embedding's padding beyond them is cut off."""
+
+    def __init__(self, network: PreTrainedModel, vocab_size: int, dtype: str) -> None:
+        super().__init__()
+        if vocab_size > network.get_input_embeddings().num_embeddings:  # type: ignore[operator]
+            raise InvalidInput("the model's tokenizer has more tokens than its embedding")
+        self.network = network.eval()
+        self.vocab_size = vocab_size
+        self.bf16 = runs_in_bf16(network, dtype)
+        self.to(device())
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, T, V) fp32 logits; those at column t are about token t + 1."""
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.network(tokens, attention_mask=attention, position_ids=positions(attention), use_cache=False)
+        logits: Tensor = output.logits[..., : self.vocab_size].float()
+        return logits
+
+    def next_logits(self, tokens: Tensor, attention: Tensor, cache: Cache) -> Tensor:
+        """(B, V) fp32 logits after `tokens` (B, N), which follow what `cache` has read.
+
+        `attention` (B, T) covers all that was read, `tokens` included.
+        """
+        place = positions(attention)[:, -tokens.shape[1] :]  # (B, N)
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.network(
+                tokens,
+                attention_mask=attention,
+                position_ids=place,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits: Tensor = output.logits[:, -1, : self.vocab_size].float()
+        return logits
+
+
+class ScalarModel(nn.Module):
+    """A language model's trunk with one number at every token: a reward model or a critic.
+
+    What comes out is (head - offset) * gain: raw with a fresh head, normalised once the reward stage has set both.
+    """
+
+    offset: Tensor  # scalar
+    gain: Tensor  # scalar
+
+    def __init__(self, backbone: PreTrainedModel, dtype: str) -> None:
+        super().__init__()
+        self.backbone = backbone.eval()
+        self.head = nn.Linear(backbone.config.hidden_size, 1)
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("gain", torch.ones(()))
+        self.bf16 = runs_in_bf16(backbone, dtype)
+        self.to(device())
+
+    def reset_head(self, draw: torch.Generator) -> None:
+        """A fresh head: weights with standard deviation 1/sqrt(d+1), no bias."""
+        width = self.head.in_features
+        weight = torch.randn((1, width), generator=draw) / (width + 1) ** 0.5
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.zero_()
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, T) fp32: column t judges the text up to and including token t."""
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.backbone(tokens, attention_mask=attention, position_ids=positions(attention), use_cache=False)
+        raw: Tensor = self.head(output.last_hidden_state.float()).squeeze(-1)
+        return (raw - self.offset) * self.gain
+
+    def values(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, T) fp32: column t judges what was there before token t, so it cannot depend on it."""
+        return shift(self(tokens, attention)[:, :-1])
+
+
+def device() -> torch.device:
+    """Where the networks live: the first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def runs_in_bf16(network: nn.Module, dtype: str) -> bool:
+    """Whether the linear layers run in bf16 under a config's `dtype`."""
+    if dtype != "auto":
+        return dtype == "bf16"
+    if device().type == "cuda":
+        return True
+    amx: bool = torch.cpu._is_amx_tile_supported()
+    return amx and sum(p.numel() for p in network.parameters()) >= AMX_WORTHWHILE
+
+
+def load_policy(directory: Path, chat: Chat, dtype: str) -> Policy:
+    """The policy in a transformers directory. Raises InvalidInput where it is unsafe or incomplete."""
+    network, _ = _load(AutoModelForCausalLM, directory)
+    return Policy(network, chat.vocab_size, dtype)
+
+
+def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
+    """Write a transformers directory that any other program can load."""
+    policy.network.save_pretrained(directory)
+    chat.save(directory)
+
+
+def scalar_from_policy(directory: Path, dtype: str, draw: torch.Generator) -> ScalarModel:
+    """A scalar model with a policy's trunk and a fresh head."""
+    network, _ = _load(AutoModelForCausalLM, directory)
+    model = ScalarModel(network.base_model, dtype)  # type: ignore[arg-type]
+    model.reset_head(draw)
+    return model
+
+
+def save_reward(model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any]) -> None:
+    """Write the trunk as a transformers directory, the head beside it, and `card`: what a user must check."""
+    model.backbone.save_pretrained(directory)
+    chat.save(directory)
+    safetensors.torch.save_file(_head_tensors(model), directory / HEAD)
+    (directory / CARD).write_text(json.dumps(card, indent=1), "utf-8")
+
+
+def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any]]:
+    """A reward model and its card. Raises InvalidInput where a weight is missing or one too many."""
+    backbone, unexpected = _load(AutoModel, directory)
+    if unexpected:
+        raise InvalidInput(f"the reward model {directory.name} has a weight too many: {unexpected[0]}")
+    model = ScalarModel(backbone, dtype)
+    try:
+        head = safetensors.torch.load_file(directory / HEAD)
+        card: dict[str, Any] = json.loads((directory / CARD).read_text("utf-8"))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InvalidInput(f"the reward model {directory.name} cannot be read: {error}") from error
+    ours = _head_tensors(model)
+    if {name: value.shape for name, value in head.items()} != {name: value.shape for name, value in ours.items()}:
+        raise InvalidInput(f"the reward model {directory.name} has other weights in its head: {sorted(head)}")
+    with torch.no_grad():
+        for name, value in ours.items():
+            value.copy_(head[name])
+    return model, card
+
+
+def refuse_unsafe(directory: Path) -> None:
+    """Raises InvalidInput for a model directory that holds code or pickles, or no safetensors."""
+    if not directory.is_dir():
+        raise InvalidInput(f"there is no model directory {directory.name}")
+    names = sorted(path.name for path in directory.iterdir())
+    for name in names:
+        if Path(name).suffix in PICKLES:
+            raise InvalidInput(f"the model directory {directory.name} holds a pickle: {name}")
+        if name.endswith("config.json") and "auto_map" in _json_object(directory / name):
+            raise InvalidInput(f"the model directory {directory.name} asks for own code: auto_map in {name}")
+    if not any(name.endswith(".safetensors") for name in names):
+        raise InvalidInput(f"the model directory {directory.name} holds no safetensors")
+
+
+def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]:
+    """The model, every weight of it found, and the names of weights in the files that it has no place for."""
+    refuse_unsafe(directory)
+    try:
+        network, info = auto_class.from_pretrained(
+            directory,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
+        raise InvalidInput(f"the model directory {directory.name} cannot be read: {error}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise InvalidInput(f"the model directory {directory.name} lacks a weight: {missing[0]}")
+    return network, sorted(info["unexpected_keys"])
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path.name} cannot be read: {error}") from error
+    return raw if isinstance(raw, dict) else {}
+
+
+def _head_tensors(model: ScalarModel) -> dict[str, Tensor]:
+    return {**model.head.state_dict(), "offset": model.offset, "gain": model.gain}

@@ -1,0 +1,214 @@
+"""Step 3 of three: proximal policy optimisation of the policy against the reward model.
+
+An iteration samples answers, has them rewarded, looks at them once with every network, and then takes one clipped
+step per minibatch. docs/ppo-by-hand.md works one through with numbers.
+Left out on purpose: several passes over a rollout (more of them diverge), a trunk shared by policy and critic,
+clipping of rewards (they are normalised), and a beta that adapts.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import inspection, seeding
+from .chat import Chat
+from .checkpoint import Checkpoint, Tensors, module_tensors, restore_module
+from .config import PPOConfig
+from .intake import Intake
+from .learner import Learner
+from .logprobs import k3, masked_sum, token_logprobs
+from .networks import Policy, ScalarModel, load_policy, load_reward, save_policy
+from .records import Prompt
+from .rollouts import Rewarder, Rollout, look, measure, play, prompts_of, split, whiten
+from .rundir import RunDirectory, Saved
+from .sampling import fitting_prompts
+from .scoring import Scorer
+from .showcase import Showcase
+from .split import refuse_leak
+
+
+def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """(B, T): the clipped surrogate, negated. `log_ratio` is log of new over old probability."""
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    # Pessimistic on both sides: clipping may only ever lower the objective.
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def value_loss(values: Tensor, before: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """(B, T): half the squared error, or that of the value kept within `clip` of what it was before, if larger."""
+    clipped = before + (values - before).clamp(-clip, clip)
+    return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2
+
+
+def policy_step(
+    policy: Policy, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
+) -> dict[str, float]:
+    """One update on a minibatch. Its losses are means over all its answer tokens, however it is cut."""
+    answer_tokens = count_answer_tokens(minibatch)
+    loss, kl, clipped = torch.zeros(3, device=answer_tokens.device)
+    for rollout in minibatch:
+        response = rollout.batch.response
+        logprobs = token_logprobs(policy, rollout.batch)  # (B, T)
+        log_ratio = logprobs - rollout.logprobs  # (B, T), 0 on answers before any update
+        part = masked_sum(policy_loss(log_ratio, rollout.advantages, clip), response) / answer_tokens
+        part.backward()
+        with torch.no_grad():
+            loss += part
+            kl += masked_sum(k3(rollout.logprobs, logprobs), response) / answer_tokens
+            clipped += (((log_ratio.exp() - 1).abs() > clip) & response).sum() / answer_tokens
+    norm = learner.step(learning_rate)
+    return {
+        "policy/loss": loss.item(),
+        "policy/approx_kl": kl.item(),
+        "policy/clip_fraction": clipped.item(),
+        "policy/grad_norm": norm,
+    }
+
+
+def value_step(
+    critic: ScalarModel, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
+) -> dict[str, float]:
+    """One update of the critic on a minibatch, towards the returns."""
+    answer_tokens = count_answer_tokens(minibatch)
+    loss = torch.zeros((), device=answer_tokens.device)
+    for rollout in minibatch:
+        tokens, attention, response = rollout.batch
+        errors = value_loss(critic.values(tokens, attention), rollout.values, rollout.returns, clip)  # (B, T)
+        part = masked_sum(errors, response) / answer_tokens
+        part.backward()
+        loss += part.detach()
+    learner.step(learning_rate)
+    return {"value/loss": loss.item()}
+
+
+def count_answer_tokens(minibatch: Sequence[Rollout]) -> Tensor:
+    """Scalar: what the losses of a whole minibatch are divided by."""
+    return torch.stack([rollout.batch.response.sum() for rollout in minibatch]).sum()
+
+
+class Trainer:
+    """The four networks of PPO, and what it remembers from one iteration to the next."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        reference: Policy,
+        critic: ScalarModel,
+        chat: Chat,
+        rewarder: Rewarder,
+        cfg: PPOConfig,
+        touch: Callable[[], None],
+    ) -> None:
+        self.policy, self.reference, self.critic = policy, reference, critic
+        self.chat, self.rewarder = chat, rewarder
+        self.cfg, self.touch = cfg, touch
+        self.policy_learner = Learner(policy, "policy")
+        self.critic_learner = Learner(critic, "critic")
+        self._before: Tensors = _copied(policy)  # the last weights that were seen within the KL limit
+
+    def roll_out(self, prompts: Sequence[Prompt], iteration: int) -> list[list[Rollout]]:
+        """Minibatches of fresh episodes, ready to be learnt from."""
+        cfg = self.cfg
+        turn = prompts_of(iteration, prompts, cfg)
+        episodes = play(self.policy, self.chat, self.rewarder, turn, iteration, cfg, self.touch)
+        minibatches = []
+        for minibatch in split(episodes, seeding.generator(cfg.seed, "ppo/minibatches", iteration), cfg):
+            rollouts = []
+            for part in minibatch:
+                rollouts.append(look(self.policy, self.reference, self.critic, part, self.chat.pad_id, cfg))
+                self.touch()
+            minibatches.append(rollouts)
+        return whiten(minibatches)
+
+    def learn(self, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
+        """One step of policy and critic for each minibatch; returns the means of what they report."""
+        cfg = self.cfg
+        left = 1 - iteration / cfg.iterations  # of the peak learning rates
+        self._before = _copied(self.policy)
+        reports = []
+        for minibatch in minibatches:
+            actor = policy_step(self.policy, self.policy_learner, minibatch, left * cfg.learning_rate, cfg.clip)
+            self.touch()
+            critic = value_step(
+                self.critic, self.critic_learner, minibatch, left * cfg.value_learning_rate, cfg.value_clip
+            )
+            self.touch()
+            reports.append(actor | critic)
+        return {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
+
+    def step_back(self) -> None:
+        """Give the policy the weights it had when it was last seen within the KL limit."""
+        restore_module(self.policy, self._before)
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps whose gradient was not finite, so far."""
+        return self.policy_learner.skipped_steps + self.critic_learner.skipped_steps
+
+    @property
+    def is_steady(self) -> bool:
+        """Neither network skipped its last step."""
+        return self.policy_learner.is_steady and self.critic_learner.is_steady
+
+    def saved(self) -> Saved:
+        """What a checkpoint has to hold."""
+        tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._before}
+        return tensors, self.policy_learner.state() | self.critic_learner.state()
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        self.policy_learner.restore(saved)
+        self.critic_learner.restore(saved)
+        self._before = saved.tensors("before")
+
+
+def train(run: RunDirectory, cfg: PPOConfig) -> None:
+    """The stage: iterations until they are done, or until the policy has gone too far from its reference."""
+    refuse_leak(run)
+    start = run.parent(cfg, "policy")
+    chat = Chat.load(start)
+    intake = fitting_prompts(run, "prompts", chat, cfg.max_response)
+    scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
+    reference = load_policy(run.parent(cfg, "reference"), chat, cfg.dtype)
+    critic, _ = load_reward(run.parent(cfg, "reward"), cfg.dtype)
+    policy = load_policy(start, chat, cfg.dtype)
+    iterate(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.touch), intake)
+    with run.output() as directory:
+        save_policy(policy, chat, directory)
+
+
+def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None:
+    """All iterations, from the newest checkpoint on."""
+    cfg = trainer.cfg
+    showcase = Showcase(run.attempt, trainer.reference, trainer.chat, trainer.rewarder, intake.used, cfg, run.touch)
+    saved = run.resume()
+    showcase.go_on_from(saved)
+    if saved:
+        trainer.restore(saved)
+    else:
+        run.log(0, cfg.iterations, intake.metrics())
+    for iteration in range(run.step, cfg.iterations):
+        minibatches = trainer.roll_out(intake.used, iteration)
+        rollouts = [rollout for minibatch in minibatches for rollout in minibatch]
+        inspection.record(run.attempt, iteration + 1, minibatches[0])
+        if cfg.shown_samples:
+            showcase.show(iteration, rollouts)
+        metrics = measure(rollouts)
+        too_far = metrics["rollout/kl"] > cfg.kl_limit
+        if too_far:
+            trainer.step_back()
+        else:
+            metrics |= trainer.learn(minibatches, iteration)
+        run.log(iteration + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
+        if too_far:
+            break
+        if trainer.is_steady:
+            run.save_if_due(iteration + 1, cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
+        else:
+            run.leave_if_asked()
+
+
+def _copied(policy: Policy) -> Tensors:
+    return {name: tensor.clone() for name, tensor in module_tensors(policy).items()}

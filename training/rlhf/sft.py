@@ -1,0 +1,54 @@
+"""Step 1 of three: the base model learns to answer as people did in the demonstrations.
+
+Only the answer's tokens enter the loss. Left out on purpose: packing, and choosing among epochs.
+"""
+
+from collections.abc import Iterable
+
+from . import seeding
+from .batching import epoch_batches
+from .chat import Chat, Rendered
+from .config import SFTConfig
+from .imitation import Imitation
+from .intake import Intake, fitting
+from .learner import Learner, cosine
+from .networks import load_policy, save_policy
+from .records import Demonstration, read_demonstrations
+from .rundir import RunDirectory
+
+
+def train(run: RunDirectory, cfg: SFTConfig) -> None:
+    """The stage: the base model, fitted to all demonstrations."""
+    base = run.parent(cfg, "base")
+    chat = Chat.load(base)
+    rows = read_demonstrations(run.data("demonstrations"))
+    intake = render(run.phases.read("demonstrations", rows), chat, cfg.max_response)
+    samples = intake.used
+    policy = load_policy(base, chat, cfg.dtype)
+    learner = Learner(policy, "policy")
+    imitation = Imitation(policy, learner, chat.pad_id, cfg.batch_tokens, run.touch)
+    per_epoch = -(-len(samples) // cfg.batch_size)
+    total = cfg.epochs * per_epoch
+
+    def step(number: int) -> dict[str, float]:
+        epoch, place = divmod(number, per_epoch)
+        batches = epoch_batches(len(samples), cfg.batch_size, seeding.generator(cfg.seed, cfg.stage, epoch))
+        batch = [samples[index] for index in batches[place]]
+        return {"sft/loss": imitation.step(batch, cfg.learning_rate * cosine(number / total))}
+
+    learner.take_steps(run, cfg, total, step, intake.metrics())
+    with run.output() as directory:
+        save_policy(policy, chat, directory)
+
+
+def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: int) -> Intake[Rendered]:
+    """The demonstrations as ids, without those whose prompt leaves no room for an answer.
+
+    An answer longer than `max_response` tokens is cut, and then has no end to learn. Raises InvalidInput where too
+    few are left.
+    """
+    intake = fitting(demonstrations, chat, max_response, "demonstrations")
+    whole = [chat.reward_ids(one.messages, one.response, stopped=True) for one in intake.used]
+    cut = sum(len(one.response) > max_response for one in whole)
+    samples = [Rendered(one.prompt, one.response[:max_response]) for one in whole]
+    return Intake(samples, {**intake.counts, "cut": cut})

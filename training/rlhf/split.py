@@ -1,0 +1,42 @@
+"""Held-out prompts are only a measure as long as nothing is trained on them."""
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from .exits import InvalidInput
+from .records import (
+    Demonstration,
+    Message,
+    Prompt,
+    RankedSlate,
+    read_demonstrations,
+    read_prompts,
+    read_rankings,
+)
+from .rundir import RunDirectory
+
+Readers = Mapping[str, Callable[[Path], Sequence[Demonstration | Prompt | RankedSlate]]]  # by the name of the records
+
+TRAINED_ON: Readers = {"demonstrations": read_demonstrations, "rankings": read_rankings, "prompts": read_prompts}
+HELD_OUT: Readers = {"heldout_rankings": read_rankings, "heldout_prompts": read_prompts}
+
+
+def refuse_leak(run: RunDirectory) -> None:
+    """Raises InvalidInput where a prompt among a run's records is held out and trained on at once."""
+    trained_on = {_folded(messages) for messages in _conversations(run, TRAINED_ON)}
+    for messages in _conversations(run, HELD_OUT):
+        if _folded(messages) in trained_on:
+            raise InvalidInput(f"a held-out prompt is trained on: {messages[-1]['content'][:80]!r}")
+
+
+def _conversations(run: RunDirectory, readers: Readers) -> Iterator[list[Message]]:
+    for name, read in readers.items():
+        if (path := run.data(name)).exists():
+            yield from (row.messages for row in read(path))
+
+
+def _folded(messages: list[Message]) -> str:
+    """Equal for conversations that a reader would call the same."""
+    turns = (f"{message['role']} {' '.join(message['content'].split())}" for message in messages)
+    return unicodedata.normalize("NFC", "\n".join(turns)).casefold()
