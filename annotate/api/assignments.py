@@ -1,0 +1,98 @@
+"""Work is handed out, drafted and skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.api.endpoints import Endpoint
+from annotate.api.prompts import TurnSerializer
+from annotate.models import Assignment, Completion, Kind, User
+from annotate.services import work
+
+
+class ShownCompletionSerializer(serializers.ModelSerializer[Completion]):
+    class Meta:
+        model = Completion
+        fields = ("id", "text")
+
+
+class AssignmentSerializer(serializers.ModelSerializer[Assignment]):
+    messages = TurnSerializer(source="item.subject_prompt.messages", many=True)
+    completions = serializers.SerializerMethodField(help_text="To rank, in this person's own order.")
+
+    class Meta:
+        model = Assignment
+        fields = ("id", "kind", "status", "lease_until", "draft", "draft_version", "messages", "completions")
+
+    @extend_schema_field(ShownCompletionSerializer(many=True))
+    def get_completions(self, assignment: Assignment) -> list[Any]:
+        by_id = Completion.objects.in_bulk(assignment.card_order)
+        return list(ShownCompletionSerializer([by_id[pk] for pk in assignment.card_order], many=True).data)
+
+
+class KindSerializer(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=Kind.choices)
+
+
+class ClaimSerializer(serializers.Serializer[Any]):
+    assignment = AssignmentSerializer(allow_null=True)
+    reason = serializers.CharField(allow_blank=True)
+
+
+class DraftSerializer(serializers.Serializer[Any]):
+    draft = serializers.JSONField()
+    draft_version = serializers.IntegerField(min_value=0, max_value=2**31 - 2)
+
+    def validate_draft(self, draft: Any) -> dict[str, Any]:
+        if not isinstance(draft, dict):
+            raise serializers.ValidationError(_("A draft is a JSON object."))
+        return draft
+
+
+class SavedDraftSerializer(serializers.ModelSerializer[Assignment]):
+    class Meta:
+        model = Assignment
+        fields = ("status", "draft_version", "draft_saved_at", "lease_until")
+
+
+class SkipSerializer(serializers.Serializer[Any]):
+    reason = serializers.CharField()
+
+
+class Claim(Endpoint):
+    @extend_schema(request=KindSerializer, responses=ClaimSerializer)
+    def post(self, request: Request, slug: str) -> Response:
+        """The work I hold, else the next piece, else the reason why there is none."""
+        member = self.member(slug)
+        claim = work.claim(member.project, annotator=member, kind=self.valid(KindSerializer)["kind"])
+        return Response(ClaimSerializer(claim).data)
+
+
+class Draft(Endpoint):
+    @extend_schema(request=DraftSerializer, responses=SavedDraftSerializer)
+    def put(self, request: Request, pk: int) -> Response:
+        """Save a draft over version `draft_version`; 409 with what is stored when that is not the newest."""
+        assignment, said = mine(self.user, pk), self.valid(DraftSerializer)
+        stored = work.save_draft(assignment, draft=said["draft"], version=said["draft_version"])
+        return Response(SavedDraftSerializer(stored).data)
+
+
+class Skip(Endpoint):
+    @extend_schema(request=SkipSerializer, responses={204: None})
+    def post(self, request: Request, pk: int) -> Response:
+        """Give the piece back, with a reason."""
+        work.skip(mine(self.user, pk), reason=self.valid(SkipSerializer)["reason"])
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def mine(user: User, pk: int) -> Assignment:
+    """The caller's own assignment, whatever became of it. Raises Http404."""
+    assignments = Assignment.objects.for_user(user).select_related("item__prompt", "item__slate", "annotator")
+    return get_object_or_404(assignments, pk=pk)

@@ -1,0 +1,65 @@
+"""Slates come in: completions that were made elsewhere, to be ranked here."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.api.endpoints import Endpoint
+from annotate.api.prompts import PromptSerializer
+from annotate.models import ApiToken, FinishReason, Project, Prompt, Role
+from annotate.services import slates
+from annotate.services.slates import AddedSlate, NewCompletion
+
+
+class CompletionSerializer(serializers.Serializer[Any]):
+    text = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    finish_reason = serializers.ChoiceField(choices=FinishReason.choices, default=FinishReason.STOP)
+
+
+@extend_schema_field(PromptSerializer)
+class PromptField(serializers.JSONField):
+    """A prompt as it came: the service reads it by its own rules, which are those of every import."""
+
+
+class NewSlateSerializer(serializers.Serializer[Any]):
+    prompt = PromptField(required=False)
+    prompt_external_id = serializers.CharField(required=False)
+    completions = CompletionSerializer(many=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("prompt" in attrs) == ("prompt_external_id" in attrs):
+            raise serializers.ValidationError(_("Give either “prompt” or “prompt_external_id”."))
+        return attrs
+
+
+class AddedSlateSerializer(serializers.Serializer[Any]):
+    slate = serializers.IntegerField()
+    completions = serializers.ListField(child=serializers.IntegerField(), help_text="Ids, in the order given.")
+
+
+class Slates(Endpoint):
+    scope: ClassVar[str] = ApiToken.Scope.ADMIN
+
+    @extend_schema(request=NewSlateSerializer, responses={201: AddedSlateSerializer})
+    def post(self, request: Request, slug: str) -> Response:
+        """Add two to nine completions of one prompt for people to rank."""
+        project = self.project(slug, role=Role.ADMIN)
+        said = self.valid(NewSlateSerializer)
+        completions = [NewCompletion(**completion) for completion in said["completions"]]
+        added = _add(project, said.get("prompt"), said.get("prompt_external_id"), completions)
+        body = {"slate": added.slate.pk, "completions": [completion.pk for completion in added.completions]}
+        return Response(body, status=status.HTTP_201_CREATED)
+
+
+def _add(project: Project, record: Any, external_id: str | None, completions: list[NewCompletion]) -> AddedSlate:
+    if external_id is None:
+        return slates.add_with_prompt(project, record=record, completions=completions)
+    prompt = get_object_or_404(Prompt, project=project, external_id=external_id)
+    return slates.add(project, prompt=prompt, completions=completions)

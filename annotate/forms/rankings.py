@@ -1,0 +1,94 @@
+"""Ranking a slate: a place for every completion, ties and "cannot judge" included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotate.forms.labels import LabelForm
+from annotate.models import Completion
+from annotate.services.text import NOTE_LIMIT
+
+LETTERS = "ABCDEFGHI"
+CANNOT_JUDGE = "none"
+
+
+class Card:
+    """One completion as one annotator sees it: under a letter, with the radio buttons of its place."""
+
+    def __init__(self, completion: Completion, letter: str, form: RankingForm) -> None:
+        self.completion = completion
+        self.letter = letter
+        self.name = f"place-{completion.pk}"
+        self.place = str(form[self.name].value() or "")
+
+    @property
+    def sort_key(self) -> tuple[int, str]:
+        """Best first; then what has no place yet, then what cannot be judged."""
+        if self.place.isdigit():
+            return int(self.place), self.letter
+        return (98 if self.place == "" else 99), self.letter
+
+
+class RankingForm(LabelForm):
+    """Places for `completions`, which come in the order in which this annotator sees them."""
+
+    note = forms.CharField(label=gettext_lazy("Why? (optional)"), required=False, max_length=NOTE_LIMIT)
+    is_confirmed = forms.BooleanField(required=False)  # yes, the order shown is the order meant
+
+    def __init__(
+        self, data: Any = None, *, completions: list[Completion], stored: dict[str, Any] | None = None
+    ) -> None:
+        self.completions = completions
+        super().__init__(data, stored=stored)
+        for completion in completions:
+            self.fields[f"place-{completion.pk}"] = forms.ChoiceField(
+                choices=[*((str(n), n) for n in self.places), (CANNOT_JUDGE, "?")], required=False
+            )
+
+    @property
+    def places(self) -> range:
+        return range(1, len(self.completions) + 1)
+
+    @property
+    def cards(self) -> list[Card]:
+        """Best first, as far as they have been placed."""
+        cards = [Card(completion, letter, self) for completion, letter in zip(self.completions, LETTERS, strict=False)]
+        return sorted(cards, key=lambda card: card.sort_key)
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether only the question "did you mean this order?" stands between the form and its submission."""
+        return self.has_error("is_confirmed", code="unchanged")
+
+    def clean(self) -> dict[str, Any]:
+        said = {c.pk: self.cleaned_data.get(f"place-{c.pk}", "") for c in self.completions}
+        missing = [letter for letter, place in zip(LETTERS, said.values(), strict=False) if not place]
+        if missing:
+            raise forms.ValidationError(_("No place yet: %(letters)s.") % {"letters": ", ".join(missing)})
+        places = {pk: None if place == CANNOT_JUDGE else int(place) for pk, place in said.items()}
+        if list(places.values()) == list(self.places) and not self.cleaned_data["is_confirmed"]:
+            self.add_error("is_confirmed", forms.ValidationError(_("The order is unchanged."), code="unchanged"))
+        note = self.cleaned_data.get("note", "")
+        return {"submission_id": self.cleaned_data.get("submission_id"), "places": places, "note": note}
+
+    def typed(self, stored: dict[str, Any]) -> dict[str, Any]:
+        return {"note": stored.get("note", ""), **dict(_places_as_typed(stored.get("places", {})))}
+
+    def draft(self) -> dict[str, Any]:
+        said = {c.pk: self.data.get(f"place-{c.pk}", "") for c in self.completions}
+        places = {
+            str(pk): None if place == CANNOT_JUDGE else int(place)
+            for pk, place in said.items()
+            if place == CANNOT_JUDGE or (place.isascii() and place.isdigit() and int(place) in self.places)
+        }
+        return {"places": places, "note": self.data.get("note", "")}
+
+
+def _places_as_typed(places: dict[Any, int | None]) -> Iterator[tuple[str, str]]:
+    for pk, place in places.items():
+        yield f"place-{pk}", CANNOT_JUDGE if place is None else str(place)

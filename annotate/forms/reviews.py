@@ -1,0 +1,27 @@
+"""The form under a label that is reviewed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Verdict
+
+
+class ReviewForm(forms.Form):
+    verdict = forms.ChoiceField(choices=Verdict.choices)
+    comment = forms.CharField(
+        label=_("Comment for the author"),
+        required=False,
+        max_length=4000,
+        widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
+        help_text=_("Needed when you return it: say what should be different."),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("verdict") == Verdict.RETURN and not cleaned.get("comment"):
+            self.add_error("comment", _("Say what should be different: the author only sees this comment."))
+        return cleaned

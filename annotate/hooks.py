@@ -1,0 +1,54 @@
+"""Questions that annotate may ask another app without importing it; the other app registers its answers in ready().
+
+Judgement outlives any training method, so annotate works with nothing registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from django.forms import ModelForm
+
+    from annotate.models import Project
+
+LabelsWithdrawn = Callable[[str, Iterable[int]], None]
+
+
+class Readiness(Protocol):
+    """How far the next round is."""
+
+    sentence: str  # translated; stands on the home page, the rank page and the rounds page
+    missing: int  # labels still needed; 0: the round can be triggered
+
+
+class ProjectForm(Protocol):
+    """A form that adds another app's settings to a project's page, under its `title`; saved in the same transaction."""
+
+    def __call__(self, data: object = None, *, project: Project | None = None) -> ModelForm: ...
+
+
+_readiness: list[Callable[[Project], Readiness | None]] = []
+_labels_withdrawn: list[LabelsWithdrawn] = []
+project_forms: list[ProjectForm] = []  # each saved form gets `.instance.project` set before save()
+
+
+def register_readiness(answer: Callable[[Project], Readiness | None]) -> None:
+    _readiness.append(answer)
+
+
+def register_labels_withdrawn(listener: LabelsWithdrawn) -> None:
+    _labels_withdrawn.append(listener)
+
+
+def readiness(project: Project) -> Readiness | None:
+    """What is still missing before the next round can train; None when nobody trains it."""
+    return _readiness[0](project) if _readiness else None
+
+
+def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:
+    """Tell the listeners that labels of `kind` must not be used any more."""
+    ids = list(label_ids)
+    for listener in _labels_withdrawn:
+        listener(kind, ids)

@@ -1,0 +1,35 @@
+"""`manage.py sign_in_link EMAIL`: a one-time way in, for the first admin and for whoever lost the password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from annotate.models import SignInLink, User
+from annotate.services import links
+
+
+class Command(BaseCommand):
+    help = "Print a link that signs EMAIL in once, within a day."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("email")
+        parser.add_argument(
+            "--site-admin", action="store_true", help="make EMAIL a site admin, with a new account if need be"
+        )
+        parser.add_argument("--reset-password", action="store_true", help="the link also lets a new password be chosen")
+
+    def handle(self, *, email: str, site_admin: bool, reset_password: bool, **_options: Any) -> None:
+        user = User.objects.filter(email=email.lower()).first()
+        if user is None and not site_admin:
+            raise CommandError(_("Nobody has the address %s. With --site-admin a new site admin is made.") % email)
+        if user is None:
+            User.objects.create_superuser(email)
+        elif site_admin:
+            User.objects.filter(pk=user.pk).update(is_superuser=True, is_staff=True)
+        purpose = SignInLink.Purpose.PASSWORD_RESET if reset_password else SignInLink.Purpose.SIGN_IN
+        made = links.make(email, purpose=purpose)
+        self.stdout.write(settings.PUBLIC_URL + links.path_of(made.secret))

@@ -1,0 +1,35 @@
+from annotate.models.audit import AuditEvent
+from annotate.models.completions import Completion, FinishReason, Slate
+from annotate.models.demonstrations import Demonstration
+from annotate.models.notices import Notice
+from annotate.models.people import ApiToken, Member, Role, SignInLink, User
+from annotate.models.projects import Project
+from annotate.models.prompts import Prompt, Split
+from annotate.models.rankings import Placement, Ranking
+from annotate.models.reviews import Review, Verdict
+from annotate.models.work import Assignment, Kind, QueueCursor, WorkItem
+
+__all__ = [
+    "ApiToken",
+    "Assignment",
+    "AuditEvent",
+    "Completion",
+    "Demonstration",
+    "FinishReason",
+    "Kind",
+    "Member",
+    "Notice",
+    "Placement",
+    "Project",
+    "Prompt",
+    "QueueCursor",
+    "Ranking",
+    "Review",
+    "Role",
+    "SignInLink",
+    "Slate",
+    "Split",
+    "User",
+    "Verdict",
+    "WorkItem",
+]

@@ -1,0 +1,163 @@
+"""The queue: what is to be judged, and who holds a seat of it. Written by annotate.services.work alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models.completions import Slate
+from annotate.models.people import Member
+from annotate.models.projects import Project
+from annotate.models.prompts import Prompt
+
+if TYPE_CHECKING:
+    from annotate.models.people import User
+
+
+class Kind(models.TextChoices):
+    DEMONSTRATION = "demonstration", _("answer")
+    RANKING = "ranking", _("ranking")
+
+
+class WorkItem(models.Model):
+    """One piece of work, wanted from `seats` different people."""
+
+    class Status(models.TextChoices):
+        OPEN = "open", _("open")  # a seat is free
+        FULL = "full", _("full")  # every seat is held or submitted, not all submitted
+        DONE = "done", _("done")  # every seat is submitted
+        ESCALATED = "escalated", _("escalated")  # skipped by three people: a reviewer decides
+        WITHDRAWN = "withdrawn", _("withdrawn")
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="work_items")
+    kind = models.CharField(max_length=13, choices=Kind)
+    prompt = models.OneToOneField(Prompt, models.PROTECT, null=True, blank=True, related_name="work_item")
+    slate = models.OneToOneField(Slate, models.PROTECT, null=True, blank=True, related_name="work_item")
+    seats = models.PositiveSmallIntegerField()
+    seats_taken = models.PositiveSmallIntegerField(default=0)  # held or submitted
+    submitted_count = models.PositiveSmallIntegerField(default=0)  # seats whose label is in; extras do not count
+    skipped_count = models.PositiveSmallIntegerField(default=0)
+    status = models.CharField(max_length=9, choices=Status, default=Status.OPEN)
+    priority = models.IntegerField(default=0)  # lower comes first
+    position = models.BigIntegerField()  # order within a priority; a reopened seat goes to the end
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="work_item_kind_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=["open", "full", "done", "escalated", "withdrawn"]),
+                name="work_item_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="demonstration", prompt__isnull=False, slate__isnull=True)
+                | Q(kind="ranking", slate__isnull=False, prompt__isnull=True),
+                name="work_item_has_its_subject",
+            ),
+            models.CheckConstraint(
+                condition=Q(seats_taken__gte=0) & Q(seats_taken__lte=F("seats")),
+                name="work_item_seats_taken_within_seats",
+            ),
+            models.CheckConstraint(
+                condition=Q(submitted_count__lte=F("seats_taken")), name="work_item_submitted_within_taken"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "kind", "status", "priority", "position"], name="work_item_queue")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} item {self.pk}"
+
+    @property
+    def subject_prompt(self) -> Prompt:
+        """The conversation that the work is about."""
+        return self.slate.prompt if self.slate else self.prompt  # type: ignore[return-value]  # one of them is set
+
+
+class AssignmentQuerySet(models.QuerySet["Assignment"]):
+    def for_user(self, user: User) -> AssignmentQuerySet:
+        """Assignments that `user` may see: the own ones, of projects where the membership lasts."""
+        return self.filter(annotator__user=user, annotator__removed_at=None)
+
+    def of_kind(self, kind: str) -> AssignmentQuerySet:
+        return self.filter(kind=kind)
+
+
+class Assignment(models.Model):
+    """One person holding one seat of a work item for a while (a lease), with the draft."""
+
+    class Status(models.TextChoices):
+        HELD = "held", _("held")
+        SUBMITTED = "submitted", _("submitted")
+        SKIPPED = "skipped", _("skipped")
+        RELEASED = "released", _("released")
+        EXPIRED = "expired", _("expired")
+
+    SEATED = (Status.HELD, Status.SUBMITTED)
+
+    item = models.ForeignKey(WorkItem, models.PROTECT, related_name="assignments")
+    annotator = models.ForeignKey(Member, models.PROTECT, related_name="assignments")
+    # Copies of the item's, so that the database can refuse two held pieces of one kind.
+    project = models.ForeignKey(Project, models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=13, choices=Kind)
+    seat = models.PositiveSmallIntegerField(null=True, blank=True)  # None: no seat (given back, or an extra judgement)
+    is_extra = models.BooleanField(default=False)  # handed in after the lease had ended
+    status = models.CharField(max_length=9, choices=Status, default=Status.HELD)
+    claimed_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    skip_reason = models.CharField(max_length=300, blank=True)
+    draft = models.JSONField(null=True, blank=True)  # what the page autosaves; after the label is in: of its correction
+    draft_version = models.PositiveIntegerField(default=0)
+    draft_saved_at = models.DateTimeField(null=True, blank=True)
+    # Ranking only: completion ids in the order in which this person sees them, as letters A, B, C…
+    card_order = models.JSONField(default=list, blank=True)
+
+    objects = AssignmentQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["item", "annotator"], name="assignment_once_per_person"),
+            models.UniqueConstraint(
+                fields=["item", "seat"], condition=Q(status__in=["held", "submitted"]), name="assignment_one_per_seat"
+            ),
+            models.UniqueConstraint(
+                fields=["project", "annotator", "kind"], condition=Q(status="held"), name="assignment_one_held_per_kind"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["held", "submitted", "skipped", "released", "expired"]),
+                name="assignment_status_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="held") | Q(seat__isnull=False), name="assignment_held_has_a_seat"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["status", "lease_until"], name="assignment_lease"),
+            models.Index(fields=["annotator", "kind", "status", "claimed_at"], name="assignment_history"),
+        ]
+
+    def __str__(self) -> str:
+        return f"assignment {self.pk}"
+
+
+class QueueCursor(models.Model):
+    """Where a member's next search of the queue starts, so that a fast annotator does not re-scan what is done."""
+
+    member = models.ForeignKey(Member, models.CASCADE, related_name="queue_cursors")
+    kind = models.CharField(max_length=13, choices=Kind)
+    priority = models.IntegerField()
+    position = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["member", "kind"], name="queue_cursor_once_per_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"cursor of {self.member_id} at {self.priority}/{self.position}"

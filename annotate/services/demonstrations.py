@@ -1,0 +1,71 @@
+"""Demonstrations are handed in, and corrected by a newer version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from annotate.models import Assignment, Demonstration, Member
+from annotate.services import labels
+from annotate.services.text import MESSAGE_LIMIT, NOTE_LIMIT, clean_filled_text, clean_text
+
+
+def submit(
+    assignment: Assignment, *, submission_id: UUID, text: str, flags: Iterable[str] = (), note: str = ""
+) -> Demonstration:
+    """Store `text` as the holder's answer. A replay of `submission_id` returns the stored one.
+
+    Raises BadText; OtherBody if the replay says something else; NotHolder if the assignment is over.
+    """
+    said = _cleaned(text, flags, note)
+
+    def store() -> Demonstration:
+        return Demonstration.objects.create(
+            project_id=assignment.project_id,
+            annotator_id=assignment.annotator_id,
+            assignment=assignment,
+            submission_id=submission_id,
+            prompt_id=assignment.item.prompt_id,  # type: ignore[misc]  # set, as the item's kind says
+            **said,
+        )
+
+    return labels.submit(Demonstration, assignment, submission_id, store=store, is_same=lambda old: _says(old, said))
+
+
+def correct(
+    demonstration: Demonstration,
+    *,
+    annotator: Member,
+    submission_id: UUID,
+    text: str,
+    flags: Iterable[str] = (),
+    note: str = "",
+) -> Demonstration:
+    """Store a newer version of `demonstration`. Raises BadText, OtherBody or NotHolder."""
+    said = _cleaned(text, flags, note)
+
+    def store() -> Demonstration:
+        return Demonstration.objects.create(
+            project_id=demonstration.project_id,
+            annotator=annotator,
+            assignment_id=demonstration.assignment_id,
+            submission_id=submission_id,
+            prompt_id=demonstration.prompt_id,
+            supersedes=demonstration,
+            **said,
+        )
+
+    return labels.correct(demonstration, annotator, submission_id, store=store, is_same=lambda old: _says(old, said))
+
+
+def _cleaned(text: str, flags: Iterable[str], note: str) -> dict[str, Any]:
+    return {
+        "text": clean_filled_text(text, limit=MESSAGE_LIMIT),
+        "flags": labels.clean_flags(flags),
+        "note": clean_text(note, limit=NOTE_LIMIT),
+    }
+
+
+def _says(stored: Demonstration, said: dict[str, Any]) -> bool:
+    return {name: getattr(stored, name) for name in said} == said

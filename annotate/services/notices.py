@@ -1,0 +1,100 @@
+"""Notices: telling members what happened, in the application and, for those who want it, by mail.
+
+Another app tells through here, inside the transaction of what happened: both are stored, or neither. Mail is sent by a
+task that looks for what is due, so that no mail server can keep anything from happening.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from annotate.models import Member, Notice, Project, Role, User
+
+MOST_TRIES = 10  # to send one mail
+MAILS_A_TIME = 50
+NEWS = timedelta(days=1)  # what is older is no news any more, and not mailed when a mail server comes back
+MOST_COUNTED = 99  # unread notices; more are "99+"
+
+logger = logging.getLogger(__name__)
+
+
+def tell(
+    project: Project, *, kind: str, text: str, address: str = "", role: str = Role.ANNOTATOR, actor: User | None = None
+) -> None:
+    """A notice for each person in `project` whose role contains `role`, but not for `actor`, who did it.
+
+    Called inside the transaction of what is told.
+    """
+    members = Member.objects.active().filter(project=project, role__in=Role.at_least(role), is_simulated=False)
+    members = members.exclude(user=None)
+    if actor:
+        members = members.exclude(user=actor)
+    Notice.objects.bulk_create(
+        Notice(member=member, kind=kind, text=text, address=address, wants_mail=member.wants_mail) for member in members
+    )
+
+
+def count_unread(user: User) -> int:
+    """How many notices wait for `user`; MOST_COUNTED + 1 stands for more."""
+    return Notice.objects.for_user(user).unread()[: MOST_COUNTED + 1].count()
+
+
+def mark_read(notices: QuerySet[Notice]) -> None:
+    """These have been seen."""
+    notices.filter(read_at=None).update(read_at=Now())
+
+
+@transaction.atomic
+def choose_mail(user: User, *, projects: Iterable[int]) -> None:
+    """From now on `user` gets the notices of these projects by mail, and of no others."""
+    mine = Member.objects.active().filter(user=user)
+    mine.update(wants_mail=False)
+    mine.filter(project__in=list(projects)).update(wants_mail=True)
+
+
+def can_mail() -> bool:
+    """Whether this installation has been told of a mail server."""
+    return not settings.EMAIL_BACKEND.endswith("console.EmailBackend")
+
+
+def send_mails() -> None:
+    """Send what is due; what has been tried least comes first.
+
+    A mail that fails is logged, and tried again with another call. It ends this one: a mail server that hangs must
+    not hold the worker that mends rounds.
+    """
+    if not can_mail():
+        return
+    due = Notice.objects.filter(wants_mail=True, mailed_at=None, mail_tries__lt=MOST_TRIES)
+    due = due.filter(created_at__gt=Now() - NEWS, member__removed_at=None, member__user__is_active=True)
+    for notice in due.select_related("member__user", "member__project").order_by("mail_tries", "pk")[:MAILS_A_TIME]:
+        tries = Notice.objects.filter(pk=notice.pk, mail_tries=notice.mail_tries)
+        is_mine = tries.update(mail_tries=F("mail_tries") + 1)  # of two senders at once only one gets the row
+        if is_mine and not _send(notice):
+            return
+
+
+def _send(notice: Notice) -> bool:
+    user, project = notice.member.user, notice.member.project
+    assert user is not None
+    body = _("%(text)s\n\n%(address)s\n\nYou can switch these mails off on your account page.") % {
+        "text": notice.text,
+        "address": settings.PUBLIC_URL + notice.address,
+    }
+    subject = " ".join(f"{project.name}: {notice.text[:120]}".split())  # line ends would be refused
+    try:
+        send_mail(subject, body, None, [user.email])
+    except Exception:  # whatever the mail server says: the notice is in the application all the same
+        logger.warning("notice %s could not be mailed", notice.pk, exc_info=True)
+        return False
+    Notice.objects.filter(pk=notice.pk).update(mailed_at=Now())
+    return True

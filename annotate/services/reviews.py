@@ -1,0 +1,58 @@
+"""Reviews: a reviewer accepts a label or returns it with a comment. A correction is a label to review anew."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from annotate.models import Demonstration, Kind, Member, Project, Ranking, Review, User, WorkItem
+from annotate.models.labels import Label
+from annotate.services import audit, queue
+
+MODELS: dict[str, type[Demonstration] | type[Ranking]] = {
+    Kind.DEMONSTRATION.value: Demonstration,
+    Kind.RANKING.value: Ranking,
+}
+
+
+class OwnLabel(Exception):
+    """Nobody reviews an own label."""
+
+
+class Superseded(Exception):
+    """The label was corrected in the meantime: the newer version is the one to review."""
+
+
+def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet[Label]:
+    """Labels of `kind` that nobody has reviewed yet, oldest first, without those of `reviewer`."""
+    labels = MODELS[kind].objects.filter(project=project, reviews=None, annotator__erased_at=None).newest()
+    if reviewer:
+        labels = labels.exclude(annotator=reviewer)
+    return labels.order_by("pk")
+
+
+@transaction.atomic
+def record(label: Demonstration | Ranking, *, reviewer: Member, verdict: str, comment: str = "") -> Review:
+    """Store the verdict; the newest one of a label counts. Raises OwnLabel or Superseded."""
+    if label.annotator_id == reviewer.pk:
+        raise OwnLabel
+    if type(label).objects.filter(supersedes=label).exists():
+        raise Superseded
+    kind = str(label._meta.model_name)
+    review = Review.objects.create(reviewer=reviewer, verdict=verdict, comment=comment, **{kind: label})
+    audit.record(f"{kind}.{verdict}ed", actor=reviewer.user, project=label.project, subject=str(label), comment=comment)
+    return review
+
+
+@transaction.atomic
+def reopen(item: WorkItem, *, actor: User) -> None:
+    """Put an escalated item back into the queue, for people who have not had it."""
+    if queue.reopen(item):
+        audit.record("item.reopened", actor=actor, project=item.project, subject=str(item))
+
+
+@transaction.atomic
+def withdraw(item: WorkItem, *, actor: User) -> None:
+    """Take an escalated item out of the queue for good."""
+    if queue.withdraw(WorkItem.objects.filter(pk=item.pk)):
+        audit.record("item.withdrawn", actor=actor, project=item.project, subject=str(item))

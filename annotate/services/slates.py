@@ -1,0 +1,83 @@
+"""Slates come in from a policy or from elsewhere; nothing here learns who or what wrote a completion."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from annotate.models import Completion, FinishReason, Kind, Project, Prompt, Slate, WorkItem
+from annotate.services import prompts, queue
+from annotate.services.text import MESSAGE_LIMIT, clean_text
+
+
+class BadSlate(Exception):
+    """Completions that cannot be judged together; the message says why."""
+
+
+class NewCompletion(NamedTuple):
+    text: str
+    finish_reason: str = FinishReason.STOP.value
+
+
+class NewSlate(NamedTuple):
+    prompt: Prompt
+    completions: Sequence[NewCompletion]
+
+
+class AddedSlate(NamedTuple):
+    slate: Slate
+    completions: list[Completion]  # in the order in which they were given
+
+
+def add(project: Project, *, prompt: Prompt, completions: Sequence[NewCompletion], priority: int = 0) -> AddedSlate:
+    """Open one slate for ranking. Raises BadSlate or BadText."""
+    return add_many(project, [NewSlate(prompt, completions)], priority=priority)[0]
+
+
+@transaction.atomic
+def add_with_prompt(project: Project, *, record: Any, completions: Sequence[NewCompletion]) -> AddedSlate:
+    """Open one slate for the prompt that `record` describes, adding it where it is new.
+
+    Raises BadRecord, BadSlate or BadText; then the prompt is not added either.
+    """
+    imported = prompts.add(project, prompts.records_from_list([record]))
+    for rejected in imported.rejected:
+        raise prompts.BadRecord(rejected["error"])
+    return add(project, prompt=imported.prompts[0], completions=completions)
+
+
+@transaction.atomic
+def add_many(project: Project, new_slates: Iterable[NewSlate], *, priority: int = 0) -> list[AddedSlate]:
+    """Open slates for ranking, all or none; a lower `priority` is handed out first. Raises BadSlate or BadText."""
+    new_slates = list(new_slates)
+    if any(new.prompt.withdrawn_at for new in new_slates):
+        raise BadSlate(_("The prompt was withdrawn."))
+    slates = Slate.objects.bulk_create(Slate(project=project, prompt=new.prompt) for new in new_slates)
+    added = [AddedSlate(slate, _unsaved(slate, new.completions)) for slate, new in zip(slates, new_slates, strict=True)]
+    Completion.objects.bulk_create(
+        completion for _slate, completions in added for completion in random.sample(completions, len(completions))
+    )
+    queue.open_items(project, Kind.RANKING, slates, priority=priority)
+    return added
+
+
+def withdraw(slates: QuerySet[Slate]) -> int:
+    """Ask nobody to rank `slates` any more; rankings that are in stay. Returns how many were still wanted."""
+    return queue.withdraw(WorkItem.objects.filter(slate__in=slates))
+
+
+def _unsaved(slate: Slate, completions: Sequence[NewCompletion]) -> list[Completion]:
+    if not Slate.SMALLEST <= len(completions) <= Slate.LARGEST:
+        raise BadSlate(
+            _("A slate needs %(smallest)d to %(largest)d completions, not %(given)d.")
+            % {"smallest": Slate.SMALLEST, "largest": Slate.LARGEST, "given": len(completions)}
+        )
+    return [
+        Completion(slate=slate, text=clean_text(text, limit=MESSAGE_LIMIT), finish_reason=FinishReason(finish_reason))
+        for text, finish_reason in completions
+    ]

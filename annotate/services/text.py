@@ -1,0 +1,87 @@
+"""What people's and models' text goes through at every door.
+
+Left out on purpose: normalising. What was written is stored as it was written, bidi marks and joiners included; only
+the duplicate hash folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+MESSAGE_LIMIT = 100_000  # characters of one turn, one answer or one completion
+NOTE_LIMIT = 4_000
+NAME_LIMIT = 200  # external ids, groups, flags
+
+# C0 and C1 controls except tab and line feed.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+class BadText(Exception):
+    """A text that cannot be taken as it is; the message says what to do."""
+
+
+def clean_text(text: str, *, limit: int) -> str:
+    """`text` with LF line ends and without control characters.
+
+    Raises BadText for NUL, lone surrogates and more than `limit` characters.
+    """
+    if not isinstance(text, str):
+        raise BadText(_("This must be text."))
+    if _UNSTORABLE.search(text):
+        raise BadText(_("The text has characters that cannot be stored (NUL or half of a pair). Please remove them."))
+    cleaned = _without_controls(text)
+    if len(cleaned) > limit:
+        raise BadText(
+            _("The text has %(length)d characters; at most %(limit)d fit.") % {"length": len(cleaned), "limit": limit}
+        )
+    return cleaned
+
+
+def clean_filled_text(text: str, *, limit: int) -> str:
+    """As clean_text; raises BadText, too, when nothing but white space is there."""
+    cleaned = clean_text(text, limit=limit)
+    if not cleaned.strip():
+        raise BadText(_("There is no text yet."))
+    return cleaned
+
+
+def repair_text(text: str) -> tuple[str, bool]:
+    """`text` made storable, and whether it had to be changed: a model's output is repaired instead of refused."""
+    repaired = _without_controls(_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text))[:MESSAGE_LIMIT]
+    return repaired, repaired != text
+
+
+def repair_json(value: Any) -> Any:
+    """A JSON value that every database stores: strings repaired, infinite numbers (as of 1e999) left out."""
+    if isinstance(value, str):
+        return repair_text(value)[0]
+    if isinstance(value, list):
+        return [repair_json(item) for item in value]
+    if isinstance(value, dict):
+        return {repair_text(str(key))[0]: repair_json(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def conversation_hash(messages: Sequence[dict[str, str]]) -> str:
+    """SHA-256 of the folded conversation: the same for texts that differ in case, spacing or composition only."""
+    folded = [[message["role"], _fold(message["content"])] for message in messages]
+    return hashlib.sha256(json.dumps(folded, ensure_ascii=False).encode()).hexdigest()
+
+
+def _fold(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
+
+
+def _without_controls(text: str) -> str:
+    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))

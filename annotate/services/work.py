@@ -1,0 +1,194 @@
+"""Handing out work: who holds which seat, for how long, with which draft.
+
+Written for many people at once. A status changes by a conditional UPDATE whose row count says who won; locks are
+always taken in the order member's cursor, assignments, items. Nothing here needs the broker.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import Case, F, Value, When
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.models import Assignment, Completion, Member, Project, QueueCursor, WorkItem
+from annotate.models.work import AssignmentQuerySet
+from annotate.services import overview, queue
+from annotate.services.text import clean_filled_text, repair_json
+
+LEASE = timedelta(minutes=60)  # after the last autosave
+REASON_LIMIT = 300
+Status = Assignment.Status
+# An expired holder keeps the text and may still hand it in; everything else is over.
+WRITABLE = (Status.HELD, Status.EXPIRED)
+
+
+class NotHolder(Exception):
+    """The assignment is not in this person's hands any more; the message says what became of it."""
+
+
+class OtherBody(Exception):
+    """The submission id is known with other contents, or the label was corrected by somebody quicker."""
+
+
+class StaleDraft(Exception):
+    """Another window saved in the meantime: `stored` holds what."""
+
+    def __init__(self, stored: Assignment) -> None:
+        super().__init__(_("Another window saved something else in the meantime."))
+        self.stored = stored
+
+
+class Claim(NamedTuple):
+    """A piece of work, or the sentence that says why there is none."""
+
+    assignment: Assignment | None
+    reason: str
+
+
+def claim(project: Project, *, annotator: Member, kind: str) -> Claim:
+    """The piece of `kind` that `annotator` already holds, else the next one from the queue."""
+    expire_leases(spare=annotator)
+    with transaction.atomic():
+        # The cursor's row makes two claims of one person wait for each other.
+        cursor = _locked_cursor(annotator, kind)
+        if held := _held(annotator, kind):
+            return Claim(held, "")
+        if item := queue.next_item(cursor, annotator=annotator):
+            QueueCursor.objects.filter(pk=cursor.pk).update(priority=item.priority, position=item.position)
+            return Claim(_assign(project, item, annotator), "")
+    return Claim(None, overview.reason_for_nothing(annotator, kind))
+
+
+def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -> Assignment:
+    """Keep `draft`, if `version` is the one it was written over; a held seat stays so for another LEASE.
+
+    Repeating a save whose answer got lost is harmless. Raises StaleDraft or NotHolder.
+    """
+    draft, now = repair_json(draft), timezone.now()
+    saved = Assignment.objects.filter(pk=assignment.pk, draft_version=version, status__in=WRITABLE).update(
+        draft=draft,
+        draft_version=version + 1,
+        draft_saved_at=now,
+        lease_until=Case(When(status=Status.HELD, then=Value(now + LEASE)), default=F("lease_until")),
+    )
+    stored = Assignment.objects.select_related("item", "annotator").get(pk=assignment.pk)
+    if saved or (stored.draft_version == version + 1 and stored.draft == draft):
+        return stored
+    if stored.status not in WRITABLE:
+        raise NotHolder(why_not_held(stored))
+    raise StaleDraft(stored)
+
+
+@transaction.atomic
+def skip(assignment: Assignment, *, reason: str) -> None:
+    """Give the seat back for good, saying why. Raises NotHolder or BadText."""
+    reason = clean_filled_text(reason, limit=REASON_LIMIT)
+    _leave(assignment, Status.SKIPPED, skip_reason=reason)
+    queue.free_seat(assignment.item_id, skipped=True)
+
+
+@transaction.atomic
+def release(assignment: Assignment) -> None:
+    """Give the seat back without a judgement about the item. Raises NotHolder."""
+    _leave(assignment, Status.RELEASED)
+    queue.free_seat(assignment.item_id)
+
+
+def close_seat(assignment: Assignment) -> None:
+    """The label is in: for the seat, or as an extra judgement when the lease had ended. Raises NotHolder.
+
+    The label holds the words now, so the draft goes. Belongs into the transaction that stores the label.
+    """
+    now = timezone.now()
+    mine = Assignment.objects.filter(pk=assignment.pk)
+    handed_in = {"status": Status.SUBMITTED, "finished_at": now, "draft": None, "draft_saved_at": None}
+    if mine.filter(status=Status.HELD).update(**handed_in):
+        queue.fill_seat(assignment.item_id)
+    elif not mine.filter(status=Status.EXPIRED).update(**handed_in, is_extra=True):
+        raise NotHolder(why_not_held(Assignment.objects.get(pk=assignment.pk)))
+
+
+def expire_leases(*, limit: int = 20, spare: Member | None = None) -> int:
+    """Free the seats of holders who have been silent for a LEASE, the longest silence first; returns how many.
+
+    Their drafts stay, and what they hand in later still counts as an extra judgement. `spare` is here right now.
+    """
+    silent = Assignment.objects.filter(status=Status.HELD, lease_until__lt=timezone.now()).order_by("lease_until")
+    if spare:
+        silent = silent.exclude(annotator=spare)
+    # A plain look first: most sweeps find nothing, and on SQLite a transaction makes writers wait.
+    return _expire(silent, limit) if silent.exists() else 0
+
+
+def why_not_held(assignment: Assignment) -> str:
+    """The sentence for a person who wants to go on with an assignment that is over."""
+    return {
+        Status.SUBMITTED: _("This was submitted already. You can correct it in “My work”."),
+        Status.SKIPPED: _("You have skipped this."),
+        Status.RELEASED: _("This was given back to the queue."),
+    }.get(Status(assignment.status), _("This is not in your hands any more."))
+
+
+@transaction.atomic
+def _expire(silent: AssignmentQuerySet, limit: int) -> int:
+    ended = list(silent.select_for_update(skip_locked=True).values_list("pk", "item")[:limit])
+    items = [item_pk for _pk, item_pk in ended]
+    # In one order: two sweeps that free seats of the same items must not wait for each other.
+    list(WorkItem.objects.select_for_update().filter(pk__in=items).order_by("pk").values_list("pk"))
+    now = timezone.now()
+    Assignment.objects.filter(pk__in=[pk for pk, _item in ended]).update(
+        status=Status.EXPIRED, seat=None, finished_at=now
+    )
+    for item_pk in items:
+        queue.free_seat(item_pk)
+    return len(ended)
+
+
+def _locked_cursor(annotator: Member, kind: str) -> QueueCursor:
+    cursors = QueueCursor.objects.select_for_update()
+    cursor, _is_new = cursors.get_or_create(member=annotator, kind=kind, defaults={"priority": -(2**31), "position": 0})
+    return cursor
+
+
+def _held(annotator: Member, kind: str) -> Assignment | None:
+    """What `annotator` has in hand, with a fresh lease if it had run out and nobody had noticed."""
+    mine = Assignment.objects.filter(annotator=annotator, kind=kind, status=Status.HELD)
+    held = mine.select_related("item__prompt", "item__slate__prompt").first()
+    if held and held.lease_until < timezone.now():
+        held.lease_until = timezone.now() + LEASE
+        # A sweep may free the seat at this very moment; then the piece is handed in as an extra judgement.
+        mine.filter(pk=held.pk).update(lease_until=held.lease_until)
+    return held
+
+
+def _assign(project: Project, item: WorkItem, annotator: Member) -> Assignment:
+    now = timezone.now()
+    return Assignment.objects.create(
+        item=item,
+        annotator=annotator,
+        project=project,
+        kind=item.kind,
+        seat=queue.take_seat(item),
+        claimed_at=now,
+        lease_until=now + LEASE,
+        card_order=_shuffled_completions(item),
+    )
+
+
+def _shuffled_completions(item: WorkItem) -> list[int]:
+    if item.slate_id is None:
+        return []
+    pks = list(Completion.objects.filter(slate=item.slate_id).values_list("pk", flat=True))
+    random.shuffle(pks)
+    return pks
+
+
+def _leave(assignment: Assignment, status: str, **changes: Any) -> None:
+    held = Assignment.objects.filter(pk=assignment.pk, status=Status.HELD)
+    if not held.update(status=status, seat=None, finished_at=timezone.now(), **changes):
+        raise NotHolder(why_not_held(Assignment.objects.get(pk=assignment.pk)))

@@ -1,0 +1,93 @@
+from django.urls import URLPattern, path
+
+from annotate.views import (
+    accounts,
+    assignments,
+    audit,
+    demonstrations,
+    guidelines,
+    home,
+    labels,
+    links,
+    members,
+    my_work,
+    notices,
+    projects,
+    prompts,
+    rankings,
+    reviews,
+)
+
+app_name = "annotate"
+
+labelling_urls = [
+    path("", home.home, name="home"),
+    path("projects/<slug:slug>/rank/", rankings.rank, name="rank"),
+    path("projects/<slug:slug>/write/", demonstrations.write, name="write"),
+    path("projects/<slug:slug>/my-work/", my_work.my_work, name="my-work"),
+    path("projects/<slug:slug>/guidelines/", guidelines.guidelines, name="guidelines"),
+    path("assignments/<int:pk>/", assignments.show, name="assignment"),
+    path("assignments/<int:pk>/draft/", assignments.save_draft, name="save-draft"),
+    path("assignments/<int:pk>/submit/", assignments.submit, name="submit"),
+    path("assignments/<int:pk>/skip/", assignments.skip, name="skip"),
+    path("labels/<str:kind>/<int:pk>/correct/", labels.correct, name="correct"),
+    path("labels/<str:kind>/<int:pk>/correct/draft/", labels.save_draft, name="save-correction"),
+    path("labels/<str:kind>/<int:pk>/correct/leave/", labels.leave, name="leave-correction"),
+    path("preview/", demonstrations.preview, name="preview"),
+]
+
+account_urls = [
+    path("account/", accounts.account, name="account"),
+    path("account/tokens/", accounts.make_token, name="make-token"),
+    path("account/tokens/<int:pk>/revoke/", accounts.revoke_token, name="revoke-token"),
+    path("account/link/<str:secret>/", links.show, name="link"),
+]
+
+notice_urls = [
+    path("notices/", notices.index, name="notices"),
+    path("notices/read/", notices.read_all, name="read-notices"),
+    path("notices/<int:pk>/open/", notices.open_notice, name="open-notice"),
+    path("account/mail/", notices.choose_mail, name="choose-mail"),
+]
+
+project_urls = [
+    path("projects/", projects.index, name="projects"),
+    path("projects/new/", projects.create, name="create-project"),
+    path("projects/<slug:slug>/", projects.overview, name="project"),
+    path("projects/<slug:slug>/settings/", projects.settings, name="settings"),
+    path("projects/<slug:slug>/settings/guidelines/", projects.edit_guidelines, name="edit-guidelines"),
+    path("projects/<slug:slug>/settings/audit/", audit.index, name="audit"),
+]
+
+member_urls = [
+    path("projects/<slug:slug>/members/", members.index, name="members"),
+    path("projects/<slug:slug>/members/invite/", members.invite, name="invite"),
+    path("projects/<slug:slug>/members/invitations/<int:pk>/revoke/", members.revoke, name="revoke-invitation"),
+    path("projects/<slug:slug>/members/<int:pk>/role/", members.change_role, name="change-role"),
+    path("projects/<slug:slug>/members/<int:pk>/remove/", members.remove, name="remove-member"),
+    path("projects/<slug:slug>/members/<int:pk>/reset-password/", members.reset_password, name="reset-password"),
+]
+
+prompt_urls = [
+    path("projects/<slug:slug>/prompts/", prompts.index, name="prompts"),
+    path("projects/<slug:slug>/prompts/add/", prompts.add, name="add-prompts"),
+    path("projects/<slug:slug>/prompts/<int:pk>/withdraw/", prompts.withdraw, name="withdraw-prompt"),
+]
+
+review_urls = [
+    path("projects/<slug:slug>/reviews/", reviews.index, name="reviews"),
+    path("projects/<slug:slug>/reviews/<str:kind>/<int:pk>/", reviews.label, name="review"),
+    path("projects/<slug:slug>/reviews/<str:kind>/<int:pk>/record/", reviews.record, name="record-review"),
+    path("projects/<slug:slug>/escalations/", reviews.escalations, name="escalations"),
+    path("projects/<slug:slug>/escalations/<int:pk>/settle/", reviews.settle, name="settle"),
+]
+
+urlpatterns: list[URLPattern] = [
+    *labelling_urls,
+    *account_urls,
+    *notice_urls,
+    *project_urls,
+    *member_urls,
+    *prompt_urls,
+    *review_urls,
+]

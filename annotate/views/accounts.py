@@ -1,0 +1,54 @@
+"""The account page: name, time zone, password, API tokens."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from annotate.forms.accounts import AccountForm, TokenForm
+from annotate.models import ApiToken
+from annotate.permissions import SignedInRequest
+from annotate.services import tokens
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def account(request: SignedInRequest) -> HttpResponse:
+    form = AccountForm(request.POST or None, instance=request.user)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, _("Saved."))
+        return redirect("annotate:account")
+    return _account_page(request, form, TokenForm(), status=422 if form.errors else 200)
+
+
+@login_required
+@require_POST
+@never_cache
+def make_token(request: SignedInRequest) -> HttpResponse:
+    form = TokenForm(request.POST)
+    if not form.is_valid():
+        return _account_page(request, AccountForm(instance=request.user), form, status=422)
+    made = tokens.make(request.user, **form.cleaned_data)
+    # Rendered, not redirected to: the secret is kept nowhere, not even in the session.
+    return render(request, "annotate/accounts/token.html", {"made": made})
+
+
+@login_required
+@require_POST
+def revoke_token(request: SignedInRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(ApiToken.objects.for_user(request.user), pk=pk)
+    tokens.revoke(token)
+    messages.success(request, _("%(name)s works no more.") % {"name": token.name})
+    return redirect("annotate:account")
+
+
+def _account_page(request: SignedInRequest, form: AccountForm, token_form: TokenForm, *, status: int) -> HttpResponse:
+    mine = ApiToken.objects.for_user(request.user).usable().order_by("-pk")
+    context = {"form": form, "token_form": token_form, "tokens": mine}
+    return render(request, "annotate/accounts/account.html", context, status=status)

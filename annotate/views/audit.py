@@ -1,0 +1,20 @@
+"""The audit list: who did what in a project, newest first."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from annotate.models import AuditEvent
+from annotate.permissions import ProjectRequest, role_required
+from annotate.views.paging import Page
+
+PAGE_SIZE = 100
+
+
+@role_required("admin")
+@require_safe
+def index(request: ProjectRequest) -> HttpResponse:
+    events = AuditEvent.objects.for_user(request.user).filter(project=request.project).select_related("actor")
+    return render(request, "annotate/audit/index.html", {"page": Page(events, request, size=PAGE_SIZE)})

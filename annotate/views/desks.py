@@ -1,0 +1,102 @@
+"""The desk at which one kind of label is made: its form, its templates, its service. Views of assignments and of
+corrections are the same for both kinds; what differs stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from django.urls import reverse
+
+from annotate.forms.demonstrations import DemonstrationForm
+from annotate.forms.rankings import LETTERS, RankingForm
+from annotate.models import Assignment, Completion, Demonstration, Kind, Project, Ranking
+from annotate.services import demonstrations, rankings
+
+Label = Demonstration | Ranking
+LabelForm = DemonstrationForm | RankingForm
+
+
+class Desk(Protocol):
+    """What a kind of work needs to be shown, drafted, handed in and corrected."""
+
+    folder: str  # of its templates below annotate/
+    page: str  # name of the address where the next piece of this kind is handed out
+    model: type[Label]
+
+    def form(self, assignment: Assignment, data: Any = None, *, stored: dict[str, Any] | None = None) -> LabelForm:
+        """The form for the assignment's subject, filled from `data`, else from `stored`."""
+
+    def stored(self, label: Label) -> dict[str, Any]:
+        """`label` in the shape of a draft."""
+
+    def submit(self, assignment: Assignment, cleaned: Mapping[str, Any]) -> Label: ...
+
+    def correct(self, label: Label, cleaned: Mapping[str, Any]) -> Label: ...
+
+
+class WritingDesk:
+    folder, page, model = "demonstrations", "annotate:write", Demonstration
+
+    def form(
+        self, assignment: Assignment, data: Any = None, *, stored: dict[str, Any] | None = None
+    ) -> DemonstrationForm:
+        return DemonstrationForm(data, stored=stored)
+
+    def stored(self, label: Demonstration) -> dict[str, Any]:
+        return {"text": label.text}
+
+    def submit(self, assignment: Assignment, cleaned: Mapping[str, Any]) -> Demonstration:
+        return demonstrations.submit(assignment, submission_id=cleaned["submission_id"], text=cleaned["text"])
+
+    def correct(self, label: Demonstration, cleaned: Mapping[str, Any]) -> Demonstration:
+        return demonstrations.correct(
+            label, annotator=label.annotator, submission_id=cleaned["submission_id"], text=cleaned["text"]
+        )
+
+
+class RankingDesk:
+    folder, page, model = "rankings", "annotate:rank", Ranking
+
+    def form(self, assignment: Assignment, data: Any = None, *, stored: dict[str, Any] | None = None) -> RankingForm:
+        return RankingForm(data, completions=completions_as_shown(assignment), stored=stored)
+
+    def stored(self, label: Ranking) -> dict[str, Any]:
+        return {"places": dict(label.placements.values_list("completion", "place")), "note": label.note}
+
+    def submit(self, assignment: Assignment, cleaned: Mapping[str, Any]) -> Ranking:
+        return rankings.submit(
+            assignment, submission_id=cleaned["submission_id"], places=cleaned["places"], note=cleaned["note"]
+        )
+
+    def correct(self, label: Ranking, cleaned: Mapping[str, Any]) -> Ranking:
+        return rankings.correct(
+            label,
+            annotator=label.annotator,
+            submission_id=cleaned["submission_id"],
+            places=cleaned["places"],
+            note=cleaned["note"],
+        )
+
+
+DESKS: dict[str, Desk] = {Kind.DEMONSTRATION: WritingDesk(), Kind.RANKING: RankingDesk()}  # type: ignore[dict-item]
+
+
+def completions_as_shown(assignment: Assignment) -> list[Completion]:
+    """The slate's completions in the order that belongs to this annotator."""
+    slate = assignment.item.slate
+    assert slate is not None  # only ranking work is ranked
+    by_id = {completion.pk: completion for completion in slate.completions.all()}
+    return [by_id[pk] for pk in assignment.card_order]
+
+
+def lettered_places(assignment: Assignment, places: Mapping[Any, int | None]) -> list[tuple[str, int | None]]:
+    """(letter, place) of every completion that has one, by letter."""
+    said = {int(pk): place for pk, place in places.items()}
+    lettered = zip(LETTERS, assignment.card_order, strict=False)
+    return [(letter, said[pk]) for letter, pk in lettered if pk in said]
+
+
+def next_address(kind: str, project: Project) -> str:
+    """Where the next piece of this kind is handed out."""
+    return reverse(DESKS[kind].page, args=[project.slug])

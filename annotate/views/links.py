@@ -1,0 +1,43 @@
+"""One-time links: GET shows what will happen, so that a previewing mail program uses nothing up; POST does it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from annotate.models import SignInLink, User
+from annotate.services import links
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def show(request: HttpRequest, secret: str) -> HttpResponse:
+    try:
+        link = links.find(secret)
+        if request.method == "GET":
+            return render(request, "annotate/links/show.html", {"link": link})
+        person = request.user if isinstance(request.user, User) else None
+        user = links.consume(secret, signed_in=person)
+    except links.LinkSpent:
+        return render(request, "annotate/links/spent.html", status=410)
+    except links.SignInFirst:
+        return render(request, "annotate/links/sign_in_first.html", {"link": link}, status=409)
+    login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+    return _next_page(request, link, user)
+
+
+def _next_page(request: HttpRequest, link: SignInLink, user: User) -> HttpResponse:
+    if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
+        return redirect("account_set_password")
+    if link.project:
+        welcome = _("Welcome to “%(project)s”. You take part as %(role)s.")
+        messages.success(request, welcome % {"project": link.project, "role": link.get_role_display()})
+        if not user.has_usable_password():
+            return redirect("annotate:account")  # where newcomers say their name and choose a password
+    return redirect(settings.LOGIN_REDIRECT_URL)

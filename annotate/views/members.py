@@ -1,0 +1,115 @@
+"""The members page: who takes part, as what; inviting and removing."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from annotate.forms.members import InvitationForm, RoleForm
+from annotate.models import Member, Role, SignInLink
+from annotate.permissions import ProjectRequest, role_required
+from annotate.services import links, members
+
+
+@role_required("admin")
+@require_safe
+def index(request: ProjectRequest) -> HttpResponse:
+    return _page(request, InvitationForm())
+
+
+@role_required("admin")
+@require_POST
+@never_cache
+def invite(request: ProjectRequest) -> HttpResponse:
+    form = InvitationForm(request.POST)
+    if not form.is_valid():
+        return _page(request, form, status=422)
+    made = links.make(
+        **form.cleaned_data, purpose=SignInLink.Purpose.INVITATION, project=request.project, created_by=request.user
+    )
+    # Rendered, not redirected to: the secret is kept nowhere, not even in the session.
+    return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})
+
+
+@role_required("admin")
+@require_POST
+def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
+    invitations = SignInLink.objects.for_user(request.user).filter(project=request.project)
+    link = get_object_or_404(invitations, pk=pk)
+    links.revoke(link, actor=request.user)
+    messages.success(request, _("The invitation of %(email)s works no more.") % {"email": link.email})
+    return _back(request)
+
+
+@role_required("admin")
+@require_POST
+def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
+    member = _member(request, pk)
+    form = RoleForm(request.POST)
+    if not form.is_valid():
+        return _page(request, InvitationForm(), status=422)
+    try:
+        members.change_role(member, role=form.cleaned_data["role"], actor=request.user)
+        messages.success(request, _("%(name)s: %(role)s.") % {"name": member, "role": member.get_role_display()})
+    except members.LastAdmin:
+        messages.error(request, _("A project needs an admin. Make somebody else one first."))
+    return _back(request)
+
+
+@role_required("admin")
+@require_POST
+def remove(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Remove a member; `labels=erase` also takes their labels out of training."""
+    member = _member(request, pk)
+    name = str(member)
+    leave = members.erase if request.POST.get("labels") == "erase" else members.remove
+    try:
+        leave(member, actor=request.user)
+        messages.success(request, _("%(name)s is no member any more.") % {"name": name})
+    except members.LastAdmin:
+        messages.error(request, _("A project needs an admin. Make somebody else one first."))
+    return _back(request)
+
+
+@role_required("admin")
+@require_POST
+@never_cache
+def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
+    """A link for a member who lost the password. Site admins only: it is a way into everything the member may see."""
+    if not request.user.is_superuser:
+        raise PermissionDenied
+    member = _member(request, pk)
+    if member.user is None:
+        raise Http404
+    made = links.make(member.user.email, purpose=SignInLink.Purpose.PASSWORD_RESET, created_by=request.user)
+    return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})
+
+
+def _member(request: ProjectRequest, pk: int) -> Member:
+    return get_object_or_404(Member.objects.for_user(request.user).active().filter(project=request.project), pk=pk)
+
+
+def _address(request: ProjectRequest, made: links.MadeLink) -> str:
+    return request.build_absolute_uri(links.path_of(made.secret))
+
+
+def _back(request: ProjectRequest) -> HttpResponse:
+    return redirect("annotate:members", request.project.slug)
+
+
+def _page(request: ProjectRequest, form: InvitationForm, *, status: int = 200) -> HttpResponse:
+    everybody = Member.objects.filter(project=request.project)
+    invitations = SignInLink.objects.usable().filter(project=request.project, purpose=SignInLink.Purpose.INVITATION)
+    context = {
+        "form": form,
+        "members": everybody.active().select_related("user").order_by("role", "user__name", "user__email"),
+        "former_count": everybody.exclude(removed_at=None).count(),
+        "invitations": invitations.select_related("created_by").order_by("-pk"),
+        "roles": Role.choices,
+    }
+    return render(request, "annotate/members/index.html", context, status=status)

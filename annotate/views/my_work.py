@@ -1,0 +1,110 @@
+"""What a member has done and what is under way: drafts, labels that came back, labels that were handed in, skips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from annotate.models import Assignment, Demonstration, Kind, Member, Ranking, Review
+from annotate.permissions import ProjectRequest, role_required
+from annotate.views.desks import DESKS, Label, lettered_places
+from annotate.views.paging import Page
+
+PAGE_SIZE = 20
+SHELVES = {
+    "returned": _("Came back"),
+    "drafts": _("Under way"),
+    "submitted": _("Handed in"),
+    "skipped": _("Skipped"),
+}
+Status = Assignment.Status
+
+
+@role_required("annotator")
+@require_safe
+def my_work(request: ProjectRequest) -> HttpResponse:
+    """One shelf at a time; without `?show=`, the first one on which something waits for this person."""
+    if request.member is None:
+        return render(request, "annotate/my_work/page.html", {"shelves": []})
+    counts = {name: _on_shelf(name, request.member).count() for name in SHELVES}
+    waiting = next((name for name in ("returned", "drafts") if counts[name]), "submitted")
+    shown = request.GET.get("show") if request.GET.get("show") in SHELVES else waiting
+    page = Page(_on_shelf(str(shown), request.member), request, size=PAGE_SIZE)
+    context = {
+        "shelves": [(name, title, counts[name]) for name, title in SHELVES.items()],
+        "shown": shown,
+        "page": page,
+        "pieces": list(_pieces(page.rows, drafts=shown == "drafts")),
+    }
+    return render(request, "annotate/my_work/page.html", context)
+
+
+def returned_count(member: Member) -> int:
+    """How many of the member's labels wait for a correction."""
+    return _on_shelf("returned", member).count()
+
+
+def _on_shelf(name: str, member: Member) -> QuerySet[Assignment]:
+    mine = Assignment.objects.filter(annotator=member)
+    if name == "drafts":
+        has_words = Q(status__in=(Status.EXPIRED, Status.SUBMITTED), draft__isnull=False)
+        mine = mine.filter(Q(status=Status.HELD) | has_words)
+    elif name == "skipped":
+        mine = mine.filter(status=Status.SKIPPED)
+    else:
+        mine = mine.filter(status=Status.SUBMITTED)
+    if name == "returned":
+        returned = [desk.model.objects.filter(annotator=member).newest().returned() for desk in DESKS.values()]
+        mine = mine.filter(Q(pk__in=returned[0].values("assignment")) | Q(pk__in=returned[1].values("assignment")))
+    return mine.select_related("item__prompt", "item__slate__prompt")
+
+
+def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict[str, Any]]:
+    """Each assignment with its newest label and what a reviewer said about it, in a fixed number of queries.
+
+    With `drafts` the words are those under way, and not what was handed in before.
+    """
+    assignments = list(assignments)
+    labels = {label.assignment_id: label for model in (Demonstration, Ranking) for label in _newest(model, assignments)}
+    for assignment in assignments:
+        label = labels.get(assignment.pk)
+        words_of = None if drafts else label
+        yield {
+            "assignment": assignment,
+            "question": assignment.item.subject_prompt.question,
+            "label": label,
+            "said": _said(assignment, words_of),
+            "returned": _returned(label),
+            "places": _places(assignment, words_of) if assignment.kind == Kind.RANKING else None,
+        }
+
+
+def _newest(model: type[Demonstration] | type[Ranking], assignments: list[Assignment]) -> QuerySet[Any]:
+    related = ["reviews", "placements"] if model is Ranking else ["reviews"]
+    return model.objects.newest().filter(assignment__in=assignments).prefetch_related(*related)
+
+
+def _said(assignment: Assignment, label: Label | None) -> str:
+    """The words of the label, else of the draft."""
+    if label is not None:
+        return label.text if isinstance(label, Demonstration) else label.note
+    draft = assignment.draft or {}
+    return str(draft.get("text") or draft.get("note") or "")
+
+
+def _places(assignment: Assignment, label: Label | None) -> list[tuple[str, int | None]]:
+    places = (assignment.draft or {}).get("places", {})
+    if isinstance(label, Ranking):
+        places = {placement.completion_id: placement.place for placement in label.placements.all()}
+    return lettered_places(assignment, places)
+
+
+def _returned(label: Label | None) -> Review | None:
+    reviews = sorted(label.reviews.all(), key=lambda review: review.pk) if label else []
+    return reviews[-1] if reviews and reviews[-1].verdict == "return" else None

@@ -1,0 +1,81 @@
+"""The prompts of a project: list and search, adding by paste or file, withdrawing."""
+
+from __future__ import annotations
+
+import json
+
+from django.contrib import messages
+from django.db.models import Count, Q, QuerySet, TextField
+from django.db.models.functions import Cast
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from annotate.forms.prompts import PromptsForm
+from annotate.models import Prompt
+from annotate.permissions import ProjectRequest, role_required
+from annotate.services import prompts
+from annotate.views.paging import Page
+
+PAGE_SIZE = 50
+
+
+@role_required("admin")
+@require_safe
+def index(request: ProjectRequest) -> HttpResponse:
+    everything = Prompt.objects.filter(project=request.project)
+    query = request.GET.get("q", "").strip()
+    split = request.GET.get("split", "")
+    found = _search(everything.active(), query)
+    if split in ("train", "heldout"):
+        found = found.filter(split=split)
+    counts = everything.active().aggregate(
+        train=Count("pk", filter=Q(split="train")), heldout=Count("pk", filter=Q(split="heldout"))
+    )
+    context = {
+        "page": Page(found, request, size=PAGE_SIZE),
+        "query": query,
+        "split": split,
+        "counts": counts,
+        "withdrawn_count": everything.exclude(withdrawn_at=None).count(),
+    }
+    return render(request, "annotate/prompts/index.html", context)
+
+
+@role_required("admin")
+@require_http_methods(["GET", "POST"])
+def add(request: ProjectRequest) -> HttpResponse:
+    form = PromptsForm(request.POST, request.FILES) if request.method == "POST" else PromptsForm()
+    if not (form.is_bound and form.is_valid()):
+        return render(request, "annotate/prompts/add.html", {"form": form}, status=422 if form.is_bound else 200)
+    file = form.cleaned_data["file"]
+    records = (
+        prompts.records_from_jsonl(file.read()) if file else prompts.records_from_paste(form.cleaned_data["paste"])
+    )
+    # An import has no author: with one, everything an admin pastes would share a group, and so a split.
+    imported = prompts.add(request.project, records)
+    return render(request, "annotate/prompts/imported.html", {"imported": imported})
+
+
+@role_required("admin")
+@require_POST
+def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
+    prompt = get_object_or_404(Prompt.objects.for_user(request.user).filter(project=request.project), pk=pk)
+    prompts.withdraw(prompt, actor=request.user)
+    messages.success(request, _("Withdrawn: nobody is asked about it any more."))
+    return redirect("annotate:prompts", request.project.slug)
+
+
+def _search(found: QuerySet[Prompt], query: str) -> QuerySet[Prompt]:
+    if not query:
+        return found
+    # SQLite keeps JSON with \u escapes, PostgreSQL with the letters themselves.
+    escaped = json.dumps(query)[1:-1]
+    stored = found.annotate(stored=Cast("messages", TextField()))
+    return stored.filter(
+        Q(stored__icontains=query)
+        | Q(stored__icontains=escaped)
+        | Q(external_id__iexact=query)
+        | Q(group__iexact=query)
+    )

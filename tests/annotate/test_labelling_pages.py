@@ -1,0 +1,188 @@
+"""The labelling pages without a browser: what they answer, to a plain form as well as to htmx."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Assignment, Demonstration, Kind, Member, Project, Ranking, Verdict
+from annotate.services import reviews, work
+from annotate.templatetags.people_text import about_each, markdown, words
+from tests.factories import make_assignment, make_demonstration, make_member, make_prompt, make_ranking, make_slate
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def signed_in(client: Client, annotator: Member) -> Client:
+    client.force_login(annotator.user)
+    return client
+
+
+def ranking_form(assignment: Assignment, places: list[int], **fields: object) -> dict[str, object]:
+    """What the browser posts; `places` go to the answers in the order in which they are shown."""
+    said = {f"place-{pk}": place for pk, place in zip(assignment.card_order, places, strict=True)}
+    return {"submission_id": uuid4(), **said, **fields}
+
+
+def submit(client: Client, assignment: Assignment, form: dict[str, object], **headers: str):
+    return client.post(reverse("annotate:submit", args=[assignment.pk]), form, headers=headers)
+
+
+def save(client: Client, assignment: Assignment, version: int, **fields: object):
+    return client.post(reverse("annotate:save-draft", args=[assignment.pk]), {"draft_version": version, **fields})
+
+
+def test_a_replayed_submission_is_stored_once(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    form = ranking_form(assignment, [2, 1, 2])
+    for _ in range(2):
+        assert submit(signed_in, assignment, form, **HTMX).status_code == 200
+    said = {placement.completion_id: placement.place for placement in Ranking.objects.get().placements.all()}
+    assert [said[pk] for pk in assignment.card_order] == [2, 1, 2]
+
+
+def test_a_plain_form_goes_on_to_the_next_piece(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    response = submit(signed_in, assignment, ranking_form(assignment, [2, 1, 2]))
+    assert response.headers["Location"] == reverse("annotate:rank", args=[annotator.project.slug])
+    undo = reverse("annotate:correct", args=["ranking", Ranking.objects.get().pk])
+    assert undo in signed_in.get(response.headers["Location"]).content.decode()
+    assert undo not in signed_in.get(response.headers["Location"]).content.decode()
+
+
+def test_an_untouched_order_is_stored_only_when_confirmed(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    form = ranking_form(assignment, [1, 2, 3])
+    assert submit(signed_in, assignment, form).status_code == 422
+    assert submit(signed_in, assignment, form | {"is_confirmed": "1"}).status_code == 302
+    assert Ranking.objects.count() == 1
+
+
+def test_a_missing_place_is_named_by_its_letter(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    form = ranking_form(assignment, [1, 2, 3])
+    del form[f"place-{assignment.card_order[1]}"]
+    response = submit(signed_in, assignment, form)
+    assert response.status_code == 422
+    assert "No place yet: B." in response.content.decode()
+
+
+def test_a_refused_answer_comes_back_with_every_word(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    response = submit(signed_in, assignment, {"submission_id": uuid4(), "text": "half\x00words"}, **HTMX)
+    assert response.status_code == 422
+    assert "words" in response.content.decode()
+
+
+def test_a_draft_is_acknowledged_with_its_version(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    answer = save(signed_in, assignment, 0, **{f"place-{assignment.card_order[0]}": "2", "note": "so far"})
+    assert answer.json()["version"] == 1
+    assignment.refresh_from_db()
+    assert assignment.draft == {"places": {str(assignment.card_order[0]): 2}, "note": "so far"}
+
+
+def test_a_stale_draft_is_answered_with_both_texts(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    save(signed_in, assignment, 0, text="from the other window")
+    answer = save(signed_in, assignment, 0, text="from this window")
+    assert answer.status_code == 409
+    assert all(text in answer.content.decode() for text in ("from the other window", "from this window"))
+
+
+def test_a_draft_of_what_was_handed_in_is_gone(signed_in: Client, annotator: Member) -> None:
+    label = make_demonstration(annotator)
+    assert save(signed_in, label.assignment, 0, text="too late").status_code == 410
+
+
+def test_an_expired_holder_finds_the_text_and_hands_it_in_as_an_extra(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    save(signed_in, assignment, 0, text="not lost")
+    Assignment.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
+    work.expire_leases()
+    shelf = signed_in.get(reverse("annotate:my-work", args=[annotator.project.slug]))
+    assert "not lost" in shelf.content.decode()
+    page = signed_in.get(reverse("annotate:assignment", args=[assignment.pk]))
+    assert "not lost" in page.content.decode()
+    submit(signed_in, assignment, {"submission_id": uuid4(), "text": "not lost"})
+    assert Demonstration.objects.get().assignment.is_extra
+
+
+def test_something_else_needs_words_when_skipping(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    address = reverse("annotate:skip", args=[assignment.pk])
+    assert signed_in.post(address, {"choice": "other"}).status_code == 422
+    assert signed_in.post(address, {"choice": "other", "words": "In Latin"}).status_code == 302
+    assert Assignment.objects.get(pk=assignment.pk).skip_reason == "In Latin"
+
+
+def test_a_returned_label_lies_on_top_of_my_work_and_is_corrected_as_a_new_version(
+    signed_in: Client, annotator: Member, reviewer: Member
+) -> None:
+    label = make_demonstration(annotator)
+    reviews.record(label, reviewer=reviewer, verdict=Verdict.RETURN, comment="Say when to see a doctor.")
+    shelf = signed_in.get(reverse("annotate:my-work", args=[annotator.project.slug]))
+    assert "Say when to see a doctor." in shelf.content.decode()
+    address = reverse("annotate:correct", args=["demonstration", label.pk])
+    signed_in.post(address, {"submission_id": uuid4(), "text": "See a doctor if it lasts."})
+    assert Demonstration.objects.newest().get().supersedes == label
+
+
+def test_only_its_author_opens_a_label_for_correction(client: Client, annotator: Member, reviewer: Member) -> None:
+    label = make_ranking(annotator)
+    client.force_login(reviewer.user)
+    assert client.get(reverse("annotate:correct", args=["ranking", label.pk])).status_code == 404
+
+
+def test_the_cost_of_my_work_does_not_grow_with_what_was_done(
+    signed_in: Client, annotator: Member, django_assert_max_num_queries
+) -> None:
+    for _ in range(3):
+        make_ranking(annotator)
+        make_demonstration(annotator)
+    address = reverse("annotate:my-work", args=[annotator.project.slug])
+    with django_assert_max_num_queries(16):
+        signed_in.get(address, {"show": "submitted"})
+
+
+def test_home_shows_the_work_of_every_project_one_belongs_to(
+    signed_in: Client, annotator: Member, project: Project
+) -> None:
+    other = make_member(user=annotator.user)
+    make_slate(project)
+    make_prompt(other.project)
+    page = signed_in.get(reverse("annotate:home")).content.decode()
+    assert project.name in page
+    assert other.project.name in page
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "<script>alert(1)</script>",
+        "[x](javascript:alert(1))",
+        "![x](https://elsewhere.example/x.png)",
+        "<a href='data:text/html,x' onclick='x()'>x</a>",
+        "[x](vbscript:x)",
+    ],
+)
+def test_no_markup_of_people_or_models_comes_through(bad: str) -> None:
+    html = markdown(bad)
+    assert not any(
+        danger in html for danger in ("<script", 'href="java', "<img", "<a href='", 'href="vb', 'href="data')
+    )
+
+
+def test_the_usual_time_is_told_in_round_words() -> None:
+    assert [about_each(50), about_each(100), about_each(600)] == [
+        "about 50 s each",
+        "about 2 minutes each",
+        "about 10 minutes each",
+    ]
+    assert words(" one\ntwo  three ") == 3

@@ -1,0 +1,139 @@
+"""Members: inviting, roles, leaving. What a member judged outlives the membership."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from annotate import hooks
+from annotate.models import (
+    Assignment,
+    AuditEvent,
+    Demonstration,
+    Kind,
+    Member,
+    Project,
+    Role,
+    SignInLink,
+    WorkItem,
+)
+from annotate.services import members
+from tests.factories import make_assignment, make_demonstration, make_member, make_project, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def page(name, project, *args):
+    return reverse(f"annotate:{name}", args=[project.slug, *args])
+
+
+def test_an_invitation_is_shown_once_as_a_link(client, project, admin):
+    client.force_login(admin.user)
+    response = client.post(page("invite", project), {"email": "New@Example.org", "role": "reviewer"})
+    assert response.context["address"] in response.content.decode()
+    link = SignInLink.objects.get()
+    assert (link.email, link.role, link.project, link.created_by) == (
+        "new@example.org",
+        "reviewer",
+        project,
+        admin.user,
+    )
+    listed = client.get(page("members", project)).content.decode()
+    assert "new@example.org" in listed
+    assert response.context["made"].secret not in listed
+
+
+def test_a_revoked_invitation_leaves_the_list(client, project, admin):
+    client.force_login(admin.user)
+    client.post(page("invite", project), {"email": "new@example.org", "role": "annotator"})
+    client.post(page("revoke-invitation", project, SignInLink.objects.get().pk))
+    assert not SignInLink.objects.usable().exists()
+    assert not client.get(page("members", project)).context["invitations"]
+
+
+def test_a_role_is_changed_and_the_change_is_on_record(client, project, admin, annotator):
+    client.force_login(admin.user)
+    client.post(page("change-role", project, annotator.pk), {"role": "reviewer"})
+    annotator.refresh_from_db()
+    assert annotator.role == "reviewer"
+    event = AuditEvent.objects.get(action="member.role_changed")
+    assert (event.actor, event.detail) == (admin.user, {"before": "annotator", "after": "reviewer"})
+
+
+def test_the_last_admin_stays(client, project, admin, annotator):
+    client.force_login(admin.user)
+    client.post(page("change-role", project, admin.pk), {"role": "annotator"})
+    client.post(page("remove-member", project, admin.pk))
+    admin.refresh_from_db()
+    assert (admin.role, admin.removed_at) == ("admin", None)
+
+    members.change_role(annotator, role=Role.ADMIN, actor=admin.user)
+    members.remove(admin, actor=annotator.user)
+    assert client.get(page("members", project)).status_code == 404
+
+
+def test_who_leaves_gives_back_what_they_hold_and_keeps_no_name(project, admin, annotator):
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    members.remove(annotator, actor=admin.user)
+    assignment.refresh_from_db()
+    assert assignment.status == Assignment.Status.RELEASED
+    assert WorkItem.objects.get().seats_taken == 0
+    assert str(Member.objects.get(pk=annotator.pk)) == "former member"
+    assert not Project.objects.for_user(annotator.user).exists()
+
+
+def test_labels_stay_when_their_author_leaves(project, admin, annotator):
+    make_demonstration(annotator)
+    members.remove(annotator, actor=admin.user)
+    assert Demonstration.objects.trainable().count() == 1
+
+
+def test_erasure_takes_the_labels_out_of_training_and_tells_the_trainer(project, admin, annotator, monkeypatch):
+    told = []
+    monkeypatch.setattr(hooks, "_labels_withdrawn", [lambda kind, ids: told.append((kind, ids))])
+    label, email = make_demonstration(annotator), annotator.user.email
+    members.erase(annotator, actor=admin.user)
+    assert not Demonstration.objects.trainable().exists()
+    assert Demonstration.objects.count() == 1
+    assert ("demonstration", [label.pk]) in told
+    annotator.refresh_from_db()
+    assert annotator.user is None
+    erased = AuditEvent.objects.get(action="member.erased")
+    assert email not in f"{erased.subject} {erased.detail}"
+
+
+def test_the_dialog_removes_with_or_without_labels(client, project, admin, annotator):
+    client.force_login(admin.user)
+    other = make_member(project)
+    client.post(page("remove-member", project, annotator.pk))
+    client.post(page("remove-member", project, other.pk), {"labels": "erase"})
+    annotator.refresh_from_db()
+    other.refresh_from_db()
+    assert annotator.removed_at and not annotator.erased_at
+    assert other.erased_at
+
+
+def test_only_a_site_admin_makes_a_link_into_somebody_elses_account(client, project, admin, annotator):
+    client.force_login(admin.user)
+    assert client.post(page("reset-password", project, annotator.pk)).status_code == 403
+    client.force_login(make_user(is_site_admin=True))
+    response = client.post(page("reset-password", project, annotator.pk))
+    assert response.context["made"].link.email == annotator.user.email
+
+
+def test_a_member_of_another_project_is_not_there(client, project, admin):
+    other = make_project()
+    stranger = make_member(other)
+    client.force_login(admin.user)
+    assert client.post(page("change-role", project, stranger.pk), {"role": "admin"}).status_code == 404
+    assert client.post(page("remove-member", project, stranger.pk)).status_code == 404
+
+
+def test_the_members_page_costs_the_same_for_any_number_of_people(
+    client, project, admin, django_assert_max_num_queries
+):
+    for _ in range(20):
+        make_member(project)
+    client.force_login(admin.user)
+    with django_assert_max_num_queries(10):
+        assert client.get(page("members", project)).status_code == 200

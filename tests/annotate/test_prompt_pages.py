@@ -1,0 +1,104 @@
+"""Prompts in the browser: paste, file, search, withdraw. What makes a good line is tested with the service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from annotate.models import Prompt, WorkItem
+from annotate.views import prompts as prompt_pages
+from tests.factories import make_project, make_prompt
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def address(client, project, admin):
+    client.force_login(admin.user)
+    return lambda name, *args: reverse(f"annotate:{name}", args=[project.slug, *args])
+
+
+def upload(client, address, *lines):
+    file = SimpleUploadedFile("prompts.jsonl", "\n".join(lines).encode())
+    return client.post(address("add-prompts"), {"file": file})
+
+
+def test_each_pasted_line_becomes_a_prompt(client, project, address):
+    page = client.post(address("add-prompts"), {"paste": "How do I boil an egg?\r\n\r\nWhy is the sky blue?\r\n"})
+    assert page.context["imported"].created == 2
+    assert {prompt.question for prompt in project.prompts.all()} == {"How do I boil an egg?", "Why is the sky blue?"}
+
+
+def test_what_an_admin_pastes_is_split_prompt_by_prompt(client, project, address):
+    client.post(address("add-prompts"), {"paste": "\n".join(f"Question {number}?" for number in range(20))})
+    assert project.prompts.values("group").distinct().count() == 20
+
+
+def test_bad_lines_of_a_file_are_named_by_number_and_the_good_ones_kept(client, project, address):
+    page = upload(client, address, '{"text": "Why?"}', "not JSON", "", '{"text": ""}', '{"text": "How?"}')
+    imported = page.context["imported"]
+    assert (imported.created, [bad["line"] for bad in imported.rejected]) == (2, [2, 4])
+    assert "2 lines were left out" in page.content.decode()
+
+
+def test_the_same_file_again_adds_nothing(client, project, address):
+    upload(client, address, '{"text": "Why?"}')
+    page = upload(client, address, '{"text": "Why?"}')
+    assert (page.context["imported"].created, page.context["imported"].existing) == (0, 1)
+    assert project.prompts.count() == 1
+
+
+def test_an_empty_form_says_what_is_missing(client, address):
+    page = client.post(address("add-prompts"), {})
+    assert page.status_code == 422
+    assert "Paste prompts or choose a file." in page.content.decode()
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("query", ["HEADACHE", "köpfchen", 'a "quoted" word', "faq-17", "家"])
+def test_search_finds_words_ids_and_letters_of_any_script(client, project, address, query):
+    make_prompt(project, "How do I treat my headache?")
+    make_prompt(project, "Wie geht es dem köpfchen?")
+    make_prompt(project, 'What is a "quoted" word?')
+    make_prompt(project, "Something else", external_id="faq-17")
+    make_prompt(project, "家はどこですか")
+    assert len(client.get(address("prompts"), {"q": query}).context["page"].rows) == 1
+
+
+def test_the_list_goes_on_page_by_page(client, project, address, monkeypatch):
+    monkeypatch.setattr(prompt_pages, "PAGE_SIZE", 2)
+    for number in range(5):
+        make_prompt(project, f"Question {number}?")
+    seen, older = [], "?"
+    while older:
+        page = client.get(address("prompts") + older).context["page"]
+        seen += [prompt.question for prompt in page]
+        older = page.older
+    assert seen == [f"Question {number}?" for number in (4, 3, 2, 1, 0)]
+
+
+def test_a_withdrawn_prompt_leaves_list_and_queue(client, project, address):
+    prompt = make_prompt(project)
+    client.post(address("withdraw-prompt", prompt.pk))
+    assert not client.get(address("prompts")).context["page"]
+    assert WorkItem.objects.get().status == WorkItem.Status.WITHDRAWN
+    assert Prompt.objects.get().withdrawn_at
+
+
+def test_a_prompt_of_another_project_cannot_be_withdrawn(client, address):
+    foreign = make_prompt(make_project())
+    assert client.post(address("withdraw-prompt", foreign.pk)).status_code == 404
+
+
+def test_markup_in_a_prompt_stays_text(client, project, address):
+    make_prompt(project, "<script>alert(1)</script>")
+    assert "<script>alert" not in client.get(address("prompts")).content.decode()
+
+
+def test_a_large_file_is_imported_with_few_statements(client, project, address, django_assert_max_num_queries):
+    lines = [json.dumps({"text": f"Question {number}?"}) for number in range(2000)]
+    with django_assert_max_num_queries(100):
+        assert upload(client, address, *lines).context["imported"].created == 2000

@@ -1,0 +1,141 @@
+"""Many people at once: 16 threads on PostgreSQL, 8 processes on SQLite, and two who press at the same moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.db.models import F
+
+from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, WorkItem
+from annotate.services import demonstrations, projects, prompts, work
+from tests.annotate.racer import race
+from tests.factories import make_assignment, make_member, make_project, make_user
+
+pytestmark = pytest.mark.database
+ITEMS, SEATS = 2_000, 2
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.django_db(transaction=True)
+def test_two_thousand_items_wanted_from_two_people_each_end_with_exactly_their_seats():
+    people = 16 if connection.vendor == "postgresql" else 8
+    members = fill_queue(people)
+    submitted = race_in_threads(members) if connection.vendor == "postgresql" else race_in_processes(members)
+    assert sum(submitted) == ITEMS * SEATS
+    assert not WorkItem.objects.exclude(status="done", seats_taken=F("seats"), submitted_count=F("seats")).exists()
+    pairs = Counter(Demonstration.objects.values_list("prompt", "annotator"))
+    assert len(pairs) == ITEMS * SEATS
+    assert set(pairs.values()) == {1}
+    assert set(Counter(Assignment.objects.values_list("item", flat=True)).values()) == {SEATS}
+    assert not Assignment.objects.exclude(status="submitted", seat__in=(1, 2)).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["same submission", "two windows"])
+def test_who_presses_twice_at_the_same_moment_gets_one_piece_and_hands_it_in_once(what):
+    annotator = make_member()
+    if what == "two windows":
+        fill = prompts.records_from_paste("One?\nTwo?\nThree?")
+        prompts.add(annotator.project, fill)
+        claims = at_once(lambda: work.claim(annotator.project, annotator=annotator, kind=Kind.DEMONSTRATION).assignment)
+        assert len(set(claims)) == 1
+        return
+    assignment, submission_id = make_assignment(annotator, Kind.DEMONSTRATION), uuid4()
+    labels = at_once(lambda: demonstrations.submit(assignment, submission_id=submission_id, text="Rest."))
+    assert len(set(labels)) == 1
+    assert Demonstration.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_imports_of_one_file_at_the_same_moment_add_every_prompt_once():
+    project = make_project()
+    lines = prompts.records_from_paste("\n".join(f"Question {n}?" for n in range(50)))
+    imports = at_once(lambda: prompts.add(project, lines))
+    assert sorted((done.created, done.existing) for done in imports) == [(0, 50), (50, 0)]
+    assert Prompt.objects.count() == 50
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_projects_of_one_name_made_at_the_same_moment_get_an_address_each():
+    creator = make_user(is_site_admin=True)
+    made = at_once(lambda: projects.create(Project(name="Everyday questions"), creator=creator).slug)
+    assert sorted(made) == ["everyday-questions", "everyday-questions-2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_first_saves_of_a_draft_one_is_kept_and_the_other_is_told_of_it():
+    assignment = make_assignment(make_member(), Kind.DEMONSTRATION)
+    texts = iter(("from one window", "from the other"))
+
+    def save():
+        text = next(texts)
+        try:
+            return text, work.save_draft(assignment, draft={"text": text}, version=0).draft
+        except work.StaleDraft as stale:
+            return text, stale.stored.draft
+
+    ends = at_once(save)
+    kept = Assignment.objects.get().draft
+    assert [stored for _text, stored in ends] == [kept, kept]
+    assert kept["text"] in {text for text, _stored in ends}
+
+
+def fill_queue(people: int) -> list[Member]:
+    project = make_project(demonstration_seats=SEATS)
+    prompts.add(project, prompts.records_from_list({"text": f"Question {n}?"} for n in range(ITEMS)))
+    return [make_member(project) for _ in range(people)]
+
+
+def race_in_threads(members: list[Member]) -> list[int]:
+    with ThreadPoolExecutor(len(members)) as pool:
+        return list(pool.map(closing(race), members))
+
+
+def race_in_processes(members: list[Member]) -> list[int]:
+    database = f"sqlite:///{connection.settings_dict['NAME']}"
+    environment = os.environ | {"DATABASE_URL": database, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.annotate.racer", str(member.pk)],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for member in members
+    ]  # fmt: skip
+    results = [racer.communicate(timeout=540) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * len(racers), results
+    return [int(printed) for printed, _errors in results]
+
+
+def at_once(deed) -> list:
+    """What two people get who do `deed` at the same moment."""
+    start = Barrier(2)
+
+    def wait_and_do(_number: int):
+        start.wait(timeout=10)
+        return deed()
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(closing(wait_and_do), range(2)))
+
+
+def closing(deed):
+    """`deed`, after which its thread keeps no connection open."""
+
+    def done(argument):
+        try:
+            return deed(argument)
+        finally:
+            connection.close()
+
+    return done

@@ -1,0 +1,92 @@
+"""The one door that text comes through."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotate.services.text import (
+    BadText,
+    clean_filled_text,
+    clean_text,
+    conversation_hash,
+    repair_json,
+    repair_text,
+)
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("a\r\nb\rc\n", "a\nb\nc\n"),
+        ("a\tb", "a\tb"),
+        ("a\x1b[31mb\x7f\x85c", "a[31mbc"),
+        ("שלום\u200f \u202bx\u202c 👩\u200d🔬", "שלום\u200f \u202bx\u202c 👩\u200d🔬"),
+        ("  two  spaces  ", "  two  spaces  "),
+        ("e\u0301", "e\u0301"),
+    ],
+)
+def test_text_is_stored_as_written_but_for_line_ends_and_controls(written, stored):
+    assert clean_text(written, limit=100) == stored
+
+
+@pytest.mark.parametrize("unstorable", ["a\x00b", "\ud83d", "x\udc00"])
+def test_what_no_database_stores_is_refused_with_a_sentence(unstorable):
+    with pytest.raises(BadText, match="cannot be stored"):
+        clean_text(unstorable, limit=100)
+
+
+def test_too_long_a_text_is_refused_with_both_numbers():
+    assert clean_text("x" * 100, limit=100)
+    with pytest.raises(BadText, match=r"101 characters; at most 100"):
+        clean_text("x" * 101, limit=100)
+
+
+@pytest.mark.parametrize("blank", ["", " \n\t", "\x07"])
+def test_where_text_is_needed_white_space_is_not_enough(blank):
+    with pytest.raises(BadText, match="no text"):
+        clean_filled_text(blank, limit=100)
+
+
+def test_a_models_output_is_repaired_and_said_to_be():
+    assert repair_text("fine\n") == ("fine\n", False)
+    assert repair_text("a\x00b\ud800\x07") == ("a\ufffdb\ufffd", True)
+
+
+@settings(deadline=None)
+@given(ANY_TEXT)
+def test_whatever_is_repaired_can_be_stored(text):
+    repaired, was_repaired = repair_text(text)
+    assert clean_text(repaired, limit=100) == repaired
+    assert repaired.encode().decode() == repaired
+    assert was_repaired == (repaired != text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.recursive(ANY_TEXT | st.none() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner))
+)
+def test_whatever_json_is_repaired_stays_as_it_is_from_then_on(value):
+    assert repair_json(repair_json(value)) == repair_json(value)
+
+
+@pytest.mark.parametrize("same", ["how  do i\nsleep? ", "HOW DO I SLEEP?", "How do I sleep?"])
+def test_texts_that_differ_in_case_and_spacing_are_duplicates(same):
+    assert conversation_hash(asked(same)) == conversation_hash(asked("How do I sleep?"))
+
+
+def test_composed_and_decomposed_letters_are_duplicates():
+    assert conversation_hash(asked("cafe\u0301")) == conversation_hash(asked("café"))
+
+
+def test_who_says_it_makes_a_difference():
+    first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, *asked("c")]
+    other = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, *asked("c")]
+    assert conversation_hash(first) != conversation_hash(other)
