@@ -1,0 +1,122 @@
+"""A project that can train within seconds: a tiny random base model, a few labels, and short stages."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from uuid import uuid4
+
+from django.utils import timezone
+
+from annotate.models import Kind, Member, Project, Prompt
+from annotate.services import demonstrations, prompts, rankings, slates, work
+from annotate.services.slates import NewCompletion, NewSlate
+from training import runner
+from training.models import ModelVersion, Run, Snapshot, TrainingSettings
+from training.rlhf import manifest
+from training.services import base_models, run_directories
+
+_numbers = itertools.count(1)
+
+BASE = "random"  # the folder of BASE_MODELS_DIR
+SHORT = {"max_response": 8, "checkpoint_seconds": 0, "threads": 1, "dtype": "fp32"}
+OVERRIDES = {
+    "sft": {**SHORT, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3},
+    "reward": {**SHORT, "batch_size": 4, "learning_rate": 1e-3},
+    "ppo": {**SHORT, "iterations": 3, "rollout_size": 4, "minibatch_size": 4, "kl_limit": 1000.0},
+    "evaluation": {"max_response": 8, "threads": 1, "draws": 2, "dtype": "fp32"},
+    "sampling": {"max_response": 8, "threads": 1, "dtype": "fp32"},
+}
+
+
+def make_settings(project: Project, **fields: object) -> TrainingSettings:
+    """Training settings with minima that a test reaches."""
+    small = {
+        "base_model": BASE,
+        "completions_per_slate": 4,
+        "demonstrations_minimum": 2,
+        "rankings_minimum": 3,
+        "slates_per_round": 6,
+        "overrides": OVERRIDES,
+    }
+    return TrainingSettings.objects.create(**{"project": project, **small, **fields})
+
+
+def make_base(project: Project) -> ModelVersion:
+    """The folder BASE as the project's base model; needs the fixture `random_base`."""
+    base_models.register(project)
+    return ModelVersion.objects.get(project=project, kind=ModelVersion.Kind.BASE)
+
+
+def make_snapshot(project: Project) -> Snapshot:
+    """A snapshot row of now, without files."""
+    return Snapshot.objects.create(project=project, files={}, counts={}, sha256="0" * 64)
+
+
+def make_model(project: Project, kind: str, **fields: object) -> ModelVersion:
+    """A model's row, without weights."""
+    number = ModelVersion.objects.next_number(project, kind)
+    values = {"project": project, "kind": kind, "number": number, "manifest_sha256": "0" * 64}
+    return ModelVersion.objects.create(**values | fields)
+
+
+def write_demonstrations(annotator: Member, number: int) -> None:
+    """`number` answers; each to a new prompt, or to one that the project still wants answered."""
+    for index in range(number):
+        while (claim := work.claim(annotator.project, annotator=annotator, kind=Kind.DEMONSTRATION)).assignment is None:
+            make_prompts(annotator.project, 1)  # which may be held out
+        demonstrations.submit(claim.assignment, submission_id=uuid4(), text=f"Behind house {index}.")
+
+
+def make_prompts(project: Project, number: int) -> list[Prompt]:
+    """`number` new prompts; what is held out is decided by the project's share."""
+    lines = "\n".join(f"What is number {next(_numbers)}?" for _ in range(number))
+    return prompts.add(project, prompts.records_from_paste(lines)).prompts
+
+
+def rank_new_slates(annotator: Member, number: int, *, tied: bool = False) -> None:
+    """`number` rankings of answers that were made elsewhere, the shorter one first."""
+    for prompt in make_prompts(annotator.project, number):
+        texts = [NewCompletion("Yes."), NewCompletion(f"No, it is {next(_numbers)}.")]
+        slates.add_many(annotator.project, [NewSlate(prompt, texts)])
+    rank_what_waits(annotator, tied=tied)
+
+
+def rank_what_waits(annotator: Member, *, tied: bool = False) -> None:
+    """Rank every slate in the queue, the first completion best."""
+    while assignment := work.claim(annotator.project, annotator=annotator, kind=Kind.RANKING).assignment:
+        order = sorted(assignment.card_order)
+        places = {pk: 1 if tied else place for place, pk in enumerate(order, 1)}
+        rankings.submit(assignment, submission_id=uuid4(), places=places)
+
+
+def queue_run(project: Project, stage: str = "sft", **fields: object) -> Run:
+    """A run that waits, whose engine is never started."""
+    return Run.objects.create(project=project, stage=stage, **fields)
+
+
+def let_lease_end(run: Run) -> None:
+    """The run's worker was last heard of long ago."""
+    Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def write_output(run: Run, files: dict[str, str]) -> None:
+    """What an engine leaves that has done `run`."""
+    attempt = run_directories.attempt(run.directory, run.fence)
+    with manifest.sealed(attempt / "output", lambda: None) as draft:
+        for name, text in files.items():
+            (draft / name).write_text(text, "utf-8")
+    (run.directory / "config.json").write_text("{}", "utf-8")
+
+
+def write_checkpoint(run: Run, step: int) -> None:
+    """What an engine leaves that came as far as `step`."""
+    checkpoints = run_directories.attempt(run.directory, run.fence) / "checkpoints"
+    with manifest.sealed(checkpoints / f"step-{step:06d}", lambda: None) as draft:
+        (draft / "state.json").write_text("{}", "utf-8")
+
+
+def work_off(*, worker: str = "gpu@test") -> None:
+    """What a gpu worker does, in this process: take the queued runs in their order, see each through."""
+    while run := Run.objects.filter(status=Run.Status.QUEUED).order_by("pk").first():
+        runner.supervise(run.pk, owner=worker)

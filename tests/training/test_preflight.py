@@ -1,0 +1,157 @@
+"""What stands before the button: what blocks, what warns, what is good to know, each with its number."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Demonstration, Member, Project
+from tests.training import machine
+from training import examiner
+from training.models import Examination, ModelVersion, Round, Run, TrainingSettings, Worker
+from training.services import plans, preflight, rounds, workers
+
+
+@pytest.fixture
+def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
+    machine.write_demonstrations(annotator, 3)
+    return project
+
+
+def lines(project: Project, level: str) -> list[str]:
+    found = preflight.check(project, plans.make(project)).lines
+    return [line.text for line in found if line.level == level]
+
+
+def examined(project: Project) -> Examination:
+    """The examination that the page asks for, done by a worker."""
+    preflight.check(project, plans.make(project))
+    examination = Examination.objects.get(project=project)
+    examiner.examine(examination.pk)
+    examination.refresh_from_db()
+    return examination
+
+
+def refused(project: Project) -> str:
+    with pytest.raises(rounds.NotReady) as refusal:
+        rounds.open(project, opened_by=None)
+    assert not Round.objects.exists()
+    return str(refusal.value)
+
+
+def test_nothing_blocks_a_project_that_is_ready(ready: Project) -> None:
+    assert lines(ready, "block") == []
+    notes = " ".join(lines(ready, "note"))
+    assert "Disk: at most" in notes
+    assert "Memory: about" in notes
+    assert "Time: unknown" in notes
+
+
+def test_too_few_labels_block_with_the_number_that_is_missing(project: Project, base: ModelVersion) -> None:
+    assert lines(project, "block") == ["2 more answers before round 1 can train"]
+
+
+def test_too_few_rankings_block_with_the_number_that_is_missing(ready: Project, annotator: Member) -> None:
+    now = timezone.now()
+    plan = plans.make(ready).to_json()
+    Round.objects.create(project=ready, number=1, plan=plan, status=Round.Status.SUCCEEDED, finished_at=now)
+    TrainingSettings.objects.update(demonstrations_minimum=9)
+    machine.rank_new_slates(annotator, 1)
+    assert lines(ready, "block") == ["2 more rankings before round 2 can train"]
+
+
+def test_a_disk_that_is_too_small_blocks_the_page_and_the_start(ready: Project, base: ModelVersion) -> None:
+    size = shutil.disk_usage(settings.DATA_DIR).total
+    ModelVersion.objects.update(manifest={"files": {"model.safetensors": {"size": size, "sha256": ""}}})
+    assert lines(ready, "block")[0].startswith("The disk is too full: at most")
+    assert "The disk is too full" in refused(ready)
+
+
+def test_settings_that_the_engine_refuses_block(ready: Project) -> None:
+    TrainingSettings.objects.update(overrides={"sft": {"epoch": 3}})
+    assert lines(ready, "block") == ["The settings of a stage are refused: unknown field 'epoch'."]
+    assert "unknown field" in refused(ready)
+
+
+def test_an_empty_answer_blocks_once_a_worker_has_looked(ready: Project) -> None:
+    empty = Demonstration.objects.first()
+    assert empty is not None
+    Demonstration.objects.filter(pk=empty.pk).update(text=" ")
+    assert examined(ready).status == "done"
+    assert "1 answer is empty" in lines(ready, "block")[0]
+    assert f"(answer {empty.pk})" in refused(ready)
+
+
+def test_a_template_that_does_not_fit_blocks_once_a_worker_has_looked(ready: Project, base: ModelVersion) -> None:
+    (base.directory / "chat_template.jinja").write_text("{{ messages | length }}")
+    assert examined(ready).status == "done"
+    assert "does not write an answer straight after its prompt" in lines(ready, "block")[0]
+    assert "chat template" in refused(ready)
+
+
+def test_a_mask_that_loses_the_end_to_the_padding_has_its_own_line(ready: Project) -> None:
+    examination = examined(ready)
+    lost = {"level": "block", "kind": "end_not_trained", "numbers": {"token": "</s>", "lost": 3, "of": 3}}
+    Examination.objects.filter(pk=examination.pk).update(findings=[lost])
+    assert "masked away with the padding in 3 of 3 answers" in lines(ready, "block")[0]
+    assert "never learn to stop" in refused(ready)
+
+
+def test_labels_that_come_later_are_looked_at_again_but_not_every_second(ready: Project, annotator: Member) -> None:
+    first = examined(ready)
+    machine.write_demonstrations(annotator, 1)
+    assert preflight.check(ready, plans.make(ready)).examination == first
+    Examination.objects.update(created_at=timezone.now() - timedelta(minutes=1))
+    second = preflight.check(ready, plans.make(ready)).examination
+    assert second not in (None, first)
+    assert second and second.status == "pending"
+
+
+def test_a_message_that_was_lost_is_sent_again_and_a_doubled_one_does_nothing(ready: Project) -> None:
+    examination = examined(ready)
+    examiner.examine(examination.pk)
+    Examination.objects.update(status="pending", started_at=None, rung_at=timezone.now() - timedelta(minutes=1))
+    preflight.check(ready, plans.make(ready))
+    again = Examination.objects.get().rung_at
+    assert again is not None
+    assert again > timezone.now() - timedelta(seconds=30)
+
+
+def test_an_engine_that_cannot_look_warns_and_leaves_nothing_behind(ready: Project, base: ModelVersion) -> None:
+    (base.directory / "tokenizer.json").write_text("{")
+    (base.directory / "config.json").unlink()
+    examination = examined(ready)
+    assert examination.status in ("done", "failed")
+    assert list((settings.DATA_DIR / "examinations").iterdir()) == []
+    assert lines(ready, "block") or lines(ready, "warn")
+
+
+def test_the_line_about_the_worker_names_nobody_elses_project(ready: Project) -> None:
+    assert any("No gpu-worker is running" in line for line in lines(ready, "warn"))
+    workers.beat("gpu@here", queue="gpu", host="here", device="2 CPU cores", pid=1)
+    assert "A gpu-worker is free: 2 CPU cores." in lines(ready, "note")
+    other = Project.objects.create(name="Secret plans", slug="secret")
+    Worker.objects.update(run=machine.queue_run(other, status=Run.Status.RUNNING))
+    said = [line for line in lines(ready, "warn") if "gpu-worker" in line]
+    assert said == ["The gpu-worker is busy with another project: this round would wait its turn."]
+
+
+def test_the_page_shows_the_lines_their_remedies_and_the_examples(
+    client: Client, ready: Project, admin: Member
+) -> None:
+    client.force_login(admin.user)
+    address = reverse("training:rounds", args=[ready.slug])
+    assert "A worker is looking at the labels" in client.get(address).content.decode()
+    TrainingSettings.objects.update(overrides={"sft": {"max_response": 64}})
+    Examination.objects.all().delete()
+    examined(ready)
+    shown = client.get(address).content.decode()
+    assert '<span class="piece is-trained">Behind house 0.</span><span class="piece is-end">&lt;/s&gt;</span>' in shown
+    assert "Nothing will measure the round" in shown
+    assert reverse("annotate:prompts", args=[ready.slug]) in shown

@@ -1,0 +1,149 @@
+"""The supervisor of one engine process: what it starts, what it notices, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.db.models import F
+from pytest_django import Settings
+
+from annotate.models import Member, Project
+from tests.faults.processes import engines
+from tests.training import machine
+from training import runner
+from training.models import ModelVersion, Run, Worker
+from training.services import rounds, run_directories, runs, workers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Status = Run.Status
+
+
+@pytest.fixture
+def run(project: Project, annotator: Member, base: ModelVersion, settings: Settings) -> Run:
+    """An SFT run that waits, supervised with a quick pulse."""
+    settings.RUN_HEARTBEAT_S = 0.1
+    machine.write_demonstrations(annotator, 2)
+    return rounds.open(project, opened_by=None).runs.get()
+
+
+@pytest.fixture
+def draining() -> Iterator[None]:
+    runner.draining.set()
+    yield
+    runner.draining.clear()
+
+
+def supervise(run: Run) -> Run:
+    runner.supervise(run.pk, owner="gpu@test")
+    return Run.objects.get(pk=run.pk)
+
+
+def when_engine_runs(run: Run, deed: object) -> threading.Thread:
+    """Do something, on a connection of its own, as soon as the engine of `run` is there."""
+
+    def wait() -> None:
+        while not engines(run.directory):
+            time.sleep(0.05)
+        try:
+            deed(engines(run.directory)[0])
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_bad_input_fails_the_run_with_one_clear_sentence(run: Run) -> None:
+    config = run.directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"patience": 3}))
+    run = supervise(run)
+    assert (run.status, run.exit_code, run.error) == (Status.FAILED, 77, "unknown field 'patience'")
+    run.round.refresh_from_db()
+    assert run.round.error == "SFT: unknown field 'patience'"
+
+
+def test_a_cancellation_reaches_a_running_engine(run: Run) -> None:
+    thread = when_engine_runs(run, lambda _pid: runs.cancel(run))
+    started = time.monotonic()
+    stopped = supervise(run)
+    thread.join()
+    assert time.monotonic() - started < 15 + 10  # 10: the test machine may be slow to start a process
+    assert stopped.status == Status.CANCELLED
+    assert not engines(run.directory)
+
+
+def test_an_engine_whose_run_went_to_another_worker_is_stopped(run: Run) -> None:
+    def take_over(_pid: int) -> None:
+        Run.objects.filter(pk=run.pk).update(fence=F("fence") + 1, owner="gpu@other")
+
+    thread = when_engine_runs(run, take_over)
+    left = supervise(run)
+    thread.join()
+    assert (left.status, left.owner) == (Status.RUNNING, "gpu@other")
+    assert not engines(run.directory)
+
+
+def test_an_engine_without_progress_is_killed_and_tried_again(run: Run, settings: Settings) -> None:
+    settings.RUN_STALL_S = 0.2
+    runner.draining.clear()
+    claimed = runs.claim(run.pk, owner="gpu@test")
+    assert claimed is not None
+    ending = runner.Engine(claimed).see_through()
+    assert ending == runs.Ending(-9, "The engine made no progress for 0 minutes.")
+    runs.finish(claimed, ending)
+    assert Run.objects.get(pk=run.pk).status == Status.QUEUED
+
+
+def test_the_engine_is_told_no_secret_and_lets_others_go_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    def look(pid: int) -> None:
+        seen["environment"] = Path(f"/proc/{pid}/environ").read_text()
+        seen["niceness"] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16]
+        runs.cancel(run)
+
+    monkeypatch.setenv("SECRET_KEY", "s" * 50)
+    thread = when_engine_runs(run, look)
+    supervise(run)
+    thread.join()
+    assert not [name for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO") if name in seen["environment"]]
+    assert int(seen["niceness"]) >= runner.NICENESS
+
+
+def test_a_draining_worker_takes_nothing(run: Run, draining: None) -> None:
+    assert supervise(run).status == Status.QUEUED
+
+
+def test_the_worker_is_busy_while_it_supervises(run: Run) -> None:
+    workers.beat("gpu@test", queue="gpu", host="here", device="2 CPU cores", pid=1)
+    seen: list[int] = []
+
+    def look(_pid: int) -> None:
+        seen.extend(Worker.objects.values_list("run", flat=True))
+        runs.cancel(run)
+
+    thread = when_engine_runs(run, look)
+    supervise(run)
+    thread.join()
+    assert seen == [run.pk]
+    assert Worker.objects.get().run is None
+
+
+def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> None:
+    attempt = run_directories.attempt(data_dir, 1)
+    attempt.mkdir(parents=True)
+    file = attempt / "metrics.jsonl"
+    file.write_text('{"step": 1, "total": 2, "metrics": {"sft/loss": 3.0}}\n{"step": 2, "to')
+    first = run_directories.metrics(data_dir, 1)
+    assert [row["step"] for row in first.rows] == [1]
+    with file.open("a") as out:
+        out.write('tal": 2, "metrics": {"sft/loss": 2.0, "value/explained_variance": NaN}}\n')
+    assert [row["step"] for row in run_directories.metrics(data_dir, 1, offset=first.offset).rows] == [2]
+    assert run_directories.final_metrics(data_dir, 1) == {"sft/loss": 2.0}

@@ -1,0 +1,68 @@
+"""The registry of models: what there is, and which policy a project serves."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate.api.endpoints import Endpoint
+from annotate.api.problems import Problem
+from annotate.models import ApiToken, Role
+from training.models import ModelVersion
+from training.services import promotions
+
+
+class ModelVersionSerializer(serializers.ModelSerializer[ModelVersion]):
+    parent = serializers.SlugRelatedField[ModelVersion](slug_field="name", read_only=True, allow_null=True)  # type: ignore[assignment]
+    is_champion = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ModelVersion
+        fields = ("id", "name", "kind", "parent", "manifest_sha256", "metrics", "created_at", "is_champion")
+
+    def get_is_champion(self, model: ModelVersion) -> bool:
+        return bool(model.pk == self.context["champion_pk"])
+
+
+class ModelVersionPageSerializer(serializers.Serializer[Any]):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = ModelVersionSerializer(many=True)
+
+
+class PromotionSerializer(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=1000)
+
+
+class Models(Endpoint):
+    parameters: ClassVar[tuple[str, ...]] = ("cursor",)
+
+    @extend_schema(operation_id="models_list", responses=ModelVersionPageSerializer)
+    def get(self, request: Request, slug: str) -> Response:
+        """The models of a project, newest first."""
+        project = self.project(slug, role=Role.ADMIN)
+        champion = promotions.champion(project)
+        rows = ModelVersion.objects.for_user(self.user).filter(project=project).select_related("parent")
+        return self.page(rows, ModelVersionSerializer, champion_pk=champion.pk if champion else None)
+
+
+class Promote(Endpoint):
+    scope: ClassVar[str] = ApiToken.Scope.ADMIN
+
+    @extend_schema(request=PromotionSerializer, responses=ModelVersionSerializer)
+    def post(self, request: Request, slug: str, pk: int) -> Response:
+        """Serve this policy from now on; going back is promoting an older one."""
+        project = self.project(slug, role=Role.ADMIN)
+        model = get_object_or_404(ModelVersion.objects.for_user(self.user), project=project, pk=pk)
+        reason = self.valid(PromotionSerializer)["reason"]
+        try:
+            promotions.promote(model, promoted_by=self.user, reason=reason)
+        except promotions.NotAPolicy as refusal:
+            raise Problem(HTTPStatus.CONFLICT, str(refusal)) from None
+        return Response(ModelVersionSerializer(model, context={"champion_pk": model.pk}).data)

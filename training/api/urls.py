@@ -1,0 +1,14 @@
+"""The machine's addresses, below /api/v1/."""
+
+from django.urls import path
+
+from training.api import models, rounds
+
+app_name = "training-api"
+urlpatterns = [
+    path("projects/<slug:slug>/rounds/", rounds.Rounds.as_view(), name="rounds"),
+    path("projects/<slug:slug>/rounds/<int:number>/", rounds.RoundDetail.as_view(), name="round"),
+    path("projects/<slug:slug>/rounds/<int:number>/cancel/", rounds.RoundCancel.as_view(), name="round-cancel"),
+    path("projects/<slug:slug>/models/", models.Models.as_view(), name="models"),
+    path("projects/<slug:slug>/models/<int:pk>/promote/", models.Promote.as_view(), name="model-promote"),
+]

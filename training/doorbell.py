@@ -1,0 +1,48 @@
+"""The doorbell: tells the workers that a run or a download waits.
+
+It may fail, be lost or ring twice: the row is the job.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from celery import current_app
+from django.db import transaction
+from django.db.models.functions import Now
+
+from training.models import Download, Run
+
+TIMEOUT_S = 1
+TASK = "training.supervise.v1"
+PACKING_TASK = "training.pack.v1"
+
+logger = logging.getLogger(__name__)
+
+
+def ring(run: Run) -> None:
+    """Ring for `run` once the transaction at hand is committed."""
+    transaction.on_commit(lambda: _send(run.pk))
+
+
+def ring_for_download(download: Download) -> None:
+    """Ring for a packer of `download` once the transaction at hand is committed."""
+    transaction.on_commit(lambda: ask(PACKING_TASK, download.pk))
+
+
+def ask(task: str, pk: int) -> bool:
+    """Ask a worker for `task` on the row `pk`. Returns whether the message is on its way; it never raises."""
+    limits = {"socket_connect_timeout": TIMEOUT_S, "socket_timeout": TIMEOUT_S}
+    options = {**current_app.conf.broker_transport_options, **limits}
+    try:
+        with current_app.connection_for_write(connect_timeout=TIMEOUT_S, transport_options=options) as connection:
+            current_app.send_task(task, args=[pk], connection=connection, retry=False)
+    except Exception:  # somebody asks again later; nothing that a person does may fail because of the broker
+        logger.warning("the doorbell for %s %s did not ring", task, pk, exc_info=True)
+        return False
+    return True
+
+
+def _send(run_pk: int) -> None:
+    if ask(TASK, run_pk):
+        Run.objects.filter(pk=run_pk).update(rung_at=Now())

@@ -1,0 +1,55 @@
+"""A project's training settings, shown beside the project's own (annotate.hooks.project_forms)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Project
+from training.models import TrainingSettings
+from training.services import base_models
+
+
+class TrainingSettingsForm(forms.ModelForm):
+    """What a project admin decides about training; the base model only before the project has one."""
+
+    title = _("Training")
+
+    class Meta:
+        model = TrainingSettings
+        fields = (
+            "base_model",
+            "completions_per_slate",
+            "slates_per_round",
+            "demonstrations_minimum",
+            "rankings_minimum",
+            "ppo_start",
+        )
+        help_texts = {
+            "completions_per_slate": _("2 to 9. Four answers in one ranking give six comparisons."),
+            "slates_per_round": _("How many sets the new model writes for people to rank."),
+            "demonstrations_minimum": _("The model first learns to answer like people; this many are a start."),
+            "rankings_minimum": _("Fewer make a reward model that is sure of the wrong things."),
+            "ppo_start": _("PPO moves this policy toward what people prefer."),
+        }
+
+    def __init__(self, data: Any = None, *, project: Project | None = None) -> None:
+        stored = TrainingSettings.objects.filter(project=project).first() if project else None
+        super().__init__(data, instance=stored, prefix="training")
+        choices = [
+            (TrainingSettings.TINY, _("built-in tiny model")),
+            *((name, name) for name in base_models.available()),
+        ]
+        current = self.instance.base_model
+        if current not in dict(choices):
+            choices.append((current, current))  # its folder is gone; that is no reason to change the setting
+        self.fields["base_model"] = forms.ChoiceField(
+            label=_("Base model"),
+            choices=choices,
+            help_text=_(
+                "The tiny one learns within minutes on a laptop. Fixed once it is there: later models descend from it."
+            ),
+            disabled=stored is not None and base_models.is_settled(stored.project),
+        )

@@ -1,0 +1,79 @@
+"""A worker's sign of life: a thread of its main process writes the Worker row every 10 s, busy or not.
+
+The same process hears when the worker is told to stop, and passes it on to whoever supervises an engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+from pathlib import Path
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from django.db import Error as DatabaseFailure
+from django.db import connection
+
+from training import runner
+from training.services import workers
+
+_stopped = threading.Event()
+logger = logging.getLogger(__name__)
+
+
+@worker_ready.connect
+def start(sender: Any, **kwargs: Any) -> None:
+    """Begin to beat for the worker `sender`."""
+    queues = set(sender.app.amqp.queues.consume_from)
+    row = {
+        "queue": "gpu" if "gpu" in queues else "default",
+        "host": platform.node(),
+        "device": device(),
+        "pid": os.getpid(),
+    }
+    _stopped.clear()
+    threading.Thread(target=_beat, args=[sender.hostname, row], name="heartbeat", daemon=True).start()
+
+
+@worker_shutting_down.connect
+def drain(**kwargs: Any) -> None:
+    """Told to stop: engines are asked to write a checkpoint and leave."""
+    runner.draining.set()
+
+
+@worker_shutdown.connect
+def stop(sender: Any, **kwargs: Any) -> None:
+    """Stopped in good order: nobody has to wait for the silence."""
+    _stopped.set()
+    workers.leave(sender.hostname)
+
+
+def device() -> str:
+    """What a worker here computes on; found without torch."""
+    cards = [path.read_text("utf-8") for path in Path("/proc/driver/nvidia/gpus").glob("*/information")]
+    models = [_field(card, "Model") for card in cards]
+    if models:
+        return f"{len(models)} × {models[0]}"
+    return f"{os.cpu_count()} CPU cores"
+
+
+def _beat(name: str, row: dict[str, Any]) -> None:
+    while True:
+        try:
+            workers.beat(name, **row)
+        except DatabaseFailure as error:
+            logger.warning("no heartbeat of %s: %s", name, error)
+        finally:
+            connection.close()  # between two beats a fork of this process must find no open connection
+        if _stopped.wait(workers.HEARTBEAT_S):
+            return
+
+
+def _field(text: str, name: str) -> str:
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return name

@@ -1,0 +1,36 @@
+"""`manage.py doctor`: what is wrong with this installation, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from training.services import doctor
+
+
+class Command(BaseCommand):
+    help = "Say what is wrong and how to mend it. Exits with 1 when something is."
+    requires_system_checks = []  # a patient who cannot walk is seen, too
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", dest="wants_json", action="store_true", help="print one JSON list")
+
+    def handle(self, *, wants_json: bool, **_options: Any) -> None:
+        findings = doctor.examine()
+        self.stdout.write(as_json(findings) if wants_json else as_text(findings))
+        if any(finding.level == doctor.Level.WRONG for finding in findings):
+            sys.exit(1)
+
+
+def as_json(findings: list[doctor.Finding]) -> str:
+    return json.dumps([finding._asdict() for finding in findings], ensure_ascii=False)
+
+
+def as_text(findings: list[doctor.Finding]) -> str:
+    if not findings:
+        return "All is well."
+    return "\n".join(f"{found.level:<5}  {found.about}: {found.fault}\n       {found.remedy}" for found in findings)

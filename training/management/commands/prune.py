@@ -1,0 +1,44 @@
+"""`manage.py prune`: shows what nothing needs any more and how much room it takes; with --yes, removes it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.template.defaultfilters import filesizeformat
+
+from training.services import pruning
+from training.services.pruning import Prunable
+
+DAYS = 14
+
+
+class Command(BaseCommand):
+    help = "Show checkpoints and weights that nothing needs any more; with --yes, remove them. Rows and logs stay."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--days", type=int, default=DAYS, help=f"keep runs that ended badly for so long ({DAYS})")
+        parser.add_argument("--yes", action="store_true", help="remove what is shown")
+
+    def handle(self, *, days: int, yes: bool, **_options: Any) -> None:
+        found = pruning.find(older_than=timedelta(days=days))
+        for prunable in found:
+            self.stdout.write(_line(prunable))
+        if not found:
+            self.stdout.write("Nothing can go.")
+        elif yes:
+            freed = sum(prunable.size for prunable in found if pruning.free(prunable))
+            self.stdout.write(f"{_size(freed)} freed.")
+        else:
+            total = _size(sum(prunable.size for prunable in found))
+            self.stdout.write(f"{total} could be freed. Nothing was removed: add --yes to remove it.")
+
+
+def _line(prunable: Prunable) -> str:
+    return f"{_size(prunable.size):>10}  {prunable.what}: {prunable.why}"
+
+
+def _size(number: int) -> str:
+    return filesizeformat(number).replace("\xa0", " ")

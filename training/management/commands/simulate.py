@@ -1,0 +1,43 @@
+"""`manage.py simulate`: simulated annotators at work on a running server, through its REST API."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from training.tiny import annotators
+from training.tiny.annotators import Habits
+
+
+class Command(BaseCommand):
+    help = "Let simulated annotators claim, write, rank, skip, come late and send twice. Prints what they did as JSON."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--url", required=True, help="address of the server")
+        parser.add_argument("--project", required=True, help="the project's slug")
+        parser.add_argument(
+            "--tokens", type=Path, required=True, nargs="+", metavar="FILE", help="API tokens, one a line"
+        )
+        parser.add_argument("--annotators", type=int, help="how many of the tokens to use; all of them by default")
+        parser.add_argument("--demonstrations", type=int, default=0, help="answers to write at most")
+        parser.add_argument("--rankings", type=int, default=0, help="sets of answers to rank at most")
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--noise", type=float, default=Habits.noise, help="deviation of a person's taste")
+        parser.add_argument("--shuffle", type=float, default=Habits.shuffle, help="share of rankings that are chance")
+
+    def handle(self, **options: Any) -> None:
+        secrets = [line for path in options["tokens"] for line in path.read_text("utf-8").split()]
+        people = annotators.assemble(
+            options["url"],
+            secrets[: options["annotators"]],
+            project=options["project"],
+            habits=Habits(noise=options["noise"], shuffle=options["shuffle"]),
+            seed=options["seed"],
+        )
+        annotators.work(people, "demonstration", wanted=options["demonstrations"])
+        annotators.work(people, "ranking", wanted=options["rankings"])
+        self.stdout.write(json.dumps(annotators.total(people)))

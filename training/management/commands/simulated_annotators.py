@@ -1,0 +1,25 @@
+"""`manage.py simulated_annotators`: people for `manage.py simulate`, whose labels are marked as simulated."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from annotate.models import Project
+from training.services import simulated_people
+
+
+class Command(BaseCommand):
+    help = "Give a project simulated annotators, and print an API token for each, one a line."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("project", help="the project's slug")
+        parser.add_argument("--number", type=int, default=8)
+
+    def handle(self, *, project: str, number: int, **_options: Any) -> None:
+        found = Project.objects.filter(slug=project).first()
+        if found is None:
+            raise CommandError(f"There is no project {project}.")
+        self.stdout.write("\n".join(simulated_people.invite(found, number=number)))

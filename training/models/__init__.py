@@ -1,0 +1,35 @@
+from training.models.downloads import Download
+from training.models.examinations import Examination
+from training.models.model_versions import ModelVersion
+from training.models.promotions import Promotion
+from training.models.questions import Answer, Question
+from training.models.results import Result
+from training.models.rounds import Round
+from training.models.runs import Run, Stage
+from training.models.samples import Sample
+from training.models.sent_samples import SentSample
+from training.models.settings import TrainingSettings
+from training.models.snapshots import Snapshot
+from training.models.transitions import IllegalMove, LostRace, note
+from training.models.workers import Worker
+
+__all__ = [
+    "Answer",
+    "Download",
+    "Examination",
+    "IllegalMove",
+    "LostRace",
+    "ModelVersion",
+    "Promotion",
+    "Question",
+    "Result",
+    "Round",
+    "Run",
+    "Sample",
+    "SentSample",
+    "Snapshot",
+    "Stage",
+    "TrainingSettings",
+    "Worker",
+    "note",
+]

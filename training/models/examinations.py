@@ -1,0 +1,52 @@
+"""Examinations: what a worker found when it looked at the records of a round before the round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from annotate.models import Project
+
+if TYPE_CHECKING:
+    from annotate.models import User
+
+
+class ExaminationQuerySet(models.QuerySet["Examination"]):
+    def for_user(self, user: User) -> ExaminationQuerySet:
+        """Examinations of the projects that `user` administers."""
+        return self.filter(project__in=Project.objects.administered_by(user))
+
+
+class Examination(models.Model):
+    """One look at the models, settings and labels that `key` stands for."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        DONE = "done"
+        FAILED = "failed"
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="examinations")
+    key = models.CharField(max_length=64)  # SHA-256 over what was looked at
+    status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
+    findings = models.JSONField(default=list, blank=True)  # [{"level", "kind", "numbers"}]
+    examples = models.JSONField(default=dict, blank=True)  # {stage: [example]}
+    error = models.TextField(blank=True)
+    rung_at = models.DateTimeField(null=True, blank=True)  # when a worker was last asked
+    started_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ExaminationQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "key"], name="examination_once_per_state"),
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "done", "failed"]), name="examination_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"examination {self.pk}"

@@ -1,0 +1,87 @@
+"""Model versions: directories of weights that were published, with everything that made them."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Project
+from training.models.runs import Run
+from training.models.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from annotate.models import User
+
+
+class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
+    def for_user(self, user: User) -> ModelVersionQuerySet:
+        """Models of the projects that `user` administers."""
+        return self.filter(project__in=Project.objects.administered_by(user))
+
+    def policies(self) -> ModelVersionQuerySet:
+        """What can answer prompts: base, SFT and PPO models."""
+        return self.exclude(kind=ModelVersion.Kind.REWARD)
+
+    def next_number(self, project: Project, kind: str) -> int:
+        """The number of the model of `kind` that `project` gets next."""
+        newest = self.filter(project=project, kind=kind).order_by("number").last()
+        return newest.number + 1 if newest else 1
+
+
+class ModelVersion(models.Model):
+    """A directory of weights under DATA_DIR/models/<uuid>/ (or the operator's own, for a base model)."""
+
+    class Kind(models.TextChoices):
+        BASE = "base", _("base model")
+        SFT = "sft", _("SFT")
+        REWARD = "reward", _("reward model")
+        PPO = "ppo", _("PPO")
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    project = models.ForeignKey(Project, models.PROTECT, related_name="model_versions")
+    kind = models.CharField(max_length=6, choices=Kind)
+    number = models.PositiveIntegerField()  # counts per project and kind: sft-1, sft-2, …
+    parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
+    # PPO has two more: the reward model that judged it and the SFT it was kept near.
+    reward = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="taught")
+    reference = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="anchored")
+    run = models.OneToOneField(Run, models.PROTECT, null=True, blank=True, related_name="model_version")
+    attempt = models.PositiveIntegerField(default=0)  # the fence of the attempt that was published
+    snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, blank=True, related_name="model_versions")
+    external_path = models.CharField(max_length=500, blank=True)  # base models that lie outside DATA_DIR/models
+    manifest = models.JSONField(default=dict)
+    manifest_sha256 = models.CharField(max_length=64)
+    config = models.JSONField(default=dict, blank=True)
+    metrics = models.JSONField(default=dict, blank=True)
+    uses_withdrawn_labels = models.BooleanField(default=False)
+    weights_deleted_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ModelVersionQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "kind", "number"], name="model_version_number_once"),
+            models.CheckConstraint(
+                condition=Q(kind__in=["base", "sft", "reward", "ppo"]), name="model_version_kind_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.number}"
+
+    @property
+    def directory(self) -> Path:
+        """Where the weights lie."""
+        return Path(self.external_path) if self.external_path else Path(settings.DATA_DIR) / "models" / str(self.uuid)

@@ -1,0 +1,51 @@
+"""Questions that admins put to models, to see how they answer.
+
+Nothing here is a prompt or a completion: none of it is shown to annotators, ranked or trained on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from annotate.models import Project
+from training.models.model_versions import ModelVersion
+from training.models.runs import Run
+
+if TYPE_CHECKING:
+    from annotate.models import User
+
+
+class QuestionQuerySet(models.QuerySet["Question"]):
+    def for_user(self, user: User) -> QuestionQuerySet:
+        """Questions in the projects that `user` administers."""
+        return self.filter(project__in=Project.objects.administered_by(user))
+
+
+class Question(models.Model):
+    """One question, put to several models at once."""
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="questions")
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    text = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = QuestionQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"question {self.pk}"
+
+
+class Answer(models.Model):
+    """What one model says to a question: the work of a sampling run that belongs to no round."""
+
+    question = models.ForeignKey(Question, models.PROTECT, related_name="answers")
+    model_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="answers")
+    run = models.OneToOneField(Run, models.PROTECT, related_name="answer")
+    texts = models.JSONField(default=list, blank=True)  # [{"text", "finish_reason"}], the same question drawn anew
+
+    def __str__(self) -> str:
+        return f"answer of {self.model_version} to {self.question}"

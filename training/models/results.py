@@ -1,0 +1,35 @@
+"""Results: what a round amounts to, worked out once from what its evaluation wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.utils import timezone
+
+from annotate.models import Project
+from training.models.rounds import Round
+
+if TYPE_CHECKING:
+    from annotate.models import User
+
+
+class ResultQuerySet(models.QuerySet["Result"]):
+    def for_user(self, user: User) -> ResultQuerySet:
+        """Results of the projects that `user` administers."""
+        return self.filter(round__project__in=Project.objects.administered_by(user))
+
+
+class Result(models.Model):
+    """The figures of a round with their intervals, and answers of the old and the new policy side by side."""
+
+    round = models.OneToOneField(Round, models.PROTECT, related_name="result")
+    figures = models.JSONField()  # [{"name", "value", "low", "high", "before"}]
+    gaps = models.JSONField()  # [{"gap", "value", "low", "high", "pairs"}]
+    answers = models.JSONField()  # [{"prompt", "before", "after", "change"}]
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ResultQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"result of {self.round}"

@@ -1,0 +1,117 @@
+"""Runs: one stage as a job. The row is the job; a message only says "look at run 7"."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Project
+from training.models.rounds import Round
+from training.models.snapshots import Snapshot
+from training.models.transitions import move_to
+
+if TYPE_CHECKING:
+    from annotate.models import User
+
+
+class Stage(models.TextChoices):
+    PRETRAINING = "pretraining", _("pretraining")
+    SFT = "sft", _("SFT")
+    REWARD = "reward", _("reward model")
+    PPO = "ppo", _("PPO")
+    EVALUATION = "evaluation", _("evaluation")
+    SAMPLING = "sampling", _("sampling")
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def for_user(self, user: User) -> RunQuerySet:
+        """Runs of the projects that `user` administers."""
+        return self.filter(project__in=Project.objects.administered_by(user))
+
+
+class Run(models.Model):
+    """One stage, done by one engine process at a time under a rising fence."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", _("waiting for a worker")
+        RUNNING = "running", _("running")
+        INTERRUPTED = "interrupted", _("interrupted")
+        HELD = "held", _("held: a person must act")
+        SUCCEEDED = "succeeded", _("succeeded")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    MOVES: ClassVar[dict[str, set[str]]] = {
+        Status.QUEUED: {Status.RUNNING, Status.FAILED, Status.CANCELLED},
+        Status.RUNNING: {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.INTERRUPTED, Status.HELD},
+        Status.INTERRUPTED: {Status.QUEUED, Status.FAILED, Status.CANCELLED},
+        Status.HELD: {Status.QUEUED, Status.CANCELLED},
+        Status.SUCCEEDED: set(),
+        Status.FAILED: set(),
+        Status.CANCELLED: set(),
+    }
+    FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)  # the run directory's name
+    project = models.ForeignKey(Project, models.PROTECT, related_name="runs")
+    round = models.ForeignKey(Round, models.PROTECT, null=True, blank=True, related_name="runs")
+    stage = models.CharField(max_length=11, choices=Stage)
+    snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, blank=True, related_name="runs")
+    retry_of = models.OneToOneField("self", models.PROTECT, null=True, blank=True, related_name="retried_by")
+    status = models.CharField(max_length=11, choices=Status, default=Status.QUEUED)
+    fence = models.PositiveIntegerField(default=0)  # raised by every claim; a stale worker's writes change no row
+    attempt = models.PositiveIntegerField(default=0)
+    fruitless_attempts = models.PositiveSmallIntegerField(default=0)  # in a row, without a new checkpoint
+    owner = models.CharField(max_length=200, blank=True)  # the worker's name
+    lease_until = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    rung_at = models.DateTimeField(null=True, blank=True)  # when the doorbell last rang for it
+    step = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(default=0)
+    cancel_requested = models.BooleanField(default=False)
+    exit_code = models.IntegerField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    metrics = models.JSONField(default=dict, blank=True)  # the final summary; live curves are read from the file
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+    move_to = move_to
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["round", "stage"],
+                condition=Q(status__in=["queued", "running", "interrupted", "held", "succeeded"]),
+                name="run_one_live_per_stage_of_a_round",
+            ),
+            models.CheckConstraint(condition=Q(stage__in=Stage.values), name="run_stage_known"),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=["queued", "running", "interrupted", "held", "succeeded", "failed", "cancelled"]
+                ),
+                name="run_status_known",
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["status", "lease_until"], name="run_by_lease")]
+
+    def __str__(self) -> str:
+        return f"{self.stage} run {self.pk}"
+
+    @property
+    def called(self) -> str:
+        """What the audit table calls it."""
+        return f"{self} of {self.round.called}" if self.round else str(self)
+
+    @property
+    def directory(self) -> Path:
+        """RUN_DIR of the engine's contract."""
+        return Path(settings.DATA_DIR) / "runs" / str(self.uuid)

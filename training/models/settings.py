@@ -1,0 +1,45 @@
+"""How a project trains: one row per project, made with it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Project
+
+
+class TrainingSettings(models.Model):
+    """What a project admin decides about training; everything else has a default in training.rlhf.config."""
+
+    TINY = "tiny"  # the built-in base model, pretrained here from our own corpus
+
+    class PPOStart(models.TextChoices):
+        SFT = "sft", _("the newest SFT")
+        CHAMPION = "champion", _("the champion")
+
+    project = models.OneToOneField(Project, models.PROTECT, related_name="training_settings")
+    base_model = models.CharField(_("base model"), max_length=200, default=TINY)  # TINY, or a folder of BASE_MODELS_DIR
+    completions_per_slate = models.PositiveSmallIntegerField(
+        _("answers per set (K)"), default=4, validators=[MinValueValidator(2), MaxValueValidator(9)]
+    )
+    demonstrations_minimum = models.PositiveIntegerField(_("answers before a first round trains"), default=50)
+    rankings_minimum = models.PositiveIntegerField(_("rankings before a round trains a reward model"), default=150)
+    slates_per_round = models.PositiveIntegerField(_("sets of answers per round"), default=200)
+    ppo_start = models.CharField(_("PPO starts from"), max_length=8, choices=PPOStart, default=PPOStart.SFT)
+    # {stage: {field of the stage's config: value}}, over the built-in model's preset and the engine's defaults.
+    overrides = models.JSONField(default=dict, blank=True)
+    seed = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "training settings"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(completions_per_slate__range=(2, 9)), name="settings_k_from_2_to_9"),
+            models.CheckConstraint(condition=Q(ppo_start__in=["sft", "champion"]), name="settings_ppo_start_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"training settings of {self.project}"

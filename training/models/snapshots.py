@@ -1,0 +1,44 @@
+"""Snapshots: the labels a round uses, frozen as files with hashes."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from annotate.models import Demonstration, Project, Ranking
+
+if TYPE_CHECKING:
+    from annotate.models import User
+
+
+class SnapshotQuerySet(models.QuerySet["Snapshot"]):
+    def for_user(self, user: User) -> SnapshotQuerySet:
+        return self.filter(project__in=Project.objects.administered_by(user))
+
+
+class Snapshot(models.Model):
+    """Files under DATA_DIR/snapshots/<uuid>/, their hashes, and the ids of the labels in them."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)  # the folder's name
+    project = models.ForeignKey(Project, models.PROTECT, related_name="snapshots")
+    files = models.JSONField()  # {name: {"size": bytes, "sha256": hex, "records": n}}
+    counts = models.JSONField()  # {"demonstrations", "rankings", "heldout_rankings", …, "left_out": {reason: n}}
+    sha256 = models.CharField(max_length=64)  # over the canonical `files`
+    demonstrations = models.ManyToManyField(Demonstration, related_name="snapshots")
+    rankings = models.ManyToManyField(Ranking, related_name="snapshots")
+    uses_withdrawn_labels = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = SnapshotQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"s-{self.pk}"
+
+    @property
+    def directory(self) -> Path:
+        return Path(settings.DATA_DIR) / "snapshots" / str(self.uuid)

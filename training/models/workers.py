@@ -1,0 +1,32 @@
+"""Workers: who is alive, seen by the heartbeats in this table and not by asking the broker."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from training.models.runs import Run
+
+
+class Worker(models.Model):
+    """A worker process that wrote a heartbeat: its queue, its host, what it computes on."""
+
+    name = models.CharField(max_length=200, unique=True)
+    queue = models.CharField(max_length=7)
+    host = models.CharField(max_length=120)
+    device = models.CharField(max_length=200, blank=True)
+    pid = models.PositiveIntegerField()
+    run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")  # what it works on
+    started_at = models.DateTimeField(default=timezone.now)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(queue__in=["default", "gpu"]), name="worker_queue_known")
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,233 @@
+"""The runner sees one engine process through: start, follow, report, stop, and say how it ended.
+
+It holds a run only through the database row; whatever kills it, the lease runs out and another attempt goes on from
+the newest checkpoint. It never imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db import Error as DatabaseFailure
+from django.db import InterfaceError, OperationalError, close_old_connections
+
+from training.models import LostRace, Run
+from training.rlhf import exits
+from training.rlhf.failpoints import VARIABLE as FAILPOINTS
+from training.rlhf.failpoints import reach
+from training.services import environments, room, rounds, run_directories, runs, workers
+from training.services.runs import Ending
+
+POLL_S = 0.25
+GRACE_S = 90.0  # to write a checkpoint after SIGTERM
+DATABASE_PATIENCE_S = 900.0  # with the end of a run, while the database cannot be reached
+NICENESS = 10  # people's requests come first on a shared machine
+PR_SET_PDEATHSIG = 1
+# The engine is told what it computes with, and no secret of the web side.
+ENGINE_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "CUDA_VISIBLE_DEVICES",
+    FAILPOINTS,
+)
+
+DELIBERATE = {exits.DONE, *(end.code for end in exits.EngineExit.__subclasses__())}
+
+# Set by the worker's main process when it is told to stop; shared with its children, which are forked from it.
+draining = multiprocessing.Event()
+
+_libc = ctypes.CDLL(None, use_errno=True)
+logger = logging.getLogger(__name__)
+
+
+def supervise(run_pk: int, *, owner: str) -> None:
+    """Take run `run_pk`, or one that waits longer, and see it to its end; nothing happens where there is none."""
+    if draining.is_set():
+        return  # the row stays queued, and the next worker is rung for it
+    run = runs.claim(run_pk, owner=owner)
+    if run is None:
+        return
+    logger.info("run %s (%s) starts under fence %s", run.pk, run.stage, run.fence)
+    workers.occupy(owner, run)
+    try:
+        ending = Engine(run).see_through()
+        logger.info("run %s ended with %s", run.pk, ending.exit_code)
+        reach("engine-ended", run.stage)
+        _conclude(run, ending)
+        reach("run-concluded", run.stage)
+    except LostRace as lost:
+        logger.warning("%s", lost)
+    finally:
+        workers.occupy(owner, None)
+    if run.round:
+        rounds.advance(run.round)
+    if not draining.is_set():
+        runs.ring_next()
+
+
+def _conclude(run: Run, ending: Ending) -> None:
+    """Finish `run`; a database that cannot be reached is waited for, since the work is done."""
+    give_up = time.monotonic() + DATABASE_PATIENCE_S
+    while True:
+        try:
+            runs.finish(run, ending)
+        except (OperationalError, InterfaceError) as error:
+            if draining.is_set() or time.monotonic() > give_up:
+                raise
+            logger.warning("the end of run %s waits for the database: %s", run.pk, error)
+            close_old_connections()
+            time.sleep(1)
+        else:
+            return
+
+
+class Engine:
+    """One attempt at a run as a process."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.attempt = run_directories.attempt(run.directory, run.fence)
+        self.alive = run.directory / "alive"
+        self.offset = 0  # how much of metrics.jsonl was read
+        self.stopping_since: float | None = None
+        self.is_stalled = False
+        self.shortage = ""  # why the run has to be held
+        self._touched = 0  # when the engine last said that there is progress, by the file's clock
+        self._heard_at = time.monotonic()  # and by ours, which nobody can set
+
+    def see_through(self) -> Ending:
+        """Start the engine, follow it and return how it ended. Raises LostRace when the run is no longer ours."""
+        try:
+            self._prepare()
+        except OSError as error:
+            if error.errno not in room.DISK_IS_FULL:
+                raise
+            self.shortage = room.full(error)
+        if self.shortage:
+            return Ending(exits.NeedsPerson.code, self.shortage)
+        with self._started() as process:
+            next_heartbeat = 0.0
+            while process.poll() is None:
+                if time.monotonic() >= next_heartbeat:
+                    self._report(process)
+                    next_heartbeat = time.monotonic() + settings.RUN_HEARTBEAT_S
+                self._stop_if_needed(process)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_S)
+        self._read_progress()
+        return self._ending(process.returncode)
+
+    def _prepare(self) -> None:
+        """From here on only this attempt writes, if there is room for what it writes."""
+        run_directories.write_fence(self.run.directory, self.run.fence)
+        run_directories.discard_drafts(self.run.directory)
+        self.attempt.mkdir(parents=True, exist_ok=True)
+        self.alive.touch()
+        self.shortage = room.shortage()
+
+    @contextlib.contextmanager
+    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The engine as the leader of its own process group, of which nothing is left at the end of the block."""
+        environments.write(self.run, self.attempt)
+        parent = os.getpid()
+        with (self.attempt / run_directories.LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", settings.ENGINE_MODULE, self.run.stage, str(self.run.directory)],
+                cwd=settings.BASE_DIR,
+                env={name: os.environ[name] for name in ENGINE_ENVIRONMENT if name in os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # and not its own session: Linux weighs niceness within sessions only
+                preexec_fn=lambda: _bind_to(parent),
+            )
+        try:
+            yield process
+        finally:
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+
+    def _report(self, process: subprocess.Popen[bytes]) -> None:
+        """Renew the lease. While the database cannot be reached the engine goes on; its checkpoints are files."""
+        self._read_progress()
+        try:
+            pulse = runs.heartbeat(self.run, step=self.run.step, total=self.run.total)
+        except DatabaseFailure as error:
+            logger.warning("no heartbeat for run %s: %s", self.run.pk, error)
+            close_old_connections()
+            return
+        if not pulse.holds:
+            raise LostRace(f"run {self.run.pk} is no longer held under fence {self.run.fence}")
+        self.shortage = self.shortage or room.shortage()
+        if pulse.cancel_requested or self.shortage:
+            self._ask_to_stop(process)
+
+    def _stop_if_needed(self, process: subprocess.Popen[bytes]) -> None:
+        if draining.is_set():
+            self._ask_to_stop(process)
+        if self.stopping_since and time.monotonic() - self.stopping_since > GRACE_S:
+            _signal_group(process, signal.SIGKILL)
+        if self._silence_s() > settings.RUN_STALL_S:
+            self.is_stalled = True
+            _signal_group(process, signal.SIGKILL)
+
+    def _silence_s(self) -> float:
+        """For how long there was no progress. Clocks of hosts and file systems differ and are set: ours decides."""
+        touched = self.alive.stat().st_mtime_ns
+        if touched != self._touched:
+            self._touched, self._heard_at = touched, time.monotonic()
+        return time.monotonic() - self._heard_at
+
+    def _ask_to_stop(self, process: subprocess.Popen[bytes]) -> None:
+        if self.stopping_since is None:
+            self.stopping_since = time.monotonic()
+            _signal_group(process, signal.SIGTERM)
+
+    def _read_progress(self) -> None:
+        new = run_directories.metrics(self.run.directory, self.run.fence, offset=self.offset)
+        self.offset = new.offset
+        if new.rows:
+            self.run.step, self.run.total = new.rows[-1]["step"], new.rows[-1]["total"]
+
+    def _ending(self, exit_code: int) -> Ending:
+        if self.is_stalled:
+            return Ending(exit_code, f"The engine made no progress for {settings.RUN_STALL_S / 60:.0f} minutes.")
+        if self.shortage and self.stopping_since and exit_code != exits.DONE:
+            return Ending(exits.NeedsPerson.code, self.shortage)
+        if exit_code < 0 and self.stopping_since:
+            # The signal that we sent came before the engine could listen to it, or it did not listen in time.
+            return Ending(exits.Interrupted.code, "The engine was stopped on request.")
+        if exit_code < 0:
+            return Ending(exit_code, f"The engine was killed by {signal.Signals(-exit_code).name}.")
+        if exit_code not in DELIBERATE:
+            return Ending(exit_code, f"The engine crashed with exit status {exit_code}.")
+        said = run_directories.log_tail(self.run.directory, self.run.fence)
+        # It leaves with one sentence, the last it says; a progress bar may stand before it on the line.
+        return Ending(exit_code, said.rpartition("\n")[2].rpartition("\r")[2])
+
+
+def _bind_to(parent: int) -> None:
+    """In the child before exec: die with the supervisor, and let others go first."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    os.nice(NICENESS)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,139 @@
+"""Curves: a run's whole history, from the files that its engine wrote, as a page draws it.
+
+Nothing is kept here: a reload, a second browser or a restarted server reads the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from training.models import Run
+from training.services.metric_names import INTAKE, METRICS, OF_STAGE, Metric, Words
+
+MOST_POINTS = 1_000  # of a curve: more than a screen has columns
+TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV
+
+
+class Row(NamedTuple):
+    """What was measured after one step."""
+
+    step: int
+    total: int
+    metrics: dict[str, float]
+
+
+class Point(NamedTuple):
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One metric over the steps of a run, thinned out for a screen."""
+
+    name: str
+    metric: Metric
+    points: list[Point]
+    low: float | None
+    high: float | None
+
+    @property
+    def id(self) -> str:
+        """The name as an element's id."""
+        return self.name.replace("/", "-").replace("_", "-")
+
+    @property
+    def newest(self) -> str:
+        return self.metric.show(self.points[-1].value)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the newest value lies outside the healthy band."""
+        value = self.points[-1].value
+        return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
+
+    @property
+    def table(self) -> list[tuple[int, str]]:
+        """Steps and values for the table, in their order."""
+        return [(point.step, self.metric.show(point.value)) for point in thin(self.points, TABLE_ROWS)]
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What the browser draws from."""
+        return {
+            "label": str(self.metric.label),
+            "unit": str(self.metric.unit),
+            "isShare": self.metric.is_share,
+            "low": self.low,
+            "high": self.high,
+            "steps": [point.step for point in self.points],
+            "values": [point.value for point in self.points],
+        }
+
+
+def history(run: Run) -> list[Row]:
+    """Everything that `run` has measured, step by step.
+
+    An attempt that resumes takes over the lines up to its checkpoint, so the newest attempt that has any line knows
+    the whole history; what came after the checkpoint in an older attempt was done again.
+    """
+    files = run.directory.glob("attempts/*/metrics.jsonl")
+    for path in sorted(files, key=lambda path: int(path.parent.name), reverse=True):
+        if rows := _rows(path):
+            return rows
+    return []
+
+
+def of(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
+    """The curves of `rows` that have a name for people, the most telling first."""
+    return [
+        curve
+        for name in OF_STAGE[run.stage]
+        if (curve := _curve(name, [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics], config))
+    ]
+
+
+def intake(rows: Sequence[Row]) -> list[tuple[Words, int]]:
+    """What the run made of its records, in words and numbers; nothing where it has not told."""
+    told = {name: value for row in rows[:1] for name, value in row.metrics.items()}
+    return [(words, int(told[name])) for name, words in INTAKE.items() if name in told]
+
+
+def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most `most` of `points`, in their order: the ends, and the lowest and highest of each stretch between."""
+    if len(points) <= most:
+        return list(points)
+    inner = points[1:-1]
+    stretches = (most - 2) // 2
+    kept = [points[0]]
+    for number in range(stretches):
+        stretch = inner[number * len(inner) // stretches : (number + 1) * len(inner) // stretches]
+        extremes = {min(stretch, key=lambda point: point.value), max(stretch, key=lambda point: point.value)}
+        kept += sorted(extremes)
+    return [*kept, points[-1]]
+
+
+def _curve(name: str, points: list[Point], config: dict[str, Any]) -> Curve | None:
+    if not points:
+        return None
+    metric = METRICS[name]
+    high = config.get("kl_limit", metric.high) if name == "rollout/kl" else metric.high
+    return Curve(name=name, metric=metric, points=thin(points), low=metric.low, high=high)
+
+
+def _rows(path: Path) -> list[Row]:
+    """The lines of a file that were written to their end; a full disk may have torn others."""
+    rows = []
+    for line in path.read_text("utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            raw = json.loads(line)
+            measured = {name: value for name, value in raw["metrics"].items() if math.isfinite(value)}
+            rows.append(Row(raw["step"], raw["total"], measured))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rows

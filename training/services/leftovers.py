@@ -1,0 +1,36 @@
+"""Leftovers: directories that a crash left between the disk and the database. No row knows them; they only cost room.
+
+What a run wrote lies in its own directory and stays with its row.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from training.models import ModelVersion, Run, Snapshot
+
+KEEPERS = {"runs": Run, "models": ModelVersion, "snapshots": Snapshot}
+
+logger = logging.getLogger(__name__)
+
+
+def remove() -> None:
+    """Remove the directories that no row knows and that are too old to wait for theirs."""
+    for path in _strangers():
+        if time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
+            logger.warning("%s belongs to nothing and is removed", path)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _strangers() -> Iterator[Path]:
+    for folder, model in KEEPERS.items():
+        # The disk is read first: a row that is written meanwhile is seen.
+        found = {path.name: path for path in Path(settings.DATA_DIR, folder).glob("*")}
+        known = {str(uuid) for uuid in model._default_manager.values_list("uuid", flat=True)}
+        yield from (path for name, path in sorted(found.items()) if name not in known)

@@ -1,0 +1,89 @@
+"""Needs: how much memory and disk a round takes, and how much is there, as far as this machine can tell.
+
+The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from annotate.models import Project
+from training.models import ModelVersion, Stage, Worker
+from training.rlhf.config import RunConfig
+from training.services.plans import Plan
+
+# How many times its weights a stage holds in memory: weights, gradients and two moments of what it trains, and what
+# it only reads. PPO trains a policy and a critic, and reads a reference and a reward model.
+WEIGHTS_IN_MEMORY = {Stage.SFT: 4, Stage.REWARD: 4, Stage.PPO: 10, Stage.EVALUATION: 3, Stage.SAMPLING: 3}
+# And on disk at most: two checkpoints and the one that is being written, of weights and two moments, and its output.
+WEIGHTS_ON_DISK = {Stage.SFT: 10, Stage.REWARD: 10, Stage.PPO: 19, Stage.EVALUATION: 0, Stage.SAMPLING: 0}
+LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is taken
+PROCESS_BYTES = 600_000_000  # an engine that has loaded nothing yet
+SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
+HALF_PRECISION = ("bfloat16", "float16")
+
+
+class Needs(NamedTuple):
+    """What a round takes at most, in bytes."""
+
+    memory: int
+    disk: int
+
+
+class There(NamedTuple):
+    """What this machine has free, in bytes. `memory` is None where the round would run on another, or on a GPU."""
+
+    memory: int | None
+    disk: int
+
+
+def of(project: Project, plan: Plan, configs: dict[str, RunConfig]) -> Needs | None:
+    """What the stages of `plan` take; None without a base model."""
+    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
+    if base is None:
+        return None
+    shape, stages = _shape(base), [Stage(stage.stage) for stage in plan.stages if stage.will_run]
+    weights = _weights(base, shape)
+    vocabulary = int(shape.get("vocab_size", 0))
+    logits = max((configs[stage].batch_tokens * vocabulary * 4 * LOGITS_COPIES for stage in stages), default=0)
+    memory = max((WEIGHTS_IN_MEMORY[stage] * weights for stage in stages), default=0) + logits + PROCESS_BYTES
+    kept = sum(weights for stage in stages if WEIGHTS_ON_DISK[stage])  # outputs stay; checkpoints of one stage at once
+    return Needs(memory, max((WEIGHTS_ON_DISK[stage] * weights for stage in stages), default=0) + kept + SPARE_BYTES)
+
+
+def there(workers: list[Worker]) -> There:
+    """What is free here; `workers` are those that the round may run on."""
+    elsewhere = any(worker.host != platform.node() or "CPU" not in worker.device for worker in workers)
+    return There(None if elsewhere else _free_memory(), shutil.disk_usage(settings.DATA_DIR).free)
+
+
+def _weights(base: ModelVersion, shape: dict[str, Any]) -> int:
+    """The bytes of the base model's weights as the engine holds them."""
+    files = base.manifest.get("files", {})
+    stored = sum(facts["size"] for name, facts in files.items() if name.endswith(".safetensors"))
+    is_half = shape.get("dtype", shape.get("torch_dtype")) in HALF_PRECISION
+    return int(stored * 2 if is_half else stored)
+
+
+def _shape(base: ModelVersion) -> dict[str, Any]:
+    try:
+        shape: dict[str, Any] = json.loads((base.directory / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}  # the stage that reads it will say so
+    return shape
+
+
+def _free_memory() -> int | None:
+    """What Linux could give to a new process without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    sizes = {name: rest.split()[0] for name, _, rest in (line.partition(":") for line in lines)}
+    return int(sizes["MemAvailable"]) * 1024 if "MemAvailable" in sizes else None

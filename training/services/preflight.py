@@ -1,0 +1,187 @@
+"""Pre-flight: what speaks against starting the round now, what should be known, each with its number and its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from annotate.models import Project
+from training.models import Examination, ModelVersion, Stage, TrainingSettings
+from training.rlhf.config import RunConfig
+from training.rlhf.exits import InvalidInput
+from training.services import configs, examinations, findings, needs, workers
+from training.services.estimates import History
+from training.services.plans import Plan
+
+BLOCK, WARN, NOTE = "block", "warn", "note"
+ORDER = (BLOCK, WARN, NOTE)
+MANY_TIES = 0.2  # share of the rankings that have nothing to say
+FEW_HELDOUT_RANKINGS = 30
+
+
+class Line(NamedTuple):
+    """One thing to know before the button. `mend` names the page where it is mended: "" where there is none."""
+
+    level: str
+    text: str
+    mend: str = ""
+
+
+class Preflight(NamedTuple):
+    """The lines, the gravest first, and the examination that some come from."""
+
+    lines: list[Line]
+    examination: Examination | None
+
+    @property
+    def blocks(self) -> list[Line]:
+        return [line for line in self.lines if line.level == BLOCK]
+
+
+def check(project: Project, plan: Plan) -> Preflight:
+    """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
+    has_base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).exists()
+    try:
+        stages = _configs(project, plan)
+        examination = examinations.current(project, plan) if has_base else None
+    except InvalidInput as refusal:
+        refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
+        return Preflight([*_labels(plan, has_base=has_base), Line(BLOCK, refused, "settings")], None)
+    lines = [
+        *_labels(plan, has_base=has_base),
+        *_examined(examination),
+        *_left_out(plan),
+        *_ties(plan),
+        *_heldout(plan),
+        *_room(project, plan, stages),
+        _time(project, plan),
+        _worker(project),
+    ]
+    return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination)
+
+
+def refusal(project: Project, plan: Plan) -> str:
+    """Why the round must not start now, as far as it is known without asking anybody; empty where it may."""
+    try:
+        stages, seen = _configs(project, plan), examinations.done(project, plan)
+    except InvalidInput as refused:
+        return str(refused)
+    lines = [*_examined(seen), *_room(project, plan, stages)]
+    return next((line.text for line in lines if line.level == BLOCK), "")
+
+
+def _configs(project: Project, plan: Plan) -> dict[str, RunConfig]:
+    """The config of each stage of the plan. Raises InvalidInput."""
+    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
+    if base is None:
+        return {}
+    training = TrainingSettings.objects.get(project=project)
+    return {
+        stage.stage: configs.make(
+            training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, base)
+        )
+        for stage in plan.stages
+        if stage.will_run
+    }
+
+
+def _labels(plan: Plan, *, has_base: bool) -> Iterator[Line]:
+    if plan.obstacle:
+        yield Line(BLOCK, plan.obstacle, "members" if has_base else "")
+
+
+def _examined(examination: Examination | None) -> Iterator[Line]:
+    if examination is None:
+        return
+    if examination.status == Examination.Status.FAILED:
+        text = _("The records could not be looked at: %(error)s") % {"error": examination.error}
+        yield Line(WARN, text)
+    for finding in examination.findings:
+        kind = finding["kind"]
+        yield Line(finding["level"], findings.words(kind, finding["numbers"]), findings.mends(kind))
+
+
+def _left_out(plan: Plan) -> Iterator[Line]:
+    """A reward model that many rankings wait for is worth a word."""
+    reward = plan.stage(Stage.REWARD)
+    if reward.reason and reward.counts["rankings"]:
+        yield Line(WARN, _("No reward model and no PPO: %(reason)s") % {"reason": reward.reason}, "settings")
+
+
+def _ties(plan: Plan) -> Iterator[Line]:
+    counts = plan.stage(Stage.REWARD).counts
+    tied, rankings = counts["tied_rankings"], counts["rankings"]
+    if tied > MANY_TIES * rankings:
+        text = _("%(tied)d of %(rankings)d rankings are ties all through: nothing is learnt from them.")
+        yield Line(WARN, text % {"tied": tied, "rankings": rankings}, "guidelines")
+
+
+def _heldout(plan: Plan) -> Iterator[Line]:
+    evaluation = plan.stage(Stage.EVALUATION)
+    if evaluation.reason:
+        mend = "" if evaluation.counts["heldout_prompts"] else "prompts"
+        yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, mend)
+        return
+    number = evaluation.counts["heldout_rankings"]
+    if plan.stage(Stage.REWARD).will_run and number < FEW_HELDOUT_RANKINGS:
+        text = ngettext(
+            "%(number)d held-out ranking measures the reward model: its accuracy will be a guess.",
+            "%(number)d held-out rankings measure the reward model: its accuracy will be a guess.",
+            number,
+        )
+        yield Line(WARN, text % {"number": number}, "prompts")
+
+
+def _room(project: Project, plan: Plan, stages: dict[str, RunConfig]) -> Iterator[Line]:
+    """Memory and disk: needed and there."""
+    needed = needs.of(project, plan, stages)
+    if needed is None:
+        return
+    found = needs.there(list(workers.alive("gpu")))
+    sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
+    if needed.disk > found.disk:
+        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, "models")
+    else:
+        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes)
+    if found.memory is None:
+        text = _("Memory: about %(needed)s needed; how much the worker's machine has cannot be seen from here.")
+        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)})
+        return
+    sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
+    if needed.memory > found.memory:
+        text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer batch_tokens need less.")
+        yield Line(WARN, text % sizes, "settings")
+    else:
+        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes)
+
+
+def _time(project: Project, plan: Plan) -> Line:
+    history = History(project)
+    known = [history.before(stage.stage) for stage in plan.stages if stage.will_run]
+    estimates = [one for one in known if one]
+    if not known or len(estimates) < len(known):
+        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."))
+    minutes = sum((one.whole for one in estimates), timedelta()) / timedelta(minutes=1)
+    counted = {"minutes": max(1, round(minutes)), "basis": estimates[-1].basis}
+    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted)
+
+
+def _worker(project: Project) -> Line:
+    """Who holds the worker. Another project's name is none of the reader's business."""
+    alive = list(workers.alive("gpu").select_related("run__round", "run__project"))
+    if not alive:
+        return Line(WARN, _("No gpu-worker is running: the round would wait for one."))
+    holders = [worker.run for worker in alive if worker.run and worker.run.status == "running"]
+    if len(holders) < len(alive):
+        return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device})
+    own = next((run for run in holders if run.project_id == project.pk), None)
+    if own:
+        return Line(
+            NOTE, _("The gpu-worker is busy with %(stage)s of this project.") % {"stage": own.get_stage_display()}
+        )
+    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."))

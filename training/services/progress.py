@@ -1,0 +1,70 @@
+"""What the pages of a round show: each planned stage beside its run, with what the run's files say right now.
+
+Everything is read from rows and files, so a reload, a second browser or a restarted server shows the same picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.utils.functional import Promise
+
+from training.models import Round, Run
+from training.services import plans, run_directories
+from training.services.metric_names import METRICS, OF_STAGE, READINGS, Metric
+from training.services.plans import StagePlan
+
+LEFT_OUT = "left_out"
+WAITING = "waiting"  # the stages before it are not through yet
+
+
+class Reading(NamedTuple):
+    """One metric as a page shows it."""
+
+    label: str | Promise
+    value: str
+    unit: str | Promise
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageProgress:
+    """A stage of a round: what was planned and how far it is."""
+
+    plan: StagePlan
+    run: Run | None
+    state: str  # a status of the run, LEFT_OUT or WAITING
+    readings: list[Reading]
+    log_tail: str
+
+    @property
+    def model_name(self) -> str:
+        """The model that the stage has published; empty before it has, and for stages that make none."""
+        model = getattr(self.run, "model_version", None)
+        return model.name if model else ""
+
+
+def of_round(turn: Round) -> list[StageProgress]:
+    """The stages of `turn` in their order; of several runs of one stage the newest counts."""
+    runs = {run.stage: run for run in turn.runs.order_by("pk").select_related("model_version")}
+    return [of_stage(plan, runs.get(plan.stage)) for plan in plans.Plan.from_json(turn.plan).stages]
+
+
+def of_stage(plan: StagePlan, run: Run | None) -> StageProgress:
+    """One stage with what its run says. Only an unfinished or failed run has a log to show."""
+    if run is None:
+        return StageProgress(
+            plan=plan, run=None, state=WAITING if plan.will_run else LEFT_OUT, readings=[], log_tail=""
+        )
+    log_tail = "" if run.status == Run.Status.SUCCEEDED else run_directories.log_tail(run.directory, run.fence)
+    return StageProgress(plan=plan, run=run, state=run.status, readings=readings(run), log_tail=log_tail)
+
+
+def readings(run: Run) -> list[Reading]:
+    """The newest value of every metric that has a name for people; a finished run's from its summary."""
+    latest = run.metrics or run_directories.final_metrics(run.directory, run.fence)
+    return [_reading(METRICS[name], latest[name]) for name in OF_STAGE[run.stage][:READINGS] if name in latest]
+
+
+def _reading(metric: Metric, value: float) -> Reading:
+    return Reading(metric.label, metric.show(value), metric.unit)

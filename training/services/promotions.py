@@ -1,0 +1,112 @@
+"""Promotions: which policy a project serves. Only a person promotes; going back is promoting an older one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from annotate.models import Project, User
+from annotate.services import audit
+from training.models import ModelVersion, Promotion
+
+
+class NotAPolicy(Exception):
+    """A reward model, or one whose weights are gone; the message says so."""
+
+
+class ChampionChanged(Exception):
+    """Somebody promoted another model meanwhile: `champion` is served now."""
+
+    def __init__(self, champion: ModelVersion) -> None:
+        super().__init__(_("Meanwhile somebody made %(model)s the champion.") % {"model": champion.name})
+        self.champion = champion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reign:
+    """One entry of the history: who was champion, from when until when, and why."""
+
+    model: ModelVersion
+    since: datetime
+    until: datetime | None  # None: it is the champion now
+    promotion: Promotion | None  # None: the base model, which nobody had to promote
+
+
+def champion(project: Project) -> ModelVersion | None:
+    """The policy that `project` serves: the one promoted last, at first the base model."""
+    newest = Promotion.objects.filter(project=project).select_related("model_version").first()
+    return newest.model_version if newest else _base(project)
+
+
+def predecessor(project: Project) -> ModelVersion | None:
+    """What `project` served before its champion; None when there has been only one."""
+    now = champion(project)
+    earlier = Promotion.objects.filter(project=project).exclude(model_version=now).select_related("model_version")
+    newest = earlier.first()
+    if newest:
+        return newest.model_version
+    base = _base(project)
+    return base if base != now else None
+
+
+def reigns(project: Project) -> list[Reign]:
+    """Who was champion when, newest first."""
+    until: datetime | None = None
+    history = []
+    rows = Promotion.objects.filter(project=project).select_related("model_version", "promoted_by")
+    for row in rows:
+        history.append(Reign(model=row.model_version, since=row.created_at, until=until, promotion=row))
+        until = row.created_at
+    base = _base(project)
+    if base and (until is None or base.created_at < until):
+        history.append(Reign(model=base, since=base.created_at, until=until, promotion=None))
+    return history
+
+
+@transaction.atomic
+def promote(model: ModelVersion, *, promoted_by: User, reason: str) -> Promotion:
+    """From now on the project of `model` serves it. Raises NotAPolicy."""
+    return _crown(model, promoted_by, reason, "model.promoted")
+
+
+@transaction.atomic
+def roll_back(project: Project, *, seen: ModelVersion, promoted_by: User, reason: str) -> Promotion:
+    """Serve again what was served before `seen`, the champion that the person wants to be rid of.
+
+    Raises ChampionChanged when another one has been promoted meanwhile, and NotAPolicy.
+    """
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # of two who press at once the second one waits
+    now, before = champion(project), predecessor(project)
+    if now and now != seen:
+        raise ChampionChanged(now)
+    if before is None:
+        raise NotAPolicy(_("No other model has been the champion yet."))
+    return _crown(before, promoted_by, reason, "model.rolled_back")
+
+
+def _crown(model: ModelVersion, promoted_by: User, reason: str, deed: str) -> Promotion:
+    # Pruning looks under the same lock: weights are either served or deleted, never both.
+    Project.objects.select_for_update(no_key=True).get(pk=model.project_id)
+    model.refresh_from_db(fields=["weights_deleted_at"])
+    if model.kind == ModelVersion.Kind.REWARD or model.weights_deleted_at:
+        raise NotAPolicy(_("%(model)s cannot answer prompts.") % {"model": model.name})
+    before = champion(model.project)
+    promotion = Promotion.objects.create(
+        project=model.project, model_version=model, promoted_by=promoted_by, reason=reason
+    )
+    audit.record(
+        deed,
+        actor=promoted_by,
+        project=model.project,
+        subject=model.name,
+        before=before.name if before else None,
+        reason=reason,
+    )
+    return promotion
+
+
+def _base(project: Project) -> ModelVersion | None:
+    return ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).order_by("number").last()

@@ -1,0 +1,48 @@
+"""What members are told about rounds. Called inside the transaction of the transition.
+
+Annotators learn only that there is something to rank: not which model wrote it, nor how training goes.
+"""
+
+from __future__ import annotations
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from annotate.models import Kind, Role, WorkItem
+from annotate.services import notices
+from training.models import Round
+
+
+def started(round: Round) -> None:
+    """`round` has been opened."""
+    text = _("Round %(number)d has started.") % {"number": round.number}
+    _tell_admins(round, "round.started", text)
+
+
+def ended(round: Round) -> None:
+    """`round` is over. A cancelled one is no news: a person did it, and the audit says who."""
+    if round.status == Round.Status.FAILED:
+        text = _("Round %(number)d has failed: %(reason)s")
+        reason = round.error.strip().partition("\n")[0]
+        _tell_admins(round, "round.failed", text % {"number": round.number, "reason": reason})
+    elif round.status == Round.Status.SUCCEEDED:
+        text = _("Round %(number)d is finished. Only a person promotes its result.") % {"number": round.number}
+        _tell_admins(round, "round.finished", text)
+        _ask_for_rankings(round)
+
+
+def _ask_for_rankings(round: Round) -> None:
+    waiting = WorkItem.objects.filter(project=round.project, kind=Kind.RANKING, status=WorkItem.Status.OPEN).count()
+    if waiting:
+        text = ngettext(
+            "%(count)d set of answers waits to be ranked.", "%(count)d sets of answers wait to be ranked.", waiting
+        )
+        address = reverse("annotate:rank", args=[round.project.slug])
+        notices.tell(round.project, kind="rankings.wanted", text=text % {"count": waiting}, address=address)
+
+
+def _tell_admins(round: Round, kind: str, text: str) -> None:
+    address = reverse("training:round", args=[round.project.slug, round.number])
+    actor = round.opened_by if kind == "round.started" else None  # who presses the button knows
+    notices.tell(round.project, kind=kind, text=text, address=address, role=Role.ADMIN, actor=actor)

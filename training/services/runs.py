@@ -1,0 +1,225 @@
+"""Runs: queueing, claiming, keeping alive and ending them. Whoever writes as a worker writes under the fence.
+
+All times are the database's: the clocks of the hosts may differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Coalesce, Now
+from django.utils.translation import gettext as _
+
+from annotate.models import Project
+from training import doorbell
+from training.models import LostRace, Round, Run, Snapshot, note
+from training.rlhf import exits
+from training.rlhf.config import RunConfig
+from training.services import publishing, room, run_directories
+from training.services.run_directories import Record
+
+MOST_FRUITLESS_ATTEMPTS = 3
+LONGEST_ERROR = 8_000  # characters
+SILENCE = -1  # the exit code of an engine whose end nobody saw
+
+Status = Run.Status
+
+
+class Pulse(NamedTuple):
+    """What a heartbeat learns."""
+
+    holds: bool  # the run is still this worker's
+    cancel_requested: bool
+
+
+class Ending(NamedTuple):
+    """How an engine process ended. `exit_code` is negative for a signal."""
+
+    exit_code: int
+    error: str
+
+
+def queue(
+    project: Project,
+    *,
+    config: RunConfig,
+    data: Mapping[str, Path],
+    records: Mapping[str, Iterable[Record]],
+    round: Round | None = None,
+    snapshot: Snapshot | None = None,
+) -> Run:
+    """A new run with its directory; the doorbell rings after commit."""
+    run = Run(project=project, stage=config.stage, round=round, snapshot=snapshot)
+    run_directories.write(run.directory, config, data=data, records=records)
+    with transaction.atomic():
+        run.save()
+        note(run, "queued")
+        doorbell.ring(run)
+    return run
+
+
+def claim(run_pk: int, *, owner: str) -> Run | None:
+    """Take run `run_pk`, or one that waits longer, for `owner` under a new fence; None when there is nothing to take.
+
+    A message that comes twice, late or for a run that is over finds nothing.
+    """
+    for run in Run.objects.filter(status=Status.QUEUED, pk__lte=run_pk).order_by("pk"):
+        with contextlib.suppress(LostRace):
+            run.move_to(
+                Status.RUNNING,
+                under=run.fence,
+                fence=F("fence") + 1,
+                attempt=F("attempt") + 1,
+                owner=owner,
+                lease_until=_lease_end(),
+                heartbeat_at=Now(),
+                started_at=Coalesce("started_at", Now()),
+                exit_code=None,  # the error stays: it says why there is another attempt
+            )
+            return run
+    return None
+
+
+def heartbeat(run: Run, *, step: int, total: int) -> Pulse:
+    """Renew the lease and report progress."""
+    held = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING)
+    if not held.update(lease_until=_lease_end(), heartbeat_at=Now(), step=step, total=total):
+        return Pulse(holds=False, cancel_requested=False)
+    return Pulse(holds=True, cancel_requested=held.filter(cancel_requested=True).exists())
+
+
+def finish(run: Run, ending: Ending) -> None:
+    """Draw the conclusion from how the engine ended. Raises LostRace when `run` is no longer this worker's."""
+    run.refresh_from_db(fields=["cancel_requested"])
+    if ending.exit_code == exits.FenceLost.code:
+        raise LostRace(f"run {run.pk} belongs to another attempt")
+    if run.cancel_requested:
+        _end(run, Status.CANCELLED, ending)
+    elif ending.exit_code == exits.DONE:
+        _succeed(run)
+    elif ending.exit_code == exits.NeedsPerson.code:
+        _hold(run, ending)
+    elif ending.exit_code in (exits.InvalidInput.code, exits.Diverged.code):
+        _end(run, Status.FAILED, ending)
+    else:
+        _interrupt(run, ending, attempt=run.fence)
+
+
+def reclaim() -> int:
+    """Take the runs whose worker is silent away from it, and queue them again. Returns how many there were."""
+    reclaimed = 0
+    for run in Run.objects.filter(status=Status.RUNNING, lease_until__lt=Now()):
+        silent = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING, lease_until__lt=Now())
+        if silent.update(fence=F("fence") + 1):
+            attempt = run.fence
+            run.refresh_from_db()
+            error = _("The worker %(name)s went silent.") % {"name": run.owner}
+            _interrupt(run, Ending(exit_code=SILENCE, error=error), attempt=attempt)
+            reclaimed += 1
+    return reclaimed
+
+
+def ring_next() -> None:
+    """A worker is free: ring for the run that waits longest."""
+    if run := Run.objects.filter(status=Status.QUEUED).order_by("pk").first():
+        doorbell.ring(run)
+
+
+def cancel(run: Run) -> None:
+    """End `run`: at once while it waits; a running engine is stopped at its supervisor's next heartbeat."""
+    if Run.objects.filter(pk=run.pk, status=Status.RUNNING).update(cancel_requested=True):
+        return
+    run.refresh_from_db()
+    if run.status not in Run.FINISHED:
+        run.move_to(Status.CANCELLED, finished_at=Now())
+
+
+def release(run: Run) -> None:
+    """Let a held run go on: a person has mended what it waited for."""
+    run.move_to(Status.QUEUED, fruitless_attempts=0)
+    doorbell.ring(run)
+
+
+def release_where_there_is_room() -> None:
+    """Let held runs go on once the disk has room again; one that is held over and over waits for a person."""
+    if room.shortage():
+        return
+    held = Run.objects.filter(status=Status.HELD, exit_code=exits.NeedsPerson.code)
+    for run in held.filter(fruitless_attempts__lt=MOST_FRUITLESS_ATTEMPTS):
+        with contextlib.suppress(LostRace):
+            run.move_to(Status.QUEUED)
+            doorbell.ring(run)
+
+
+def _succeed(run: Run) -> None:
+    """Take what the engine wrote; a cancellation that comes meanwhile wins."""
+    try:
+        publishing.publish(run)
+    except publishing.CancelRequested:
+        run.refresh_from_db()
+        _end(run, Status.CANCELLED, Ending(exits.DONE, ""))
+    except publishing.DamagedOutput as damage:
+        _interrupt(run, Ending(exits.DONE, str(damage)), attempt=run.fence)
+    except OSError as error:
+        if error.errno not in room.DISK_IS_FULL:
+            raise
+        run.refresh_from_db()
+        _hold(run, Ending(exits.NeedsPerson.code, room.full(error)))
+
+
+def _hold(run: Run, ending: Ending) -> None:
+    """Wait for room on the disk, or for a person."""
+    fruitless = 0 if run_directories.has_new_checkpoint(run.directory, run.fence) else run.fruitless_attempts + 1
+    _end(run, Status.HELD, ending, fruitless_attempts=fruitless)
+
+
+def _end(run: Run, status: Status, ending: Ending, **changes: Any) -> None:
+    run.move_to(
+        status,
+        under=run.fence,
+        exit_code=ending.exit_code,
+        error=ending.error[-LONGEST_ERROR:],
+        lease_until=None,
+        finished_at=Now() if status in Run.FINISHED else None,
+        **changes,
+    )
+    run_directories.discard_drafts(run.directory)
+
+
+def _interrupt(run: Run, ending: Ending, *, attempt: int) -> None:
+    """Queue a run again whose attempt ended early; too many attempts in a row that led nowhere fail it."""
+    if run.cancel_requested:
+        _end(run, Status.CANCELLED, ending)
+        return
+    fruitless = run.fruitless_attempts
+    if run_directories.has_new_checkpoint(run.directory, attempt):
+        fruitless = 0
+    elif ending.exit_code != exits.Interrupted.code:  # leaving when asked to is nobody's fault
+        fruitless += 1
+    if fruitless >= MOST_FRUITLESS_ATTEMPTS:
+        tail = run_directories.log_tail(run.directory, attempt)
+        _end(run, Status.FAILED, Ending(ending.exit_code, f"{ending.error}\n\n{tail}".strip()))
+        return
+    with transaction.atomic():
+        run.move_to(
+            Status.INTERRUPTED,
+            under=run.fence,
+            exit_code=ending.exit_code,
+            error=ending.error[-LONGEST_ERROR:],
+            fruitless_attempts=fruitless,
+            lease_until=None,
+        )
+        run.move_to(Status.QUEUED, under=run.fence)
+        doorbell.ring(run)
+
+
+def _lease_end() -> CombinedExpression:
+    return Now() + timedelta(seconds=settings.RUN_LEASE_S)

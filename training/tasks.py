@@ -1,0 +1,34 @@
+"""The Celery tasks: shells around services, so that the same work can be done from a command or a test."""
+
+from __future__ import annotations
+
+from celery import Task, shared_task
+
+from training import examiner, heartbeat, runner
+from training.services import downloads, reconciler
+
+__all__ = ["examine", "heartbeat", "pack", "reconcile", "supervise"]  # heartbeat connects itself to worker signals
+
+
+@shared_task(name="training.supervise.v1", bind=True)
+def supervise(self: Task, run_pk: int) -> None:
+    """Claim the run and see its engine through; see runner.supervise."""
+    runner.supervise(run_pk, owner=self.request.hostname)
+
+
+@shared_task(name="training.pack.v1")
+def pack(download_pk: int) -> None:
+    """Pack a model into one file; see services/downloads.py."""
+    downloads.pack(download_pk)
+
+
+@shared_task(name="training.reconcile.v1")
+def reconcile() -> None:
+    """Mend what was left undone; see services/reconciler.py."""
+    reconciler.sweep()
+
+
+@shared_task(name="training.examine.v1")
+def examine(examination_pk: int) -> None:
+    """Look at what a round would train on; see examiner.examine."""
+    examiner.examine(examination_pk)

@@ -1,0 +1,217 @@
+"""Words for what the training pages show: stages, roles, counts, spans of time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django import template
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from training.models import Stage
+
+register = template.Library()
+
+PURPOSES = {
+    Stage.PRETRAINING: gettext_lazy(
+        "The built-in tiny base model learns to write. People can answer prompts meanwhile."
+    ),
+    Stage.SFT: gettext_lazy("The base model learns to answer as people wrote."),
+    Stage.REWARD: gettext_lazy("A reward model learns what people prefer from their rankings."),
+    Stage.PPO: gettext_lazy("The policy is pushed toward what people preferred, while it stays near SFT."),
+    Stage.EVALUATION: gettext_lazy("Old and new policy answer the held-out prompts."),
+    Stage.SAMPLING: gettext_lazy("The newest policy writes the answers that people rank next."),
+}
+CELLS = {
+    "collect": gettext_lazy("Collect"),
+    "freeze": gettext_lazy("Freeze"),
+    Stage.SFT: gettext_lazy("SFT"),
+    Stage.REWARD: gettext_lazy("Reward"),
+    Stage.PPO: gettext_lazy("PPO"),
+    Stage.EVALUATION: gettext_lazy("Evaluate"),
+    Stage.SAMPLING: gettext_lazy("Sample"),
+    "open": gettext_lazy("Open"),
+}
+ROLES = {
+    "base": gettext_lazy("from"),
+    "policy": gettext_lazy("policy"),
+    "reference": gettext_lazy("reference"),
+    "reward": gettext_lazy("judged by"),
+    "parent": gettext_lazy("beside"),
+}
+COUNTS = {
+    "demonstrations": gettext_lazy("answers"),
+    "rankings": gettext_lazy("rankings"),
+    "new_demonstrations": gettext_lazy("of them new"),
+    "new_rankings": gettext_lazy("of them new"),
+    "tied_rankings": gettext_lazy("without any preference"),
+    "heldout_rankings": gettext_lazy("held-out rankings"),
+    "prompts": gettext_lazy("prompts"),
+    "heldout_prompts": gettext_lazy("held-out prompts"),
+    "slates": gettext_lazy("sets of answers"),
+    "heldout_slates": gettext_lazy("sets for held-out prompts"),
+}
+
+FIGURES = {  # {name: (what it is called, what it means, whether it is a share)}
+    "reward": (
+        gettext_lazy("reward"),
+        gettext_lazy("what our reward model thinks: the policy was trained to raise it"),
+        False,
+    ),
+    "length": (gettext_lazy("length"), gettext_lazy("tokens of an answer"), False),
+    "stop_rate": (gettext_lazy("ends by itself"), gettext_lazy("share of answers that are not cut off"), True),
+    "win_rate": (
+        gettext_lazy("proxy win rate"),
+        gettext_lazy("how often the reward model prefers the new answer"),
+        True,
+    ),
+    "kl": (gettext_lazy("distance (KL)"), gettext_lazy("nats per answer away from the reference"), False),
+    "accuracy": (gettext_lazy("accuracy"), "", True),
+}
+LEVELS = {
+    "block": gettext_lazy("blocks"),
+    "warn": gettext_lazy("warning"),
+    "note": gettext_lazy("note"),
+}
+# Where a line of the pre-flight is mended: {key: (address, what the link says)}.
+REMEDIES = {
+    "prompts": ("annotate:prompts", gettext_lazy("Prompts")),
+    "settings": ("annotate:settings", gettext_lazy("Settings")),
+    "members": ("annotate:members", gettext_lazy("Invite people")),
+    "labels": ("annotate:reviews", gettext_lazy("Review answers")),
+    "guidelines": ("annotate:edit-guidelines", gettext_lazy("Guidelines")),
+    "models": ("training:models", gettext_lazy("Delete old weights")),
+}
+
+
+class Remedy(NamedTuple):
+    """A link that leads to where something is mended."""
+
+    url: str
+    text: str
+
+
+@register.simple_tag
+def remedy(key: str, slug: str) -> Remedy | None:
+    """The link for a line of the pre-flight; None where no page mends it."""
+    name, text = REMEDIES.get(key, ("", ""))
+    try:
+        return Remedy(reverse(name, args=[slug]), str(text)) if name else None
+    except NoReverseMatch:
+        return None
+
+
+@register.filter
+def level_label(level: str) -> str:
+    return str(LEVELS[level])
+
+
+@register.filter
+def figure_label(name: str) -> str:
+    return str(FIGURES[name][0])
+
+
+@register.filter
+def figure_meaning(name: str) -> str:
+    return str(FIGURES[name][1])
+
+
+@register.filter
+def figure_value(interval: list[float | None] | None, name: str) -> str:
+    """A figure with its interval in brackets, as far as there is one."""
+    return _figure(interval, name, "")
+
+
+@register.filter
+def figure_change(interval: list[float | None] | None, name: str) -> str:
+    """A change with its interval; which way it goes is said by its sign."""
+    return _figure(interval, name, "+")
+
+
+@register.filter
+def last_turn(messages: list[dict[str, str]]) -> str:
+    """What a conversation ends with."""
+    return messages[-1]["content"]
+
+
+def _figure(interval: list[float | None] | None, name: str, sign: str) -> str:
+    if not interval:
+        return "–"
+    shown = [
+        f"{number:{sign}.0%}" if FIGURES[name][2] else f"{number:{sign}.2f}"
+        for number in interval
+        if number is not None
+    ]
+    return (
+        shown[0]
+        if len(shown) < 3
+        else _("%(value)s (%(low)s to %(high)s)") % dict(zip(("value", "low", "high"), shown, strict=True))
+    )
+
+
+@register.filter
+def stage_label(stage: str) -> str:
+    return str(Stage(stage).label)
+
+
+@register.filter
+def cell_label(name: str) -> str:
+    """The name of a strip's cell: short, since eight stand beside each other."""
+    return str(CELLS[name])
+
+
+@register.filter
+def span_text(length: timedelta) -> str:
+    return span(length)
+
+
+@register.filter
+def about(length: timedelta) -> str:
+    """A time span as an estimate, without a precision that it does not have."""
+    seconds = max(0, round(length.total_seconds()))
+    if seconds < 90:
+        return _("%(seconds)d s") % {"seconds": seconds}
+    if seconds < 5400:
+        return _("%(minutes)d min") % {"minutes": round(seconds / 60)}
+    return span(length)
+
+
+@register.filter
+def stage_purpose(stage: str) -> str:
+    """What the stage does, in one sentence."""
+    return str(PURPOSES[Stage(stage)])
+
+
+@register.filter
+def role_label(role: str) -> str:
+    return str(ROLES.get(role, role))
+
+
+@register.filter
+def count_label(name: str) -> str:
+    return str(COUNTS.get(name, name.replace("_", " ")))
+
+
+@register.filter
+def age(moment: datetime) -> str:
+    """How long ago `moment` was."""
+    return span(timezone.now() - moment)
+
+
+@register.filter
+def duration(job: Any) -> str:
+    """How long a round or run has taken, from its start to its end or to now."""
+    return span((job.finished_at or timezone.now()) - (job.started_at or job.created_at))
+
+
+def span(length: timedelta) -> str:
+    """A time span in the one or two units that a reader needs."""
+    seconds = max(0, round(length.total_seconds()))
+    if seconds < 60:
+        return _("%(seconds)d s") % {"seconds": seconds}
+    if seconds < 3600:
+        return _("%(minutes)d min %(seconds)d s") % {"minutes": seconds // 60, "seconds": seconds % 60}
+    return _("%(hours)d h %(minutes)d min") % {"hours": seconds // 3600, "minutes": seconds % 3600 // 60}

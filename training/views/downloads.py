@@ -1,0 +1,46 @@
+"""A model as one file to take along: asking for it, how far it is, and the file itself."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.contrib import messages
+from django.http import FileResponse, Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+
+from annotate.permissions import ProjectRequest, role_required
+from training.models import Download
+from training.services import downloads
+from training.views.models import fetch
+
+
+@role_required("admin")
+@require_http_methods(["GET", "HEAD", "POST"])
+def download(request: ProjectRequest, pk: int) -> HttpResponse:
+    """How far the download of a model is; POST asks for one."""
+    model = fetch(request, pk)
+    if request.method == "POST":
+        try:
+            downloads.ask(model, asked_by=request.user)
+        except downloads.NoWeights as refusal:
+            messages.error(request, str(refusal))
+        return redirect("training:model", request.project.slug, model.pk)
+    context = {"project": request.project, "model": model, "download": downloads.newest(model)}
+    return render(request, "training/downloads/_download.html", context)
+
+
+@role_required("admin")
+@require_safe
+def file(request: ProjectRequest, pk: int) -> HttpResponse:
+    """The packed file."""
+    ready = Download.objects.for_user(request.user).filter(project=request.project, status=Download.Status.READY)
+    found = get_object_or_404(ready.select_related("model_version"), pk=pk)
+    try:
+        content = found.path.open("rb")
+    except FileNotFoundError:
+        raise Http404(_("This download is gone: ask for a new one.")) from None
+    name = f"{request.project.slug}-{found.model_version.name}.tar"
+    packed = FileResponse(content, as_attachment=True, filename=name, content_type="application/x-tar")
+    return cast(HttpResponse, packed)  # what the decorator promises; a file is streamed instead of held

@@ -1,0 +1,82 @@
+"""What an admin does about a run that failed or is held: each a POST, each said back in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from annotate.permissions import ProjectRequest, role_required
+from training.forms.configs import ConfigForm
+from training.models import IllegalMove, LostRace, Run
+from training.services import retries, vitals
+from training.views.runs import find
+
+
+@role_required("admin")
+@require_POST
+def resume(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Go on from the newest whole checkpoint, as a new run."""
+    return _answer(request, pk, lambda run: retries.resume(run, actor=request.user))
+
+
+@role_required("admin")
+@require_POST
+def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Do the same again from the start, as a new run."""
+    return _answer(request, pk, lambda run: retries.repeat(run, actor=request.user))
+
+
+@role_required("admin")
+@require_http_methods(["GET", "POST"])
+def change(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Copy the run's config, edit it, and do that instead."""
+    run = find(request, pk)
+    saved = vitals.config(run)
+    if not saved or (reason := retries.refusal(run)):
+        messages.error(request, reason if saved else _("The run's directory is gone."))
+        return redirect("training:run", request.project.slug, pk)
+    form = ConfigForm(request.POST or None, saved=saved)
+    if request.method == "POST" and form.is_valid():
+        return _answer(request, pk, lambda run: retries.repeat_changed(run, form.config, actor=request.user))
+    context = {"project": request.project, "run": run, "form": form}
+    return render(request, "training/runs/change.html", context, status=422 if form.is_bound else 200)
+
+
+@role_required("admin")
+@require_POST
+def release(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Let a held run go on."""
+    return _settle(request, pk, lambda run: retries.release(run, actor=request.user))
+
+
+@role_required("admin")
+@require_POST
+def close(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Give a held run up."""
+    return _settle(request, pk, lambda run: retries.close(run, actor=request.user))
+
+
+def _answer(request: ProjectRequest, pk: int, deed: Callable[[Run], Run]) -> HttpResponse:
+    """To the run that goes on, whoever asked for it first."""
+    try:
+        pk = deed(find(request, pk)).pk
+        messages.success(request, _("Run %(pk)d waits for a worker.") % {"pk": pk})
+    except retries.AlreadyRetried as known:
+        pk = known.retry.pk
+        messages.info(request, _("Somebody was faster: run %(pk)d goes on already.") % {"pk": pk})
+    except (retries.Refused, IllegalMove, LostRace) as refusal:
+        messages.error(request, str(refusal))
+    return redirect("training:run", request.project.slug, pk)
+
+
+def _settle(request: ProjectRequest, pk: int, deed: Callable[[Run], None]) -> HttpResponse:
+    try:
+        deed(find(request, pk))
+    except (IllegalMove, LostRace):
+        messages.info(request, _("Somebody was faster: the run does not wait for a person any more."))
+    return redirect("training:run", request.project.slug, pk)

@@ -1,0 +1,54 @@
+"""The samples of one PPO step, and the button that asks people about one of them."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from annotate.permissions import ProjectRequest, role_required
+from annotate.services.slates import BadSlate
+from annotate.services.text import BadText
+from training.services import step_samples
+from training.services.step_samples import ORDERS
+from training.views.runs import find
+
+
+@role_required("admin")
+@require_GET
+def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
+    """What the policy wrote in a step, in the order that the reader wants."""
+    run = find(request, pk)
+    order = request.GET.get("order", "worst")
+    if order not in ORDERS:
+        raise Http404
+    context = {
+        "project": request.project,
+        "run": run,
+        "step": step,
+        "order": order,
+        "orders": [(name, words) for name, (words, _key) in ORDERS.items()],
+        "samples": step_samples.read(run, step, order=order),
+    }
+    return render(request, f"training/runs/{'_samples' if request.htmx else 'samples'}.html", context)
+
+
+@role_required("admin")
+@require_POST
+def send(request: ProjectRequest, pk: int, step: int, place: int) -> HttpResponse:
+    """Let people rank a sample and the reference's answer."""
+    run = find(request, pk)
+    samples = {sample.place: sample for sample in step_samples.read(run, step, order="worst")}
+    if place not in samples:
+        raise Http404
+    try:
+        step_samples.send(run, samples[place], sent_by=request.user)
+        messages.success(request, _("People are asked which of the two is better."))
+    except (BadSlate, BadText) as refusal:
+        messages.error(request, str(refusal))
+    order = request.POST.get("order", "worst")
+    address = reverse("training:run-step", args=[request.project.slug, pk, step])
+    return redirect(f"{address}?order={order if order in ORDERS else 'worst'}")
