@@ -1,0 +1,53 @@
+"""Bring database and static files up to this version. With --demo, an empty database gets the demo project, and the
+one-time links by which its people sign in are printed, one `role<TAB>address` a line."""
+
+import argparse
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+
+ROOT = Path(__file__).resolve().parent.parent
+# Fixed by `manage.py create_demo_project`. People of other projects get no link here: theirs are personal.
+DEMO_PEOPLE = {
+    "site admin": "admin@roundtable.example",
+    "reviewer": "reviewer@roundtable.example",
+    "annotator": "annotator@roundtable.example",
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--demo", action="store_true")
+    options = arguments.parse_args()
+    sys.path.insert(0, str(ROOT))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    # Beside the migrations, since somebody waits for the first page.
+    collect = [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity", "0"]
+    static_files = subprocess.Popen(collect, cwd=ROOT)
+    django.setup()
+    call_command("migrate", interactive=False, verbosity=0)
+    call_command("createcachetable", verbosity=0)
+    if options.demo:
+        offer_demo()
+    sys.exit(static_files.wait())
+
+
+def offer_demo() -> None:
+    from annotate.models import Project, User
+
+    if not Project.objects.exists():
+        call_command("create_demo_project", verbosity=0, stdout=StringIO())
+    for role, email in DEMO_PEOPLE.items():
+        if User.objects.filter(email=email, is_active=True).exists():
+            link = StringIO()
+            call_command("sign_in_link", email, stdout=link)
+            print(f"{role}\t{link.getvalue().strip()}")
+
+
+if __name__ == "__main__":
+    main()

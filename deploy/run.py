@@ -1,0 +1,126 @@
+"""`make run`: prepare the data directory, run web, worker, gpu-worker and beat under supervisord, and end with them.
+
+Takes DATA_DIR (./data) and PORT (8000) from the environment; docs/deployment.md lists what else can be set.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from types import FrameType
+from typing import IO
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT / "data")).resolve()
+PORT = int(os.environ.get("PORT", "8000"))
+ADDRESS = os.environ.get("PUBLIC_URL", f"http://localhost:{PORT}")
+FIRST_ANSWER_S = 120  # on a machine that does much else; people should see the page within ten
+
+
+def main() -> int:
+    os.chdir(ROOT)
+    os.environ |= {"DATA_DIR": str(DATA_DIR), "PORT": str(PORT), "PUBLIC_URL": ADDRESS, "PYTHON": sys.executable}
+    began = time.monotonic()
+    (DATA_DIR / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = take_data_dir()
+    refuse_taken_port()
+    print("Roundtable is starting …", flush=True)
+    links = prepare()
+    supervisord = start_supervisord()
+    if wait_for_first_answer(supervisord):
+        greet(links, seconds=time.monotonic() - began)
+    code = supervisord.wait()
+    lock.close()
+    print("Everything has stopped.")
+    return code
+
+
+def take_data_dir() -> IO[str]:
+    """Hold DATA_DIR for this process: two sets of workers on one embedded installation would fight over it."""
+    lock = (DATA_DIR / "run.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"Roundtable already runs on {DATA_DIR}. Stop it first, or choose another DATA_DIR.")
+    return lock
+
+
+def refuse_taken_port() -> None:
+    with socket.socket() as probe:
+        # A server that stopped a moment ago leaves the port waiting, which is no reason to refuse it.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", PORT))
+        except OSError as error:
+            sys.exit(f"Port {PORT} cannot be used ({error.strerror}). Choose another: make run PORT={PORT + 1}")
+
+
+def prepare() -> str:
+    command = [sys.executable, "deploy/prepare.py", "--demo"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"Roundtable could not be prepared (see above). Its data is untouched in {DATA_DIR}.")
+    return done.stdout
+
+
+def start_supervisord() -> subprocess.Popen[bytes]:
+    """Start it in a session of its own, so that Ctrl-C reaches it once, through `stop`, and never its children."""
+    supervisord = subprocess.Popen(
+        [sys.executable, "deploy/child.py", "-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf"],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        print("\nStopping. A training run writes its checkpoint first: that may take two minutes.", flush=True)
+        supervisord.terminate()
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, stop)
+    return supervisord
+
+
+def wait_for_first_answer(supervisord: subprocess.Popen[bytes]) -> bool:
+    """Whether a page comes in time; a stop while waiting counts as no."""
+    deadline = time.monotonic() + FIRST_ANSWER_S
+    while time.monotonic() < deadline and supervisord.poll() is None:
+        if answers():
+            return True
+        time.sleep(0.1)
+    if supervisord.poll() is None:
+        print(f"No page has answered yet: {DATA_DIR}/logs/web.log may say why. Ctrl-C stops everything.", flush=True)
+    return False
+
+
+def answers() -> bool:
+    connection = HTTPConnection("127.0.0.1", PORT, timeout=5)
+    try:
+        connection.request("GET", "/", headers={"Host": urlsplit(ADDRESS).netloc})
+        return connection.getresponse().status < 400
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def greet(links: str, *, seconds: float) -> None:
+    print(f"\nRoundtable runs at {ADDRESS} (ready in {seconds:.1f} s)\n")
+    if links:
+        print("Sign in by a link; each works once, a restart prints new ones:")
+    for line in links.splitlines():
+        role, _, link = line.partition("\t")
+        print(f"  {role:<11} {link}")
+    print(f"\nData and logs: {DATA_DIR}\nCtrl-C stops everything.\n", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Stopped before anything ran.")

@@ -1,0 +1,78 @@
+"""A real Chromium against a real server; tests are skipped, and say so, where no Chromium is found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+
+from annotate.models import User
+
+# Playwright's own event loop runs in this thread; the tests' queries between its calls are none of its business.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+PATIENCE_MS = 15_000  # machines that run tests are busy
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker(pytest.mark.browser)
+
+
+def find_chromium() -> str | None:
+    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = find_chromium()
+    if path is None:
+        pytest.skip(f"no Chromium: set CHROMIUM_PATH, or install one of {', '.join(NAMES)}")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def window(browser: Browser, live_server) -> Iterator[BrowserContext]:
+    """A window of its own, with the live server's address; what went wrong in its pages fails the test."""
+    size: ViewportSize = {"width": 1440, "height": 900}
+    context = browser.new_context(base_url=live_server.url, viewport=size, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    errors: list[str] = []
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    yield context
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def open_as(window: BrowserContext, live_server) -> Callable[[User, str], Page]:
+    """Open a page as `user`."""
+
+    def open_page(user: User, address: str) -> Page:
+        sign_in(window, user, live_server.url)
+        page = window.new_page()
+        page.goto(address)
+        return page
+
+    return open_page
+
+
+def sign_in(window: BrowserContext, user: User, url: str) -> None:
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = "allauth.account.auth_backends.AuthenticationBackend"
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    window.add_cookies([{"name": "sessionid", "value": session.session_key or "", "url": url}])

@@ -1,0 +1,114 @@
+"""Account and administration in a browser: a project is made, a newcomer invited, a label reviewed."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from annotate.models import Member, Project, Review, User
+from tests.factories import make_demonstration, make_prompt, make_ranking, make_user
+
+
+def test_a_site_admin_makes_a_project_and_a_newcomer_joins_by_the_link(open_as, browser, live_server):
+    page = open_as(make_user(is_site_admin=True), "/projects/new/")
+    page.get_by_label("Name").fill("Everyday questions")
+    page.get_by_role("button", name="Create the project").click()
+    page.get_by_role("navigation").get_by_role("link", name="Members").click()
+    page.get_by_label("E-mail address").fill("new@example.org")
+    page.get_by_role("button", name="Make an invitation").click()
+    link = page.get_by_label("Link", exact=True).input_value()
+
+    theirs = browser.new_context(base_url=live_server.url)
+    newcomer = theirs.new_page()
+    newcomer.goto(link)
+    newcomer.get_by_role("button", name="Join the project").click()
+    expect(newcomer.get_by_text("Welcome to “Everyday questions”")).to_be_visible()
+    newcomer.get_by_role("link", name="Choose a password").click()
+    newcomer.get_by_label("Password", exact=True).fill("seven green bicycles")
+    newcomer.get_by_label("Password (again)").fill("seven green bicycles")
+    newcomer.get_by_role("button", name="Set the password").click()
+    newcomer.get_by_text("Account", exact=True).click()
+    newcomer.get_by_role("button", name="Sign out").click()
+    newcomer.get_by_label("Email").fill("new@example.org")
+    newcomer.get_by_label("Password").fill("seven green bicycles")
+    newcomer.get_by_role("button", name="Sign in").click()
+    expect(newcomer).to_have_url(f"{live_server.url}/")
+    theirs.close()
+    assert Member.objects.get(user__email="new@example.org").project == Project.objects.get()
+
+
+def test_a_member_is_removed_only_after_the_consequences_were_read(open_as, project, admin, annotator):
+    page = open_as(admin.user, f"/projects/{project.slug}/members/")
+    row = page.get_by_role("row").filter(has_text=str(annotator))
+    row.get_by_role("button", name="Remove…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("work they hold goes back to the queue")
+    dialog.get_by_role("button", name="Keep the member").click()
+    expect(dialog).to_be_hidden()
+    row.get_by_role("button", name="Remove…").click()
+    dialog.get_by_role("button", name="Remove, keep labels").click()
+    expect(page.get_by_text("is no member any more")).to_be_visible()
+    annotator.refresh_from_db()
+    assert annotator.removed_at
+
+
+def test_a_label_is_accepted_with_a_key_and_the_next_one_comes(open_as, project, annotator, reviewer):
+    first, second = make_demonstration(annotator, "Rest."), make_demonstration(annotator, "Drink water.")
+    page = open_as(reviewer.user, f"/projects/{project.slug}/reviews/demonstration/{first.pk}/")
+    page.keyboard.press("a")
+    expect(page.get_by_text("Drink water.")).to_be_visible()
+    page.get_by_label("Comment for the author").fill("Say how much.")
+    page.get_by_role("button", name="Return").click()
+    expect(page.get_by_text("That was the last one")).to_be_visible()
+    assert set(Review.objects.values_list("demonstration", "verdict")) == {(first.pk, "accept"), (second.pk, "return")}
+
+
+def test_a_token_can_be_copied(open_as, window):
+    window.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = open_as(make_user(), "/account/")
+    page.get_by_text("Make a token").click()
+    page.locator("#tokens").get_by_label("Name").fill("import")
+    page.get_by_role("button", name="Make the token").click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.get_by_label("Token").input_value()
+
+
+PAGES = [
+    "/account/",
+    "/account/password/set/",
+    "/projects/",
+    "/projects/new/",
+    "/projects/{slug}/",
+    "/projects/{slug}/settings/",
+    "/projects/{slug}/settings/guidelines/",
+    "/projects/{slug}/settings/audit/",
+    "/projects/{slug}/members/",
+    "/projects/{slug}/prompts/",
+    "/projects/{slug}/prompts/add/",
+    "/projects/{slug}/reviews/",
+    "/projects/{slug}/reviews/ranking/{ranking}/",
+    "/projects/{slug}/escalations/",
+]
+
+
+@pytest.mark.parametrize(("width", "colours"), [(360, "dark"), (1280, "light")])
+def test_every_page_fits_its_window_and_can_be_read_by_everybody(open_as, project, admin, annotator, width, colours):
+    User.objects.filter(pk=annotator.user_id).update(name="Åsa Öberg-Lindqvist von der Weidenau zu Schwarzenberg")
+    make_prompt(project, "w" * 500)
+    ranking = make_ranking(annotator, [1, 2, None, 2])
+    page = open_as(admin.user, "/")
+    User.objects.filter(pk=admin.user_id).update(is_superuser=True)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=colours)
+    faults = {}
+    for pattern in PAGES:
+        address = pattern.format(slug=project.slug, ranking=ranking.pk)
+        page.goto(address)
+        found = [fault["id"] for fault in Axe().run(page).response["violations"]]
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            found.append("wider than the window")
+        if found:
+            faults[address] = found
+    assert faults == {}

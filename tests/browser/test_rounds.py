@@ -1,0 +1,163 @@
+"""A round in a real browser: from its plan to its result, while the web process is killed at its cells."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
+from django.utils import timezone
+from playwright.sync_api import Browser, Page, expect
+
+from annotate.models import Member, Project, User
+from tests.browser.conftest import sign_in
+from tests.browser.servers import Server
+from tests.training import machine
+from tests.training.conftest import built_base
+from training import examiner, runner
+from training.models import Examination, ModelVersion, Result, Round, Run, TrainingSettings
+from training.services import examinations, plans
+
+__all__ = ["built_base"]
+
+STRIP = ["Collect", "Freeze", "SFT", "Reward", "PPO", "Evaluate", "Sample", "Open"]
+
+
+@pytest.fixture
+def base(project: Project, built_base: Path) -> Iterator[ModelVersion]:
+    """In the data directory that the test's server, a process of its own, has too."""
+    shutil.copytree(built_base, settings.BASE_MODELS_DIR / machine.BASE)
+    machine.make_settings(project)
+    yield machine.make_base(project)
+    shutil.rmtree(settings.BASE_MODELS_DIR)
+
+
+@pytest.fixture
+def server(transactional_db: None) -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
+    """A project whose first round trains, measures and writes answers."""
+    Project.objects.filter(pk=project.pk).update(heldout_share=0.3)
+    project.refresh_from_db()
+    machine.make_prompts(project, 12)
+    machine.write_demonstrations(annotator, 3)
+    TrainingSettings.objects.update(
+        overrides=machine.OVERRIDES | {"sft": machine.OVERRIDES["sft"] | {"max_response": 48}}
+    )
+    return project
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, admin: Member) -> Iterator[Page]:
+    context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(30_000)
+    errors: list[str] = []
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    sign_in(context, admin.user, server.url)
+    yield context.new_page()
+    context.close()
+    assert errors == []
+
+
+def strip(page: Page) -> list[str]:
+    """What the cells say, apart from the times that go on."""
+    cells = page.locator(".strip li")
+    return [cell.replace("\n", " ").split(" s")[0] for cell in cells.all_inner_texts()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_round_is_followed_from_its_plan_to_its_result_over_kills_of_the_web_process(
+    page: Page, server: Server, ready: Project
+) -> None:
+    page.goto(f"/projects/{ready.slug}/rounds/")
+    expect(page.locator(".strip .cell-name")).to_have_text(STRIP)
+    expect(page.get_by_text("A worker is looking at the labels")).to_be_visible()
+    examiner.examine(Examination.objects.get().pk)
+    expect(page.locator(".piece.is-trained", has_text="Behind house 0.")).to_be_visible()
+    page.get_by_role("button", name="Start round 1").click()
+    expect(page.get_by_role("heading", name="Round 1")).to_be_visible()
+    while run := Run.objects.filter(status=Run.Status.QUEUED).first():
+        page.reload()
+        expect(page.locator(".strip [aria-current=step] .cell-name")).to_have_text(label(run))
+        before = strip(page)
+        server.kill()
+        server.start()
+        page.reload()
+        assert strip(page) == before
+        runner.supervise(run.pk, owner="gpu@test")
+    assert Round.objects.get().status == Round.Status.SUCCEEDED
+    page.reload()
+    expect(page.locator(".strip li").last).to_contain_text("0 ranked")
+    expect(page.get_by_role("heading", name="What came of it")).to_be_visible()
+    expect(page.locator(".pair").first).to_be_visible()
+    expect(page.get_by_role("heading", name="From the last label to the next answers")).to_be_visible()
+    server.kill()
+    server.start()
+    page.reload()
+    expect(page.locator(".pair").first).to_be_visible()
+
+
+def label(run: Run) -> str:
+    return {"sft": "SFT", "evaluation": "Evaluate", "sampling": "Sample"}[run.stage]
+
+
+SEEN = {
+    "sft": [{"id": "1", "pieces": [["read", "What is a fox?"], ["trained", "A small wild dog."], ["end", "</s>"]]}],
+    "reward": [
+        {
+            "id": "2",
+            "pieces": [["read", "What is a fox?"]],
+            "answers": [[["scored", "A dog."], ["end", "</s>"]], [["scored", "A cat, a cat, a cat"]]],
+            "judgements": [{"places": [1, 2], "pairs": 1}],
+        }
+    ],
+    "ppo": [{"id": "3", "pieces": [["read", "What is a wolf?"]], "room": 64, "ending": "</s>"}],
+}
+BEFORE, AFTER = [["kept", "Drink "], ["changed", "water."]], [["kept", "Drink "], ["changed", "tea, " * 90]]
+FIGURE = {"name": "reward", "before": [0.1, -0.2, 0.4], "after": [1.1, 0.8, 1.4], "change": [1.0, 0.7, 1.3]}
+
+
+@pytest.fixture
+def finished(ready: Project) -> Project:
+    """A project with a round that is through, and the plan of the next, looked at by a worker."""
+    plan = plans.make(ready)
+    done = {"status": Round.Status.SUCCEEDED, "finished_at": timezone.now()}
+    turn = Round.objects.create(project=ready, number=1, plan=plan.to_json(), **done)
+    times = {"started_at": timezone.now() - timedelta(minutes=4), "finished_at": timezone.now()}
+    machine.queue_run(ready, "sft", round=turn, status=Run.Status.SUCCEEDED, **times)
+    asked = [{"role": "user", "content": "What helps against a cold?"}]
+    pair = {"messages": asked, "before": BEFORE, "after": AFTER, "change": 0.5}
+    pair |= {"before_reward": 0.1, "after_reward": 1.1, "before_cut": False, "after_cut": True}
+    gaps = [{"gap": 1, "pairs": 40, "accuracy": [0.7, 0.55, 0.82]}]
+    Result.objects.create(round=turn, figures=[FIGURE], gaps=gaps, answers=[pair] * 3)
+    TrainingSettings.objects.update(demonstrations_minimum=9)
+    examination = examinations.current(ready, plans.make(ready))
+    empty = {"level": "block", "kind": "empty_answer", "numbers": {"count": 1, "ids": ["1"]}}
+    examinations.settle(examination, status="done", findings=[empty], examples=SEEN)
+    machine.queue_run(ready, "ppo", status=Run.Status.HELD)
+    return ready
+
+
+def test_no_barrier_and_nothing_off_the_screen_before_and_after_a_round(
+    open_as: Callable[[User, str], Page], finished: Project, admin: Member
+) -> None:
+    page = open_as(admin.user, "/")
+    for address in (f"/projects/{finished.slug}/rounds/", f"/projects/{finished.slug}/rounds/1/"):
+        page.goto(address)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            report = Axe().run(page, options={"resultTypes": ["violations"]})
+            assert report.violations_count == 0, f"{address}\n{report.generate_report()}"
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+        page.set_viewport_size({"width": 1280, "height": 900})

@@ -1,0 +1,171 @@
+"""A run in a browser: its curves are drawn, its tables and its CSV are there, and a failure leads to its resume."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import BrowserContext, Page, expect
+from pytest_django import Settings
+
+from annotate.models import Member, Project, Slate
+from tests.factories import make_prompt
+from tests.training import run_files
+from training.models import Round, Run
+from training.services import plans, run_directories, runs
+
+
+@pytest.fixture(autouse=True)
+def data_dir(settings: Settings, tmp_path: Path) -> Path:
+    settings.DATA_DIR = tmp_path
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def quiet_console(window: BrowserContext) -> Iterator[None]:
+    """What the strict policy refuses is told on the console only."""
+    said: list[str] = []
+    window.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    yield
+    assert [text for text in said if "status of 422" not in text] == []  # a form that came back is no fault
+
+
+@pytest.fixture
+def running(project: Project) -> Run:
+    run = runs.claim(run_files.make_run(project).pk, owner="gpu@here")
+    assert run is not None
+    run_files.write_metrics(run, run_files.ppo_metrics(12))
+    runs.heartbeat(run, step=12, total=40)
+    return run
+
+
+@pytest.fixture
+def failed(running: Run) -> Run:
+    """The run after its last attempt crashed, with a round, a checkpoint and samples."""
+    plan = plans.Plan(number=1, obstacle="", stages=[plans.StagePlan(stage="ppo")]).to_json()
+    turn = Round.objects.create(project=running.project, number=1, status=Round.Status.FAILED, plan=plan)
+    error = "The engine was killed by SIGKILL."
+    Run.objects.update(round=turn, status=Run.Status.FAILED, exit_code=-9, error=error, finished_at=timezone.now())
+    run_files.write_checkpoint(running, 10)
+    for step in (4, 8, 10):
+        run_files.write_samples(running, step, prompt_id=str(make_prompt(running.project).pk))
+    (run_files.attempt(running) / run_directories.LOG).write_text("iteration 12 begins\n" * 50, "utf-8")
+    return Run.objects.get(pk=running.pk)
+
+
+def address(run: Run) -> str:
+    return f"/projects/{run.project.slug}/runs/{run.pk}/"
+
+
+def drawn_pixels(page: Page, curve: str) -> int:
+    """How many pixels of a curve's canvas are not empty."""
+    return page.evaluate(
+        """id => {
+          const canvas = document.querySelector(`#plot-${id} canvas`);
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return data.filter((value, index) => index % 4 === 3 && value).length;
+        }""",
+        curve,
+    )
+
+
+def test_curves_are_drawn_and_go_on_while_the_run_goes_on(open_as, admin: Member, running: Run) -> None:
+    page = open_as(admin.user, address(running))
+    expect(page.locator(".plot canvas")).to_have_count(10)
+    assert drawn_pixels(page, "rollout-kl") > 1_000
+    page.locator("#table-rollout-kl summary").click()
+    expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(12)
+    run_files.write_metrics(running, run_files.ppo_metrics(15))
+    expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(15)
+    expect(page.locator("#curve-rollout-kl .plot .uplot")).to_have_count(1)
+    assert drawn_pixels(page, "rollout-kl") > 1_000
+
+
+def test_a_curve_can_be_smoothed_and_seen_on_a_logarithmic_axis(open_as, admin: Member, running: Run) -> None:
+    page = open_as(admin.user, address(running))
+    expect(page.locator("#plot-rollout-kl .u-series")).to_have_count(2)
+    page.get_by_label("Smoothing").fill("0.8")
+    expect(page.locator("#plot-rollout-kl .u-series")).to_have_count(3)
+    page.get_by_label("Logarithmic axis").check()
+    assert drawn_pixels(page, "rollout-kl") > 1_000
+
+
+def test_the_numbers_can_be_taken_along(open_as, admin: Member, running: Run) -> None:
+    page = open_as(admin.user, address(running))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    assert Path(download.value.path()).read_text().count("\n") == 13
+
+
+def test_without_javascript_the_tables_show(browser, live_server, open_as, admin: Member, running: Run) -> None:
+    signed_in = open_as(admin.user, "/").context.storage_state()
+    bare = browser.new_context(base_url=live_server.url, java_script_enabled=False, storage_state=signed_in)
+    page = bare.new_page()
+    page.goto(address(running))
+    page.locator("#table-rollout-kl summary").click()
+    expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(12)
+    bare.close()
+
+
+def test_a_failure_says_why_and_leads_to_its_resume(open_as, admin: Member, failed: Run) -> None:
+    page = open_as(admin.user, address(failed))
+    expect(page.get_by_role("heading", name="The system killed the engine")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="step 10")).to_contain_text("verified")
+    page.get_by_role("button", name="Resume at step 10").click()
+    new = Run.objects.get(retry_of=failed)
+    expect(page).to_have_url(re.compile(f"/runs/{new.pk}/$"))
+    expect(page.get_by_text("waiting for a worker")).to_be_visible()
+    expect(page.locator(".plot canvas")).to_have_count(10)
+    page.goto(address(failed))
+    page.get_by_role("link", name="Go there").click()
+    expect(page).to_have_url(re.compile(f"/runs/{new.pk}/$"))
+
+
+def test_a_copy_is_edited_and_started(open_as, admin: Member, failed: Run) -> None:
+    page = open_as(admin.user, address(failed))
+    page.get_by_role("link", name="Copy and edit").click()
+    page.get_by_label("Clip", exact=True).fill("0")
+    page.get_by_role("button", name="Start the copy").click()
+    expect(page.get_by_text("clip must be above 0")).to_be_visible()
+    page.get_by_label("Clip", exact=True).fill("0.1")
+    page.get_by_role("button", name="Start the copy").click()
+    expect(page.locator("tr", has_text="Clip").filter(has_text="0.1").first).to_be_visible()
+
+
+def test_the_answers_of_a_step_are_opened_by_keyboard_and_sent_to_people(open_as, admin: Member, failed: Run) -> None:
+    page = open_as(admin.user, address(failed))
+    page.locator("#step-10").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#step-8")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Answers of step 8")).to_be_focused()
+    expect(page.get_by_text("Nobody knows 0.")).to_be_visible()
+    page.get_by_role("link", name="best first").click()
+    expect(page.locator(".sample").first).to_contain_text("Nobody knows 2.")
+    page.locator(".sample").first.get_by_role("button", name="Let people rank these two").click()
+    expect(page.get_by_text("People are asked which of the two is better.")).to_be_visible()
+    assert Slate.objects.count() == 1
+
+
+@pytest.mark.parametrize(("width", "colours"), [(360, "dark"), (1280, "light")])
+def test_the_pages_of_a_run_fit_their_window_and_can_be_read_by_everybody(
+    open_as, admin: Member, failed: Run, width: int, colours: str
+) -> None:
+    page = open_as(admin.user, "/")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+    faults = {}
+    for part in ("", "change/", "steps/8/"):
+        page.goto(address(failed) + part)
+        for table in page.locator("figure details > summary").all():
+            table.click()
+        found = [fault["id"] for fault in Axe().run(page).response["violations"]]
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            found.append("wider than the window")
+        if found:
+            faults[part] = found
+    assert faults == {}

@@ -1,0 +1,203 @@
+"""Writing in a browser. What was typed survives a reload, a killed server, an expired session and a second window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.sessions.models import Session
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from annotate.models import Assignment, Demonstration, Member, Project
+from tests.browser.conftest import sign_in
+from tests.browser.servers import Server
+from tests.factories import make_demonstration, make_prompt
+
+ANSWER = "Breathe out slowly.\n\nThen *walk* round the block."
+
+
+@pytest.fixture
+def server(live_server) -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.kill()
+
+
+def open_sheet(open_as: Callable[..., Page], annotator: Member) -> Page:
+    page = open_as(annotator.user, f"/projects/{annotator.project.slug}/write/")
+    expect(sheet(page)).to_be_focused()
+    return page
+
+
+def expect_saved(page: Page) -> None:
+    expect(page.locator("[data-draft-status]")).to_have_text(re.compile(r"^\s*saved \d\d:\d\d"))
+
+
+def sheet(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Your answer")
+
+
+def test_an_answer_is_written_previewed_and_handed_in_and_the_next_prompt_is_there(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project, "What helps against stress?")
+    make_prompt(project, "What helps against boredom?")
+    page = open_sheet(open_as, annotator)
+    page.keyboard.type(ANSWER)
+    expect(page.get_by_text("8 words")).to_be_visible()
+    page.get_by_text("Preview", exact=True).click()
+    expect(page.locator("[data-preview] em")).to_have_text("walk")
+    page.get_by_text("Write", exact=True).click()
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Handed in")).to_be_visible()
+    assert Demonstration.objects.get().text == ANSWER
+    expect(page.get_by_text("What helps against boredom?")).to_be_visible()
+    expect(sheet(page)).to_have_value("")
+
+
+def test_a_draft_survives_a_reload_that_comes_before_the_first_save(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    page.keyboard.type("half a thou")
+    page.reload()
+    expect(sheet(page)).to_have_value("half a thou")
+    expect_saved(page)
+    assert Assignment.objects.get().draft == {"text": "half a thou"}
+
+
+def test_a_draft_survives_a_killed_server(
+    window: BrowserContext, server: Server, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    sign_in(window, annotator.user, server.url)
+    page = window.new_page()
+    page.goto(f"{server.url}/projects/{project.slug}/write/")
+    server.kill()
+    sheet(page).fill("written while nobody listened")
+    expect(page.get_by_text("not saved on the server yet")).to_be_visible()
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    server.start()
+    expect_saved(page)
+    assert Assignment.objects.get().draft == {"text": "written while nobody listened"}
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Handed in")).to_be_visible()
+
+
+def test_a_draft_survives_an_expired_session(open_as, project: Project, annotator: Member) -> None:
+    annotator.user.set_password("a long enough password")
+    annotator.user.save()
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    Session.objects.all().delete()
+    page.keyboard.type("typed after the session ended")
+    page.get_by_role("link", name="sign in").click()
+    page.get_by_label("Email").fill(annotator.user.email)
+    page.get_by_label("Password").fill("a long enough password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(sheet(page)).to_have_value("typed after the session ended")
+    expect_saved(page)
+
+
+def test_two_windows_with_different_texts_are_both_shown(open_as, project: Project, annotator: Member) -> None:
+    make_prompt(project)
+    first = open_sheet(open_as, annotator)
+    second = open_sheet(open_as, annotator)
+    sheet(second).fill("the second window's text")
+    expect_saved(second)
+    sheet(first).fill("the first window's text")
+    conflict = first.locator("[data-draft-conflict]")
+    expect(conflict).to_contain_text("the first window's text")
+    expect(conflict).to_contain_text("the second window's text")
+    first.get_by_role("button", name="Keep this one").click()
+    expect(conflict).to_be_hidden()
+    expect_saved(first)
+    assert Assignment.objects.get().draft == {"text": "the first window's text"}
+
+
+def test_skipping_asks_why_and_goes_on(open_as, project: Project, annotator: Member) -> None:
+    make_prompt(project, "First?")
+    make_prompt(project, "Second?")
+    page = open_sheet(open_as, annotator)
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    page.get_by_label("The prompt makes no sense").check()
+    page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+    expect(page.get_by_text("Second?")).to_be_visible()
+    assert Assignment.objects.get(status="skipped").skip_reason == "The prompt makes no sense"
+
+
+def test_an_empty_answer_comes_back_with_a_sentence(open_as, project: Project, annotator: Member) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    page.keyboard.type("   ")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("There is no answer yet")).to_be_visible()
+    assert not Demonstration.objects.exists()
+
+
+def test_a_correction_survives_a_reload_and_is_gone_when_given_up(open_as, project: Project, annotator: Member) -> None:
+    label = make_demonstration(annotator, "Rest.")
+    page = open_as(annotator.user, f"/labels/demonstration/{label.pk}/correct/")
+    sheet(page).fill("Rest, and drink water")
+    expect_saved(page)
+    assert copies(page) == []
+    page.evaluate("localStorage.clear()")  # as in another browser
+    page.reload()
+    expect(sheet(page)).to_have_value("Rest, and drink water")
+    sheet(page).fill("Rest, and drink tea")
+    page.get_by_role("button", name="Leave as it was").click()
+    expect(page.get_by_role("heading", name="My work")).to_be_visible()
+    assert copies(page) == []
+    assert Assignment.objects.get().draft is None
+
+
+def test_words_handed_in_before_they_were_saved_leave_no_copy_in_the_browser(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    page.keyboard.insert_text("quick")
+    assert len(copies(page)) == 1
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Handed in")).to_be_visible()
+    assert copies(page) == []
+
+
+def test_the_copy_of_one_window_outlives_what_another_window_saves(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    first = open_sheet(open_as, annotator)
+    second = open_sheet(open_as, annotator)
+    sheet(second).fill("from the second window")
+    expect_saved(second)
+    sheet(first).fill("from the first window")
+    expect(first.locator("[data-draft-conflict]")).to_be_visible()
+    first.close()
+    second.reload()
+    expect(second.locator("[data-draft-conflict]")).to_contain_text("from the first window")
+    expect(second.locator("[data-draft-conflict]")).to_contain_text("from the second window")
+
+
+def test_signing_out_saves_the_last_words_and_shows_them_to_nobody_else(
+    open_as, window: BrowserContext, live_server, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    sheet(page).fill("the last words")
+    page.get_by_label("Account").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    assert Assignment.objects.get().draft == {"text": "the last words"}
+    page.go_back()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    assert "the last words" not in page.content()
+
+
+def copies(page: Page) -> list[str]:
+    """What the browser keeps of drafts."""
+    return page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('draft/'))")

@@ -1,0 +1,42 @@
+"""Arms failpoints: the next process that reaches a point is killed, held up, or told that the disk is full there."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+from tests.faults.processes import wait_until
+
+
+class Failpoints:
+    """The folder that ROUNDTABLE_FAILPOINTS names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._numbers = itertools.count(1)
+
+    def arm(self, point: str, action: str, where: object = "") -> Path:
+        """The next one who passes `point` while working on something like `where` carries out `action`."""
+        armed = self.folder / f"{point}.{next(self._numbers):06d}"
+        draft = self.folder / f".{armed.name}"
+        draft.write_text(f"{action} {where}")
+        return draft.rename(armed)
+
+    def wait_for(self, armed: Path, *, within: float = 60) -> None:
+        """Until somebody has passed the point."""
+        wait_until(lambda: not armed.exists(), within=within)
+
+    def wait_for_pause(self, armed: Path, *, within: float = 60) -> None:
+        wait_until(self._paused(armed).exists, within=within)
+
+    def resume(self, armed: Path) -> None:
+        self._paused(armed).unlink()
+
+    def resume_after(self, armed: Path, seconds: float) -> None:
+        time.sleep(seconds)
+        self.resume(armed)
+
+    def _paused(self, armed: Path) -> Path:
+        return armed.with_name(f"{armed.name}.paused")

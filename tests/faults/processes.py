@@ -1,0 +1,140 @@
+"""Real processes on the test's database, broker and data directory: workers, beat, and the engines that they start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from celery import current_app
+from django.conf import settings
+from django.db import connection
+
+# So that a silence is noticed within a test's time.
+CELERY = ("celery", "-A", "config")
+FAST = {"ROUNDTABLE_RUN_LEASE_S": "3", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.5", "ROUNDTABLE_RECONCILE_S": "1"}
+
+
+class Machines:
+    """Starts processes like those of deploy/, and leaves none behind."""
+
+    def __init__(self, logs: Path, **environment: str) -> None:
+        self.logs = logs
+        self.environment = environment
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def supervisor(self, *options: str) -> subprocess.Popen[bytes]:
+        """A gpu worker without Celery, which starts in a second."""
+        return self._start("tests.faults.supervisor", f"gpu-{len(self.running)}@test", *options)
+
+    def worker(self, queue: str) -> subprocess.Popen[bytes]:
+        name = f"{queue}-{len(self.running)}@test"
+        alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return self._start(*CELERY, "worker", "-n", name, "-Q", queue, "-P", "prefork", "-c", "1", "-l", "INFO", *alone)
+
+    def beat(self) -> subprocess.Popen[bytes]:
+        return self._start(*CELERY, "beat", "--scheduler", "celery.beat:Scheduler", "--pidfile=")
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL for the main process alone."""
+        process.kill()
+        process.wait()
+
+    def family(self, process: subprocess.Popen[bytes]) -> list[int]:
+        """The process ids of its session: itself, its pool and their engines."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                session = path.read_text("utf-8").rpartition(")")[2].split()[3]
+                if session == str(process.pid):
+                    found.append(int(path.parent.name))
+        return sorted(found)
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to one of a family, which may have died meanwhile."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def stop_all(self) -> None:
+        for process in self.running:
+            process.poll() is None and process.kill()  # which ends a stopped one, too
+        for process in self.running:
+            process.wait()
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.logs / f"{len(self.running)}-{arguments[0]}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=settings.BASE_DIR,
+                env=os.environ | FAST | self._environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.running.append(process)
+        return process
+
+    def _environment(self) -> dict[str, str]:
+        own = {
+            "DATABASE_URL": database_url(),
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "ROUNDTABLE_ENGINE_MODULE": settings.ENGINE_MODULE,
+        }
+        return own | self.environment
+
+
+def wait_until(holds: Callable[[], object], *, within: float) -> float:
+    """Wait until `holds()`; returns after how many seconds it did."""
+    start = time.monotonic()
+    while not holds():
+        assert time.monotonic() - start < within, "it did not happen in time"
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+def engines(run_directory: Path) -> list[int]:
+    """The process ids of the engines that work in `run_directory`."""
+    wanted = str(run_directory).encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in command and settings.ENGINE_MODULE.encode() in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def parent_of(pid: int) -> int:
+    """The process id of the parent."""
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(status.split("PPid:")[1].split()[0])
+
+
+def kill_engine(run_directory: Path) -> None:
+    for pid in engines(run_directory):
+        os.kill(pid, signal.SIGKILL)
+
+
+def empty_broker() -> None:
+    """What a wiped folder or a FLUSHDB leaves."""
+    if settings.REDIS_URL:
+        with current_app.connection_for_write() as broker:
+            broker.default_channel.client.flushdb()
+    else:
+        shutil.rmtree(settings.DATA_DIR / "broker", ignore_errors=True)
+
+
+def database_url() -> str:
+    database = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{database['NAME']}"
+    secret = f":{database['PASSWORD']}" if database["PASSWORD"] else ""
+    return f"postgres://{database['USER']}{secret}@{database['HOST']}:{database['PORT'] or 5432}/{database['NAME']}"

@@ -1,0 +1,47 @@
+"""A gpu worker without Celery, as a process: `python -m tests.faults.supervisor NAME [--clock-ahead SECONDS]`.
+
+It takes the queued runs in their order until it is killed, or told by SIGTERM to drain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import django
+import time_machine
+from django.db import Error as DatabaseFailure
+from django.db import close_old_connections
+
+django.setup()
+
+from training import runner  # noqa: E402  (reads the models)
+from training.models import Run  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--clock-ahead", type=float, default=0.0)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda _signum, _frame: runner.draining.set())
+    if options.clock_ahead:
+        shifted = datetime.now(UTC) + timedelta(seconds=options.clock_ahead)
+        time_machine.travel(shifted).start()
+    while not runner.draining.is_set():
+        work(options.name)
+
+
+def work(name: str) -> None:
+    try:
+        if run := Run.objects.filter(status=Run.Status.QUEUED).order_by("pk").first():
+            runner.supervise(run.pk, owner=name)
+    except DatabaseFailure:
+        close_old_connections()
+    time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Many rounds under many faults: all of them finish, each has its effect once, and no answer is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+
+import pytest
+
+from annotate.models import Demonstration
+from tests.faults.failures import Failpoints
+from tests.faults.processes import Machines
+from tests.faults.walk import Walk
+from tests.faults.witness import Witness
+from training.models import ModelVersion, Round, Run
+
+SEED = "ROUNDTABLE_WALK_SEED"  # a failure prints the one it had
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("number", [40])
+def test_rounds_finish_whatever_befalls_the_machines(
+    machines: Machines, toy: None, points: Failpoints, number: int
+) -> None:
+    walk_and_look_back(machines, points, number=number, seconds=0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_rounds_finish_whatever_befalls_the_machines_for_ten_minutes(
+    machines: Machines, toy: None, points: Failpoints
+) -> None:
+    walk_and_look_back(machines, points, number=100, seconds=600)
+
+
+def walk_and_look_back(machines: Machines, points: Failpoints, *, number: int, seconds: float) -> None:
+    seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(10**6))
+    print(f"{SEED}={seed}")
+    walk = Walk(machines, points, seed=seed)
+    try:
+        walk.go(number, seconds=seconds)
+    finally:
+        walk.web.kill()
+    machines.stop_all()
+
+    every = Round.objects.all()
+    print(f"{every.count()} rounds, {Run.objects.count()} runs, {dict(walk.befallen)}")
+    print(f"attempts {sum(Run.objects.values_list('attempt', flat=True))}")
+    assert every.count() >= number
+    assert {(round.status, round.error) for round in every} == {(Round.Status.SUCCEEDED, "")}
+    assert not every.filter(runs__stage="sft").exclude(runs__model_version__isnull=False).exists()
+    for model in ModelVersion.objects.exclude(kind=ModelVersion.Kind.BASE):
+        attempts = [int(fence) for fence in json.loads((model.directory / "model.safetensors").read_text())]
+        assert len(attempts) == 12
+        assert attempts == sorted(attempts)
+    stored = Demonstration.objects.filter(text__startswith="Answer ").values_list("text", flat=True)
+    assert sorted(stored) == sorted(walk.accepted)
+    for project in walk.projects:
+        Witness(project).attest(says="succeeded")

@@ -1,0 +1,186 @@
+"""A random walk of faults: rounds go on while everything around them is killed, frozen, wiped and doubled.
+
+The seed decides which fault comes next; when it lands is the machine's affair.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import uuid4
+
+from celery import current_app
+from django.db import connection, transaction
+from django.db.models import Max
+
+from annotate.models import Project
+from tests.browser.servers import Server
+from tests.factories import make_member, make_token
+from tests.faults.failures import Failpoints
+from tests.faults.processes import FAST, Machines, empty_broker, kill_engine, wait_until
+from tests.faults.toy_project import make_toy_project
+from tests.training import machine
+from training import doorbell
+from training.models import Round, Run, Stage
+from training.services import rounds
+
+PROJECTS = 6
+PATIENCE_S = 120.0
+FREEZE_S = float(FAST["ROUNDTABLE_RUN_LEASE_S"]) + 1.5
+LINES = ("engine-ended", "publishing-taken", "run-concluded", "sealed-filled", "sealed-complete", "sealed-renamed")
+
+
+class Walk:
+    """Some projects, the machines that serve them, and what befalls these."""
+
+    def __init__(self, machines: Machines, points: Failpoints, *, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.machines, self.points = machines, points
+        self.befallen: Counter[str] = Counter()
+        self.accepted: list[str] = []  # answers that the web process has acknowledged
+        self.projects = [make_toy_project() for _ in range(PROJECTS)]
+        self.tokens = {project.pk: make_token(make_member(project).user) for project in self.projects}
+        self.web = Server()
+        self.gpu = [machines.worker("gpu") for _ in range(2)]
+        self.default, self.beat = machines.worker("default"), machines.beat()
+        self.faults: list[Callable[[], object]] = [
+            self.kill_engines,
+            self.kill_gpu_worker,
+            self.stop_gpu_worker,
+            self.freeze_gpu_worker,
+            self.kill_default_worker,
+            self.kill_beat,
+            self.kill_web,
+            self.wipe_queues,
+            self.double_messages,
+            self.kill_on_a_line,
+            self.hold_the_database,
+        ]
+
+    def go(self, number: int, *, seconds: float = 0.0) -> None:
+        """Open `number` rounds, and more until `seconds` have passed; return when all are over."""
+        until = time.monotonic() + seconds
+        opened = 0
+        while opened < number or time.monotonic() < until:
+            opened += self.open_rounds()
+            fault = self.random.choice(self.faults)
+            self.befallen[fault.__name__] += 1
+            fault()
+            time.sleep(self.random.uniform(0.2, 1.0))
+        self.disarm()
+        wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
+
+    def open_rounds(self) -> int:
+        """A new answer and a new round for every project that has none, asked for by two people at once."""
+        opened = 0
+        for project in self.projects:
+            if Round.objects.active().filter(project=project).exists():
+                continue
+            self.hand_in(project)
+            for _ in range(2):
+                with suppress(rounds.RoundRunning, rounds.NotReady):
+                    rounds.open(project, opened_by=None)
+                    opened += 1
+        return opened
+
+    def hand_in(self, project: Project) -> None:
+        """Write an answer through the web process, again and again until it says that it has it."""
+        machine.make_prompts(project, 1)
+        token = self.tokens[project.pk]
+        claimed = self.post(token, f"projects/{project.slug}/claim/", {"kind": "demonstration"})
+        text, submission = f"Answer {uuid4()}", str(uuid4())
+        for _ in range(self.random.choice([1, 1, 2])):  # sometimes the reply is lost, and the browser asks again
+            self.post(
+                token,
+                f"assignments/{claimed['assignment']['id']}/demonstration/",
+                {"submission_id": submission, "text": text},
+            )
+        self.accepted.append(text)
+
+    def post(self, token: str, path: str, body: dict[str, str]) -> dict[str, dict[str, int]]:
+        request = urllib.request.Request(
+            f"{self.web.url}/api/v1/{path}",
+            json.dumps(body).encode(),
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise
+            except OSError:
+                pass
+            assert time.monotonic() < until
+            time.sleep(0.2)
+
+    def kill_engines(self) -> None:
+        for run in Run.objects.filter(status=Run.Status.RUNNING):
+            kill_engine(run.directory)
+
+    def kill_gpu_worker(self) -> None:
+        index = self.random.randrange(len(self.gpu))
+        self.machines.kill(self.gpu[index])
+        self.gpu[index] = self.machines.worker("gpu")
+
+    def stop_gpu_worker(self) -> None:
+        """A deploy."""
+        index = self.random.randrange(len(self.gpu))
+        self.gpu[index].terminate()
+        self.gpu[index].wait(PATIENCE_S)
+        self.gpu[index] = self.machines.worker("gpu")
+
+    def freeze_gpu_worker(self) -> None:
+        """Longer than its lease, so that another worker has taken over what it held."""
+        frozen = self.machines.family(self.random.choice(self.gpu))
+        for pid in frozen:
+            self.machines.signal(pid, signal.SIGSTOP)
+        time.sleep(FREEZE_S)
+        for pid in frozen:
+            self.machines.signal(pid, signal.SIGCONT)
+
+    def kill_default_worker(self) -> None:
+        self.machines.kill(self.default)
+        self.default = self.machines.worker("default")
+
+    def kill_beat(self) -> None:
+        self.machines.kill(self.beat)
+        self.beat = self.machines.beat()
+
+    def kill_web(self) -> None:
+        self.web.kill()
+        self.web.start()
+
+    def wipe_queues(self) -> None:
+        empty_broker()
+
+    def double_messages(self) -> None:
+        """Also for runs that are over."""
+        newest = Run.objects.aggregate(Max("pk"))["pk__max"] or 0
+        for pk in range(max(1, newest - 6), newest + 1):
+            for _ in range(2):
+                current_app.send_task(doorbell.TASK, args=[pk])
+
+    def kill_on_a_line(self) -> None:
+        where = Stage.SFT if (line := self.random.choice(LINES))[0] != "s" else "attempts"
+        self.points.arm(line, "kill", where)
+
+    def hold_the_database(self) -> None:
+        """Nobody can write for a while."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("LOCK TABLE training_run IN EXCLUSIVE MODE")
+            time.sleep(1.5)
+
+    def disarm(self) -> None:
+        for armed in self.points.folder.glob("*.[0-9]*"):
+            armed.unlink(missing_ok=True)

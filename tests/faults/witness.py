@@ -1,0 +1,87 @@
+"""What must hold after every fault: no label lost, one model at most, nothing left running or lying about, words."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.test import Client, override_settings
+from django.urls import reverse
+
+from annotate.models import Demonstration, Member, Project, Ranking, Role
+from tests.factories import make_member
+from tests.faults.processes import engines, wait_until
+from training.models import ModelVersion, Round, Run, Snapshot
+from training.rlhf.manifest import verifies
+from training.services import leftovers
+
+ROWS = {"runs": Run, "snapshots": Snapshot, "models": ModelVersion}
+
+
+class Witness:
+    """Remembers the labels of a project as they are when the fault comes."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.labels = labels_of(project)
+
+    def attest(self, *, says: str = "") -> None:
+        """Everything that must hold after a fault; the page of the newest round (or run) says `says`."""
+        now = labels_of(self.project)
+        assert {key: now.get(key) for key in self.labels} == self.labels, "labels were lost or changed"
+        self._attest_models()
+        self._attest_order()
+        assert says in self.page(), f"the page does not say {says!r}: {self.page()}"
+
+    def page(self) -> str:
+        """The text of the newest round's page as an admin sees it, without its marks."""
+        client = Client()
+        client.force_login(self.admin().user)
+        newest = Round.objects.filter(project=self.project).order_by("-number").first()
+        address = reverse("training:rounds", args=[self.project.slug])
+        if newest:
+            address = reverse("training:round", args=[self.project.slug, newest.number])
+        text = re.sub(r"<[^>]+>", " ", client.get(address).content.decode())
+        return " ".join(html.unescape(text).split())
+
+    def admin(self) -> Member:
+        """An admin of the project."""
+        found = Member.objects.filter(project=self.project, role=Role.ADMIN).first()
+        return found or make_member(self.project, role=Role.ADMIN)
+
+    def _attest_models(self) -> None:
+        """Every stage has published one model at most, and it is whole."""
+        models = ModelVersion.objects.filter(project=self.project).exclude(kind=ModelVersion.Kind.BASE)
+        stages = [(model.run.round_id, model.kind) for model in models.select_related("run")]
+        assert len(stages) == len(set(stages)), "a stage has published twice"
+        assert all(verifies(model.directory) for model in models)
+
+    def _attest_order(self) -> None:
+        """No process is left, and after a sweep no directory that a row does not know."""
+        for run in Run.objects.exclude(status=Run.Status.RUNNING):
+            wait_until(lambda run=run: not engines(run.directory), within=5)
+        assert drafts() == []
+        with override_settings(LEFTOVERS_AFTER_S=0):
+            leftovers.remove()
+        for folder, model in ROWS.items():
+            names = {path.name for path in (Path(settings.DATA_DIR) / folder).glob("*")}
+            assert names <= {str(uuid) for uuid in model.objects.values_list("uuid", flat=True)}
+
+
+def drafts() -> list[Path]:
+    """What somebody has begun to write below a run and not finished."""
+    return sorted(Path(settings.DATA_DIR, "runs").glob("*/attempts/**/.*.draft"))
+
+
+def labels_of(project: Project) -> dict[tuple[str, int], Any]:
+    """Every label with what it says."""
+    demonstrations = Demonstration.objects.filter(prompt__project=project).values_list("pk", "text")
+    rankings = Ranking.objects.filter(slate__prompt__project=project).prefetch_related("placements")
+    places = {
+        ("ranking", ranking.pk): sorted((one.completion_id, one.place) for one in ranking.placements.all())
+        for ranking in rankings
+    }
+    return {("demonstration", pk): text for pk, text in demonstrations} | places

@@ -1,0 +1,134 @@
+"""`make run`, for real: what it prints, that it restarts what dies, and that nothing stays behind, however it ends."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCH = [sys.executable, "deploy/run.py"]
+PROGRAMS = {"web": "granian", "worker": "default@", "gpu-worker": "gpu@", "beat": "celery.beat"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("launcher"),
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc"),
+]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("launcher") / "data"
+
+
+@pytest.fixture
+def launcher(data_dir: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A running `deploy/run.py` whose first page has answered; what it printed is in `printed()`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "LD_LIBRARY_PATH"}}
+    with (data_dir.parent / "printed").open("wb") as output:
+        process = subprocess.Popen(
+            LAUNCH,
+            cwd=ROOT,
+            env=kept | {"DATA_DIR": str(data_dir), "PORT": port},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: "Ctrl-C stops everything" in printed(data_dir) or process.poll() is not None, timeout_s=180)
+        yield process
+    finally:
+        for pid in processes(data_dir):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def printed(data_dir: Path) -> str:
+    return (data_dir.parent / "printed").read_text()
+
+
+def processes(data_dir: Path) -> dict[int, str]:
+    """Pid -> command line of every process that works on `data_dir`: its environment or its arguments name it."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            arguments = (folder / "cmdline").read_bytes()
+            if str(data_dir).encode() in (folder / "environ").read_bytes() + arguments:
+                found[int(folder.name)] = arguments.replace(b"\0", b" ").decode()
+    return found
+
+
+def main_processes(data_dir: Path) -> dict[str, int]:
+    """Program -> pid, the oldest where a program has several."""
+    found = processes(data_dir)
+    return {name: min(pid for pid, line in found.items() if mark in line) for name, mark in PROGRAMS.items()}
+
+
+def page(data_dir: Path) -> int:
+    address = re.search(r"Roundtable runs at (\S+)", printed(data_dir))
+    assert address, printed(data_dir)
+    with suppress(URLError, ConnectionError, TimeoutError), urlopen(address[1], timeout=5) as answer:
+        return int(answer.status)
+    return 0
+
+
+def wait_for(happened: Callable[[], object], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_it_serves_pages_restarts_only_what_dies_and_ends_by_ctrl_c(
+    launcher: subprocess.Popen[bytes], data_dir: Path
+) -> None:
+    assert page(data_dir) == 200
+    links = re.findall(
+        r"^  (site admin|reviewer|annotator) +(http://localhost:\d+/\S+)$", printed(data_dir), re.MULTILINE
+    )
+    assert [role for role, _ in links] == ["site admin", "reviewer", "annotator"]
+    for _, link in links:
+        assert urlopen(link, timeout=5).status == 200
+
+    before = main_processes(data_dir)
+    os.kill(before["web"], signal.SIGKILL)
+    wait_for(lambda: before["web"] not in processes(data_dir) and page(data_dir) == 200, timeout_s=60)
+    after = main_processes(data_dir)
+    assert {name for name in PROGRAMS if before[name] != after[name]} == {"web"}
+
+    # The demo project's base model is being trained meanwhile: that has to end as well.
+    wait_for(lambda: any("training.rlhf" in line for line in processes(data_dir).values()), timeout_s=60)
+    os.kill(launcher.pid, signal.SIGINT)
+    assert launcher.wait(150) == 0
+    assert processes(data_dir) == {}
+
+
+def test_it_keeps_its_data_refuses_company_and_takes_everything_with_it_when_killed(
+    launcher: subprocess.Popen[bytes], data_dir: Path
+) -> None:
+    assert page(data_dir) == 200
+    with sqlite3.connect(data_dir / "roundtable.sqlite3") as database:
+        assert database.execute("SELECT count(*) FROM annotate_project").fetchone() == (1,)
+
+    environment = os.environ | {"DATA_DIR": str(data_dir), "PORT": "1"}
+    second = subprocess.run(LAUNCH, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+
+    os.kill(launcher.pid, signal.SIGKILL)
+    wait_for(lambda: processes(data_dir) == {}, timeout_s=150)
