@@ -1,7 +1,7 @@
 """All settings, in one file; the environment decides what differs between two installations.
 
-DATA_DIR, DATABASE_URL, REDIS_URL, SECRET_KEY, ALLOWED_HOSTS, PUBLIC_URL and EMAIL_URL are the whole interface to
-operators (docs/deployment.md). What only tests and tuning change carries the prefix ROUNDTABLE_.
+DATA_DIR, DATABASE_URL, REDIS_URL, SECRET_KEY, ALLOWED_HOSTS, PUBLIC_URL, EMAIL_URL and BASE_MODELS_DIR are the whole
+interface to operators (docs/deployment.md). What only tests and tuning change carries the prefix ROUNDTABLE_.
 """
 
 import os

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import sqlite3
 from pathlib import Path
-from threading import Timer
-from time import monotonic
+from threading import Thread, Timer
+from time import monotonic, sleep
 
 import pytest
 from django.db import connection
@@ -29,6 +32,7 @@ def other(tmp_path: Path):
 def connect(folder: Path, timeout_s: float) -> DatabaseWrapper:
     options = {"transaction_mode": "IMMEDIATE", "timeout": timeout_s}
     wrapper = DatabaseWrapper(connection.settings_dict | {"NAME": str(folder / "db.sqlite3"), "OPTIONS": options})
+    wrapper.inc_thread_sharing()
     wrapper.connect()
     return wrapper
 
@@ -47,6 +51,46 @@ def test_a_writer_waits_no_longer_than_its_timeout(tmp_path, other):
     with pytest.raises(OperationalError, match="locked"):
         wrapper.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
     assert 0.2 <= monotonic() - started < 5
-    (timeout_ms,) = wrapper.connection.execute("PRAGMA busy_timeout").fetchone()
-    assert timeout_ms == 200
+    wrapper.close()
+
+
+def test_a_single_statement_waits_for_its_turn_too(tmp_path, other):
+    wrapper = connect(tmp_path, timeout_s=10)
+    Timer(0.2, lambda: other.execute("COMMIT")).start()
+    with wrapper.cursor() as cursor:
+        cursor.execute("CREATE TABLE things (name TEXT)")
+        cursor.executemany("INSERT INTO things VALUES (%s)", [["a"], ["b"]])
+        assert cursor.execute("SELECT count(*) FROM things").fetchone() == (2,)
+    wrapper.close()
+
+
+def test_who_waits_keeps_nobody_from_clearing_up_behind_him(tmp_path, other):
+    """The garbage collector of the thread that writes may have to: see config/sqlite3/base.py."""
+    wrapper = connect(tmp_path, timeout_s=5)
+    forgotten = wrapper.connection.execute("SELECT 1 UNION SELECT 2")
+    waiting = Thread(target=lambda: wrapper.create_cursor().execute("CREATE TABLE things (name TEXT)"))
+    waiting.start()
+    sleep(0.2)
+    forgotten.close()
+    other.execute("COMMIT")
+    waiting.join()
+    assert wrapper.introspection.table_names() == ["things"]  # it was not too late
+    wrapper.close()
+
+
+def test_a_process_forked_meanwhile_does_not_keep_the_turnstile(tmp_path, other):
+    wrapper = connect(tmp_path, timeout_s=20)
+    beginning = Thread(target=wrapper._start_transaction_under_autocommit)
+    beginning.start()
+    sleep(0.2)
+    if not (child := os.fork()):
+        signal.pause()
+    try:
+        other.execute("COMMIT")
+        beginning.join()
+        with (tmp_path / "db.sqlite3-turnstile").open("a") as turnstile:
+            fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     wrapper.close()

@@ -1,60 +1,96 @@
-"""Django's SQLite backend, with a fair wait for the one writer's turn.
+"""Django's SQLite backend, with a fair wait for the one writer's turn that blocks nobody else.
 
 SQLite lets whoever looks at the right moment write next. On a busy machine that is the process that has just written,
 since the others have to wake up first: somebody finds the door closed for the whole timeout, and a person sees
-"database is locked". Here writers queue up at a turnstile, a file lock held from the wait for the turn until it is
-there: who has just written finds the next one already waiting. Left out on purpose: single statements outside a
-transaction, which keep SQLite's own wait, and waiting in strict order of arrival.
+"database is locked". Here transactions queue up at a turnstile, a file lock held from the wait for the turn until it
+is there: who has just written finds the next one already waiting.
+
+SQLite's own wait also holds the lock of its connection. A thread that writes, and whose garbage collector happens on a
+forgotten cursor of a connection that waits, would wait for that lock in turn: both stand still until the timeout. So
+all waiting is done here, between tries. Left out on purpose: a turnstile for single statements outside a transaction,
+and waiting in strict order of arrival.
 """
 
 from __future__ import annotations
 
 import fcntl
 import random
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 from django.db.backends.sqlite3 import base
-from django.db.utils import OperationalError
 
 PAUSE_S = (0.001, 0.004)  # of random length, so that two who wait do not keep step
+PASSES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY}  # what waiting can help against
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """A cursor that waits `timeout_s` for its turn, trying again and again."""
+
+    def __init__(self, connection: sqlite3.Connection, *, timeout_s: float) -> None:
+        super().__init__(connection)
+        self.timeout_s = timeout_s
+
+    def execute(self, query: str, params: Any = None) -> Self:
+        self._patiently(partial(super().execute, query, params))
+        return self
+
+    def executemany(self, query: str, param_list: Iterable[Any]) -> Self:
+        # A list: what an iterator has given to a try that failed would be missing in the next.
+        self._patiently(partial(super().executemany, query, list(param_list)))
+        return self
+
+    def _patiently(self, attempt: Callable[[], object]) -> None:
+        give_up_at = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                attempt()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode not in PASSES or time.monotonic() > give_up_at:
+                    raise
+            else:
+                return
+            _pause()
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    @property
+    def timeout_s(self) -> float:
+        """How long a statement waits for its turn."""
+        return float(self.settings_dict["OPTIONS"].get("timeout", 5.0))
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super().get_new_connection(conn_params)
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
+
+    def create_cursor(self, name: str | None = None) -> sqlite3.Cursor:
+        return self.connection.cursor(factory=partial(Cursor, timeout_s=self.timeout_s))
+
     def _start_transaction_under_autocommit(self) -> None:
-        timeout_s = float(self.settings_dict["OPTIONS"].get("timeout", 5.0))
-        give_up_at = time.monotonic() + timeout_s
-        # Opened anew each time: a descriptor that a fork has copied would share its lock.
+        # Opened anew each time, so that threads exclude one another, too.
         with Path(f"{self.settings_dict['NAME']}-turnstile").open("a") as turnstile:
-            _until(give_up_at, lambda: _locked(turnstile.fileno()))
-            self.connection.execute("PRAGMA busy_timeout = 0")
+            _pass(turnstile.fileno(), time.monotonic() + self.timeout_s)
             try:
-                if not _until(give_up_at, self._began):
-                    raise OperationalError(f"database is locked: it was not our turn for {timeout_s} s")
+                super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs leave it out
             finally:
-                self.connection.execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")
+                fcntl.flock(turnstile, fcntl.LOCK_UN)  # closing would leave it to a process forked meanwhile
 
-    def _began(self) -> bool:
+
+def _pass(turnstile: int, give_up_at: float) -> None:
+    """Hold the turnstile; who could not until `give_up_at` tries his luck without."""
+    while time.monotonic() < give_up_at:
         try:
-            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs leave it out
-        except OperationalError as error:
-            if "locked" not in str(error):
-                raise
-            return False
-        return True
+            fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _pause()
+        else:
+            return
 
 
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _until(give_up_at: float, done: Callable[[], bool]) -> bool:
-    """Try until it is `done` or the time is over; whether it is done."""
-    while not (is_done := done()) and time.monotonic() < give_up_at:
-        time.sleep(random.uniform(*PAUSE_S))
-    return is_done
+def _pause() -> None:
+    time.sleep(random.uniform(*PAUSE_S))
