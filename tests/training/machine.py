@@ -96,8 +96,9 @@ def queue_run(project: Project, stage: str = "sft", **fields: object) -> Run:
 
 
 def let_lease_end(run: Run) -> None:
-    """The run's worker was last heard of long ago."""
-    Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    """The run's worker was last heard of long ago, and has been doubted for long."""
+    hour = timedelta(hours=1)
+    Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - hour, doubted_at=timezone.now() - hour)
 
 
 def write_output(run: Run, files: dict[str, str]) -> None:

@@ -182,6 +182,22 @@ def test_a_held_run_goes_on_where_it_stood(failed: Run, page: Client) -> None:
     assert AuditEvent.objects.filter(action="run.released").count() == 1
 
 
+def test_a_held_run_that_goes_on_already_gets_no_retry_beside_it(failed: Run, admin: Member) -> None:
+    """The sweep lets it go on as soon as there is room, while somebody looks at the page."""
+    Run.objects.update(status=Status.HELD, round=None)
+    seen = Run.objects.get()
+    runs.release(Run.objects.get())
+    with pytest.raises(Refused, match="neither failed nor waits"):
+        retries.repeat(seen, actor=admin.user)
+    assert list(Run.objects.values_list("status", flat=True)) == [Status.QUEUED]
+
+
+def test_a_run_of_a_cancelled_round_gets_no_retry(failed: Run, turn: Round, admin: Member) -> None:
+    Round.objects.update(status=Round.Status.CANCELLED)
+    with pytest.raises(Refused, match="The round was cancelled"):
+        retries.repeat(failed, actor=admin.user)
+
+
 def test_giving_a_held_run_up_ends_its_round(failed: Run, turn: Round, page: Client) -> None:
     Run.objects.update(status=Status.HELD)
     Round.objects.update(status=Round.Status.RUNNING)

@@ -69,6 +69,17 @@ def test_a_heartbeat_renews_the_lease_and_tells_of_a_cancellation(run: Run) -> N
     assert runs.heartbeat(run, step=4, total=10) == (True, True)
 
 
+def test_a_lease_that_is_over_is_doubted_before_the_run_is_taken_away(run: Run) -> None:
+    """After an outage of the database all leases are over; whoever still works may say so."""
+    Run.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert runs.reclaim() == 0
+    assert runs.reclaim() == 0
+    assert runs.heartbeat(run, step=3, total=10).holds
+    assert Run.objects.get(pk=run.pk).doubted_at is None
+    machine.let_lease_end(run)
+    assert runs.reclaim() == 1
+
+
 def test_a_silent_worker_loses_its_run_and_its_late_writes_change_nothing(run: Run) -> None:
     machine.let_lease_end(run)
     assert runs.reclaim() == 1
@@ -155,6 +166,21 @@ def test_however_the_engine_ends_a_cancelled_run_is_cancelled(run: Run, exit_cod
     runs.finish(run, Ending(exit_code, ""))
     assert Run.objects.get(pk=run.pk).status == Status.CANCELLED
     assert not ModelVersion.objects.exists()
+
+
+def test_a_run_that_is_claimed_at_the_moment_of_its_cancellation_is_stopped_like_a_running_one(
+    project: Project,
+) -> None:
+    waiting = machine.queue_run(project)
+
+    def look_and_be_overtaken() -> None:
+        Run.refresh_from_db(waiting)
+        runs.claim(waiting.pk, owner="gpu@one")
+
+    waiting.refresh_from_db = look_and_be_overtaken  # type: ignore[method-assign]
+    runs.cancel(waiting)
+    stored = Run.objects.get(pk=waiting.pk)
+    assert (stored.status, stored.cancel_requested) == (Status.RUNNING, True)
 
 
 def test_a_cancelled_run_of_a_dead_worker_does_not_come_back(run: Run) -> None:

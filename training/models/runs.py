@@ -72,6 +72,7 @@ class Run(models.Model):
     owner = models.CharField(max_length=200, blank=True)  # the worker's name
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
+    doubted_at = models.DateTimeField(null=True, blank=True)  # when its lease was first found to be over
     rung_at = models.DateTimeField(null=True, blank=True)  # when the doorbell last rang for it
     step = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)

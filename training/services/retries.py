@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project, User
 from annotate.services import audit
 from training import doorbell
-from training.models import Round, Run
+from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
 from training.services import environments, rounds, run_directories, runs, saved_steps, step_samples, vitals
@@ -113,6 +113,8 @@ def release(run: Run, *, actor: User) -> None:
 @transaction.atomic
 def close(run: Run, *, actor: User) -> None:
     """Give up the held `run`, and with it its round. Raises IllegalMove or LostRace."""
+    if run.round_id:  # first, as everybody who holds both does
+        Round.objects.select_for_update(no_key=True).get(pk=run.round_id)
     run.move_to(Run.Status.CANCELLED, finished_at=Now())
     audit.record("run.closed", actor=actor, project=run.project, subject=str(run))
     if run.round:
@@ -145,11 +147,16 @@ def _replace(run: Run, new: Run) -> None:
     if retry := Run.objects.filter(retry_of=run).first():
         raise AlreadyRetried(retry)
     run.refresh_from_db()
+    if run.status not in RETRIED:  # held, and let go on meanwhile
+        raise Refused(_("This run neither failed nor waits for a person."))
+    if turn and turn.status == Round.Status.CANCELLED:
+        raise Refused(_("The round was cancelled."))
     if run.status == Run.Status.HELD:
         run.move_to(Run.Status.CANCELLED, finished_at=Now())
     if turn and turn.status == Round.Status.FAILED:
         _reopen(turn)
     new.save()
+    note(new, "queued")
 
 
 def _reopen(turn: Round) -> None:

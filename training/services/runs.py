@@ -27,6 +27,7 @@ from training.services import publishing, room, run_directories
 from training.services.run_directories import Record
 
 MOST_FRUITLESS_ATTEMPTS = 3
+HEARTBEATS_IN_DOUBT = 3  # that a worker may still miss when its lease is over
 LONGEST_ERROR = 8_000  # characters
 SILENCE = -1  # the exit code of an engine whose end nobody saw
 
@@ -81,6 +82,7 @@ def claim(run_pk: int, *, owner: str) -> Run | None:
                 owner=owner,
                 lease_until=_lease_end(),
                 heartbeat_at=Now(),
+                doubted_at=None,
                 started_at=Coalesce("started_at", Now()),
                 exit_code=None,  # the error stays: it says why there is another attempt
             )
@@ -91,7 +93,7 @@ def claim(run_pk: int, *, owner: str) -> Run | None:
 def heartbeat(run: Run, *, step: int, total: int) -> Pulse:
     """Renew the lease and report progress."""
     held = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING)
-    if not held.update(lease_until=_lease_end(), heartbeat_at=Now(), step=step, total=total):
+    if not held.update(lease_until=_lease_end(), heartbeat_at=Now(), doubted_at=None, step=step, total=total):
         return Pulse(holds=False, cancel_requested=False)
     return Pulse(holds=True, cancel_requested=held.filter(cancel_requested=True).exists())
 
@@ -114,17 +116,28 @@ def finish(run: Run, ending: Ending) -> None:
 
 
 def reclaim() -> int:
-    """Take the runs whose worker is silent away from it, and queue them again. Returns how many there were."""
-    reclaimed = 0
-    for run in Run.objects.filter(status=Status.RUNNING, lease_until__lt=Now()):
-        silent = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING, lease_until__lt=Now())
-        if silent.update(fence=F("fence") + 1):
-            attempt = run.fence
-            run.refresh_from_db()
-            error = _("The worker %(name)s went silent.") % {"name": run.owner}
-            _interrupt(run, Ending(exit_code=SILENCE, error=error), attempt=attempt)
-            reclaimed += 1
-    return reclaimed
+    """Take the runs whose worker is silent away from it, and queue them again. Returns how many there were.
+
+    A lease that is over is doubted first, and the run taken at a later sweep: where nobody could reach the database
+    for a while, all leases are over at once, and the workers get the time to say that they are there.
+    """
+    silent = Run.objects.filter(status=Status.RUNNING, lease_until__lt=Now())
+    silent.filter(doubted_at=None).update(doubted_at=Now())
+    patience = timedelta(seconds=HEARTBEATS_IN_DOUBT * settings.RUN_HEARTBEAT_S)
+    return sum(_take_away(run) for run in silent.filter(doubted_at__lt=Now() - patience))
+
+
+@transaction.atomic
+def _take_away(run: Run) -> bool:
+    """Raise the fence of a run whose worker is silent, and queue it again; False where the worker spoke meanwhile."""
+    silent = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING, lease_until__lt=Now())
+    if not silent.update(fence=F("fence") + 1):
+        return False
+    attempt = run.fence
+    run.refresh_from_db()
+    error = _("The worker %(name)s went silent.") % {"name": run.owner}
+    _interrupt(run, Ending(exit_code=SILENCE, error=error), attempt=attempt)
+    return True
 
 
 def ring_next() -> None:
@@ -135,11 +148,12 @@ def ring_next() -> None:
 
 def cancel(run: Run) -> None:
     """End `run`: at once while it waits; a running engine is stopped at its supervisor's next heartbeat."""
-    if Run.objects.filter(pk=run.pk, status=Status.RUNNING).update(cancel_requested=True):
-        return
-    run.refresh_from_db()
-    if run.status not in Run.FINISHED:
-        run.move_to(Status.CANCELLED, finished_at=Now())
+    while not Run.objects.filter(pk=run.pk, status=Status.RUNNING).update(cancel_requested=True):
+        run.refresh_from_db()
+        if run.status in Run.FINISHED:
+            return
+        with contextlib.suppress(LostRace):  # a worker has claimed it since it was read
+            run.move_to(Status.CANCELLED, finished_at=Now())
 
 
 def release(run: Run) -> None:
