@@ -10,6 +10,7 @@ import pytest
 
 from annotate.models import Member, Project
 from tests.faults.processes import Machines, engines, kill_engine, parent_of, wait_until
+from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Round, Run, Stage
 from training.services import rounds
@@ -24,6 +25,7 @@ def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
     machines: Machines, teaching: Project, judge: Member
 ) -> None:
     machine.rank_new_slates(judge, 4)
+    witness = Witness(teaching)
     training = teaching.training_settings
     training.overrides["ppo"] |= {"iterations": 60}
     training.save()
@@ -54,7 +56,7 @@ def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
     assert run.attempt == 4
     assert run.step == run.total == 60
     assert ModelVersion.objects.get(kind=ModelVersion.Kind.PPO).attempt == run.fence
-    assert not engines(directory)
+    witness.attest(says="succeeded")
 
 
 def test_an_engine_dies_with_the_process_that_supervises_it(
