@@ -5,7 +5,7 @@ Judgement outlives any training method, so annotate works with nothing registere
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ class Readiness(Protocol):
     """How far the next round is."""
 
     sentence: str  # translated; stands on the home page, the rank page and the rounds page
-    missing: int  # labels still needed; 0: the round can be triggered
+    missing: int  # labels still needed; 0: there are enough of them
+
+
+class ReadinessOf(Protocol):
+    """Answers for several projects at once: a page that shows many asks once."""
+
+    def __call__(self, projects: Sequence[Project]) -> Mapping[int, Readiness]: ...
 
 
 class ProjectForm(Protocol):
@@ -29,12 +35,12 @@ class ProjectForm(Protocol):
     def __call__(self, data: object = None, *, project: Project | None = None) -> ModelForm: ...
 
 
-_readiness: list[Callable[[Project], Readiness | None]] = []
+_readiness: list[ReadinessOf] = []
 _labels_withdrawn: list[LabelsWithdrawn] = []
 project_forms: list[ProjectForm] = []  # each saved form gets `.instance.project` set before save()
 
 
-def register_readiness(answer: Callable[[Project], Readiness | None]) -> None:
+def register_readiness(answer: ReadinessOf) -> None:
     _readiness.append(answer)
 
 
@@ -44,7 +50,12 @@ def register_labels_withdrawn(listener: LabelsWithdrawn) -> None:
 
 def readiness(project: Project) -> Readiness | None:
     """What is still missing before the next round can train; None when nobody trains it."""
-    return _readiness[0](project) if _readiness else None
+    return readiness_of([project]).get(project.pk)
+
+
+def readiness_of(projects: Sequence[Project]) -> Mapping[int, Readiness]:
+    """The readiness of those of `projects` that somebody trains, by their ids."""
+    return _readiness[0](projects) if _readiness else {}
 
 
 def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:

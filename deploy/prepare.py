@@ -1,5 +1,8 @@
-"""Bring database and static files up to this version. With --demo, an empty database gets the demo project, and the
-one-time links by which its people sign in are printed, one `role<TAB>address` a line."""
+"""Bring database and static files up to this version. With --demo, an empty database gets the demo project.
+
+Over plain http, on one's own machine, the one-time links by which the demo's people sign in are then printed, one
+`role<TAB>address` a line. Behind https they are not: whoever reads the service's log would come in as a site admin.
+"""
 
 import argparse
 import os
@@ -9,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 
 import django
+from django.conf import settings
 from django.core.management import call_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,14 +38,21 @@ def main() -> None:
     call_command("createcachetable", verbosity=0)
     if options.demo:
         offer_demo()
+        if not settings.IS_HTTPS:
+            print_links()
     sys.exit(static_files.wait())
 
 
 def offer_demo() -> None:
-    from annotate.models import Project, User
+    from annotate.models import Project
 
     if not Project.objects.exists():
         call_command("create_demo_project", verbosity=0, stdout=StringIO())
+
+
+def print_links() -> None:
+    from annotate.models import User
+
     for role, email in DEMO_PEOPLE.items():
         if User.objects.filter(email=email, is_active=True).exists():
             link = StringIO()

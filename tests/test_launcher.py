@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -33,8 +33,14 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def launcher(data_dir: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def launcher(data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A running `deploy/run.py` whose first page has answered; what it printed is in `printed()`."""
+    with launched(data_dir) as process:
+        yield process
+
+
+@contextmanager
+def launched(data_dir: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -43,7 +49,7 @@ def launcher(data_dir: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]
         process = subprocess.Popen(
             LAUNCH,
             cwd=ROOT,
-            env=kept | {"DATA_DIR": str(data_dir), "PORT": port},
+            env=kept | {"DATA_DIR": str(data_dir), "PORT": port} | variables,
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -132,3 +138,15 @@ def test_it_keeps_its_data_refuses_company_and_takes_everything_with_it_when_kil
 
     os.kill(launcher.pid, signal.SIGKILL)
     wait_for(lambda: processes(data_dir) == {}, timeout_s=150)
+
+
+def test_behind_https_no_link_stands_in_the_log_but_how_to_get_one(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with launched(data_dir, PUBLIC_URL="https://roundtable.example.org"):
+        words = printed(data_dir)
+    assert "Roundtable runs at https://roundtable.example.org" in words
+    assert "/account/link/" not in words
+    assert "manage.py sign_in_link EMAIL" in words
+    with sqlite3.connect(data_dir / "roundtable.sqlite3") as database:
+        assert database.execute("SELECT count(*) FROM annotate_project").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM annotate_signinlink").fetchone() == (0,)

@@ -18,6 +18,7 @@ from tests.permission_world import PEOPLE, World, make_world, routes
 
 pytestmark = pytest.mark.django_db
 
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 LOGIN = "login"  # a page sends to the login, the API says 401
 EVERYBODY = dict.fromkeys(PEOPLE, "in")
 SIGNED_IN = EVERYBODY | {"anonymous": LOGIN}
@@ -184,10 +185,22 @@ def test_every_method_of_the_api_has_its_row():
     methods = {
         (name, method.upper())
         for name, pattern in routes().items()
-        for method in ("get", "post", "put", "patch", "delete")
+        for method in map(str.lower, METHODS)
         if hasattr(getattr(pattern.callback, "cls", None), method)
     }
     assert methods == {(row.route, row.method) for row in ROWS if "-api:" in row.route}
+
+
+# One row for each page of ours; allauth's own take what Django's form views take.
+PAGES = {row.route: row for row in ROWS if row.route.startswith(("annotate:", "training:"))}
+
+
+@pytest.mark.parametrize("row", PAGES.values(), ids=PAGES)
+def test_a_page_takes_no_method_without_a_row(world, row):
+    others = METHODS - {each.method for each in ROWS if each.route == row.route}
+    insider = next(person for person in reversed(PEOPLE) if row.who[person] == "in")
+    taken = {method: visit(world, row._replace(method=method), insider) for method in others}
+    assert taken == dict.fromkeys(others, 405)
 
 
 CHANGELISTS = [f"{model._meta.app_label}_{model._meta.model_name}_changelist" for model in admin.site._registry]

@@ -10,6 +10,6 @@ def register() -> None:
     from training.forms.settings import TrainingSettingsForm
     from training.services import model_versions, supply
 
-    hooks.register_readiness(supply.readiness)
+    hooks.register_readiness(supply.readiness_of)
     hooks.register_labels_withdrawn(model_versions.mark_withdrawn)
     hooks.project_forms.append(TrainingSettingsForm)

@@ -9,6 +9,8 @@ from annotate.models.rankings import Placement, Ranking
 from annotate.models.reviews import Review, Verdict
 from annotate.models.work import Assignment, Kind, QueueCursor, WorkItem
 
+Label = Demonstration | Ranking
+
 __all__ = [
     "ApiToken",
     "Assignment",
@@ -17,6 +19,7 @@ __all__ = [
     "Demonstration",
     "FinishReason",
     "Kind",
+    "Label",
     "Member",
     "Notice",
     "Placement",

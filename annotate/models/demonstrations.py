@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from django.db import models
 
-from annotate.models.labels import Label, LabelQuerySet
+from annotate.models.labels import AbstractLabel, LabelQuerySet
 from annotate.models.prompts import Prompt
 
 
-class Demonstration(Label):
+class Demonstration(AbstractLabel):
     """An answer that a person wrote to a prompt."""
 
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="demonstrations")
@@ -16,7 +16,7 @@ class Demonstration(Label):
 
     objects = LabelQuerySet["Demonstration"].as_manager()
 
-    class Meta(Label.Meta):
+    class Meta(AbstractLabel.Meta):
         abstract = False
 
     def __str__(self) -> str:

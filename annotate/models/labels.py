@@ -13,10 +13,11 @@ from annotate.models.projects import Project
 from annotate.models.work import Assignment
 
 if TYPE_CHECKING:
+    from annotate.models.demonstrations import Demonstration
     from annotate.models.people import User
+    from annotate.models.rankings import Ranking
 
-
-LabelT = TypeVar("LabelT", bound="Label")
+LabelT = TypeVar("LabelT", "Demonstration", "Ranking")
 
 
 class LabelQuerySet(models.QuerySet[LabelT]):
@@ -48,7 +49,7 @@ class LabelQuerySet(models.QuerySet[LabelT]):
         )
 
 
-class Label(models.Model):
+class AbstractLabel(models.Model):
     """One person's judgement. A row is never changed; a correction is a new row that supersedes it."""
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="%(class)ss")

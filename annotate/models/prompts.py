@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models.people import Member
 from annotate.models.projects import Project
 
 if TYPE_CHECKING:
@@ -21,6 +20,17 @@ class Split(models.TextChoices):
     HELDOUT = "heldout", _("held out")
 
 
+class Words(models.Func):
+    """What is said in the turns of a conversation, as one text."""
+
+    output_field = models.TextField()
+    template = "(SELECT group_concat(json_extract(value, '$.content'), char(10)) FROM json_each(%(expressions)s))"
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "(SELECT string_agg(turn->>'content', chr(10)) FROM jsonb_array_elements(%(expressions)s) AS turn)"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
 class PromptQuerySet(models.QuerySet["Prompt"]):
     def for_user(self, user: User) -> PromptQuerySet:
         """Prompts of the projects that `user` administers; annotators meet prompts through assignments only."""
@@ -29,6 +39,11 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
     def active(self) -> PromptQuerySet:
         """Prompts that were not withdrawn."""
         return self.filter(withdrawn_at=None)
+
+    def matching(self, query: str) -> PromptQuerySet:
+        """Prompts in which somebody says `query`, and those whose id or group it is."""
+        said = Q(words__icontains=query)
+        return self.alias(words=Words("messages")).filter(said | Q(external_id__iexact=query) | Q(group__iexact=query))
 
 
 class Prompt(models.Model):
@@ -41,7 +56,6 @@ class Prompt(models.Model):
     group = models.CharField(max_length=200)  # prompts of one group share a split
     split = models.CharField(max_length=7, choices=Split)
     metadata = models.JSONField(default=dict, blank=True)
-    author = models.ForeignKey(Member, models.PROTECT, null=True, blank=True, related_name="prompts")
     withdrawn_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 

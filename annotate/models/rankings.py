@@ -8,17 +8,17 @@ from django.db import models
 from django.db.models import Q
 
 from annotate.models.completions import Completion, Slate
-from annotate.models.labels import Label, LabelQuerySet
+from annotate.models.labels import AbstractLabel, LabelQuerySet
 
 
-class Ranking(Label):
+class Ranking(AbstractLabel):
     """One person's judgement of a slate."""
 
     slate = models.ForeignKey(Slate, models.PROTECT, related_name="rankings")
 
     objects = LabelQuerySet["Ranking"].as_manager()
 
-    class Meta(Label.Meta):
+    class Meta(AbstractLabel.Meta):
         abstract = False
 
     def __str__(self) -> str:

@@ -12,20 +12,19 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.models import Assignment, Demonstration, Ranking
-from annotate.services.text import repair_json
+from annotate.models import Assignment, Label
+from annotate.services.text import clean_draft
 from annotate.services.work import NotHolder, StaleDraft
-
-Label = Demonstration | Ranking
 
 
 @transaction.atomic
 def save_draft(label: Label, *, draft: dict[str, Any], version: int) -> Assignment:
     """Keep `draft` of a correction of `label`, if `version` is the one it was written over.
 
-    Repeating a save whose answer got lost is harmless. Raises StaleDraft, or NotHolder once a newer version is in.
+    Repeating a save whose answer got lost is harmless. Raises StaleDraft, BadText, or NotHolder once a newer version is
+    in.
     """
-    draft = repair_json(draft)
+    draft = clean_draft(draft)
     mine = Assignment.objects.filter(pk=label.assignment_id, draft_version=version)
     saved = mine.update(draft=draft, draft_version=version + 1, draft_saved_at=timezone.now())
     # Asked after the update: it has locked the row that a correction handed in at this moment writes to as well.

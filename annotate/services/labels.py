@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from annotate.models import Assignment, Demonstration, Member, Ranking
+from annotate.models import Assignment, Member
+from annotate.models.labels import LabelT
 from annotate.services import corrections
 from annotate.services.text import NAME_LIMIT, BadText, clean_text
 from annotate.services.work import NotHolder, OtherBody, close_seat
 
 FLAGS_LIMIT = 20
-LabelT = TypeVar("LabelT", Demonstration, Ranking)
 
 
 def submit(

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from annotate import hooks
-from annotate.models import Assignment, Demonstration, Member, Project, Ranking, Role, User
+from annotate.models import Assignment, Demonstration, Member, Project, Ranking, Role, SignInLink, User
 from annotate.services import audit, work
 
 
@@ -19,7 +19,7 @@ class LastAdmin(Exception):
 @transaction.atomic
 def join(project: Project, *, user: User, role: str) -> Member:
     """Make `user` a member with at least `role`; who had left comes back as the same member, with that role."""
-    member, is_new = Member.objects.select_for_update().get_or_create(
+    member, is_new = Member.objects.select_for_update(no_key=True).get_or_create(
         project=project, user=user, defaults={"role": role}
     )
     if not is_new and member.may(role):
@@ -35,6 +35,8 @@ def change_role(member: Member, *, role: str, actor: User) -> None:
     """Give `member` another role. Raises LastAdmin."""
     if role != Role.ADMIN:
         _keep_an_admin(member)
+    if role not in Role.at_least(member.role):
+        _revoke_invitations(member)
     before, member.role = member.role, role
     member.save(update_fields=["role"])
     audit.record(
@@ -67,13 +69,21 @@ def _leave(member: Member) -> None:
     for assignment in Assignment.objects.filter(annotator=member, status=Assignment.Status.HELD):
         with suppress(work.NotHolder):  # handed in at this very moment
             work.release(assignment)
+    _revoke_invitations(member)
     member.removed_at = timezone.now()
     member.save(update_fields=["removed_at"])
 
 
+def _revoke_invitations(member: Member) -> None:
+    """An older invitation, left unused, must not give back what is taken from `member` now."""
+    if member.user:
+        invitations = SignInLink.objects.usable().filter(project=member.project_id, email=member.user.email)
+        invitations.update(revoked_at=timezone.now())
+
+
 def _keep_an_admin(member: Member) -> None:
-    # The project's row serialises two admins who remove each other at the same moment.
-    Project.objects.select_for_update().get(pk=member.project_id)
+    # The project's row serialises two admins who remove each other at the same moment; work goes on meanwhile.
+    Project.objects.select_for_update(no_key=True).get(pk=member.project_id)
     others = Member.objects.active().filter(project=member.project, role=Role.ADMIN).exclude(pk=member.pk)
     if member.role == Role.ADMIN and not others.exists():
         raise LastAdmin

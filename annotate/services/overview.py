@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Kind, Member, WorkItem
-from annotate.services import queue
 
 RECENT = 50  # labels that the usual time is taken from
 Status = WorkItem.Status
@@ -28,13 +30,36 @@ class Work:
 
 def overview(member: Member) -> list[Work]:
     """Both kinds of work for `member`, answers first."""
-    return [_work(member, kind) for kind in Kind]
+    return overview_of([member])[member.pk]
+
+
+def overview_of(members: Sequence[Member]) -> dict[int, list[Work]]:
+    """The overview of each of `members`, each of another project, by their ids; any number of them costs the same."""
+    items = WorkItem.objects.filter(project__in=[member.project_id for member in members], kind__in=Kind.values)
+    waiting, queues = _waiting(items, members), _statuses(items)
+    held, seconds = _held(members), _median_seconds(members)
+    return {
+        member.pk: [
+            _work(
+                kind,
+                waiting=waiting.get((member.project_id, kind), 0),
+                held=held.get((member.pk, kind)),
+                median_seconds=seconds.get((member.pk, kind)),
+                queue_counts=queues[member.project_id, kind],
+            )
+            for kind in Kind
+        ]
+        for member in members
+    }
 
 
 def reason_for_nothing(member: Member, kind: str) -> str:
     """Why `member` cannot be given work of `kind` now: about the queue, never about other people's names."""
     items = WorkItem.objects.filter(project=member.project_id, kind=kind)
-    counts = dict(items.values_list("status").annotate(Count("pk")).order_by())
+    return _reason(kind, _statuses(items)[member.project_id, kind])
+
+
+def _reason(kind: str, counts: dict[str, int]) -> str:
     if counts.get(Status.OPEN):
         return _("You have had everything that is waiting; the rest is wanted from other people.")
     if counts.get(Status.FULL):
@@ -48,15 +73,43 @@ def reason_for_nothing(member: Member, kind: str) -> str:
     return _("There is nothing to rank yet: the first round writes the answers, once enough demonstrations are in.")
 
 
-def _work(member: Member, kind: Kind) -> Work:
-    held = Assignment.objects.filter(annotator=member, kind=kind, status=Assignment.Status.HELD).first()
-    waiting = queue.waiting_for(member, kind).count()
-    reason = "" if held or waiting else reason_for_nothing(member, kind)
-    return Work(kind=kind, waiting=waiting, held=held, reason=reason, median_seconds=_median_seconds(member, kind))
+def _work(
+    kind: Kind, *, waiting: int, held: Assignment | None, median_seconds: int | None, queue_counts: dict[str, int]
+) -> Work:
+    reason = "" if held or waiting else _reason(kind, queue_counts)
+    return Work(kind=kind, waiting=waiting, held=held, reason=reason, median_seconds=median_seconds)
 
 
-def _median_seconds(member: Member, kind: Kind) -> int | None:
-    submitted = Assignment.objects.filter(annotator=member, kind=kind, status=Assignment.Status.SUBMITTED)
-    times = submitted.order_by("-claimed_at").values_list("claimed_at", "finished_at")[:RECENT]
-    seconds = [(finished - claimed).total_seconds() for claimed, finished in times if finished]
-    return round(median(seconds)) if seconds else None
+def _waiting(items: QuerySet[WorkItem], members: Sequence[Member]) -> dict[tuple[int, str], int]:
+    """How many of `items` the project's one of `members` could be given now, by project and kind."""
+    had = Assignment.objects.filter(item=OuterRef("pk"), annotator__in=members)
+    unseen = items.filter(~Exists(had), status=Status.OPEN).order_by()
+    counted = unseen.values_list("project", "kind").annotate(Count("pk"))
+    return {(project_pk, kind): number for project_pk, kind, number in counted}
+
+
+def _held(members: Sequence[Member]) -> dict[tuple[int, str], Assignment]:
+    """What each has in hand, by member and kind."""
+    held = Assignment.objects.filter(annotator__in=members, status=Assignment.Status.HELD)
+    return {(assignment.annotator_id, assignment.kind): assignment for assignment in held}
+
+
+def _statuses(items: QuerySet[WorkItem]) -> defaultdict[tuple[int, str], dict[str, int]]:
+    """How many of `items` have which status, by project and kind."""
+    counted = items.order_by().values_list("project", "kind", "status").annotate(Count("pk"))
+    counts: defaultdict[tuple[int, str], dict[str, int]] = defaultdict(dict)
+    for project_pk, kind, status, number in counted:
+        counts[project_pk, kind][status] = number
+    return counts
+
+
+def _median_seconds(members: Sequence[Member]) -> dict[tuple[int, str], int]:
+    """From claim to submission, over the RECENT last ones, by member and kind."""
+    age = Window(RowNumber(), partition_by=["annotator", "kind"], order_by="-claimed_at")
+    submitted = Assignment.objects.filter(annotator__in=members, status=Assignment.Status.SUBMITTED)
+    recent = submitted.annotate(age=age).filter(age__lte=RECENT)
+    seconds: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for annotator_pk, kind, claimed, finished in recent.values_list("annotator", "kind", "claimed_at", "finished_at"):
+        if finished:
+            seconds[annotator_pk, kind].append((finished - claimed).total_seconds())
+    return {key: round(median(values)) for key, values in seconds.items()}

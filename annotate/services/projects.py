@@ -51,7 +51,7 @@ def change(project: Project, *, actor: User, additions: Iterable[Addition] = (),
 @transaction.atomic
 def edit_guidelines(project: Project, *, text: str, before: str, actor: User) -> None:
     """Replace the guidelines if they are still those the editor began with. Raises GuidelinesChanged."""
-    current = Project.objects.select_for_update().get(pk=project.pk).guidelines
+    current = Project.objects.select_for_update(no_key=True).get(pk=project.pk).guidelines
     if current != before and current != text:
         raise GuidelinesChanged(current)
     Project.objects.filter(pk=project.pk).update(guidelines=text)

@@ -1,4 +1,8 @@
-"""Prompts come in, and leave the queue again. Importing the same file twice adds nothing."""
+"""Prompts come in, and leave the queue again. Importing the same file twice adds nothing, and refuses nothing new.
+
+A text is there once. What comes again may bring the external id that it lacked; its group stays, since that decided
+whether it is held out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.models import Kind, Member, Project, Prompt, Split, User, WorkItem
+from annotate.models import Kind, Project, Prompt, Split, User, WorkItem
 from annotate.services import audit, queue
 from annotate.services.splits import split_of
 from annotate.services.text import (
@@ -69,13 +73,10 @@ def records_from_list(bodies: Iterable[Any]) -> list[Record]:
     return [Record(number, body) for number, body in enumerate(bodies, 1)]
 
 
-def add(project: Project, records: Iterable[Record], *, author: Member | None = None) -> Imported:
-    """Add each good record as a prompt, with a demonstration to write where it is for training.
-
-    `author` is the member who wrote the prompts here, which decides their split; an import has none.
-    """
+def add(project: Project, records: Iterable[Record]) -> Imported:
+    """Add each good record as a prompt, with a demonstration to write where it is for training."""
     outcome = Imported()
-    for batch in _batches(_readable(project, records, author, outcome)):
+    for batch in _batches(_readable(project, records, outcome)):
         _add_batch(project, batch, outcome)
     outcome.rejected.sort(key=lambda rejection: rejection["line"])
     return outcome
@@ -101,17 +102,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _readable(
-    project: Project, records: Iterable[Record], author: Member | None, outcome: Imported
-) -> Iterator[tuple[int, Prompt]]:
+def _readable(project: Project, records: Iterable[Record], outcome: Imported) -> Iterator[tuple[int, Prompt]]:
     for record in records:
         try:
-            yield record.line, _prompt(project, record.body, author)
+            yield record.line, _prompt(project, record.body)
         except (BadRecord, BadText) as error:
             outcome.rejected.append({"line": record.line, "error": str(error)})
 
 
-def _prompt(project: Project, body: Any, author: Member | None) -> Prompt:
+def _prompt(project: Project, body: Any) -> Prompt:
     """The unsaved prompt that `body` describes. Raises BadRecord or BadText."""
     if not isinstance(body, dict):
         raise BadRecord(_("This is not a JSON object."))
@@ -119,7 +118,7 @@ def _prompt(project: Project, body: Any, author: Member | None) -> Prompt:
         raise BadRecord(_("Unknown field: %s") % repair_text(", ".join(unknown)[:200])[0])
     messages = _messages(body)
     text_hash = conversation_hash(messages)
-    group = _name(body, "group") or (f"member:{author.pk}" if author else text_hash)
+    group = _name(body, "group") or text_hash
     return Prompt(
         project=project,
         messages=messages,
@@ -128,7 +127,6 @@ def _prompt(project: Project, body: Any, author: Member | None) -> Prompt:
         group=group,
         split=split_of(group, project.heldout_share),
         metadata=_metadata(body),
-        author=author,
     )
 
 
@@ -187,25 +185,46 @@ def _add_batch(project: Project, batch: list[tuple[int, Prompt]], outcome: Impor
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     by_hash, by_external_id = _stored(project, [prompt for _line, prompt in batch])
     new: list[Prompt] = []
+    newly_named: list[Prompt] = []
     for line, prompt in batch:
-        named = by_external_id.get(prompt.external_id) if prompt.external_id else None
-        if named and named.text_hash != prompt.text_hash:
-            outcome.rejected.append({"line": line, "error": _("This external id belongs to a prompt with other text.")})
-        elif known := named or by_hash.get(prompt.text_hash):
-            outcome.existing += 1
-            outcome.prompts.append(known)
-        else:
+        known = by_hash.get(prompt.text_hash)
+        if refusal := _refusal(prompt, known, by_external_id.get(prompt.external_id)):
+            outcome.rejected.append({"line": line, "error": refusal})
+            continue
+        if known is None:
+            known = by_hash[prompt.text_hash] = prompt
             new.append(prompt)
-            outcome.prompts.append(prompt)
-            by_hash[prompt.text_hash] = prompt
-            if prompt.external_id:
-                by_external_id[prompt.external_id] = prompt
+        else:
+            outcome.existing += 1
+            if prompt.external_id and not known.external_id:
+                known.external_id = prompt.external_id
+                newly_named.append(known)
+        if known.external_id:
+            by_external_id[known.external_id] = known
+        outcome.prompts.append(known)
     Prompt.objects.bulk_create(new)
+    Prompt.objects.bulk_update(newly_named, ["external_id"])
     queue.open_items(project, Kind.DEMONSTRATION, [prompt for prompt in new if prompt.split == Split.TRAIN])
     outcome.created += len(new)
 
 
-def _stored(project: Project, prompts: list[Prompt]) -> tuple[dict[str, Prompt], dict[str, Prompt]]:
+def _refusal(prompt: Prompt, known: Prompt | None, named: Prompt | None) -> str:
+    """Why `prompt` cannot come in beside `known` (same text) and `named` (same external id); empty where it can."""
+    if named and named.text_hash != prompt.text_hash:
+        return _("This external id belongs to a prompt with other text.")
+    if known is None:
+        return ""
+    if prompt.external_id and known.external_id and prompt.external_id != known.external_id:
+        return _("This text is there already, with the external id “%s”.") % known.external_id
+    if prompt.group not in (prompt.text_hash, known.group):
+        return _(
+            "This text is there already, in another group or in none. A prompt keeps the group by which it was "
+            "decided whether it is held out."
+        )
+    return ""
+
+
+def _stored(project: Project, prompts: list[Prompt]) -> tuple[dict[str, Prompt], dict[str | None, Prompt]]:
     """The project's prompts that share a text or an external id with `prompts`, by either."""
     hashes = {prompt.text_hash for prompt in prompts}
     names = {prompt.external_id for prompt in prompts if prompt.external_id}

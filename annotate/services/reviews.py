@@ -5,11 +5,10 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import QuerySet
 
-from annotate.models import Demonstration, Kind, Member, Project, Ranking, Review, User, WorkItem
-from annotate.models.labels import Label
+from annotate.models import Demonstration, Kind, Label, Member, Project, Ranking, Review, User, WorkItem
 from annotate.services import audit, queue
 
-MODELS: dict[str, type[Demonstration] | type[Ranking]] = {
+MODELS: dict[str, type[Label]] = {
     Kind.DEMONSTRATION.value: Demonstration,
     Kind.RANKING.value: Ranking,
 }
@@ -32,7 +31,7 @@ def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet
 
 
 @transaction.atomic
-def record(label: Demonstration | Ranking, *, reviewer: Member, verdict: str, comment: str = "") -> Review:
+def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -> Review:
     """Store the verdict; the newest one of a label counts. Raises OwnLabel or Superseded."""
     if label.annotator_id == reviewer.pk:
         raise OwnLabel

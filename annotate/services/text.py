@@ -41,7 +41,8 @@ def clean_text(text: str, *, limit: int) -> str:
     cleaned = _without_controls(text)
     if len(cleaned) > limit:
         raise BadText(
-            _("The text has %(length)d characters; at most %(limit)d fit.") % {"length": len(cleaned), "limit": limit}
+            _("The text has %(length)d characters; at most %(limit)d fit. Please shorten it.")
+            % {"length": len(cleaned), "limit": limit}
         )
     return cleaned
 
@@ -54,20 +55,32 @@ def clean_filled_text(text: str, *, limit: int) -> str:
     return cleaned
 
 
+def clean_draft(draft: dict[str, Any]) -> dict[str, Any]:
+    """`draft` made storable, and whole: it may hold what nobody could hand in, but not more than there is room for.
+
+    Raises BadText, since whoever was told that a draft is saved counts on every word of it.
+    """
+    repaired: dict[str, Any] = repair_json(draft)
+    for value in repaired.values():
+        if isinstance(value, str):
+            clean_text(value, limit=MESSAGE_LIMIT)
+    return repaired
+
+
 def repair_text(text: str) -> tuple[str, bool]:
     """`text` made storable, and whether it had to be changed: a model's output is repaired instead of refused."""
-    repaired = _without_controls(_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text))[:MESSAGE_LIMIT]
+    repaired = _storable(text)[:MESSAGE_LIMIT]
     return repaired, repaired != text
 
 
 def repair_json(value: Any) -> Any:
     """A JSON value that every database stores: strings repaired, infinite numbers (as of 1e999) left out."""
     if isinstance(value, str):
-        return repair_text(value)[0]
+        return _storable(value)
     if isinstance(value, list):
         return [repair_json(item) for item in value]
     if isinstance(value, dict):
-        return {repair_text(str(key))[0]: repair_json(item) for key, item in value.items()}
+        return {_storable(str(key)): repair_json(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -81,6 +94,10 @@ def conversation_hash(messages: Sequence[dict[str, str]]) -> str:
 
 def _fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
+
+
+def _storable(text: str) -> str:
+    return _without_controls(_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _without_controls(text: str) -> str:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Assignment, Completion, Member, Project, QueueCursor, WorkItem
 from annotate.models.work import AssignmentQuerySet
 from annotate.services import overview, queue
-from annotate.services.text import clean_filled_text, repair_json
+from annotate.services.text import clean_draft, clean_filled_text
 
 LEASE = timedelta(minutes=60)  # after the last autosave
 REASON_LIMIT = 300
@@ -67,9 +67,9 @@ def claim(project: Project, *, annotator: Member, kind: str) -> Claim:
 def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -> Assignment:
     """Keep `draft`, if `version` is the one it was written over; a held seat stays so for another LEASE.
 
-    Repeating a save whose answer got lost is harmless. Raises StaleDraft or NotHolder.
+    Repeating a save whose answer got lost is harmless. Raises StaleDraft, NotHolder or BadText.
     """
-    draft, now = repair_json(draft), timezone.now()
+    draft, now = clean_draft(draft), timezone.now()
     saved = Assignment.objects.filter(pk=assignment.pk, draft_version=version, status__in=WRITABLE).update(
         draft=draft,
         draft_version=version + 1,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse, JsonResponse
@@ -72,6 +73,8 @@ def keep_draft(
         return render(request, "annotate/assignments/_conflict.html", context, status=409)
     except NotHolder:
         return HttpResponse(status=410)
+    except BadText as error:
+        return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
     saved_at = timezone.localtime(stored.draft_saved_at)
     return JsonResponse({"version": stored.draft_version, "saved_at": date(saved_at, "H:i")})
 
@@ -122,13 +125,16 @@ def desk_context(assignment: Assignment, form: LabelForm | None = None, **more: 
 
 
 def _both_texts(stored: Assignment, form: LabelForm, before: dict[str, Any]) -> dict[str, Any]:
-    """What the conflict's template shows: the draft of this window beside the one that was stored."""
+    """What the conflict's template shows: the draft of this window beside the one that was stored.
+
+    `there_content` is the stored one as a form sends it, by which a window recognises what it sent itself.
+    """
     here, there = form.draft(), stored.draft or before
     places = {
         "here_places": lettered_places(stored, here.get("places", {})),
         "there_places": lettered_places(stored, there.get("places", {})),
     }
-    return {"stored": stored, "here": here, "there": there} | places
+    return {"stored": stored, "here": here, "there": there, "there_content": urlencode(form.typed(there))} | places
 
 
 def _fetch(request: SignedInRequest, pk: int) -> Assignment:

@@ -10,10 +10,9 @@ from django.urls import reverse
 
 from annotate.forms.demonstrations import DemonstrationForm
 from annotate.forms.rankings import LETTERS, RankingForm
-from annotate.models import Assignment, Completion, Demonstration, Kind, Project, Ranking
+from annotate.models import Assignment, Completion, Demonstration, Kind, Label, Project, Ranking
 from annotate.services import demonstrations, rankings
 
-Label = Demonstration | Ranking
 LabelForm = DemonstrationForm | RankingForm
 
 
@@ -32,7 +31,8 @@ class Desk(Protocol):
 
     def submit(self, assignment: Assignment, cleaned: Mapping[str, Any]) -> Label: ...
 
-    def correct(self, label: Label, cleaned: Mapping[str, Any]) -> Label: ...
+    def correct(self, label: Label, cleaned: Mapping[str, Any]) -> Label:
+        """Store a newer version: what the form does not show (a program may have said it) stays as it was said."""
 
 
 class WritingDesk:
@@ -51,7 +51,12 @@ class WritingDesk:
 
     def correct(self, label: Demonstration, cleaned: Mapping[str, Any]) -> Demonstration:
         return demonstrations.correct(
-            label, annotator=label.annotator, submission_id=cleaned["submission_id"], text=cleaned["text"]
+            label,
+            annotator=label.annotator,
+            submission_id=cleaned["submission_id"],
+            text=cleaned["text"],
+            flags=label.flags,
+            note=label.note,
         )
 
 
@@ -70,11 +75,14 @@ class RankingDesk:
         )
 
     def correct(self, label: Ranking, cleaned: Mapping[str, Any]) -> Ranking:
+        placements = label.placements.all()
         return rankings.correct(
             label,
             annotator=label.annotator,
             submission_id=cleaned["submission_id"],
             places=cleaned["places"],
+            ratings={each.completion_id: each.rating for each in placements if each.rating is not None},
+            flags={each.completion_id: each.flags for each in placements},
             note=cleaned["note"],
         )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -14,8 +17,8 @@ from django.views.decorators.http import require_safe
 from annotate import hooks
 from annotate.models import Assignment, Kind, Member, Project
 from annotate.permissions import ProjectRequest
-from annotate.services.overview import Work, overview
-from annotate.views.my_work import returned_count
+from annotate.services.overview import Work, overview_of
+from annotate.views.my_work import returned_counts
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Workplace:
 @require_safe
 def home(request: ProjectRequest) -> HttpResponse:
     mine = Member.objects.active().filter(user=request.user).select_related("project").order_by("project__name")
-    workplaces = [_workplace(member) for member in mine]
+    workplaces = _workplaces(list(mine))
     if len(workplaces) == 1:
         # With one project there is no question whose links belong into the top bar.
         member = workplaces[0].member
@@ -44,20 +47,32 @@ def home(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/home/page.html", context)
 
 
-def _workplace(member: Member) -> Workplace:
+def _workplaces(members: Sequence[Member]) -> list[Workplace]:
+    """The same number of queries for one membership and for many."""
+    works, returned, this_week = overview_of(members), returned_counts(members), _done_this_week(members)
+    readiness = hooks.readiness_of([member.project for member in members])
+    return [
+        Workplace(
+            member=member,
+            # Rankings first: there are always more of them to do.
+            works=sorted(works[member.pk], key=lambda work: work.kind != Kind.RANKING),
+            returned=returned[member.pk],
+            rankings_this_week=this_week[member.pk, Kind.RANKING],
+            answers_this_week=this_week[member.pk, Kind.DEMONSTRATION],
+            readiness=readiness.get(member.project_id),
+        )
+        for member in members
+    ]
+
+
+def _done_this_week(members: Sequence[Member]) -> Counter[tuple[int, str]]:
+    """How many pieces were handed in, by member and kind."""
     a_week_ago = timezone.now() - timedelta(days=7)
-    submitted = Assignment.objects.filter(
-        annotator=member, status=Assignment.Status.SUBMITTED, finished_at__gte=a_week_ago
+    done = Assignment.objects.filter(
+        annotator__in=members, status=Assignment.Status.SUBMITTED, finished_at__gte=a_week_ago
     )
-    return Workplace(
-        member=member,
-        # Rankings first: there are always more of them to do.
-        works=sorted(overview(member), key=lambda work: work.kind != Kind.RANKING),
-        returned=returned_count(member),
-        rankings_this_week=submitted.filter(kind=Kind.RANKING).count(),
-        answers_this_week=submitted.filter(kind=Kind.DEMONSTRATION).count(),
-        readiness=hooks.readiness(member.project),
-    )
+    counted = done.order_by().values_list("annotator", "kind").annotate(Count("pk"))
+    return Counter({(member_pk, kind): number for member_pk, kind, number in counted})
 
 
 def _role(request: ProjectRequest, member: Member) -> str:

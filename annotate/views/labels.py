@@ -14,14 +14,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
-from annotate.models import Review
+from annotate.models import Label, Review
 from annotate.permissions import ProjectRequest
 from annotate.services import corrections
 from annotate.services.rankings import BadRanking
 from annotate.services.text import BadText
 from annotate.services.work import OtherBody
 from annotate.views.assignments import desk_context, keep_draft
-from annotate.views.desks import DESKS, Desk, Label, LabelForm, next_address
+from annotate.views.desks import DESKS, Desk, LabelForm, next_address
 
 
 @login_required

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from annotate.models import Assignment, Demonstration, Kind, Member, Ranking, Review
+from annotate.models import Assignment, Demonstration, Kind, Label, Member, Ranking, Review
 from annotate.permissions import ProjectRequest, role_required
-from annotate.views.desks import DESKS, Label, lettered_places
+from annotate.views.desks import DESKS, lettered_places
 from annotate.views.paging import Page
 
 PAGE_SIZE = 20
@@ -32,10 +33,10 @@ def my_work(request: ProjectRequest) -> HttpResponse:
     """One shelf at a time; without `?show=`, the first one on which something waits for this person."""
     if request.member is None:
         return render(request, "annotate/my_work/page.html", {"shelves": []})
-    counts = {name: _on_shelf(name, request.member).count() for name in SHELVES}
+    counts = {name: _on_shelf(name, [request.member]).count() for name in SHELVES}
     waiting = next((name for name in ("returned", "drafts") if counts[name]), "submitted")
     shown = request.GET.get("show") if request.GET.get("show") in SHELVES else waiting
-    page = Page(_on_shelf(str(shown), request.member), request, size=PAGE_SIZE)
+    page = Page(_on_shelf(str(shown), [request.member]), request, size=PAGE_SIZE)
     context = {
         "shelves": [(name, title, counts[name]) for name, title in SHELVES.items()],
         "shown": shown,
@@ -45,13 +46,14 @@ def my_work(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/my_work/page.html", context)
 
 
-def returned_count(member: Member) -> int:
-    """How many of the member's labels wait for a correction."""
-    return _on_shelf("returned", member).count()
+def returned_counts(members: Sequence[Member]) -> Counter[int]:
+    """How many labels of each of `members` wait for a correction, by the member's id."""
+    returned = _on_shelf("returned", members).order_by().values_list("annotator")
+    return Counter(dict(returned.annotate(Count("pk"))))
 
 
-def _on_shelf(name: str, member: Member) -> QuerySet[Assignment]:
-    mine = Assignment.objects.filter(annotator=member)
+def _on_shelf(name: str, members: Sequence[Member]) -> QuerySet[Assignment]:
+    mine = Assignment.objects.filter(annotator__in=members)
     if name == "drafts":
         has_words = Q(status__in=(Status.EXPIRED, Status.SUBMITTED), draft__isnull=False)
         mine = mine.filter(Q(status=Status.HELD) | has_words)
@@ -60,7 +62,7 @@ def _on_shelf(name: str, member: Member) -> QuerySet[Assignment]:
     else:
         mine = mine.filter(status=Status.SUBMITTED)
     if name == "returned":
-        returned = [desk.model.objects.filter(annotator=member).newest().returned() for desk in DESKS.values()]
+        returned = [desk.model.objects.filter(annotator__in=members).newest().returned() for desk in DESKS.values()]
         mine = mine.filter(Q(pk__in=returned[0].values("assignment")) | Q(pk__in=returned[1].values("assignment")))
     return mine.select_related("item__prompt", "item__slate__prompt")
 
@@ -85,7 +87,7 @@ def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict
         }
 
 
-def _newest(model: type[Demonstration] | type[Ranking], assignments: list[Assignment]) -> QuerySet[Any]:
+def _newest(model: type[Label], assignments: list[Assignment]) -> QuerySet[Any]:
     related = ["reviews", "placements"] if model is Ranking else ["reviews"]
     return model.objects.newest().filter(assignment__in=assignments).prefetch_related(*related)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from django.contrib import messages
-from django.db.models import Count, Q, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -27,7 +24,7 @@ def index(request: ProjectRequest) -> HttpResponse:
     everything = Prompt.objects.filter(project=request.project)
     query = request.GET.get("q", "").strip()
     split = request.GET.get("split", "")
-    found = _search(everything.active(), query)
+    found = everything.active().matching(query) if query else everything.active()
     if split in ("train", "heldout"):
         found = found.filter(split=split)
     counts = everything.active().aggregate(
@@ -53,7 +50,6 @@ def add(request: ProjectRequest) -> HttpResponse:
     records = (
         prompts.records_from_jsonl(file.read()) if file else prompts.records_from_paste(form.cleaned_data["paste"])
     )
-    # An import has no author: with one, everything an admin pastes would share a group, and so a split.
     imported = prompts.add(request.project, records)
     return render(request, "annotate/prompts/imported.html", {"imported": imported})
 
@@ -65,17 +61,3 @@ def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     prompts.withdraw(prompt, actor=request.user)
     messages.success(request, _("Withdrawn: nobody is asked about it any more."))
     return redirect("annotate:prompts", request.project.slug)
-
-
-def _search(found: QuerySet[Prompt], query: str) -> QuerySet[Prompt]:
-    if not query:
-        return found
-    # SQLite keeps JSON with \u escapes, PostgreSQL with the letters themselves.
-    escaped = json.dumps(query)[1:-1]
-    stored = found.annotate(stored=Cast("messages", TextField()))
-    return stored.filter(
-        Q(stored__icontains=query)
-        | Q(stored__icontains=escaped)
-        | Q(external_id__iexact=query)
-        | Q(group__iexact=query)
-    )

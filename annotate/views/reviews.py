@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.forms.reviews import ReviewForm
-from annotate.models import Demonstration, Kind, Placement, Project, Ranking, WorkItem
+from annotate.models import Kind, Label, Placement, Project, Ranking, WorkItem
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import reviews
 
@@ -93,22 +93,18 @@ def settle(request: ProjectRequest, pk: int) -> HttpResponse:
     return redirect("annotate:escalations", request.project.slug)
 
 
-def _label(request: ProjectRequest, kind: str, pk: int) -> Demonstration | Ranking:
+def _label(request: ProjectRequest, kind: str, pk: int) -> Label:
     model = reviews.MODELS.get(kind)
     if model is None:
         raise Http404
     labels = model.objects.for_user(request.user).filter(project=request.project)
-    found: Demonstration | Ranking | None = (
-        labels.select_related("annotator__user", *SUBJECT[kind]).filter(pk=pk).first()
-    )
+    found: Label | None = labels.select_related("annotator__user", *SUBJECT[kind]).filter(pk=pk).first()
     if found is None:
         raise Http404
     return found
 
 
-def _label_page(
-    request: ProjectRequest, subject: Demonstration | Ranking, form: ReviewForm, *, status: int = 200
-) -> HttpResponse:
+def _label_page(request: ProjectRequest, subject: Label, form: ReviewForm, *, status: int = 200) -> HttpResponse:
     kind = str(subject._meta.model_name)
     context: dict[str, Any] = {
         "label": subject,

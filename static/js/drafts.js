@@ -9,6 +9,7 @@ const LONGEST_MS = 1500; // a fast typist is saved, too
 const RETRY_MS = [2000, 4000, 8000, 15000];
 const COPY_DAYS = 30;
 const LAST_SAVE_MS = 2000; // how long signing out waits for it
+const SENT_KEPT = 4; // contents that were sent, the newest: nearly always two suffice, and a browser's store is small
 
 class Draft {
   constructor(form) {
@@ -19,6 +20,7 @@ class Draft {
     this.status = form.querySelector("[data-draft-status]");
     // A refused form comes back with words that may be no draft yet.
     this.saved = "draftUnsaved" in form.dataset ? null : this.content();
+    this.sent = []; // from here, and what the server may hold: what it acknowledged last, and what came after that
     this.attempts = 0;
     this.bringBack();
     if (this.saved === null) this.changed();
@@ -79,9 +81,8 @@ class Draft {
     for (const { key, content } of found) if (content === this.saved) localStorage.removeItem(key);
     const copy = found.filter(({ content }) => content !== this.saved).sort((a, b) => b.at - a.at)[0];
     if (!copy) return;
-    // What the server holds is ours when it is what was on its way there; anything else is another window's.
-    if (copy.sent !== this.saved) this.version = copy.version;
-    this.sent = copy.sent;
+    this.version = copy.version;
+    this.sent = [copy.sent ?? []].flat(); // copies of earlier versions hold one, or none
     this.fill(new URLSearchParams(copy.content));
     this.keepCopy(copy.content);
     localStorage.removeItem(copy.key);
@@ -103,7 +104,7 @@ class Draft {
     clearTimeout(this.timer);
     const content = this.content();
     this.inFlight = true;
-    this.sent = content;
+    this.sent = [...this.sent.filter((other) => other !== content), content].slice(-SENT_KEPT);
     if (content !== this.saved) this.keepCopy(content);
     if (!isLast) this.tell("saving");
     try {
@@ -126,7 +127,8 @@ class Draft {
   async heard(answer, content) {
     if (!this.isAttached) return;
     if (answer.ok) this.acknowledged(await answer.json(), content);
-    else if (answer.status === 409) this.showConflict(await answer.text());
+    else if (answer.status === 409) await this.settle(await answer.text());
+    else if (answer.status === 422) this.refused(await answer.text());
     else if (answer.type === "opaqueredirect") this.tell("signedOut"), this.retry();
     else if (answer.status === 404 || answer.status === 410) this.tell("gone");
     else this.tell("failed"), this.retry();
@@ -135,11 +137,18 @@ class Draft {
   acknowledged({ version, saved_at: savedAt }, content) {
     this.version = version;
     this.saved = content;
+    this.sent = [content];
     this.attempts = 0;
     this.firstUnsaved = 0;
     this.tell("saved", savedAt);
     if (this.content() === content) this.forget();
     else this.changed();
+  }
+
+  /* Trying again would change nothing: its author has to, and the copy here stays until then. */
+  refused(why) {
+    this.firstUnsaved = 0;
+    this.tell("refused", why);
   }
 
   retry() {
@@ -159,12 +168,24 @@ class Draft {
     if (signIn) signIn.hidden = state !== "signedOut";
   }
 
-  showConflict(html) {
+  /* The server holds a newer version. One that came from here is no other window's: its answer got lost, or is late. */
+  async settle(html) {
     const box = this.form.querySelector("[data-draft-conflict]");
     box.innerHTML = html;
+    const { storedVersion, storedContent } = box.querySelector("[data-stored-version]").dataset;
+    const stored = Number(storedVersion);
+    if (!this.sent.some((content) => isSame(content, storedContent))) {
+      this.showConflict(box, stored);
+      return;
+    }
+    box.replaceChildren();
+    this.version = stored;
+    await this.save();
+  }
+
+  showConflict(box, stored) {
     box.hidden = false;
     this.tell("conflict");
-    const stored = Number(box.querySelector("[data-stored-version]").dataset.storedVersion);
     box.querySelector("[data-keep-mine]").addEventListener("click", () => {
       box.hidden = true;
       this.version = stored;
@@ -183,6 +204,14 @@ const drafts = new Map();
 
 function followDraft(form) {
   if (!drafts.has(form)) drafts.set(form, new Draft(form));
+}
+
+/* Whether two contents say the same, in whatever order. */
+function isSame(one, other) {
+  const [a, b] = [new URLSearchParams(one), new URLSearchParams(other)];
+  a.sort();
+  b.sort();
+  return a.toString() === b.toString();
 }
 
 function keysOfCopies(prefix) {

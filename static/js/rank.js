@@ -9,7 +9,7 @@ class Board {
   constructor(form) {
     this.form = form;
     this.list = form.querySelector("[data-answers]");
-    this.submit = form.querySelector(".action-bar [data-submits]");
+    this.submit = form.querySelector(".buttons [data-submits]"); // not the one in the question about an unchanged order
     this.cards = [...this.list.children].sort((a, b) => a.dataset.answer.localeCompare(b.dataset.answer));
     form.addEventListener("change", (event) => this.changed(event));
     form.addEventListener("draft:filled", () => this.sort());
@@ -227,8 +227,13 @@ document.addEventListener("htmx:load", (event) => {
   const form = event.target.querySelector("form[data-ranking]");
   if (form) board = new Board(form);
 });
-document.addEventListener("keydown", (event) => {
-  if (!board?.form.isConnected || keysRest(event)) return;
-  if (event.key.toLowerCase() === "m") board.toggleView();
-  else board.key(event);
-});
+// Before the keys of the page's buttons: on the board, a letter is an answer's.
+document.addEventListener(
+  "keydown",
+  (event) => {
+    if (!board?.form.isConnected || keysRest(event)) return;
+    if (event.key.toLowerCase() === "m") board.toggleView();
+    else board.key(event);
+  },
+  { capture: true },
+);

@@ -102,6 +102,13 @@ def test_a_stale_draft_is_a_conflict_that_carries_the_stored_one(program, annota
     assert (status, problem["draft"], problem["draft_version"]) == (409, {"note": "first"}, 1)
 
 
+def test_a_draft_that_is_too_long_is_refused_with_a_sentence(program, annotator):
+    address = f"/assignments/{make_assignment(annotator, Kind.DEMONSTRATION).pk}/draft/"
+    status, problem = program.send("PUT", address, {"draft": {"text": "x" * 100_001}, "draft_version": 0})
+    assert status == 422
+    assert "100001 characters; at most 100000 fit" in problem["detail"]
+
+
 def test_a_skip_frees_the_seat(program, annotator):
     assignment = make_assignment(annotator)
     assert program.send("POST", f"/assignments/{assignment.pk}/skip/", {"reason": "Not my field"}) == (204, None)

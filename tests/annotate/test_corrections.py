@@ -10,8 +10,8 @@ from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 
-from annotate.models import Assignment, Demonstration, Member
-from annotate.services import corrections, demonstrations, work
+from annotate.models import Assignment, Demonstration, Member, Ranking
+from annotate.services import corrections, demonstrations, rankings, work
 from annotate.services.work import NotHolder, StaleDraft
 from tests.factories import make_assignment, make_demonstration, make_ranking
 
@@ -93,11 +93,47 @@ def test_a_save_whose_answer_got_lost_may_be_repeated_and_a_stale_one_not(annota
         corrections.save_draft(label, draft={"text": "other"}, version=0)
 
 
+def test_a_correction_that_is_too_long_is_refused(signed_in: Client, annotator: Member) -> None:
+    label = make_demonstration(annotator)
+    answer = signed_in.post(at("save-correction", label), {"text": "x" * 100_001, "draft_version": 0})
+    assert answer.status_code == 422
+    assert Assignment.objects.get().draft is None
+
+
 def test_the_draft_of_a_label_that_is_handed_in_is_no_correction(signed_in: Client, annotator: Member) -> None:
     assignment = make_assignment(annotator, "demonstration")
     work.save_draft(assignment, draft={"text": "first words"}, version=0)
     demonstrations.submit(assignment, submission_id=uuid4(), text="The words.")
     assert "first words" not in page(signed_in, at("correct", Demonstration.objects.get()))
+
+
+def test_a_correction_on_the_page_keeps_what_a_program_said_and_the_page_does_not_show(
+    signed_in: Client, annotator: Member
+) -> None:
+    assignment = make_assignment(annotator, completions=2)
+    first, second = assignment.card_order
+    ranking = rankings.submit(
+        assignment,
+        submission_id=uuid4(),
+        places={first: 1, second: 2},
+        ratings={first: 7},
+        flags={second: ["rude"]},
+    )
+    form = {"submission_id": uuid4(), f"place-{first}": 2, f"place-{second}": 1, "note": "on second thoughts"}
+    address = reverse("annotate:correct", args=["ranking", ranking.pk])
+    assert [signed_in.post(address, form).status_code for _replay in range(2)] == [302, 302]
+    newer = Ranking.objects.newest().get()
+    said = {each.completion_id: (each.place, each.rating, each.flags) for each in newer.placements.all()}
+    assert said == {first: (2, 7, []), second: (1, None, ["rude"])}
+    assert newer.note == "on second thoughts"
+
+
+def test_a_corrected_answer_keeps_its_flags_and_note(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, "demonstration")
+    label = demonstrations.submit(assignment, submission_id=uuid4(), text="Rest.", flags=["short"], note="from memory")
+    signed_in.post(at("correct", label), {"submission_id": uuid4(), "text": "Rest well."})
+    newer = Demonstration.objects.newest().get()
+    assert (newer.text, newer.flags, newer.note) == ("Rest well.", ["short"], "from memory")
 
 
 def test_drafts_that_older_versions_left_on_submitted_work_are_dropped(annotator: Member) -> None:

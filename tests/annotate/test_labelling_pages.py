@@ -10,10 +10,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Assignment, Demonstration, Kind, Member, Project, Ranking, Verdict
+from annotate.models import Assignment, Demonstration, Kind, Member, Ranking, Verdict
 from annotate.services import reviews, work
 from annotate.templatetags.people_text import about_each, markdown, words
-from tests.factories import make_assignment, make_demonstration, make_member, make_prompt, make_ranking, make_slate
+from tests.factories import make_assignment, make_demonstration, make_ranking
 
 HTMX = {"HX-Request": "true"}
 
@@ -96,6 +96,15 @@ def test_a_stale_draft_is_answered_with_both_texts(signed_in: Client, annotator:
     assert all(text in answer.content.decode() for text in ("from the other window", "from this window"))
 
 
+def test_a_draft_that_is_too_long_is_refused_and_says_what_to_do(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    answer = save(signed_in, assignment, 0, text="x" * 100_001)
+    assert answer.status_code == 422
+    assert "Please shorten it." in answer.content.decode()
+    assignment.refresh_from_db()
+    assert assignment.draft is None
+
+
 def test_a_draft_of_what_was_handed_in_is_gone(signed_in: Client, annotator: Member) -> None:
     label = make_demonstration(annotator)
     assert save(signed_in, label.assignment, 0, text="too late").status_code == 410
@@ -149,17 +158,6 @@ def test_the_cost_of_my_work_does_not_grow_with_what_was_done(
     address = reverse("annotate:my-work", args=[annotator.project.slug])
     with django_assert_max_num_queries(16):
         signed_in.get(address, {"show": "submitted"})
-
-
-def test_home_shows_the_work_of_every_project_one_belongs_to(
-    signed_in: Client, annotator: Member, project: Project
-) -> None:
-    other = make_member(user=annotator.user)
-    make_slate(project)
-    make_prompt(other.project)
-    page = signed_in.get(reverse("annotate:home")).content.decode()
-    assert project.name in page
-    assert other.project.name in page
 
 
 @pytest.mark.parametrize(

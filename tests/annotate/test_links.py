@@ -14,7 +14,7 @@ from django.utils import timezone
 from annotate.models import Member, Role, SignInLink, User
 from annotate.services import links
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 SIGN_IN, INVITATION, RESET = "sign_in", "invitation", "password_reset"
 
 

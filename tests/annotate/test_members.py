@@ -17,10 +17,10 @@ from annotate.models import (
     SignInLink,
     WorkItem,
 )
-from annotate.services import members
+from annotate.services import links, members
 from tests.factories import make_assignment, make_demonstration, make_member, make_project, make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def page(name, project, *args):
@@ -70,6 +70,41 @@ def test_the_last_admin_stays(client, project, admin, annotator):
     members.change_role(annotator, role=Role.ADMIN, actor=admin.user)
     members.remove(admin, actor=annotator.user)
     assert client.get(page("members", project)).status_code == 404
+
+
+@pytest.mark.parametrize("leave", [members.remove, members.erase])
+def test_who_was_removed_does_not_come_back_by_an_older_invitation(project, admin, annotator, leave):
+    person = annotator.user
+    made = links.make(person.email, purpose="invitation", project=project, role=Role.ADMIN, created_by=admin.user)
+    leave(annotator, actor=admin.user)
+    with pytest.raises(links.LinkSpent):
+        links.consume(made.secret, signed_in=person)
+    assert not Project.objects.for_user(person).exists()
+
+    renewed = links.make(person.email, purpose="invitation", project=project, created_by=admin.user)
+    links.consume(renewed.secret, signed_in=person)
+    assert Project.objects.for_user(person).exists()
+
+
+def test_an_older_invitation_does_not_undo_a_demotion(project, admin, reviewer):
+    made = links.make(reviewer.user.email, purpose="invitation", project=project, role=Role.REVIEWER)
+    members.change_role(reviewer, role=Role.ANNOTATOR, actor=admin.user)
+    with pytest.raises(links.LinkSpent):
+        links.consume(made.secret, signed_in=reviewer.user)
+    reviewer.refresh_from_db()
+    assert reviewer.role == Role.ANNOTATOR
+
+
+def test_an_invitation_outlives_a_promotion_and_what_happens_in_other_projects(project, admin, annotator):
+    elsewhere = make_project()
+    here, there = (
+        links.make(annotator.user.email, purpose="invitation", project=place, role=Role.ADMIN)
+        for place in (project, elsewhere)
+    )
+    members.change_role(annotator, role=Role.REVIEWER, actor=admin.user)
+    assert links.find(here.secret)
+    members.remove(annotator, actor=admin.user)
+    assert links.find(there.secret)
 
 
 def test_who_leaves_gives_back_what_they_hold_and_keeps_no_name(project, admin, annotator):

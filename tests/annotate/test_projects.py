@@ -10,7 +10,7 @@ from annotate.services import projects
 from tests.factories import make_demonstration, make_project, make_ranking, make_user
 from training.models import TrainingSettings
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 FORM = {
     "name": "Häkeln & Stricken",

@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from annotate.models import Prompt, WorkItem
+from annotate.services import prompts
 from annotate.views import prompts as prompt_pages
 from tests.factories import make_project, make_prompt
 
@@ -66,6 +67,17 @@ def test_search_finds_words_ids_and_letters_of_any_script(client, project, addre
     make_prompt(project, "Something else", external_id="faq-17")
     make_prompt(project, "家はどこですか")
     assert len(client.get(address("prompts"), {"q": query}).context["page"].rows) == 1
+
+
+@pytest.mark.database
+@pytest.mark.parametrize(
+    ("query", "found"), [("user", 0), ("role", 0), ("content", 0), ("HELLO", 1), ("how are you", 1)]
+)
+def test_search_reads_what_is_said_in_every_turn_and_nothing_else(client, project, address, query, found):
+    turns = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hello!"), ("user", "How are you?")]
+    record = {"messages": [{"role": role, "content": said} for role, said in turns]}
+    prompts.add(project, prompts.records_from_list([record]))
+    assert len(client.get(address("prompts"), {"q": query}).context["page"].rows) == found
 
 
 def test_the_list_goes_on_page_by_page(client, project, address, monkeypatch):

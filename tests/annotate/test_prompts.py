@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from annotate.models import AuditEvent, Kind, Prompt, Split, WorkItem
 from annotate.services import prompts, work
 from annotate.services.splits import split_of
-from tests.factories import make_assignment, make_member, make_project, make_prompt, make_slate
+from tests.factories import make_assignment, make_project, make_prompt, make_slate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -67,6 +67,39 @@ def test_importing_again_adds_nothing(project):
     assert WorkItem.objects.count() == 2
 
 
+def test_a_text_that_is_there_takes_the_external_id_that_it_lacks(project):
+    add(project, {"text": "One?"}, {"text": "Two?"}, {"text": "two?", "external_id": "2"})
+    again = add(project, {"text": "one?", "external_id": "1"})
+    assert (again.created, again.existing, again.rejected) == (0, 1, [])
+    assert dict(Prompt.objects.values_list("external_id", "messages__0__content")) == {"1": "One?", "2": "Two?"}
+
+
+def test_a_second_external_id_for_one_text_is_refused_by_line_and_not_lost_in_silence(project):
+    lines = [{"text": "Same?", "external_id": "x1"}, {"text": "same?", "external_id": "x2"}]
+    for created in (1, 0):
+        imported = add(project, *lines)
+        assert (imported.created, imported.existing) == (created, 1 - created)
+        assert [(bad["line"], "“x1”" in bad["error"]) for bad in imported.rejected] == [(2, True)]
+    assert Prompt.objects.get().external_id == "x1"
+
+
+def test_an_id_that_is_taken_in_the_same_file_is_given_to_no_other_text(project):
+    add(project, {"text": "One?"})
+    imported = add(project, {"text": "one?", "external_id": "1"}, {"text": "Two?", "external_id": "1"})
+    assert [bad["line"] for bad in imported.rejected] == [2]
+    assert Prompt.objects.get().external_id == "1"
+
+
+def test_a_prompt_keeps_its_group_and_the_line_that_says_another_is_refused(project):
+    grouped = [{"text": "One?", "group": "a"}, {"text": "Two?"}]
+    add(project, *grouped)
+    assert add(project, *grouped, {"text": "one?"}).rejected == []
+    imported = add(project, {"text": "One?", "group": "b"}, {"text": "Two?", "group": "a", "external_id": "2"})
+    assert [(bad["line"], "keeps the group" in bad["error"]) for bad in imported.rejected] == [(1, True), (2, True)]
+    assert (imported.created, imported.existing) == (0, 0)
+    assert not Prompt.objects.exclude(external_id=None).exists()
+
+
 def test_an_external_id_keeps_its_text(project):
     add(project, {"text": "One?", "external_id": "1"})
     imported = add(project, {"text": "Another?", "external_id": "1"})
@@ -119,12 +152,6 @@ def test_prompts_of_one_group_share_a_split_in_every_project():
     splits = set(Prompt.objects.values_list("group", "split"))
     assert len(splits) == 8
     assert {split for _group, split in splits} == set(Split.values)
-
-
-def test_what_one_member_writes_here_shares_a_split():
-    author = make_member(make_project(heldout_share=0.5))
-    prompts.add(author.project, prompts.records_from_paste("\n".join(f"{n}?" for n in range(20))), author=author)
-    assert len(set(Prompt.objects.values_list("split", flat=True))) == 1
 
 
 def test_a_tenth_of_all_groups_is_held_out():

@@ -12,13 +12,13 @@ from threading import Barrier
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
 
-from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, WorkItem
-from annotate.services import demonstrations, projects, prompts, work
+from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, Role, WorkItem
+from annotate.services import demonstrations, members, projects, prompts, work
 from tests.annotate.racer import race
-from tests.factories import make_assignment, make_member, make_project, make_user
+from tests.factories import make_assignment, make_member, make_project, make_prompt, make_user
 
 pytestmark = pytest.mark.database
 ITEMS, SEATS = 2_000, 2
@@ -89,6 +89,34 @@ def test_of_two_first_saves_of_a_draft_one_is_kept_and_the_other_is_told_of_it()
     kept = Assignment.objects.get().draft
     assert [stored for _text, stored in ends] == [kept, kept]
     assert kept["text"] in {text for text, _stored in ends}
+
+
+DEEDS_OF_ADMINS = {
+    "change a role": lambda member, admin: members.change_role(member, role=Role.REVIEWER, actor=admin),
+    "edit the guidelines": lambda member, admin: projects.edit_guidelines(
+        member.project, text="Be kind.", before="", actor=admin
+    ),
+    "take in a member again": lambda member, admin: members.join(member.project, user=member.user, role=member.role),
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("deed", DEEDS_OF_ADMINS)
+def test_work_is_handed_out_while_an_admin_is_about_to(deed):
+    annotator = make_member()
+    admin = make_member(annotator.project, role=Role.ADMIN).user
+    make_prompt(annotator.project)
+
+    def claim(_number: int):
+        return work.claim(annotator.project, annotator=annotator, kind=Kind.DEMONSTRATION).assignment
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            DEEDS_OF_ADMINS[deed](annotator, admin)
+            claimed = pool.submit(closing(claim), 0)
+            if connection.vendor == "postgresql":  # on SQLite one writes at a time, whatever it is about
+                assert claimed.result(timeout=10)
+        assert claimed.result(timeout=30)
 
 
 def fill_queue(people: int) -> list[Member]:

@@ -11,7 +11,7 @@ from annotate.models import Demonstration, Kind, Review, Role, WorkItem
 from annotate.services import demonstrations, rankings, reviews, work
 from tests.factories import make_demonstration, make_member, make_prompt, make_ranking, make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def page(name, project, *args):

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from annotate.models import Assignment, Kind, Member, Ranking, WorkItem
 from annotate.services import demonstrations, queue, rankings, slates, work
-from annotate.services.text import BadText
+from annotate.services.text import MESSAGE_LIMIT, BadText
 from tests.factories import make_assignment, make_member, make_project, make_prompt, make_slate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -188,6 +188,16 @@ def test_a_draft_is_kept_whatever_characters_stand_in_it(annotator):
     assignment = make_assignment(annotator)
     stored = work.save_draft(assignment, draft={"note": "a\x00b\ud800c", "places": {"1": 2}}, version=0)
     assert stored.draft == {"note": "a\ufffdb\ufffdc", "places": {"1": 2}}
+
+
+def test_a_draft_is_kept_whole_or_refused(annotator):
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    longest = "x" * MESSAGE_LIMIT
+    assert work.save_draft(assignment, draft={"text": longest}, version=0).draft == {"text": longest}
+    with pytest.raises(BadText, match="shorten"):
+        work.save_draft(assignment, draft={"text": longest + "y"}, version=1)
+    assignment.refresh_from_db()
+    assert (assignment.draft, assignment.draft_version) == ({"text": longest}, 1)
 
 
 def test_an_expired_holder_keeps_the_text(annotator):

@@ -105,6 +105,32 @@ def test_an_order_that_nobody_touched_is_asked_about_once(open_as, project: Proj
     assert stored_places(Ranking.objects.get()) == [1, 2, 3]
 
 
+def test_an_order_that_was_asked_about_cannot_be_handed_in_with_a_place_missing(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    for key in ["1", "2", "3", "Control+Enter"]:
+        page.keyboard.press(key)
+    expect(page.get_by_text("in which you first saw them")).to_be_visible()
+    for key in ["b", "Backspace"]:
+        page.keyboard.press(key)
+    expect(page.locator("[data-answer=B] [data-place]")).to_have_text("not placed")
+    expect(page.get_by_role("button", name="Submit ranking")).to_be_disabled()
+
+
+def test_every_letter_marks_its_answer_and_the_guidelines_have_a_key_of_their_own(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_slate(project, completions=9)
+    page = open_board(open_as, annotator)
+    for letter in "BCDEFGHIA":
+        page.keyboard.press(letter.lower())
+        expect(page.locator(f"[data-answer={letter}] input:focus")).to_be_visible()
+    page.keyboard.press("l")
+    expect(page.get_by_role("dialog", name="Guidelines")).to_be_visible()
+
+
 def test_places_survive_a_reload(open_as, project: Project, annotator: Member) -> None:
     make_slate(project, completions=3)
     page = open_board(open_as, annotator)
@@ -121,6 +147,7 @@ def test_undo_opens_the_ranking_again_and_stores_a_newer_version(open_as, projec
     submit(page)
     page.keyboard.press("u")
     expect(page.get_by_text("You are correcting")).to_be_visible()
+    expect(page.locator("[data-answer=A] input:focus")).to_be_visible()  # the board listens
     page.keyboard.press("b")
     page.keyboard.press("2")
     page.keyboard.press("Control+Enter")

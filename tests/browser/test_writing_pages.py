@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.contrib.sessions.models import Session
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from annotate.models import Assignment, Demonstration, Member, Project
 from tests.browser.conftest import sign_in
@@ -183,6 +183,66 @@ def test_the_copy_of_one_window_outlives_what_another_window_saves(
     expect(second.locator("[data-draft-conflict]")).to_contain_text("from the second window")
 
 
+def test_who_types_during_a_save_and_reloads_has_no_conflict_with_himself(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    stored_unheard: list[Route] = []
+
+    def store_but_do_not_answer(route: Route) -> None:
+        route.fetch()
+        stored_unheard.append(route)
+
+    page.route("**/draft/", store_but_do_not_answer, times=1)
+    with page.expect_request("**/draft/"):
+        page.keyboard.insert_text("first words")
+    wait_until(page, lambda: stored_unheard)
+    page.keyboard.insert_text(", more words")
+    page.reload()
+    expect(sheet(page)).to_have_value("first words, more words")
+    expect_saved(page)
+    expect(page.locator("[data-draft-conflict]")).to_be_hidden()
+    assert Assignment.objects.get().draft == {"text": "first words, more words"}
+    assert copies(page) == []
+
+
+def test_who_types_on_after_a_save_whose_answer_got_lost_has_no_conflict_with_himself(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+
+    def store_and_lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/draft/", store_and_lose_the_answer, times=1)
+    page.keyboard.insert_text("first words")
+    expect(page.get_by_text("not saved on the server yet")).to_be_visible()
+    page.keyboard.insert_text(", more words")
+    expect_saved(page)
+    expect(page.locator("[data-draft-conflict]")).to_be_hidden()
+    assert Assignment.objects.get().draft == {"text": "first words, more words"}
+
+
+def test_words_that_do_not_fit_stay_in_the_browser_until_they_are_shortened(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    sheet(page).fill("x" * 100_001)
+    expect(page.get_by_text("at most 100000 fit. Please shorten it.")).to_be_visible()
+    assert len(copies(page)) == 1
+    assert Assignment.objects.get().draft is None
+    page.reload()
+    expect(sheet(page)).to_have_value("x" * 100_001)
+    sheet(page).fill("x" * 100_000)
+    expect_saved(page)
+    assert Assignment.objects.get().draft == {"text": "x" * 100_000}
+    assert copies(page) == []
+
+
 def test_signing_out_saves_the_last_words_and_shows_them_to_nobody_else(
     open_as, window: BrowserContext, live_server, project: Project, annotator: Member
 ) -> None:
@@ -196,6 +256,15 @@ def test_signing_out_saves_the_last_words_and_shows_them_to_nobody_else(
     page.go_back()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     assert "the last words" not in page.content()
+
+
+def wait_until(page: Page, happened: Callable[[], object]) -> None:
+    """Let the browser go on until `happened`."""
+    for _ in range(100):
+        if happened():
+            return
+        page.wait_for_timeout(50)
+    raise TimeoutError("waited in vain")
 
 
 def copies(page: Page) -> list[str]:

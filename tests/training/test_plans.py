@@ -6,10 +6,10 @@ import pytest
 
 from annotate import hooks
 from annotate.models import Member, Project
-from tests.factories import make_project
+from tests.factories import make_member, make_project
 from tests.training import machine
 from training.models import ModelVersion, Promotion, Round, Stage, TrainingSettings
-from training.services import plans, supply
+from training.services import plans, rounds, supply
 from training.services.plans import Plan
 
 pytestmark = pytest.mark.django_db
@@ -137,8 +137,38 @@ def test_the_first_round_waits_for_demonstrations_and_the_base_model(project: Pr
     machine.write_demonstrations(annotator, 1)
     assert hooks.readiness(project) == supply.Readiness("1 more answer before round 1 can train", 1)
     machine.write_demonstrations(annotator, 1)
-    assert hooks.readiness(project) == supply.Readiness("Round 1 can train", 0)
+    assert hooks.readiness(project) == supply.Readiness("Round 1 can train once the base model is there", 0)
     assert plans.make(project).obstacle == "The base model is not ready yet."
+    with pytest.raises(rounds.NotReady):
+        rounds.open(project, opened_by=None)
+    machine.make_model(project, "base")
+    assert hooks.readiness(project) == supply.Readiness("Round 1 can train", 0)
+
+
+def test_a_round_that_could_train_says_that_it_waits_for_the_running_one(
+    project: Project, annotator: Member, models: dict[str, ModelVersion]
+) -> None:
+    turn = Round.objects.create(project=project, number=2, plan={}, snapshot=machine.make_snapshot(project))
+    machine.rank_new_slates(annotator, 3)
+    assert hooks.readiness(project) == supply.Readiness("Round 3 can train once round 2 is done", 0)
+    with pytest.raises(rounds.RoundRunning):
+        rounds.open(project, opened_by=None)
+    Round.objects.filter(pk=turn.pk).update(status=Round.Status.CANCELLED)
+    assert hooks.readiness(project) == supply.Readiness("Round 3 can train", 0)
+
+
+def test_several_projects_are_each_told_their_own(
+    project: Project, annotator: Member, models: dict[str, ModelVersion]
+) -> None:
+    other = make_member(make_project())
+    machine.make_settings(other.project)
+    machine.rank_new_slates(annotator, 1)
+    machine.write_demonstrations(other, 1)
+    told = hooks.readiness_of([project, other.project, make_project()])
+    assert {pk: answer.sentence for pk, answer in told.items()} == {
+        project.pk: "2 more rankings before round 2 can train",
+        other.project_id: "1 more answer before round 1 can train",
+    }
 
 
 def test_labels_of_the_running_round_count_for_no_other(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from django.db.models import Count
+from django.db.models import Count, Max, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Demonstration, Kind, Project, Prompt, Ranking, Split
 from annotate.models.labels import LabelQuerySet, LabelT
-from training.models import Round, Snapshot, Stage, TrainingSettings
+from training.models import ModelVersion, Round, Snapshot, Stage, TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +31,18 @@ class Supply:
 
 
 class Missing(NamedTuple):
-    """How many labels of which kind are wanted before the next round; 0: it can be opened."""
+    """How many labels of which kind are wanted before the next round; 0: there are enough."""
 
     kind: str
     number: int
+
+
+class Turns(NamedTuple):
+    """The rounds of a project so far."""
+
+    newest: int = 0  # its number
+    active: int | None = None  # the number of the one that runs
+    succeeded: int = 0  # how many did
 
 
 @dataclass
@@ -45,12 +55,12 @@ class Readiness:
 
 def demonstrations(project: Project) -> LabelQuerySet[Demonstration]:
     """The demonstrations that SFT may use."""
-    return project.demonstrations.trainable().filter(prompt__withdrawn_at=None, prompt__split=Split.TRAIN)
+    return _demonstrations([project])
 
 
 def rankings(project: Project, split: str) -> LabelQuerySet[Ranking]:
     """The rankings that a reward model may learn from (train), or be measured by (held out)."""
-    return project.rankings.trainable().filter(slate__prompt__withdrawn_at=None, slate__prompt__split=split)
+    return _rankings([project], split)
 
 
 def count(project: Project) -> Supply:
@@ -77,19 +87,38 @@ def next_round_number(project: Project) -> int:
 
 def new_demonstrations(project: Project) -> int:
     """How many demonstrations came after those that the newest SFT used, or that the running round uses."""
-    return _newer(demonstrations(project), project, Stage.SFT).count()
+    return _newer(demonstrations(project), [project], Stage.SFT).count()
 
 
 def new_rankings(project: Project) -> int:
     """How many rankings came after those that the newest reward model used, or that the running round uses."""
-    return _newer(rankings(project, Split.TRAIN), project, Stage.REWARD).count()
+    return _newer(rankings(project, Split.TRAIN), [project], Stage.REWARD).count()
 
 
-def missing(project: Project, training: TrainingSettings) -> Missing:
-    """What the next round needs before it can be opened."""
-    demonstrations_short = max(0, training.demonstrations_minimum - new_demonstrations(project))
-    rankings_short = max(0, training.rankings_minimum - new_rankings(project))
-    if Round.objects.filter(project=project, status=Round.Status.SUCCEEDED).exists():
+def readiness(project: Project) -> Readiness | None:
+    """How far the next round is, in a sentence for everybody; None for a project that does not train."""
+    return readiness_of([project]).get(project.pk)
+
+
+def readiness_of(projects: Sequence[Project]) -> dict[int, Readiness]:
+    """The readiness of those of `projects` that train, by their ids; any number of projects costs the same."""
+    written = _per_project(_newer(_demonstrations(projects), projects, Stage.SFT))
+    ranked = _per_project(_newer(_rankings(projects, Split.TRAIN), projects, Stage.REWARD))
+    bases = ModelVersion.objects.filter(project__in=projects, kind=ModelVersion.Kind.BASE)
+    with_base, turns = set(bases.values_list("project", flat=True)), _turns(projects)
+    found = {}
+    for training in TrainingSettings.objects.filter(project__in=projects):
+        pk = training.project_id
+        so_far = turns.get(pk, Turns())
+        missing = _missing(training, so_far, written[pk], ranked[pk])
+        found[pk] = Readiness(_sentence(missing, so_far, has_base=pk in with_base), missing.number)
+    return found
+
+
+def _missing(training: TrainingSettings, turns: Turns, new_demonstrations: int, new_rankings: int) -> Missing:
+    demonstrations_short = max(0, training.demonstrations_minimum - new_demonstrations)
+    rankings_short = max(0, training.rankings_minimum - new_rankings)
+    if turns.succeeded:
         # Enough new demonstrations are worth a round of their own; a minimum of 0 must not make every moment right.
         is_enough = not rankings_short or (training.demonstrations_minimum and not demonstrations_short)
         return Missing(Kind.RANKING, 0 if is_enough else rankings_short)
@@ -97,32 +126,63 @@ def missing(project: Project, training: TrainingSettings) -> Missing:
     return Missing(Kind.DEMONSTRATION, demonstrations_short if rankings_short else 0)
 
 
-def readiness(project: Project) -> Readiness | None:
-    """How far the next round is, in a sentence for everybody; None for a project that does not train."""
-    training = TrainingSettings.objects.filter(project=project).first()
-    if training is None:
-        return None
-    kind, number = missing(project, training)
-    if not number:
-        sentence = _("Round %(round)d can train")
-    elif kind == Kind.DEMONSTRATION:
+def _sentence(missing: Missing, turns: Turns, *, has_base: bool) -> str:
+    """What everybody reads: that the next round can train stands there only where it can be opened."""
+    if not missing.number:
+        sentence = _can_train(turns, has_base=has_base)
+    elif missing.kind == Kind.DEMONSTRATION:
         sentence = ngettext(
             "%(missing)d more answer before round %(round)d can train",
             "%(missing)d more answers before round %(round)d can train",
-            number,
+            missing.number,
         )
     else:
         sentence = ngettext(
             "%(missing)d more ranking before round %(round)d can train",
             "%(missing)d more rankings before round %(round)d can train",
-            number,
+            missing.number,
         )
-    return Readiness(sentence % {"missing": number, "round": next_round_number(project)}, number)
+    return sentence % {"missing": missing.number, "round": turns.newest + 1, "active": turns.active}
 
 
-def _newer(labels: LabelQuerySet[LabelT], project: Project, stage: Stage) -> LabelQuerySet[LabelT]:
+def _can_train(turns: Turns, *, has_base: bool) -> str:
+    if not has_base:
+        return _("Round %(round)d can train once the base model is there")
+    if turns.active:
+        return _("Round %(round)d can train once round %(active)d is done")
+    return _("Round %(round)d can train")
+
+
+def _demonstrations(projects: Sequence[Project]) -> LabelQuerySet[Demonstration]:
+    usable = Demonstration.objects.filter(project__in=projects).trainable()
+    return usable.filter(prompt__withdrawn_at=None, prompt__split=Split.TRAIN)
+
+
+def _rankings(projects: Sequence[Project], split: str) -> LabelQuerySet[Ranking]:
+    usable = Ranking.objects.filter(project__in=projects).trainable()
+    return usable.filter(slate__prompt__withdrawn_at=None, slate__prompt__split=split)
+
+
+def _newer(labels: LabelQuerySet[LabelT], projects: Sequence[Project], stage: Stage) -> LabelQuerySet[LabelT]:
     """Those of `labels` that came after the newest snapshot from which `stage` made, or is about to make, a model."""
-    snapshots = Snapshot.objects.filter(project=project)
-    used = snapshots.filter(model_versions__kind=stage) | snapshots.filter(rounds__status__in=Round.ACTIVE)
-    newest = used.order_by("created_at").last()
-    return labels.filter(created_at__gt=newest.created_at) if newest else labels
+    uses = Q(model_versions__kind=stage) | Q(rounds__status__in=Round.ACTIVE)
+    snapshots = Snapshot.objects.filter(uses, project__in=projects)
+    frozen_at = dict(snapshots.order_by().values_list("project").annotate(Max("created_at")))
+    is_newer = Q(project__in=[project for project in projects if project.pk not in frozen_at])
+    for pk, newest in frozen_at.items():
+        is_newer |= Q(project=pk, created_at__gt=newest)
+    return labels.filter(is_newer)
+
+
+def _per_project(labels: LabelQuerySet[LabelT]) -> Counter[int]:
+    return Counter(dict(labels.order_by().values_list("project").annotate(Count("pk"))))
+
+
+def _turns(projects: Sequence[Project]) -> dict[int, Turns]:
+    rounds = Round.objects.filter(project__in=projects).order_by().values_list("project")
+    counted = rounds.annotate(
+        newest=Max("number"),
+        active=Max("number", filter=Q(status__in=Round.ACTIVE)),
+        succeeded=Count("pk", filter=Q(status=Round.Status.SUCCEEDED)),
+    )
+    return {pk: Turns(*of_project) for pk, *of_project in counted}
