@@ -70,7 +70,7 @@ class Demo:
         self.admin = Client(self.place.url, admin)
         habits = Habits(shuffle=self.shuffle)
         self.team = annotators.assemble(self.place.url, tokens, project=PROJECT, habits=habits, seed=self.seed)
-        self._wait("the first page", START_S, self._answers)
+        self.wait("the first page", START_S, self._answers)
 
     def play(self, rounds: int) -> list[dict[str, Any]]:
         """Write, rank and train for some rounds; the figures of each."""
@@ -83,27 +83,29 @@ class Demo:
                 self.say(
                     f"They ranked {annotators.work(self.team, 'ranking', wanted=10 * preset.SLATES_PER_ROUND)} sets."
                 )
-            finished = self._round(number)
+            finished = self.round(number)
             draws = self._draws(number)
             first = first or draws
             reports.append(report(number, finished, draws, first))
             self.say(f"Round {number} is done.")
         return reports
 
-    def _round(self, number: int) -> dict[str, Any]:
-        self._wait("the base model", BASE_S, self._open_round)
+    def round(self, number: int) -> dict[str, Any]:
+        """Start a round and see it through; what the API tells of it. Raises DemoFailed."""
+        self.wait("the base model", BASE_S, self.open_round)
         status: dict[str, Any] = {}
 
         def is_over() -> bool:
             status.update(self.admin.get(f"projects/{PROJECT}/rounds/{number}/"))
             return status["status"] not in ("planned", "running")
 
-        self._wait(f"round {number}", ROUND_S, is_over)
+        self.wait(f"round {number}", ROUND_S, is_over)
         if status["status"] != "succeeded":
             raise DemoFailed(f"round {number} {status['status']}: {status['error']}")
         return status
 
-    def _open_round(self) -> bool:
+    def open_round(self) -> bool:
+        """Start the next round; False where it cannot start yet."""
         try:
             self.admin.send("POST", f"projects/{PROJECT}/rounds/")
         except ApiError as refusal:
@@ -119,7 +121,7 @@ class Demo:
             return False
         return True
 
-    def _wait(self, what: str, limit_s: float, has_come: Callable[[], bool]) -> None:
+    def wait(self, what: str, limit_s: float, has_come: Callable[[], bool]) -> None:
         """Ask until it has come. Raises DemoFailed."""
         deadline = time.monotonic() + limit_s
         while not has_come():
