@@ -102,7 +102,7 @@ class Engine:
         self.run = run
         self.attempt = run_directories.attempt(run.directory, run.fence)
         self.alive = run.directory / "alive"
-        self.offset = 0  # how much of metrics.jsonl was read
+        self.place = run_directories.BEGINNING  # how far metrics.jsonl was read
         self.stopping_since: float | None = None
         self.is_stalled = False
         self.shortage = ""  # why the run has to be held
@@ -198,8 +198,8 @@ class Engine:
             _signal_group(process, signal.SIGTERM)
 
     def _read_progress(self) -> None:
-        new = run_directories.metrics(self.run.directory, self.run.fence, offset=self.offset)
-        self.offset = new.offset
+        new = run_directories.metrics(self.run.directory, self.run.fence, since=self.place)
+        self.place = new.place
         if new.rows:
             self.run.step, self.run.total = new.rows[-1]["step"], new.rows[-1]["total"]
 

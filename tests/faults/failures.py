@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from django.db import connection
 
 from tests.faults.processes import wait_until
 
@@ -40,3 +44,18 @@ class Failpoints:
 
     def _paused(self, armed: Path) -> Path:
         return armed.with_name(f"{armed.name}.paused")
+
+
+def meanwhile(*deeds: Callable[[], object]) -> threading.Thread:
+    """Do these things one after the other while a run is supervised."""
+
+    def do() -> None:
+        try:
+            for deed in deeds:
+                deed()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=do)
+    thread.start()
+    return thread

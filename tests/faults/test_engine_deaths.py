@@ -6,16 +6,14 @@ import json
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from django.db import connection
 from pytest_django import Settings
 
 from annotate.models import Project
-from tests.faults.failures import Failpoints
+from tests.faults.failures import Failpoints, meanwhile
 from tests.faults.processes import engines, kill_engine
 from tests.faults.witness import Witness
 from tests.training import machine
@@ -26,21 +24,6 @@ from training.services import rounds, runs
 pytestmark = [pytest.mark.database]
 Status = Run.Status
 GIBIBYTE = 2**30
-
-
-def meanwhile(*deeds: Callable[[], object]) -> threading.Thread:
-    """Do these things one after the other while a run is supervised."""
-
-    def do() -> None:
-        try:
-            for deed in deeds:
-                deed()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=do)
-    thread.start()
-    return thread
 
 
 def done_by(round: Round) -> str:

@@ -1,6 +1,5 @@
 """Tiny models, each written once for the whole session, and run directories around them."""
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.rlhf import tiny_models
+from tests.rlhf import reward_runs, tiny_models
+from tests.rlhf.run_directories import write_run
 from training.rlhf.chat import Chat
-from training.rlhf.manifest import manifest_sha256
 from training.rlhf.networks import Policy, load_policy
 
 torch.set_num_threads(1)
@@ -50,27 +49,18 @@ def policy(model_dir: Path, chat: Chat) -> Policy:
     return load_policy(model_dir, chat, "fp32")
 
 
+@pytest.fixture(scope="session")
+def reward_models(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """{family: a reward model that was trained on it}. Read only."""
+    root = tmp_path_factory.mktemp("reward-models")
+    return {family: reward_runs.small(root / family, policy) for family, policy in models.items()}
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run directory: a stage, the directories of its parents, its records by name, and its options."""
+    """Write a run directory: a stage, and what write_run takes besides."""
 
-    def make(
-        stage: str,
-        *,
-        parents: dict[str, Path] | None = None,
-        data: dict[str, list[dict[str, Any]]] | None = None,
-        name: str = "run",
-        **options: Any,
-    ) -> Path:
-        run = tmp_path / name
-        (run / "data").mkdir(parents=True)
-        roles = {
-            role: {"path": str(at), "manifest_sha256": manifest_sha256(at)} for role, at in (parents or {}).items()
-        }
-        config = {"schema": 1, "stage": stage, "seed": 0, "threads": 1, "dtype": "fp32", "parents": roles, **options}
-        (run / "config.json").write_text(json.dumps(config))
-        for records, rows in (data or {}).items():
-            (run / "data" / f"{records}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return run
+    def make(stage: str, *, name: str = "run", **options: Any) -> Path:
+        return write_run(tmp_path / name, stage, **options)
 
     return make

@@ -1,7 +1,14 @@
 """What is counted when a reward model or a policy is measured."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from tests.rlhf.conftest import MakeRun
+from tests.rlhf.reward_runs import question, ranked_slate
+from training.rlhf.__main__ import main
 from training.rlhf.evaluation import count_ties, proxy, verdicts
 
 
@@ -27,3 +34,44 @@ def test_every_answer_of_the_policy_meets_every_answer_of_the_reference() -> Non
     # prompt 1: 1<2, 1>0, 3>2, 3>0; prompt 2: 0=0 and 0<5, twice
     assert metrics["proxy/win_rate"] == pytest.approx((3 + 2 * 0.5) / 8)
     assert (metrics["proxy/reward"], metrics["proxy/reference_reward"]) == (1.0, 1.75)
+
+
+@pytest.fixture
+def make_evaluation(make_run: MakeRun, model_dir: Path, reward_models: dict[str, Path]) -> Any:
+    """An evaluation with so many held-out slates, and more whose prompt leaves no room for an answer."""
+
+    def make(fitting: int, too_long: int) -> Path:
+        long = {"messages": [{"role": "user", "content": "why " * 200}]}
+        slates = [{**ranked_slate(n), **(long if n >= fitting else {})} for n in range(fitting + too_long)]
+        data = {"heldout_prompts": [{"id": 1, "messages": question(1)}], "heldout_rankings": slates}
+        parents = {"policy": model_dir, "reference": model_dir, "reward": reward_models[model_dir.name]}
+        return make_run("evaluation", parents=parents, data=data, draws=1, max_response=8)
+
+    return make
+
+
+def told(run: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """What was said of the records, and what was measured."""
+    lines = [json.loads(line) for line in (run / "attempts/1/metrics.jsonl").read_text().splitlines()]
+    return lines[0]["metrics"], lines[-1]["metrics"]
+
+
+def test_held_out_slates_that_are_too_long_are_left_out_and_counted(make_evaluation: Any) -> None:
+    run = make_evaluation(fitting=20, too_long=1)
+    assert main(["evaluation", str(run)]) == 0
+    records, measured = told(run)
+    assert records == {"data/used": 1 + 20, "data/too_long": 1}
+    assert measured["heldout/reward_pairs"] == 20 * 2
+
+
+def test_too_many_held_out_slates_that_are_too_long_end_in_77(
+    make_evaluation: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluation", str(make_evaluation(fitting=10, too_long=1))]) == 77
+    assert "1 of 11 held-out slates are too long" in capsys.readouterr().err
+
+
+def test_without_held_out_slates_there_are_no_pairs(make_evaluation: Any) -> None:
+    run = make_evaluation(fitting=0, too_long=0)
+    assert main(["evaluation", str(run)]) == 0
+    assert told(run)[1]["heldout/reward_pairs"] == 0

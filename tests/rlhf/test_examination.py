@@ -59,6 +59,15 @@ def test_an_answer_of_nothing_but_its_end_blocks(tmp_path: Path, models: dict[st
     assert result["findings"][0]["numbers"] == {"count": 1, "ids": ["7"]}
 
 
+def test_an_answer_that_the_context_cuts_is_reported_as_the_stage_will_count_it(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    chat, endless = Chat.load(model_dir), FOX | {"response": "A dog. " * 300}
+    stages = {"sft": {"model": "base-1", "max_response": chat.context - len(chat.prompt_ids(ASK))}}
+    result = examine(tmp_path / "look", {"base-1": model_dir}, stages, demonstrations=[endless])
+    assert {"level": "warn", "kind": "cut", "numbers": {"cut": 1, "of": 1}} in result["findings"]
+
+
 def test_a_padding_id_that_is_the_end_blocks_only_where_a_mask_made_from_it_loses_the_end(
     tmp_path: Path, models: dict[str, Path]
 ) -> None:

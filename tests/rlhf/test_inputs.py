@@ -179,6 +179,33 @@ def test_nothing_to_learn_from_ends_in_77(
     assert "no demonstrations" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("stage", "roles", "records"),
+    [
+        ("sft", ["base"], "demonstrations"),
+        ("reward", ["policy"], "rankings"),
+        ("ppo", ["policy", "reference", "reward"], "prompts"),
+        ("evaluation", ["policy", "reference"], "heldout_prompts"),
+        ("sampling", ["policy"], "prompts"),
+    ],
+)
+def test_records_of_which_more_than_a_twentieth_is_too_long_end_in_77(
+    make_run: MakeRun,
+    models: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    roles: list[str],
+    records: str,
+) -> None:
+    row = {"demonstrations": DEMONSTRATION, "rankings": SLATE}.get(records, {"id": 1, "messages": ASK})
+    key = "slate_id" if records == "rankings" else "id"
+    long = [{"role": "user", "content": "why " * 200}]
+    rows = [{**row, key: number, "messages": long if number < 2 else ASK} for number in range(20)]
+    run = make_run(stage, parents=dict.fromkeys(roles, models["llama"]), data={records: rows}, max_response=16)
+    assert main([stage, str(run)]) == 77
+    assert "2 of 20" in capsys.readouterr().err
+
+
 def test_a_config_of_another_stage_ends_in_77(make_run: MakeRun, models: dict[str, Path]) -> None:
     assert main(["reward", str(make_run("sft", parents={"base": models["gpt2"]}))]) == 77
 

@@ -11,7 +11,7 @@ import torch
 from training.rlhf import seeding
 from training.rlhf.batching import Batch, collate, collate_prompts, epoch_batches, micro_batches, positions
 from training.rlhf.chat import Chat, Rendered
-from training.rlhf.logprobs import entropy_of, exact_kl, k1, k2, k3, logprobs_of, masked_mean, token_logprobs
+from training.rlhf.logprobs import entropy_of, exact_kl, k1, k3, logprobs_of, masked_sum, token_logprobs
 from training.rlhf.networks import Policy, load_policy, scalar_from_policy
 
 QUESTION = [{"role": "user", "content": "How do I treat my headache?"}]
@@ -147,19 +147,18 @@ def test_kl_estimators_agree_with_the_exact_divergence_on_eight_tokens() -> None
         estimates = estimator(ours[chosen], theirs[chosen])
         assert abs(estimates.mean() - exact) < 3 * estimates.std() / len(chosen) ** 0.5
     assert (k3(ours[chosen], theirs[chosen]) >= 0).all()
-    torch.testing.assert_close(k2(torch.tensor(0.0), torch.tensor(2.0)), torch.tensor(2.0))
 
 
-def test_a_masked_mean_ignores_what_does_not_count_even_if_it_is_not_a_number() -> None:
+def test_a_masked_sum_ignores_what_does_not_count_even_if_it_is_not_a_number() -> None:
     values = torch.tensor([1.0, math.nan, 3.0, math.inf])
-    assert masked_mean(values, torch.tensor([True, False, True, False])) == 2
-    assert masked_mean(values, torch.zeros(4, dtype=torch.bool)) == 0
+    assert masked_sum(values, torch.tensor([True, False, True, False])) == 4
+    assert masked_sum(values, torch.zeros(4, dtype=torch.bool)) == 0
 
 
 def test_prompt_tokens_get_no_gradient_of_their_own(policy: Policy) -> None:
     batch = Batch(*collate([Rendered([10, 11, 12], [13, 14])], pad_id=0))
     logits = policy(batch.tokens, batch.attention).detach().requires_grad_()
-    masked_mean(logprobs_of(logits, batch.tokens), batch.response).backward()
+    masked_sum(logprobs_of(logits, batch.tokens), batch.response).backward()
     assert logits.grad is not None
     assert logits.grad[0, :2].abs().sum() == 0  # these predict prompt tokens
     assert (logits.grad[0, 2:4].abs().sum(-1) > 0).all()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.test_reward import demonstration, question, ranked_slate
+from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from training.rlhf import phases
 from training.rlhf.__main__ import main
 from training.rlhf.phases import Phases

@@ -8,15 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from training.rlhf.advantages import generalized_advantages
 from training.rlhf.batching import Batch
 from training.rlhf.chat import Chat
 from training.rlhf.checkpoint import module_tensors
 from training.rlhf.config import Parent, PPOConfig
 from training.rlhf.exits import Diverged
+from training.rlhf.learner import Learner
 from training.rlhf.networks import load_policy, scalar_from_policy
-from training.rlhf.ppo import Trainer, policy_step
+from training.rlhf.ppo import Trainer, policy_step, value_step
 from training.rlhf.records import Prompt
-from training.rlhf.rollouts import Rollout, measure
+from training.rlhf.rollouts import Rollout, look_again, measure, whiten
 from training.rlhf.scoring import Answer
 from training.rlhf.seeding import generator
 
@@ -97,6 +99,19 @@ def test_a_value_is_read_before_its_token_is_known(make_trainer: MakeTrainer) ->
         )
 
 
+def test_a_second_look_differs_from_the_first_by_what_was_learnt_between_them(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatches = trainer.roll_out(PROMPTS, 0)
+    rollout = minibatches[0][0]
+    again = look_again(trainer.policy, trainer.critic, rollout.batch)
+    assert torch.equal(again["new_logprobs"], rollout.logprobs)
+    assert torch.equal(again["new_values"], rollout.values)
+    trainer.learn(minibatches, 0)
+    later = look_again(trainer.policy, trainer.critic, rollout.batch)
+    assert not torch.equal(later["new_logprobs"], rollout.logprobs)
+    assert not torch.equal(later["new_values"], rollout.values)
+
+
 def test_the_cut_of_a_minibatch_does_not_change_its_update(make_trainer: MakeTrainer) -> None:
     updates, reports = [], []
     for batch_tokens in (1, 100, 8192):
@@ -120,9 +135,34 @@ def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_train
         torch.testing.assert_close(gradient, gradients[0], atol=1e-6, rtol=0)
 
 
-def test_more_padding_changes_no_metric(make_trainer: MakeTrainer) -> None:
+def test_more_padding_changes_no_metric_of_a_rollout(make_trainer: MakeTrainer) -> None:
     rollouts = rolled_out(make_trainer())
     assert measure([padded(rollout) for rollout in rollouts]) == measure(rollouts)
+
+
+def test_more_padding_changes_no_metric_of_an_update(make_trainer: MakeTrainer) -> None:
+    seen = []
+    for pad in (lambda rollout: rollout, padded):
+        trainer = make_trainer()
+        first, second = ([pad(rollout) for rollout in minibatch] for minibatch in trainer.roll_out(PROMPTS, 0))
+        actor = policy_step(trainer.policy, trainer.policy_learner, first, learning_rate=1e-2, clip=0.2)
+        critic = value_step(trainer.critic, trainer.critic_learner, first, learning_rate=1e-2, clip=0.2)
+        # Only a policy that has moved has a divergence and a clipped share to get wrong.
+        moved = policy_step(trainer.policy, trainer.policy_learner, second, learning_rate=1e-2, clip=0.02)
+        assert moved["policy/clip_fraction"] > 0 < moved["policy/approx_kl"]
+        seen.append([*actor.values(), *critic.values(), *moved.values()])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-3, abs=1e-5)
+
+
+def test_whitening_scales_advantages_and_never_touches_returns(make_trainer: MakeTrainer) -> None:
+    cfg = configured()
+    rollouts = rolled_out(make_trainer())
+    for rollout in rollouts:
+        raw = generalized_advantages(rollout.rewards, rollout.values, rollout.batch.response, cfg.gamma, cfg.lam)
+        assert torch.equal(rollout.returns, raw + rollout.values)
+        assert not torch.equal(rollout.advantages, raw)
+    again = whiten([[rollout] for rollout in rollouts])
+    assert all(torch.equal(one.returns, rollout.returns) for (one,), rollout in zip(again, rollouts, strict=True))
 
 
 def padded(rollout: Rollout) -> Rollout:
@@ -133,6 +173,18 @@ def padded(rollout: Rollout) -> Rollout:
         name: pad(value, (0, 5), value=9.0) for name, value in rollout._asdict().items() if isinstance(value, Tensor)
     }
     return rollout._replace(batch=batch, **others)
+
+
+@pytest.mark.parametrize(("norm", "followed"), [(10.0, 1.0), (1.5, 1.0), (0.5, 0.5)])
+def test_a_gradient_longer_than_one_is_shortened_to_one(norm: float, followed: float) -> None:
+    network = torch.nn.Linear(3, 2)
+    learner = Learner(network, "net")
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter) * norm / 8**0.5  # of eight parameters in all
+    assert learner.step(1e-3) == pytest.approx(norm)
+    moments = [state["exp_avg"].flatten() for state in learner.optimizer.state_dict()["state"].values()]
+    share = 1 - learner.optimizer.param_groups[0]["betas"][0]  # of the first gradient in the first moment
+    assert torch.cat(moments).norm().item() / share == pytest.approx(followed, rel=1e-4)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(make_trainer: MakeTrainer) -> None:
@@ -170,19 +222,18 @@ def test_stepping_back_restores_the_policy_that_was_within_the_limit(make_traine
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_dir", ["llama"], indirect=True)
 def test_a_known_reward_is_learnt_and_beta_holds_the_policy_back(make_trainer: MakeTrainer) -> None:
     """The answer should say "a" five times: nine tenths of that within twenty iterations, for little KL cost."""
     options = {"rollout_size": 64, "minibatch_size": 16, "max_response": 8, "batch_tokens": 8192, "iterations": 25}
     rates = {"learning_rate": 5e-3, "value_learning_rate": 5e-3, "missing_eos_penalty": 0.0}
     seen = []
-    for beta in (0.01, 0.1, 0.3):
+    for beta in (0.01, 0.3):
         trainer = make_trainer(up_to_five_a, beta=beta, **options, **rates)
         for iteration in range(20):
             trainer.learn(trainer.roll_out(PROMPTS, iteration), iteration)
         seen.append(measure(rolled_out(trainer, 20)))
     assert seen[0]["rollout/reward"] >= 0.9
-    assert seen[0]["rollout/kl"] > seen[1]["rollout/kl"] > seen[2]["rollout/kl"] > 0
+    assert seen[0]["rollout/kl"] > 10 * seen[1]["rollout/kl"] > 0
 
 
 def up_to_five_a(answers: Sequence[Answer]) -> Tensor:

@@ -1,15 +1,18 @@
 """Reward, PPO and evaluation as stages: from run directory to run directory, by the command line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.test_reward import demonstration, question, ranked_slate
+from tests.rlhf.forwards import dying_at_forward, forwards_seen
+from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
 from training.rlhf.batching import collate
 from training.rlhf.chat import Chat
@@ -23,17 +26,8 @@ PROMPTS = [{"id": n, "messages": question(n)} for n in range(5)]
 
 
 @pytest.fixture
-def reward_model(make_run: MakeRun, models: dict[str, Path]) -> Path:
-    data = {"rankings": [ranked_slate(n) for n in range(8)], "demonstrations": [demonstration(n) for n in range(3)]}
-    options = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "max_response": 64}
-    run = make_run("reward", name="reward", parents={"policy": models["llama"]}, data=data, **options)
-    assert main(["reward", str(run)]) == 0
-    return run / "attempts/1/output"
-
-
-@pytest.fixture
-def parents(reward_model: Path, models: dict[str, Path]) -> dict[str, Path]:
-    return {"policy": models["llama"], "reference": models["llama"], "reward": reward_model}
+def parents(models: dict[str, Path], reward_models: dict[str, Path]) -> dict[str, Path]:
+    return {"policy": models["llama"], "reference": models["llama"], "reward": reward_models["llama"]}
 
 
 def lines_of(run: Path) -> list[dict[str, Any]]:
@@ -82,12 +76,54 @@ def test_ppo_stops_beyond_the_limit_and_publishes_the_policy_before(
     assert all(torch.equal(tensor, published[name.removeprefix("network.")]) for name, tensor in before.items())
 
 
-def test_the_critic_starts_as_the_reward_model(parents: dict[str, Path]) -> None:
-    chat = Chat.load(parents["policy"])
+LAST_STEP = {**SMALL, "iterations": 1, "learning_rate": 0.05}
+
+
+def published(run: Path) -> dict[str, Tensor]:
+    return load_file(run / "attempts/1/output/model.safetensors")
+
+
+def test_the_last_update_is_measured_too_and_taken_back_where_it_went_too_far(
+    make_run: MakeRun, parents: dict[str, Path]
+) -> None:
+    data = {"prompts": PROMPTS}
+    near = make_run("ppo", name="near", parents=parents, data=data, kl_limit=1e9, **LAST_STEP)
+    far = make_run("ppo", name="far", parents=parents, data=data, kl_limit=0.2, **LAST_STEP)
+    for run in (near, far):
+        assert main(["ppo", str(run)]) == 0
+        assert [(line["step"], line["total"]) for line in lines_of(run)] == [(0, 1), (1, 1)]
+    (metrics,) = metrics_of(far)
+    assert metrics["rollout/kl"] == 0
+    assert metrics["rollout/final_kl"] == metrics_of(near)[0]["rollout/final_kl"] > 0.2
+    start = load_file(parents["policy"] / "model.safetensors")
+    assert all(torch.equal(tensor, start[name]) for name, tensor in published(far).items())
+    assert not all(torch.equal(tensor, start[name]) for name, tensor in published(near).items())
+
+
+def test_a_measurement_that_is_interrupted_is_made_again(make_run: MakeRun, parents: dict[str, Path]) -> None:
+    straight, killed = (
+        make_run("ppo", name=name, parents=parents, data={"prompts": PROMPTS}, kl_limit=0.2, **LAST_STEP)
+        for name in ("straight", "killed")
+    )
+    seen = []
+    with forwards_seen(lambda *_: seen.append(1)):
+        assert main(["ppo", str(straight)]) == 0
+    with pytest.raises(KeyboardInterrupt), dying_at_forward(len(seen)):
+        main(["ppo", str(killed)])
+    assert not (killed / "attempts/1/output").exists()
+    assert main(["ppo", str(killed)]) == 0
+    assert metrics_of(killed) == metrics_of(straight)
+    assert (killed / "attempts/1/output/model.safetensors").read_bytes() == (
+        straight / "attempts/1/output/model.safetensors"
+    ).read_bytes()
+
+
+def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: dict[str, Path]) -> None:
+    chat, reward_model = Chat.load(model_dir), reward_models[model_dir.name]
     cfg = PPOConfig(seed=0, dtype="fp32", parents=dict.fromkeys(("policy", "reference", "reward")))
     answers = [Answer(question(n), text, stopped=True) for n in range(3) for text in ("A fox.", "Drink water.")]
-    rewards = Scorer.load(parents["reward"], chat, cfg, touch=lambda: None).scores(answers)
-    critic, _ = load_reward(parents["reward"], "fp32")
+    rewards = Scorer.load(reward_model, chat, cfg, touch=lambda: None).scores(answers)
+    critic, _ = load_reward(reward_model, "fp32")
     batch = collate([chat.reward_ids(*answer) for answer in answers], chat.pad_id)
     # Behind the last token stands what the critic thinks once it has read it.
     extended = batch._replace(
@@ -105,15 +141,23 @@ def test_a_sample_of_a_step_can_be_read_token_by_token(
     assert main(["ppo", str(run)]) == 0
     capsys.readouterr()
     assert main(["inspect", str(run), "2"]) == 0
-    title, prompt, heading, *rows, total = capsys.readouterr().out.splitlines()
-    assert title.startswith("step 2, prompt ")
-    assert "eggs" in prompt
-    assert heading.split() == ["token", "log", "prob", "reference", "KL", "reward", "value", "advantage"]
-    numbers = torch.tensor([[float(number) for number in row.split()[-6:]] for row in rows])
-    logprobs, reference, kl, rewards, _, _ = numbers.T
-    torch.testing.assert_close(kl, logprobs - reference, atol=2e-4, rtol=0)
-    torch.testing.assert_close(rewards[:-1], -0.5 * kl[:-1], atol=2e-4, rtol=0)
-    assert float(total.split()[3]) == pytest.approx(kl.sum().item(), abs=1e-3)
+    samples = capsys.readouterr().out.strip().split("\n\n")
+    assert len(samples) == 4
+    for sample in samples:
+        title, prompt, heading, *rows, total = sample.splitlines()
+        assert title.startswith("step 2, prompt ")
+        assert "eggs" in prompt
+        assert heading.split() == [
+            *("token", "log", "p", "reference", "KL", "reward", "value", "advantage", "return", "whitened"),
+            *("new", "log", "p", "new", "value"),
+        ]
+        numbers = torch.tensor([[float(number) for number in row.split()[-10:]] for row in rows])
+        logprobs, reference, kl, rewards, values, advantages, returns, _, new_logprobs, new_values = numbers.T
+        torch.testing.assert_close(kl, logprobs - reference, atol=2e-4, rtol=0)
+        torch.testing.assert_close(rewards[:-1], -0.5 * kl[:-1], atol=2e-4, rtol=0)
+        torch.testing.assert_close(returns, advantages + values, atol=2e-4, rtol=0)
+        assert (new_logprobs != logprobs).any() and (new_values != values).any()
+        assert float(total.split()[3]) == pytest.approx(kl.sum().item(), abs=1e-3)
     assert main(["inspect", str(run), "9"]) == 77
 
 
@@ -151,11 +195,47 @@ def test_the_first_round_is_evaluated_without_a_reward_model(make_run: MakeRun, 
 
 @pytest.mark.parametrize("stage", ["reward", "ppo", "evaluation"])
 def test_a_held_out_prompt_among_what_trains_ends_in_77(
-    make_run: MakeRun, models: dict[str, Path], capsys: pytest.CaptureFixture[str], stage: str
+    make_run: MakeRun, model_dir: Path, capsys: pytest.CaptureFixture[str], stage: str
 ) -> None:
     roles = ("policy",) if stage == "reward" else ("policy", "reference", "reward")
     shouted = [{"role": "user", "content": "HOW do  I boil 2 eggs?\n"}]
     data = {"prompts": PROMPTS, "heldout_prompts": [{"id": "x", "messages": shouted}]}
-    run = make_run(stage, parents=dict.fromkeys(roles, models["llama"]), data=data)
+    run = make_run(stage, parents=dict.fromkeys(roles, model_dir), data=data)
     assert main([stage, str(run)]) == 77
     assert "held-out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stage", "role", "named"),
+    [
+        ("ppo", "reference", "parents.reference"),
+        ("ppo", "reward", "the reward model"),
+        ("evaluation", "reference", "parents.reference"),
+        ("evaluation", "reward", "the reward model"),
+        ("sampling", "parent", "parents.parent"),
+        ("sampling", "reward", "the reward model"),
+    ],
+)
+def test_parents_that_write_conversations_differently_end_in_77(
+    make_run: MakeRun,
+    parents: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    role: str,
+    named: str,
+) -> None:
+    """Only the template is another one, so that each of them alone does its work as ever."""
+    other = shutil.copytree(parents["reward" if role == "reward" else "policy"], tmp_path / "other")
+    template = (other / "chat_template.jinja").read_text()
+    (other / "chat_template.jinja").write_text(template.replace("{{ m['content'] }}", " {{ m['content'] }}"))
+    own = parents if stage != "sampling" else {"policy": parents["policy"]}
+    data = {"prompts": PROMPTS[:2], "heldout_prompts": [], "heldout_rankings": []}
+    if stage == "evaluation":
+        data = {"heldout_prompts": PROMPTS[:2], "heldout_rankings": []}
+    sizes = SMALL if stage == "ppo" else {"max_response": 4}
+    run = make_run(stage, parents={**own, role: other}, data=data, **sizes)
+    assert main([stage, str(run)]) == 77
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert named in sentence and "into different tokens" in sentence
+    assert not (run / "attempts/1/output").exists()

@@ -7,7 +7,6 @@ The engine knows nothing of it.
 
 import io
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -21,17 +20,12 @@ from typing import Any
 import pytest
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.test_reward import demonstration, question, ranked_slate
+from tests.rlhf.forks import FORKS
+from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from training.rlhf.manifest import verifies
 
 KILLS = 20
 FILE_EVENTS = ("open", "os.rename", "os.utime", "os.mkdir", "os.remove", "os.rmdir")
-
-# One process imports torch; every attempt is a fork of it.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["training.rlhf.sft", "training.rlhf.reward", "training.rlhf.ppo", "tests.rlhf.tiny_models"]
-)
 
 
 def live(run: Path, stage: str, events: int | None, counted: Path | None = None) -> None:
@@ -145,18 +139,23 @@ def test_a_reward_model_killed_anywhere_ends_in_the_same_weights(make_run: MakeR
 
 
 @pytest.mark.slow
-def test_ppo_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("iterations", "learning_rate", "passed"), [(5, 2e-2, "rollout/kl"), (3, 1e-2, "rollout/final_kl")]
+)
+def test_ppo_killed_anywhere_ends_in_the_same_weights(
+    make_run: MakeRun, models: dict[str, Path], iterations: int, learning_rate: float, passed: str
+) -> None:
+    """The KL limit is passed on the way or by the last update: the policy before has to survive a kill as well."""
     ranked = {"rankings": [ranked_slate(0)]}
     reward = make_run("reward", name="reward", parents={"policy": models["qwen2"]}, data=ranked, max_response=32)
     assert attempt(reward, "reward") == 0
-    sizes = {"iterations": 5, "rollout_size": 4, "minibatch_size": 2, "max_response": 8, "checkpoint_seconds": 0}
-    # A limit that is passed on the way: the policy of the iteration before has to survive a kill as well.
-    rates = {"learning_rate": 2e-2, "value_learning_rate": 1e-2, "kl_limit": 0.5}
+    sizes = {"rollout_size": 4, "minibatch_size": 2, "max_response": 8, "checkpoint_seconds": 0}
+    rates = {"learning_rate": learning_rate, "value_learning_rate": 1e-2, "kl_limit": 0.5, "iterations": iterations}
     parents = {"policy": models["qwen2"], "reference": models["qwen2"], "reward": finished(reward) / "output"}
     prompts = [{"id": n, "messages": question(n)} for n in range(3)]
     run = make_run("ppo", parents=parents, data={"prompts": prompts}, **sizes, **rates)
     check_that_kills_change_nothing(run, "ppo")
-    assert metrics(run)[-1]["metrics"]["rollout/kl"] > rates["kl_limit"]
+    assert metrics(run)[-1]["metrics"][passed] > rates["kl_limit"]
 
 
 def test_a_stage_that_is_asked_to_stop_leaves_with_75_and_goes_on_later(

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +9,19 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
-from training.rlhf import reward, seeding
+from tests.rlhf.forks import FORKS
+from tests.rlhf.reward_runs import GOOD, demonstration, question, ranked_slate
+from training.rlhf import seeding
+from training.rlhf.__main__ import main
 from training.rlhf.chat import Chat
 from training.rlhf.config import Parent, RewardConfig
 from training.rlhf.exits import InvalidInput
 from training.rlhf.learner import Learner
 from training.rlhf.networks import ScalarModel, load_reward, scalar_from_policy
 from training.rlhf.reward import Slate, ranking_loss, train_step, weigh
-from training.rlhf.rundir import RunDirectory
 from training.rlhf.scoring import Answer, Scorer
-
-GOOD = ["Drink water and rest.", "Put it into boiling water.", "From the clouds."]
-BAD = ["A fox.", "What?", "red red red red"]
-
-
-def question(number: int) -> list[dict[str, str]]:
-    return [{"role": "user", "content": f"How do I boil {number} eggs?"}]
-
-
-def ranked_slate(number: int, places: list[int | None] | None = None) -> dict[str, Any]:
-    texts = [GOOD[number % 3], BAD[number % 3], BAD[(number + 1) % 3]]
-    return {
-        "slate_id": number,
-        "prompt_id": number,
-        "messages": question(number),
-        "completions": [{"text": text, "finish_reason": "stop" if n else "length"} for n, text in enumerate(texts)],
-        "judgements": [{"id": number, "annotator": "ann", "round": 1, "places": places or [1, 2, 2]}],
-    }
-
-
-def demonstration(number: int) -> dict[str, Any]:
-    return {"id": number, "messages": question(number), "response": GOOD[number % 3]}
 
 
 def prepared(chat: Chat) -> list[Slate]:
@@ -60,28 +39,21 @@ def fresh(model_dir: Path, batch_tokens: int = 8192) -> Scorer:
     return Scorer(model, Chat.load(model_dir), batch_tokens, touch=lambda: None)
 
 
-def train(run: Path) -> Path:
-    """Run the stage, and return its output."""
-    directory = RunDirectory(run)
-    cfg = directory.config()
-    assert isinstance(cfg, RewardConfig)
-    reward.train(directory, cfg)
-    return directory.attempt / "output"
+@pytest.fixture(scope="module")
+def trained_models(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """{family: a reward model that knows its rankings by heart}. Read only."""
+    root = tmp_path_factory.mktemp("trained")
+    return {family: reward_runs.thorough(root / family, policy) for family, policy in models.items()}
 
 
 @pytest.fixture
-def trained(make_run: MakeRun, models: dict[str, Path]) -> Path:
-    """The output of a run on twelve slates and four demonstrations."""
-    data = {
-        "rankings": [ranked_slate(n) for n in range(12)],
-        "demonstrations": [demonstration(n) for n in range(4)],
-    }
-    options = {"epochs": 20, "batch_size": 4, "learning_rate": 3e-3, "max_response": 64}
-    return train(make_run("reward", parents={"policy": models["qwen2"]}, data=data, **options))
+def trained(model_dir: Path, trained_models: dict[str, Path]) -> Path:
+    """The reward model of each family in turn; its policy is in `model_dir`."""
+    return trained_models[model_dir.name]
 
 
-def load(directory: Path, policy: Path) -> Scorer:
-    cfg = RewardConfig(seed=0, dtype="fp32", parents={"policy": Parent(path="", manifest_sha256="")})
+def load(directory: Path, policy: Path, dtype: str = "fp32") -> Scorer:
+    cfg = RewardConfig(seed=0, dtype=dtype, parents={"policy": Parent(path="", manifest_sha256="")})
     return Scorer.load(directory, Chat.load(policy), cfg, touch=lambda: None)
 
 
@@ -126,6 +98,20 @@ def test_a_reward_depends_on_the_last_token_and_on_nothing_behind_it(model_dir: 
     assert scorer.scores([short._replace(stopped=False)])[0] != alone
 
 
+def test_the_padding_id_may_be_the_end_id(model_dir: Path) -> None:
+    losses, scores, weights = [], [], []
+    for pad_id in (5, Chat.load(model_dir).eos_id):
+        scorer = fresh(model_dir)
+        scorer.chat.pad_id = pad_id
+        answers = [Answer(question(n), text, stopped=True) for n, text in enumerate(GOOD)]
+        scores.append(scorer.scores(answers))
+        losses.append(train_step(scorer, Learner(scorer.model, "reward"), prepared(scorer.chat), 1e-3)["reward/loss"])
+        weights.append(torch.cat([p.detach().flatten() for p in scorer.model.parameters()]))
+    torch.testing.assert_close(*scores, atol=1e-6, rtol=0)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=0)
+
+
 def test_rankings_are_learnt(trained: Path) -> None:
     lines = (trained.parent / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
@@ -134,10 +120,8 @@ def test_rankings_are_learnt(trained: Path) -> None:
     assert last["metrics"]["reward/loss"] < 0.2
 
 
-def test_demonstrations_average_to_zero_and_ranked_answers_deviate_by_one(
-    trained: Path, models: dict[str, Path]
-) -> None:
-    scorer = load(trained, models["qwen2"])
+def test_demonstrations_average_to_zero_and_ranked_answers_deviate_by_one(trained: Path, model_dir: Path) -> None:
+    scorer = load(trained, model_dir)
     demonstrations = scorer.scores([Answer(question(n), GOOD[n % 3], stopped=True) for n in range(4)])
     assert demonstrations.mean().item() == pytest.approx(0, abs=1e-4)
     ranked = [
@@ -147,25 +131,24 @@ def test_demonstrations_average_to_zero_and_ranked_answers_deviate_by_one(
     ]
     scores = scorer.scores(ranked)
     assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
-    raw = load(trained, models["qwen2"])
+    raw = load(trained, model_dir)
     raw.model.offset.zero_()
     raw.model.gain.fill_(1)
     assert torch.equal(raw.scores(ranked).argsort(), scores.argsort())
 
 
-def test_a_fresh_process_scores_bitwise_the_same(trained: Path, models: dict[str, Path]) -> None:
-    texts = [Answer(question(n), text, stopped=True) for n in range(3) for text in GOOD]
-    program = (
-        "import sys, pathlib, torch; torch.set_num_threads(1)\n"
-        "from tests.rlhf.test_reward import GOOD, load, question\n"
-        "from training.rlhf.scoring import Answer\n"
-        "scorer = load(*map(pathlib.Path, sys.argv[1:]))\n"
-        "print(scorer.scores([Answer(question(n), t, True) for n in range(3) for t in GOOD]).tolist())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, trained, models["qwen2"]], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == load(trained, models["qwen2"]).scores(texts).tolist()
+def write_scores(trained: Path, policy: Path, into: Path) -> None:
+    answers = [Answer(question(n), text, stopped=True) for n in range(3) for text in GOOD]
+    torch.set_num_threads(1)
+    into.write_text(json.dumps(load(trained, policy).scores(answers).tolist()))
+
+
+def test_a_fresh_process_scores_bitwise_the_same(trained: Path, model_dir: Path, tmp_path: Path) -> None:
+    process = FORKS.Process(target=write_scores, args=(trained, model_dir, tmp_path / "theirs"))
+    process.start()
+    process.join()
+    write_scores(trained, model_dir, tmp_path / "ours")
+    assert (tmp_path / "theirs").read_text() == (tmp_path / "ours").read_text()
 
 
 @pytest.mark.parametrize("name", ["head.safetensors", "model.safetensors"])
@@ -185,24 +168,65 @@ def test_a_reward_model_with_a_weight_missing_or_too_many_is_refused(
         load_reward(broken, "fp32")
 
 
+def changed(trained: Path, to: Path, **card: Any) -> Path:
+    """A copy whose rewards are a hundredth higher, and whose card says this besides; None: it says nothing of it."""
+    shutil.copytree(trained, to)
+    head = safetensors.torch.load_file(to / "head.safetensors")
+    head["offset"] -= 0.01 / head["gain"]
+    safetensors.torch.save_file(head, to / "head.safetensors")
+    written = json.loads((to / "reward.json").read_text()) | card
+    (to / "reward.json").write_text(json.dumps({name: value for name, value in written.items() if value is not None}))
+    return to
+
+
+@pytest.mark.parametrize("card", [{"dtype": "fp32"}, {"dtype": None}], ids=["told", "not told"])
 def test_a_reward_model_that_changed_is_caught_by_its_canaries(
-    trained: Path, models: dict[str, Path], tmp_path: Path
+    trained: Path, model_dir: Path, tmp_path: Path, card: dict[str, Any]
 ) -> None:
-    changed = tmp_path / "changed"
-    shutil.copytree(trained, changed)
-    head = safetensors.torch.load_file(changed / "head.safetensors")
-    head["bias"] += 0.01
-    safetensors.torch.save_file(head, changed / "head.safetensors")
     with pytest.raises(InvalidInput, match="canary"):
-        load(changed, models["qwen2"])
+        load(changed(trained, tmp_path / "changed", **card), model_dir)
 
 
-def test_a_reward_model_for_another_template_is_refused(trained: Path, models: dict[str, Path]) -> None:
+def test_canaries_allow_for_the_coarser_of_the_two_dtypes_that_wrote_and_read_them(
+    trained: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    assert json.loads((trained / "reward.json").read_text())["dtype"] == "fp32"
+    load(changed(trained, tmp_path / "written-in-bf16", dtype="bf16"), model_dir)
+    load(changed(trained, tmp_path / "read-in-bf16"), model_dir, dtype="bf16")
+
+
+def test_a_reward_model_in_bf16_says_so(make_run: MakeRun, models: dict[str, Path]) -> None:
+    data = {"rankings": [ranked_slate(n) for n in range(4)]}
+    options = {"dtype": "bf16", "max_response": 64, "batch_size": 4}
+    output = reward_runs.train(make_run("reward", parents={"policy": models["llama"]}, data=data, **options))
+    assert json.loads((output / "reward.json").read_text())["dtype"] == "bf16"
+    load(output, models["llama"], dtype="fp32")
+
+
+def test_a_reward_model_for_another_template_is_refused(
+    trained_models: dict[str, Path], models: dict[str, Path]
+) -> None:
     with pytest.raises(InvalidInput, match="different tokens"):
-        load(trained, models["llama"])
+        load(trained_models["qwen2"], models["llama"])
 
 
-def test_ties_alone_teach_nothing_and_are_refused(make_run: MakeRun, models: dict[str, Path]) -> None:
+def test_ties_alone_teach_nothing_and_end_in_77(
+    make_run: MakeRun, models: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     tied = {"rankings": [ranked_slate(n, [1, 1, None]) for n in range(3)]}
-    with pytest.raises(InvalidInput, match="nothing to learn"):
-        train(make_run("reward", parents={"policy": models["llama"]}, data=tied, max_response=64))
+    run = make_run("reward", parents={"policy": models["llama"]}, data=tied, max_response=64)
+    assert main(["reward", str(run)]) == 77
+    assert "no ranking prefers one completion to another" in capsys.readouterr().err
+
+
+def test_answers_that_all_score_alike_end_in_77(
+    make_run: MakeRun, models: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their spread is rounding, which would be blown up a million times to deviate by one."""
+    same = [{"text": "A fox.", "finish_reason": "stop"}] * 3
+    slates = [{**ranked_slate(n), "messages": question(1), "completions": same} for n in range(3)]
+    data = {"rankings": slates, "demonstrations": [demonstration(1)]}
+    run = make_run("reward", parents={"policy": models["llama"]}, data=data, max_response=64)
+    assert main(["reward", str(run)]) == 77
+    assert "get the same score" in capsys.readouterr().err
+    assert not (run / "attempts/1/output").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.rlhf.conftest import MakeRun
-from training.rlhf import checkpoint
+from training.rlhf import checkpoint, failpoints
 from training.rlhf.__main__ import main
 from training.rlhf.exits import FenceLost, Interrupted
 from training.rlhf.learner import Learner
@@ -139,12 +139,12 @@ def test_a_stage_that_is_done_is_not_done_again(make_run: MakeRun, models: dict[
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
-def test_a_full_disk_calls_for_a_person(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this machine")
+def test_a_full_disk_calls_for_a_person(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path))
+    (tmp_path / "sealed-filled.1").write_text("full output")
     path = make_run("pretraining", data={"corpus": [{"text": "So it goes."}] * 8}, tokens=40)
-    (path / "attempts/1").mkdir(parents=True)
-    (path / "attempts/1/metrics.cut").symlink_to("/dev/full")
     assert main(["pretraining", str(path)]) == 78
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
 

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.rlhf.conftest import MakeRun
+from tests.rlhf.forwards import dying_at_forward, forwards_seen
+from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from tests.rlhf.test_resume import finished, metrics, weights
-from tests.rlhf.test_reward import demonstration, question, ranked_slate
 from training.rlhf import remedies
 from training.rlhf.__main__ import main
 from training.rlhf.config import STAGES, Parent
-from training.rlhf.networks import Policy, ScalarModel
+from training.rlhf.networks import ScalarModel
 from training.rlhf.rundir import RunDirectory
 
 SFT = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-3, "max_response": 32}  # nine steps of six demonstrations
@@ -34,20 +35,6 @@ def make_sft(make_run: MakeRun, models: dict[str, Path]) -> Callable[..., Path]:
 
 
 @contextmanager
-def forwards_seen(see: Callable[[nn.Module, Tensor, Tensor], Tensor | None]) -> Iterator[None]:
-    """A machine whose networks are watched: `see` gets each with its tokens and result, and may give another one."""
-
-    def hook(module: nn.Module, arguments: tuple[Any, ...], result: Any) -> Tensor | None:
-        return see(module, arguments[0], result) if isinstance(module, Policy | ScalarModel) else None
-
-    handle = nn.modules.module.register_module_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
 def faulty_forwards(*numbers: int) -> Iterator[None]:
     """A machine that computes nonsense in the forward passes of these numbers."""
     passes = 0
@@ -56,21 +43,6 @@ def faulty_forwards(*numbers: int) -> Iterator[None]:
         nonlocal passes
         passes += 1
         return result * torch.nan if passes in numbers else None
-
-    with forwards_seen(see):
-        yield
-
-
-@contextmanager
-def dying_at_forward(number: int) -> Iterator[None]:
-    """A process that is interrupted in the forward pass of this number."""
-    passes = 0
-
-    def see(module: nn.Module, tokens: Tensor, result: Tensor) -> None:
-        nonlocal passes
-        passes += 1
-        if passes == number:
-            raise KeyboardInterrupt
 
     with forwards_seen(see):
         yield

@@ -66,6 +66,21 @@ def test_a_demonstration_that_is_cut_has_no_end_to_learn(chat: Chat) -> None:
     assert intake.counts == {"too_long": 0, "cut": 1}
 
 
+def test_an_answer_that_the_context_cuts_is_counted_as_cut(chat: Chat) -> None:
+    row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because " * 300)
+    room = chat.context - len(chat.prompt_ids(row.messages))
+    intake = render([row], chat, max_response=room)
+    assert len(intake.used[0].response) == room
+    assert intake.counts == {"too_long": 0, "cut": 1}
+
+
+def test_an_answer_that_just_fits_is_not_cut(chat: Chat) -> None:
+    row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because.")
+    length = len(chat.response_ids(row.messages, row.response, stopped=True))
+    assert render([row], chat, max_response=length).counts["cut"] == 0
+    assert render([row], chat, max_response=length - 1).counts["cut"] == 1
+
+
 def test_over_long_prompts_are_dropped_whole_and_many_of_them_refused(chat: Chat) -> None:
     long = Demonstration(id="x", messages=[{"role": "user", "content": "why " * 200}], response="So.")
     short = [Demonstration(**row) for row in demonstrations(32)]

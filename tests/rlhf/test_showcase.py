@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.test_reward import question, ranked_slate
+from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
 from training.rlhf.chat import Chat
 from training.rlhf.config import PPOConfig

@@ -14,10 +14,12 @@ from django.db.models import F
 from pytest_django import Settings
 
 from annotate.models import Member, Project
-from tests.faults.processes import engines
+from tests.faults.failures import Failpoints
+from tests.faults.processes import engines, wait_until
 from tests.training import machine
 from training import runner
 from training.models import ModelVersion, Run, Worker
+from training.rlhf import failpoints
 from training.services import rounds, run_directories, runs, workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -145,5 +147,57 @@ def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> N
     assert [row["step"] for row in first.rows] == [1]
     with file.open("a") as out:
         out.write('tal": 2, "metrics": {"sft/loss": 2.0, "value/explained_variance": NaN}}\n')
-    assert [row["step"] for row in run_directories.metrics(data_dir, 1, offset=first.offset).rows] == [2]
+    assert [row["step"] for row in run_directories.metrics(data_dir, 1, since=first.place).rows] == [2]
     assert run_directories.final_metrics(data_dir, 1) == {"sft/loss": 2.0}
+
+
+def metrics_line(step: int, loss: float = 1.0) -> str:
+    return json.dumps({"step": step, "total": 9, "time": 0.0, "metrics": {"sft/loss": loss}}) + "\n"
+
+
+@pytest.mark.parametrize("steps", [[1], [1, 2, 3, 4]], ids=["shorter", "longer"])
+def test_metrics_that_were_written_anew_are_read_from_their_beginning(data_dir: Path, steps: list[int]) -> None:
+    attempt = run_directories.attempt(data_dir, 1)
+    attempt.mkdir(parents=True)
+    file, cut = attempt / "metrics.jsonl", attempt / "metrics.cut"
+    file.write_text("".join(map(metrics_line, [1, 2, 3])))
+    first = run_directories.metrics(data_dir, 1)
+    cut.write_text("".join(metrics_line(step, loss=0.123456789) for step in steps))
+    cut.replace(file)
+    again = run_directories.metrics(data_dir, 1, since=first.place)
+    assert [row["step"] for row in again.rows] == steps
+    assert run_directories.metrics(data_dir, 1, since=again.place).rows == []
+
+
+def test_a_torn_line_among_the_metrics_is_passed_over(data_dir: Path) -> None:
+    attempt = run_directories.attempt(data_dir, 1)
+    attempt.mkdir(parents=True)
+    torn = ['{"step": 2, "to', "[]", '{"step": 2}', '{"step": 2, "total": 9, "metrics": {"sft/loss": "x"}}']
+    text = metrics_line(1) + "".join(f"{line}\n" for line in torn) + metrics_line(3)
+    (attempt / "metrics.jsonl").write_text(text)
+    assert [row["step"] for row in run_directories.metrics(data_dir, 1).rows] == [1, 3]
+
+
+def test_progress_goes_on_after_an_engine_has_gone_back_to_a_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path / "failpoints"))
+    points = Failpoints(tmp_path / "failpoints")
+    armed = points.arm("sealed-begins", "pause", "step-000001")  # step 1 of 2 is told, and not saved yet
+    claimed = runs.claim(run.pk, owner="gpu@test")
+    assert claimed is not None
+
+    def go_back(_pid: int) -> None:
+        points.wait_for_pause(armed)
+        wait_until(lambda: Run.objects.get(pk=run.pk).step == 1, within=60)
+        file = run_directories.attempt(run.directory, claimed.fence) / "metrics.jsonl"
+        told = file.read_text().splitlines(keepends=True)
+        file.with_suffix(".cut").write_text(told[0])
+        file.with_suffix(".cut").replace(file)
+        points.resume(armed)
+
+    thread = when_engine_runs(run, go_back)
+    ending = runner.Engine(claimed).see_through()
+    thread.join()
+    assert ending.exit_code == 0
+    assert (claimed.step, claimed.total) == (2, 2)

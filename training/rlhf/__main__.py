@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="|".join([*STAGES, "inspect", "examine"]))
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
-    inspect = commands.add_parser("inspect", help="print one sample of a PPO step token by token")
+    inspect = commands.add_parser("inspect", help="print some samples of a PPO step token by token")
     inspect.add_argument("run_dir", type=Path)
     inspect.add_argument("step", type=int)
     look = commands.add_parser("examine", help="say before a round what its records would train")
@@ -115,7 +115,7 @@ def run_stage(run: "RunDirectory", cfg: RunConfig) -> None:
 
 
 def show(run_dir: Path, step: int) -> None:
-    """Print one sample of a PPO step token by token."""
+    """Print some samples of a PPO step token by token."""
     from . import inspection
 
     inspection.show(run_dir, step)

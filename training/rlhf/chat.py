@@ -3,14 +3,20 @@
 The text is rendered by the model's own chat template and tokenised once. A model without a template gets a plain
 one, which needs no new tokens and is saved with what we train from it. Masks never come from ids, so a padding id
 that means something else does no harm.
+
+Only the template writes control tokens, those that begin and end turns. What people and policies write is text: a
+`</s>` in it becomes the ids of its characters, or else anybody could end or forge a turn.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .exits import InvalidInput
@@ -23,7 +29,9 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+QUESTION: Message = {"role": "user", "content": "a question"}
 PROBE = "an answer"
+BREAK = "\ufdd0"  # parts the text of a control token that is only text; Unicode keeps this code point out of all text
 
 
 class Rendered(NamedTuple):
@@ -52,6 +60,8 @@ class Chat:
             tokenizer.chat_template = _starts_with_bos(tokenizer) * "{{ bos_token }}" + PLAIN_TEMPLATE
         self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # ids beyond are padding of the embedding
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._control = self._control_tokens()
+        self._begins_control = _beginning_of(self._control)
         self.lead, tail = self._around_an_answer()
         self.eos_id = self._end_of_turn(tail)  # written and learnt where an answer ends by itself
         self.stop_ids = frozenset({self.eos_id, tokenizer.eos_token_id})
@@ -85,22 +95,26 @@ class Chat:
         """What is read of a prompt and an answer: a function of the text, however its ids were sampled."""
         prompt_text = self._prompt_text(messages)
         prompt = self._encode(prompt_text)
-        whole = self._encode(prompt_text + self.lead + text)
+        answer_text = self.lead + self._as_text(text)
+        whole = self._encode(prompt_text + answer_text)
         # An answer whose first characters would merge with the prompt's last ones is encoded apart.
         joined = whole[: len(prompt)] == prompt
-        response = whole[len(prompt) :] if joined else self._encode(self.lead + text)
+        response = whole[len(prompt) :] if joined else self._encode(answer_text)
         if stopped:
             response = [*response, self.eos_id]
         return Rendered(prompt, response[: max(0, self.context - len(prompt))])
 
     def conversation_ids(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
         """Whole conversations that end with an answer, each with its end id. One by one would take minutes."""
-        texts = [self._prompt_text(before) + self.lead + answer["content"] for *before, answer in conversations]
+        texts = [
+            self._prompt_text(before) + self.lead + self._as_text(answer["content"])
+            for *before, answer in conversations
+        ]
         return [[*ids, self.eos_id] for ids in self._encode_all(texts)]
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Plain texts that are no conversations, each with its end id."""
-        return [[*ids, self.tokenizer.eos_token_id] for ids in self._encode_all(texts)]
+        return [[*ids, self.tokenizer.eos_token_id] for ids in self._encode_all(list(map(self._as_text, texts)))]
 
     def decode(self, response: list[int]) -> str:
         """The text of sampled answer ids, without what only marks its beginning and end."""
@@ -117,8 +131,18 @@ class Chat:
         identity = [self.tokenizer.chat_template, self.tokenizer.backend_tokenizer.to_str(), sorted(self.stop_ids)]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
+    def refuse_other(self, other: "Chat", role: str) -> None:
+        """Raises InvalidInput where `other`, that of the parent in this role, is not this one, the policy's."""
+        if other.template_hash != self.template_hash:
+            raise InvalidInput(f"parents.policy and parents.{role} turn conversations into different tokens")
+
     def _prompt_text(self, messages: list[Message]) -> str:
-        return self._render(messages, add_generation_prompt=True)
+        written: list[Message] = [{**message, "content": self._as_text(message["content"])} for message in messages]
+        return self._render(written, add_generation_prompt=True)
+
+    def _as_text(self, content: str) -> str:
+        """The content with every control token's text in it parted by a BREAK; nearly always as it is."""
+        return self._begins_control.sub(rf"\g<0>{BREAK}", content)
 
     def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         template: Any = self.tokenizer.apply_chat_template
@@ -129,19 +153,49 @@ class Chat:
         return text
 
     def _encode(self, text: str) -> list[int]:
+        if BREAK in text:
+            return self._encode_broken(text)
         # The rendered text holds its special tokens already.
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def _encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return [self._encode(text) if BREAK in text else one for text, one in zip(texts, ids, strict=True)]
+
+    def _encode_broken(self, text: str) -> list[int]:
+        ids: list[int] = self._breaking_tokenizer.encode(text, add_special_tokens=False).ids
+        if sum(token in self._control for token in ids) > len(self._begins_control.findall(text)):
+            raise InvalidInput("the model's tokenizer knows the text of a control token as that token only")
         return ids
+
+    @cached_property
+    def _breaking_tokenizer(self) -> Tokenizer:
+        """The same tokenizer, but it looks for control tokens in the text as it is, and removes each BREAK then."""
+        spec = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for token in spec["added_tokens"]:
+            token["normalized"] = token["normalized"] and token["id"] not in self._control
+        remove = {"type": "Replace", "pattern": {"String": BREAK}, "content": ""}
+        steps = [remove, *([spec["normalizer"]] if spec["normalizer"] else [])]
+        whole = {**spec, "normalizer": {"type": "Sequence", "normalizers": steps}, "truncation": None, "padding": None}
+        return Tokenizer.from_str(json.dumps(whole))
+
+    def _control_tokens(self) -> dict[int, str]:
+        """The special tokens, and others that the template writes around turns; some mark theirs by ordinary ones."""
+        dialogue = self._render(
+            [QUESTION, {"role": "assistant", "content": PROBE}, QUESTION], add_generation_prompt=False
+        )
+        return {
+            number: token.content
+            for number, token in self.tokenizer.added_tokens_decoder.items()
+            # Runs of white space and single characters mark nothing, whatever a tokenizer calls them.
+            if len(token.content.strip()) > 1 and (token.special or token.content in dialogue)
+        }
 
     def _around_an_answer(self) -> tuple[str, str]:
         """The text between a prompt and the answer, and after the answer."""
-        question: Message = {"role": "user", "content": "a question"}
-        prompt = self._prompt_text([question])
-        whole = self._render([question, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
+        prompt = self._prompt_text([QUESTION])
+        whole = self._render([QUESTION, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
         lead, found, tail = whole.removeprefix(prompt).partition(PROBE)
         prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + lead + PROBE)
         if not (whole.startswith(prompt) and found and whole_ids[: len(prompt_ids)] == prompt_ids != whole_ids):
@@ -156,6 +210,12 @@ class Chat:
             return ids[0]
         eos: int = self.tokenizer.eos_token_id
         return eos
+
+
+def _beginning_of(tokens: dict[int, str]) -> re.Pattern[str]:
+    """Matches the first character of every occurrence of a token's text, also where two overlap."""
+    texts = "|".join(map(re.escape, tokens.values())) or "(?!)"  # which matches nowhere
+    return re.compile(rf"(?=(?:{texts})).", re.DOTALL)
 
 
 def _starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -67,7 +67,7 @@ class PretrainingConfig(RunConfig):
     context: int = 256  # tokens
     tokens: int = 1_000_000  # to read in all; the corpus is read again when it is shorter
     batch_size: int = 32  # documents per step
-    learning_rate: float = 3e-3  # AdamW peak, after a linear warm-up; decays linearly to 0
+    learning_rate: float = 3e-3  # Adam peak, after a linear warm-up; decays linearly to 0
     warmup: float = 0.05  # share of the steps
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class SFTConfig(RunConfig):
 
     epochs: int = 3
     batch_size: int = 32  # demonstrations per step
-    learning_rate: float = 1e-5  # AdamW peak; decays by a cosine to a tenth
+    learning_rate: float = 1e-5  # Adam peak; decays by a cosine to a tenth
     max_response: int = 256  # tokens of an answer; a longer demonstration is cut, and then has no end to learn
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class RewardConfig(RunConfig):
 
     epochs: int = 1  # a second one overfits quickly
     batch_size: int = 64  # slates per step
-    learning_rate: float = 9e-6  # AdamW peak; decays by a cosine to a tenth
+    learning_rate: float = 9e-6  # Adam peak; decays by a cosine to a tenth
     max_response: int = 256  # tokens that a prompt must leave free in the context
 
     def __post_init__(self) -> None:

@@ -12,12 +12,13 @@ import torch
 from .batching import collate, micro_batches
 from .chat import Chat, Rendered
 from .config import EvaluationConfig
+from .intake import Intake, fitting, fitting_prompts
 from .logprobs import entropy_of, exact_kl, masked_sum
 from .networks import device
-from .records import RankedSlate, read_rankings, write
+from .records import Prompt, RankedSlate, read_rankings, write
 from .reward import compare
 from .rundir import RunDirectory
-from .sampling import Draw, Progress, Writer, fitting_prompts, load_writer
+from .sampling import Draw, Progress, Writer, load_writer
 from .scoring import Answer, Scorer
 from .split import refuse_leak
 
@@ -37,9 +38,10 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
     refuse_leak(run)
     chat = Chat.load(run.parent(cfg, "policy"))
     intake = fitting_prompts(run, "heldout_prompts", chat, cfg.max_response)
+    slates = fitting_slates(run, chat, cfg)
     prompts = intake.used
     run.resume()
-    run.log(0, len(prompts), intake.metrics())
+    run.log(0, len(prompts), counted(intake, slates))
     writers = {role: load_writer(run, cfg, role, chat) for role in ROLES}
     asked = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
     progress = Progress(run, len(prompts), len(ROLES) * len(asked))
@@ -51,12 +53,26 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
         run.phases.enter("working", "rewards")
         scores = {role: scorer.scores([one.answer for one in draws[role]]).tolist() for role in ROLES}
         metrics |= proxy(scores["policy"], scores["reference"], cfg.draws)
-        metrics |= agreement(scorer, read_rankings(run.data("heldout_rankings")))
+        metrics |= agreement(scorer, slates.used)
         rewards = {**scores}
     run.log(len(prompts), len(prompts), metrics)  # before the output: whoever finds that need not measure again
     with run.output() as directory:
         rows = [one.row(reward) for role in ROLES for one, reward in zip(draws[role], rewards[role], strict=True)]
         write(directory / "completions.jsonl", rows)
+
+
+def fitting_slates(run: RunDirectory, chat: Chat, cfg: EvaluationConfig) -> Intake[RankedSlate]:
+    """The held-out slates that fit the model; there may be none. Raises InvalidInput where too few of them do."""
+    rows = read_rankings(run.data("heldout_rankings")) if "reward" in cfg.parents else []
+    if not rows:
+        return Intake([], {"too_long": 0})
+    return fitting(run.phases.read("heldout_rankings", rows), chat, cfg.max_response, "held-out slates")
+
+
+def counted(prompts: Intake[Prompt], slates: Intake[RankedSlate]) -> dict[str, float]:
+    """What is said of the records before the first answer: of prompts and slates together."""
+    more = slates.metrics()
+    return {name: count + more[name] for name, count in prompts.metrics().items()}
 
 
 def writing(draws: dict[str, list[Draw]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ see them. What an example marks as trained comes from the same masks that traini
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from .batching import Batch, collate
 from .chat import Chat, Rendered
 from .exits import InvalidInput
+from .intake import sift
 from .records import (
     DROP_LIMIT,
     Demonstration,
@@ -27,6 +28,7 @@ from .records import (
     read_rankings,
 )
 from .reward import compare
+from .sft import cut_to_length
 
 T = TypeVar("T")
 
@@ -98,44 +100,41 @@ def templates(chats: dict[str, Chat]) -> Iterator[Finding]:
 def of_demonstrations(desk: Desk) -> tuple[list[Finding], list[Example]]:
     """SFT: which tokens of which answers train."""
     chat, rows = desk.chat, desk.read("demonstrations", read_demonstrations)
-    rendered = [chat.reward_ids(row.messages, row.response, stopped=True) for row in rows]
-    fits = [chat.fits(one.prompt, desk.max_response) for one in rendered]
-    cut = [Rendered(one.prompt, one.response[: desk.max_response]) for one in rendered]
-    kept = [(row, one) for row, one, fit in zip(rows, cut, fits, strict=True) if fit]
+    kept = sift(rows, chat, desk.max_response)
+    rendered = cut_to_length(kept, chat, desk.max_response)
     findings = [
-        *_too_long(desk, fits.count(False), len(rows)),
-        *_empty(kept, chat),
-        *_rewritten([row for row, _ in kept], chat),
-        *_cut(sum(len(one.response) > desk.max_response for one in rendered), len(rows)),
+        *_too_long(desk, rendered.counts["too_long"], len(rows)),
+        *_empty(zip(kept.used, rendered.used, strict=True), chat),
+        *_rewritten(kept.used, chat),
+        *_cut(rendered.counts["cut"], len(rows)),
     ]
-    if not kept:
+    if not kept.used:
         return findings, []
-    first = [one for _, one in kept[:EXAMPLES]]
+    first = rendered.used[:EXAMPLES]
     batch = collate(first, chat.pad_id)
     findings += ends(first, batch, chat)
-    shown = [{"id": row.id, "pieces": pieces(batch, number, chat)} for number, (row, _) in enumerate(kept[:EXAMPLES])]
+    shown = [{"id": row.id, "pieces": pieces(batch, number, chat)} for number, row in enumerate(kept.used[:EXAMPLES])]
     return findings, shown
 
 
 def of_rankings(desk: Desk) -> tuple[list[Finding], list[Example]]:
     """Reward model: which answers are compared, and how many pairs a ranking gives."""
     chat, rows = desk.chat, desk.read("rankings", read_rankings)
-    fitting = [row for row in rows if chat.fits(chat.prompt_ids(row.messages), desk.max_response)]
-    pairs = sum(len(compare(one.places)) for row in fitting for one in row.judgements)
-    findings = list(_too_long(desk, len(rows) - len(fitting), len(rows)))
+    kept = sift(rows, chat, desk.max_response)
+    pairs = sum(len(compare(one.places)) for row in kept.used for one in row.judgements)
+    findings = list(_too_long(desk, kept.counts["too_long"], len(rows)))
     if rows:
         findings.append(Finding(level=NOTE if pairs else BLOCK, kind="pairs", numbers={"pairs": pairs}))
-    return findings, [_slate(row, chat) for row in fitting[:EXAMPLES]]
+    return findings, [_slate(row, chat) for row in kept.used[:EXAMPLES]]
 
 
 def of_prompts(desk: Desk) -> tuple[list[Finding], list[Example]]:
     """Stages that let a policy write: what it reads, and where its answer begins."""
     held_out = desk.stage == "evaluation"
     rows: list[Prompt] = desk.read("heldout_prompts" if held_out else "prompts", read_prompts)
-    prompts = [(row, desk.chat.prompt_ids(row.messages)) for row in rows]
-    fitting = [(row, ids) for row, ids in prompts if desk.chat.fits(ids, desk.max_response)]
-    shown = [_prompt(row, ids, desk) for row, ids in fitting[:EXAMPLES]]
-    return list(_too_long(desk, len(rows) - len(fitting), len(rows))), shown
+    kept = sift(rows, desk.chat, desk.max_response)
+    shown = [_prompt(row, desk) for row in kept.used[:EXAMPLES]]
+    return list(_too_long(desk, kept.counts["too_long"], len(rows))), shown
 
 
 STAGES: dict[str, Callable[[Desk], tuple[list[Finding], list[Example]]]] = {
@@ -180,9 +179,9 @@ def _slate(row: RankedSlate, chat: Chat) -> Example:
     return {"id": row.slate_id, "pieces": whole[0][:1], "answers": answers, "judgements": judged}
 
 
-def _prompt(row: Prompt, ids: list[int], desk: Desk) -> Example:
+def _prompt(row: Prompt, desk: Desk) -> Example:
     ending = _text(desk.chat, [desk.chat.eos_id])
-    shown = [(READ, _text(desk.chat, ids))]
+    shown = [(READ, _text(desk.chat, desk.chat.prompt_ids(row.messages)))]
     return {"id": row.id, "pieces": shown, "room": desk.max_response, "ending": ending}
 
 
@@ -197,7 +196,7 @@ def _too_long(desk: Desk, dropped: int, of: int) -> Iterator[Finding]:
         yield Finding(level=BLOCK if dropped > DROP_LIMIT * of else WARN, kind="too_long", numbers=numbers)
 
 
-def _empty(kept: Sequence[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[Finding]:
+def _empty(kept: Iterable[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[Finding]:
     """Answers that hold nothing but their end would teach to say nothing."""
     empty = [row.id for row, one in kept if not chat.decode(one.response).strip()]
     if empty:

@@ -1,9 +1,9 @@
 """Failpoints: named lines on which a fault test lands a crash. Nothing happens where ROUNDTABLE_FAILPOINTS is not set.
 
 The variable names a folder. A file in it called `<point>.<anything>` arms the point for one passer: `<action> <where>`,
-where the action is kill, full (the disk is), or pause and `where` is a part of what the passer works on. Whoever
-removes the file carries it out, so that a point fires once in however many processes pass it; a pause lasts until
-somebody removes `<point>.<anything>.paused`.
+where the action is kill, full (the disk is), spent (the memory is), or pause, and `where` is a part of what the passer
+works on. Whoever removes the file carries it out, so that a point fires once in however many processes pass it; a pause
+lasts until somebody removes `<point>.<anything>.paused`.
 """
 
 import errno
@@ -17,7 +17,7 @@ POLL_S = 0.01
 
 
 def reach(point: str, subject: object = "") -> None:
-    """Pass `point` while working on `subject`. Raises OSError where the point says that the disk is full."""
+    """Pass `point` while working on `subject`. Raises OSError or MemoryError where the point says that room is out."""
     if folder := os.environ.get(VARIABLE):
         for armed in sorted(Path(folder).glob(f"{point}.[0-9]*")):
             action, _, where = _read(armed).partition(" ")
@@ -45,6 +45,8 @@ def _carry_out(action: str, armed: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif action == "spent":
+        raise MemoryError
     elif action == "pause":
         paused = armed.with_name(f"{armed.name}.paused")
         paused.touch()

@@ -1,7 +1,7 @@
-"""One sample of a PPO step, token by token: kept with every step, printed by `python -m training.rlhf inspect`."""
+"""Some samples of a PPO step, token by token: kept with every step, printed by `python -m training.rlhf inspect`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import safetensors
@@ -14,13 +14,31 @@ from .exits import InvalidInput
 from .rollouts import Rollout
 
 SAMPLES = 4  # kept of each step
-HEADINGS = ("log prob", "reference", "KL", "reward", "value", "advantage")
+COLUMNS = {
+    "logprobs": "log p",
+    "reference": "reference",
+    "log_ratio": "KL",
+    "rewards": "reward",
+    "values": "value",
+    "unwhitened": "advantage",
+    "returns": "return",
+    "advantages": "whitened",
+    "new_logprobs": "new log p",  # these two only where the step has learnt
+    "new_values": "new value",
+}
+SUMMED = ("logprobs", "reference", "log_ratio", "rewards")  # whose sum over an answer says something
+
+Sample = dict[str, Tensor]  # (T,) each, by name
 
 
-def record(attempt: Path, step: int, rollouts: list[Rollout]) -> None:
-    """Keep some samples of middling length of a step."""
-    rollout = rollouts[len(rollouts) // 2]  # a minibatch is cut by length, the shortest first
-    tensors: dict[str, Tensor] = {
+def choose(rollouts: list[Rollout]) -> Rollout:
+    """Some episodes of middling length among a minibatch."""
+    return rollouts[len(rollouts) // 2].first(SAMPLES)  # a minibatch is cut by length, the shortest first
+
+
+def record(attempt: Path, step: int, rollout: Rollout, after: Mapping[str, Tensor]) -> None:
+    """Keep a rollout of a step, and what was said of it `after` the update."""
+    tensors = {
         "tokens": rollout.batch.tokens,
         "attention": rollout.batch.attention,
         "response": rollout.batch.response,
@@ -29,44 +47,52 @@ def record(attempt: Path, step: int, rollouts: list[Rollout]) -> None:
         "rewards": rollout.rewards,
         "values": rollout.values,
         "advantages": rollout.advantages,
+        "returns": rollout.returns,
+        **after,
     }
-    prompt_ids = [episode.prompt_id for episode in rollout.episodes[:SAMPLES]]
+    titles = [
+        f"prompt {one.prompt_id}, reward {one.reward:.4f}, {'ended' if one.stopped else 'cut'}"
+        for one in rollout.episodes
+    ]
     directory = attempt / "rollouts"
     directory.mkdir(exist_ok=True)
     safetensors.torch.save_file(
-        {name: tensor[:SAMPLES].contiguous().cpu() for name, tensor in tensors.items()},
+        {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
         directory / f"step-{step:06d}.safetensors",
-        metadata={"prompt_ids": json.dumps(prompt_ids)},
+        metadata={"titles": json.dumps(titles)},
     )
 
 
 def show(run_dir: Path, step: int) -> None:
-    """Print the first sample of a step. Raises InvalidInput where none was kept."""
+    """Print the samples of a step. Raises InvalidInput where none were kept."""
     found = list(run_dir.glob(f"attempts/*/rollouts/step-{step:06d}.safetensors"))
     if not found:
         raise InvalidInput(f"no sample of step {step} was kept in {run_dir.name}")
-    newest = max(found, key=lambda path: path.stat().st_mtime)
-    with safetensors.safe_open(newest, "pt") as kept:
-        prompt_id = json.loads(kept.metadata()["prompt_ids"])[0]
-        sample = {name: kept.get_tensor(name)[0] for name in kept.keys()}  # noqa: SIM118 (not a dictionary)
+    titles, samples = read(max(found, key=lambda path: path.stat().st_mtime))
     chat = Chat.load(run_dir / load_config(run_dir / "config.json").parents["policy"].path)
-    print(f"step {step}, prompt {prompt_id}")
-    print("\n".join(table(sample, chat)))
+    for title, sample in zip(titles, samples, strict=True):
+        print(f"step {step}, {title}")
+        print("\n".join(table(sample, chat)), end="\n\n")
 
 
-def table(sample: dict[str, Tensor], chat: Chat) -> Iterator[str]:
+def read(path: Path) -> tuple[list[str], list[Sample]]:
+    """The samples in a file, each with its title, and with what follows from the numbers that were kept."""
+    with safetensors.safe_open(path, "pt") as kept:
+        titles: list[str] = json.loads(kept.metadata()["titles"])
+        whole = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 (not a dictionary)
+    whole["log_ratio"] = whole["logprobs"] - whole["reference"]
+    whole["unwhitened"] = whole["returns"] - whole["values"]
+    return titles, [{name: tensor[row] for name, tensor in whole.items()} for row in range(len(titles))]
+
+
+def table(sample: Sample, chat: Chat) -> Iterator[str]:
     """The lines that show a sample: the prompt, a row for each answer token, and what the rows add up to."""
     tokens, response = sample["tokens"], sample["response"]
     yield f"after {chat.tokenizer.decode(tokens[sample['attention'] & ~response].tolist())!r}"
     pieces = [repr(chat.tokenizer.decode([token])) for token in tokens[response].tolist()]
     width = max(len(piece) for piece in pieces)
-    logprobs, reference, rewards, values, advantages = (
-        sample[name][response] for name in ("logprobs", "reference", "rewards", "values", "advantages")
-    )
-    log_ratio = logprobs - reference
-    yield f"{'token':{width}}" + "".join(f"{heading:>11}" for heading in HEADINGS)
-    rows = zip(pieces, logprobs, reference, log_ratio, rewards, values, advantages, strict=True)
-    for piece, *numbers in rows:
+    columns = {name: sample[name][response].tolist() for name in COLUMNS if name in sample}
+    yield f"{'token':{width}}" + "".join(f"{COLUMNS[name]:>11}" for name in columns)
+    for piece, *numbers in zip(pieces, *columns.values(), strict=True):
         yield f"{piece:{width}}" + "".join(f"{number:11.4f}" for number in numbers)
-    sums = (column.sum() for column in (logprobs, reference, log_ratio, rewards))
-    yield f"{'sum':{width}}" + "".join(f"{number:11.4f}" for number in sums)
+    yield f"{'sum':{width}}" + "".join(f"{sum(columns[name]):11.4f}" for name in SUMMED)

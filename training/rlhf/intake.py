@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from .chat import Chat
-from .records import Message, require_most
+from .records import Message, Prompt, read_prompts, require_most
+from .rundir import RunDirectory
 
 
 class Asked(Protocol):
@@ -37,13 +38,24 @@ class Intake(Generic[T]):
         return {"data/used": len(self.used)} | {f"data/{name}": count for name, count in self.counts.items()}
 
 
-def fitting(rows: Iterable[A], chat: Chat, max_response: int, what: str) -> Intake[A]:
-    """The records whose prompt leaves room for an answer. Raises InvalidInput where too few do."""
+def sift(rows: Iterable[A], chat: Chat, max_response: int) -> Intake[A]:
+    """The records whose prompt leaves room for an answer, however few they are."""
     kept, too_long = [], 0
     for row in rows:
         if chat.fits(chat.prompt_ids(row.messages), max_response):
             kept.append(row)
         else:
             too_long += 1
-    require_most(len(kept), too_long, what)
     return Intake(kept, {"too_long": too_long})
+
+
+def fitting(rows: Iterable[A], chat: Chat, max_response: int, what: str) -> Intake[A]:
+    """The records whose prompt leaves room for an answer. Raises InvalidInput where too few do."""
+    intake = sift(rows, chat, max_response)
+    require_most(len(intake.used), intake.counts["too_long"], what)
+    return intake
+
+
+def fitting_prompts(run: RunDirectory, name: str, chat: Chat, max_response: int) -> Intake[Prompt]:
+    """The prompts of these records that leave room for an answer. Raises InvalidInput where too few do."""
+    return fitting(run.phases.read(name, read_prompts(run.data(name))), chat, max_response, "prompts")

@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens, in nats and fp32, and what is computed from them: entropy, KL, masked means.
+"""Log-probabilities of tokens, in nats and fp32, and what is computed from them: entropy, KL, masked sums.
 
 Logits at column t speak about token t + 1. The shift by one column happens here and nowhere else: what leaves
 this module in a (B, T) tensor is about token t itself, with 0 at column 0, which nothing precedes.
@@ -44,20 +44,10 @@ def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
     return logprobs - reference
 
 
-def k2(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """KL estimate of one sample: half the square, biased, low in variance."""
-    return (logprobs - reference).square() / 2
-
-
 def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """KL estimate of one sample: unbiased, never negative. The one to watch."""
     log_ratio = reference - logprobs
     return log_ratio.expm1() - log_ratio
-
-
-def masked_mean(values: Tensor, counts: Tensor) -> Tensor:
-    """Scalar: mean of `values` where `counts` is True; 0 where nothing counts."""
-    return masked_sum(values, counts) / counts.sum().clamp(min=1)
 
 
 def masked_sum(values: Tensor, counts: Tensor) -> Tensor:

@@ -15,14 +15,13 @@ from . import inspection, seeding
 from .chat import Chat
 from .checkpoint import Checkpoint, Tensors, module_tensors, restore_module
 from .config import PPOConfig
-from .intake import Intake
+from .intake import Intake, fitting_prompts
 from .learner import Learner
 from .logprobs import k3, masked_sum, token_logprobs
 from .networks import Policy, ScalarModel, load_policy, load_reward, save_policy
 from .records import Prompt
-from .rollouts import Rewarder, Rollout, look, measure, play, prompts_of, split, whiten
+from .rollouts import Rewarder, Rollout, flat, look, look_again, measure, play, prompts_of, split, whiten
 from .rundir import RunDirectory, Saved
-from .sampling import fitting_prompts
 from .scoring import Scorer
 from .showcase import Showcase
 from .split import refuse_leak
@@ -138,6 +137,16 @@ class Trainer:
             reports.append(actor | critic)
         return {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
 
+    def measure_result(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """Play once more after the last iteration, and step back where that is beyond the KL limit.
+
+        Each iteration sees by its own answers how far the one before it went; nothing else would see the last one.
+        """
+        kl = measure(flat(self.roll_out(prompts, self.cfg.iterations)))["rollout/kl"]
+        if kl > self.cfg.kl_limit:
+            self.step_back()
+        return {"rollout/final_kl": kl}
+
     def step_back(self) -> None:
         """Give the policy the weights it had when it was last seen within the KL limit."""
         restore_module(self.policy, self._before)
@@ -171,7 +180,9 @@ def train(run: RunDirectory, cfg: PPOConfig) -> None:
     chat = Chat.load(start)
     intake = fitting_prompts(run, "prompts", chat, cfg.max_response)
     scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
-    reference = load_policy(run.parent(cfg, "reference"), chat, cfg.dtype)
+    origin = run.parent(cfg, "reference")
+    chat.refuse_other(Chat.load(origin), "reference")
+    reference = load_policy(origin, chat, cfg.dtype)
     critic, _ = load_reward(run.parent(cfg, "reward"), cfg.dtype)
     policy = load_policy(start, chat, cfg.dtype)
     iterate(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.touch), intake)
@@ -191,16 +202,12 @@ def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None
         run.log(0, cfg.iterations, intake.metrics())
     for iteration in range(run.step, cfg.iterations):
         minibatches = trainer.roll_out(intake.used, iteration)
-        rollouts = [rollout for minibatch in minibatches for rollout in minibatch]
-        inspection.record(run.attempt, iteration + 1, minibatches[0])
         if cfg.shown_samples:
-            showcase.show(iteration, rollouts)
-        metrics = measure(rollouts)
-        too_far = metrics["rollout/kl"] > cfg.kl_limit
-        if too_far:
-            trainer.step_back()
-        else:
-            metrics |= trainer.learn(minibatches, iteration)
+            showcase.show(iteration, flat(minibatches))
+        metrics, too_far = react(run, trainer, minibatches, iteration)
+        if iteration + 1 == cfg.iterations and not too_far:
+            # Part of the last iteration, of its line and its checkpoint: a kill on the way does all of it again.
+            metrics |= trainer.measure_result(intake.used)
         run.log(iteration + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
         if too_far:
             break
@@ -208,6 +215,23 @@ def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None
             run.save_if_due(iteration + 1, cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
         else:
             run.leave_if_asked()
+
+
+def react(
+    run: RunDirectory, trainer: Trainer, minibatches: list[list[Rollout]], iteration: int
+) -> tuple[dict[str, float], bool]:
+    """Learn from a rollout, or step back where it shows a policy too far from its reference. Metrics, and which."""
+    metrics = measure(flat(minibatches))
+    shown = inspection.choose(minibatches[0])
+    after: Tensors = {}
+    too_far = metrics["rollout/kl"] > trainer.cfg.kl_limit
+    if too_far:
+        trainer.step_back()
+    else:
+        metrics |= trainer.learn(minibatches, iteration)
+        after = look_again(trainer.policy, trainer.critic, shown.batch)
+    inspection.record(run.attempt, iteration + 1, shown, after)
+    return metrics, too_far
 
 
 def _copied(policy: Policy) -> Tensors:

@@ -17,15 +17,18 @@ from .batching import epoch_batches, micro_batches
 from .chat import Chat, Rendered
 from .config import RewardConfig
 from .exits import InvalidInput
-from .intake import Intake, fitting
+from .intake import Intake, fitting, sift
 from .learner import Learner, cosine
 from .networks import save_reward, scalar_from_policy
 from .records import RankedSlate, read_demonstrations, read_rankings
 from .rundir import RunDirectory
-from .scoring import Answer, Scorer, final_scores
+from .scoring import FP32_TOLERANCE, Answer, Scorer, final_scores
 from .split import refuse_leak
 
 Places = Sequence[int | None]  # of the completions of a slate, by one person
+
+# Batches of another shape move a raw score by 1e-6, which a reward's tolerance has to cover once it is normalised.
+SMALLEST_SPREAD = 1e-6 / FP32_TOLERANCE
 
 
 class Comparisons(NamedTuple):
@@ -113,11 +116,20 @@ def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate
 
 
 def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]) -> None:
-    """Make 0 the mean reward of the demonstrations (none: of the ranked answers), 1 the deviation of the ranked."""
-    spread = scorer.scores(ranked)
-    centre = scorer.scores(demonstrations) if demonstrations else spread
+    """Make 0 the mean reward of the demonstrations (none: of the ranked answers), 1 the deviation of the ranked.
+
+    Raises InvalidInput where the ranked answers score alike: what is left between them is rounding.
+    """
+    scores = scorer.scores(ranked)  # (N,)
+    spread = scores.std(correction=0)
+    if not spread >= SMALLEST_SPREAD:
+        raise InvalidInput(
+            "all ranked answers get the same score: there is nothing to learn from answers that do not differ;"
+            " where they do, try another learning_rate"
+        )
+    centre = scorer.scores(demonstrations) if demonstrations else scores
     scorer.model.offset.fill_(centre.mean())
-    scorer.model.gain.fill_(1 / spread.std(correction=0).clamp(min=1e-6))
+    scorer.model.gain.fill_(1 / spread)
 
 
 def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) -> Intake[RankedSlate]:
@@ -158,5 +170,5 @@ def _prepare(slate: RankedSlate, chat: Chat) -> Slate:
 def _demonstrations(run: RunDirectory, chat: Chat, cfg: RewardConfig) -> list[Answer]:
     path = run.data("demonstrations")
     rows = read_demonstrations(path) if path.exists() else []
-    fitting = [row for row in rows if chat.fits(chat.prompt_ids(row.messages), cfg.max_response)]
-    return [Answer(row.messages, row.response, stopped=True) for row in fitting]
+    kept = sift(rows, chat, cfg.max_response).used
+    return [Answer(row.messages, row.response, stopped=True) for row in kept]

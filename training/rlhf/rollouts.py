@@ -18,7 +18,7 @@ from .advantages import generalized_advantages, shaped_rewards, whitened
 from .batching import Batch, collate, micro_batches
 from .chat import Chat, Rendered
 from .config import PPOConfig
-from .logprobs import entropy_of, k1, logprobs_of
+from .logprobs import entropy_of, k1, logprobs_of, token_logprobs
 from .networks import Policy, ScalarModel, device
 from .records import Prompt
 from .sampling import generate
@@ -52,6 +52,11 @@ class Rollout(NamedTuple):
     rewards: Tensor  # (B, T) what token t earned
     advantages: Tensor  # (B, T) how much better than expected token t was; whitened once the rollout is complete
     returns: Tensor  # (B, T) what the critic should have expected
+
+    def first(self, count: int) -> "Rollout":
+        """The same with so many episodes at most."""
+        episodes, batch, *tensors = self
+        return Rollout(episodes[:count], Batch(*(part[:count] for part in batch)), *(part[:count] for part in tensors))
 
 
 def prompts_of(iteration: int, prompts: Sequence[Prompt], cfg: PPOConfig) -> list[Prompt]:
@@ -137,11 +142,26 @@ def look(
     )
 
 
+@torch.no_grad()
+def look_again(policy: Policy, critic: ScalarModel, batch: Batch) -> dict[str, Tensor]:
+    """What policy and critic say of the answers of a rollout after the update: (B, T) each."""
+    tokens, attention, response = batch
+    return {
+        "new_logprobs": token_logprobs(policy, batch) * response,
+        "new_values": critic.values(tokens, attention) * response,
+    }
+
+
 def whiten(minibatches: list[list[Rollout]]) -> list[list[Rollout]]:
     """The rollouts with advantages that have mean 0 and variance 1 over all of them together."""
-    rollouts = [rollout for minibatch in minibatches for rollout in minibatch]
+    rollouts = flat(minibatches)
     parts = iter(whitened([one.advantages for one in rollouts], [one.batch.response for one in rollouts]))
     return [[rollout._replace(advantages=next(parts)) for rollout in minibatch] for minibatch in minibatches]
+
+
+def flat(minibatches: list[list[Rollout]]) -> list[Rollout]:
+    """All rollouts of an iteration."""
+    return [rollout for minibatch in minibatches for rollout in minibatch]
 
 
 def measure(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from . import checkpoint
 from .checkpoint import Checkpoint, Tensors
 from .config import RunConfig, load_config
 from .exits import FenceLost, Interrupted, InvalidInput
+from .failpoints import reach
 from .manifest import hashed_files, manifest_sha256, sealed, verifies
 from .phases import Phases
 from .setbacks import Setback, Setbacks
@@ -68,6 +69,7 @@ class RunDirectory:
     def touch(self) -> None:
         """Say that there is progress."""
         (self.path / "alive").touch()
+        reach("engine-alive", f"after step {self.step}")
 
     def check_fence(self) -> None:
         """Raises FenceLost once another attempt owns the run."""

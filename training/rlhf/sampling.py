@@ -16,10 +16,9 @@ from . import seeding
 from .batching import collate_prompts, micro_batches
 from .chat import Chat
 from .config import EvaluationConfig, SamplingConfig
-from .exits import InvalidInput
-from .intake import Intake, fitting
+from .intake import fitting_prompts
 from .networks import Policy, device, load_policy
-from .records import Prompt, SampledCompletion, read_prompts, write
+from .records import Prompt, SampledCompletion, write
 from .rundir import RunDirectory
 from .scoring import Answer, Scorer
 
@@ -224,14 +223,8 @@ def numbers_by_role(cfg: SamplingConfig) -> dict[str, range]:
 def load_writer(run: RunDirectory, cfg: SamplingConfig | EvaluationConfig, role: str, chat: Chat) -> Writer:
     """The policy in this role. Raises InvalidInput where it does not speak `chat`."""
     directory = run.parent(cfg, role)
-    if Chat.load(directory).template_hash != chat.template_hash:
-        raise InvalidInput(f"parents.policy and parents.{role} turn conversations into different tokens")
+    chat.refuse_other(Chat.load(directory), role)
     return Writer(role, load_policy(directory, chat, cfg.dtype), chat)
-
-
-def fitting_prompts(run: RunDirectory, name: str, chat: Chat, max_response: int) -> Intake[Prompt]:
-    """The prompts of these records that leave room for an answer. Raises InvalidInput where too few do."""
-    return fitting(run.phases.read(name, read_prompts(run.data(name))), chat, max_response, "prompts")
 
 
 def keep_new(draws: Sequence[Draw], slates: Slates) -> None:

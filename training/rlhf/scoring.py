@@ -51,7 +51,7 @@ class Scorer:
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
             raise InvalidInput("the reward model and the policy turn conversations into different tokens")
         scorer = cls(model, chat, cfg.batch_tokens, touch)
-        scorer._replay(card["canaries"])
+        scorer._replay(card)
         return scorer
 
     @torch.no_grad()
@@ -71,13 +71,17 @@ class Scorer:
             {**answer._asdict(), "reward": reward}
             for answer, reward in zip(chosen, self.scores(chosen).tolist(), strict=True)
         ]
-        return {"template_hash": self.chat.template_hash, "canaries": canaries}
+        dtype = "bf16" if self.model.bf16 else "fp32"
+        return {"template_hash": self.chat.template_hash, "dtype": dtype, "canaries": canaries}
 
-    def _replay(self, canaries: list[dict[str, Any]]) -> None:
+    def _replay(self, card: dict[str, Any]) -> None:
+        canaries = card["canaries"]
+        # `auto` means something else on another machine, so whoever wrote the rewards may have rounded more than we do.
+        in_bf16 = self.model.bf16 or card.get("dtype") == "bf16"  # older cards do not tell
         expected = torch.tensor([canary["reward"] for canary in canaries])
         answers = [Answer(canary["messages"], canary["text"], canary["stopped"]) for canary in canaries]
         worst = (self.scores(answers) - expected).abs().max().item()
-        if not worst <= (BF16_TOLERANCE if self.model.bf16 else FP32_TOLERANCE):
+        if not worst <= (BF16_TOLERANCE if in_bf16 else FP32_TOLERANCE):
             raise InvalidInput(f"the reward model no longer gives its canary texts their rewards: off by {worst:.3g}")
 
 

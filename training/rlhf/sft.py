@@ -44,11 +44,15 @@ def train(run: RunDirectory, cfg: SFTConfig) -> None:
 def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: int) -> Intake[Rendered]:
     """The demonstrations as ids, without those whose prompt leaves no room for an answer.
 
-    An answer longer than `max_response` tokens is cut, and then has no end to learn. Raises InvalidInput where too
-    few are left.
+    Raises InvalidInput where too few are left.
     """
-    intake = fitting(demonstrations, chat, max_response, "demonstrations")
+    return cut_to_length(fitting(demonstrations, chat, max_response, "demonstrations"), chat, max_response)
+
+
+def cut_to_length(intake: Intake[Demonstration], chat: Chat, max_response: int) -> Intake[Rendered]:
+    """Demonstrations that fit, as ids. An answer longer than `max_response` tokens is cut: it has no end to learn."""
     whole = [chat.reward_ids(one.messages, one.response, stopped=True) for one in intake.used]
-    cut = sum(len(one.response) > max_response for one in whole)
     samples = [Rendered(one.prompt, one.response[:max_response]) for one in whole]
+    # Not by length: where the prompt leaves just so much room, the context has cut the answer already.
+    cut = sum(one.response[-1] != chat.eos_id for one in samples)
     return Intake(samples, {**intake.counts, "cut": cut})

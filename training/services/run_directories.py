@@ -26,11 +26,21 @@ LOG = "engine.log"
 LOG_TAIL = 8_000  # bytes that a page or an error shows
 
 
+class Place(NamedTuple):
+    """How far a metrics.jsonl was read: which file it was, and the byte at which the next look may start."""
+
+    inode: int
+    offset: int
+
+
 class Metrics(NamedTuple):
-    """The rows of metrics.jsonl from some byte on, and the byte at which the next look may start."""
+    """The rows of metrics.jsonl from some place on, and the place from which the next look may go on."""
 
     rows: list[dict[str, Any]]
-    offset: int
+    place: Place
+
+
+BEGINNING = Place(0, 0)
 
 
 def write(
@@ -62,22 +72,35 @@ def write_fence(directory: Path, fence: int) -> None:
     draft.replace(directory / "fence")
 
 
-def metrics(directory: Path, fence: int, *, offset: int = 0) -> Metrics:
-    """What the attempt under `fence` has measured since `offset`; a line that is still being written waits."""
+def metrics(directory: Path, fence: int, *, since: Place = BEGINNING) -> Metrics:
+    """What the attempt under `fence` has measured since then; a line that is still being written waits.
+
+    All of it where the file is another one by now: an engine that goes back to a checkpoint writes a shorter one.
+    """
     try:
         with (attempt(directory, fence) / "metrics.jsonl").open("rb") as file:
-            file.seek(offset)
+            about = os.fstat(file.fileno())
+            goes_on = about.st_ino == since.inode and about.st_size >= since.offset
+            start = file.seek(since.offset if goes_on else 0)
             lines = file.read().splitlines(keepends=True)
     except OSError:
-        return Metrics([], offset)
+        return Metrics([], since)
     whole = [line for line in lines if line.endswith(b"\n")]
-    return Metrics([_row(line) for line in whole], offset + sum(map(len, whole)))
+    rows = [row for line in whole if (row := _row(line))]
+    return Metrics(rows, Place(about.st_ino, start + sum(map(len, whole))))
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    """A line of metrics.jsonl without what is no number: neither a database nor a browser takes NaN as JSON."""
-    row: dict[str, Any] = json.loads(line)
-    return row | {"metrics": {name: value for name, value in row["metrics"].items() if math.isfinite(value)}}
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl without what is no number: neither a database nor a browser takes NaN as JSON.
+
+    None for a line that a full disk or a lost machine has torn.
+    """
+    try:
+        row: dict[str, Any] = json.loads(line)
+        measured = {name: value for name, value in row["metrics"].items() if math.isfinite(value)}
+        return {"step": row["step"], "total": row["total"], "metrics": measured}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def final_metrics(directory: Path, fence: int) -> dict[str, float]:

@@ -1,0 +1,8 @@
+"""Processes of their own that need not import torch first: each is a fork of one that has, and has loaded nothing."""
+
+import multiprocessing
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["training.rlhf.sft", "training.rlhf.reward", "training.rlhf.ppo", "tests.rlhf.tiny_models"]
+)
