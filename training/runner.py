@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import multiprocessing
+import multiprocessing.sharedctypes
 import os
 import signal
 import subprocess
@@ -29,6 +29,8 @@ from training.services import environments, room, rounds, run_directories, runs,
 from training.services.runs import Ending
 
 POLL_S = 0.25
+RETRY_S = 1.0  # between two heartbeats while the database cannot be reached: its first word decides
+DUMP_S = 0.5  # for an engine that hangs to write down where
 GRACE_S = 90.0  # to write a checkpoint after SIGTERM
 DATABASE_PATIENCE_S = 900.0  # with the end of a run, while the database cannot be reached
 NICENESS = 10  # people's requests come first on a shared machine
@@ -47,8 +49,27 @@ ENGINE_ENVIRONMENT = (
 
 DELIBERATE = {exits.DONE, *(end.code for end in exits.EngineExit.__subclasses__())}
 
-# Set by the worker's main process when it is told to stop; shared with its children, which are forked from it.
-draining = multiprocessing.Event()
+
+class Draining:
+    """Set by the worker's main process when it is told to stop; shared with its children, which are forked from it.
+
+    A byte without a lock: a child that is killed while it looks can leave nothing locked behind.
+    """
+
+    def __init__(self) -> None:
+        self._byte = multiprocessing.sharedctypes.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._byte.value = 1
+
+    def clear(self) -> None:
+        self._byte.value = 0
+
+    def is_set(self) -> bool:
+        return bool(self._byte.value)
+
+
+draining = Draining()
 
 _libc = ctypes.CDLL(None, use_errno=True)
 logger = logging.getLogger(__name__)
@@ -123,8 +144,9 @@ class Engine:
             next_heartbeat = 0.0
             while process.poll() is None:
                 if time.monotonic() >= next_heartbeat:
-                    self._report(process)
-                    next_heartbeat = time.monotonic() + settings.RUN_HEARTBEAT_S
+                    is_heard = self._report(process)
+                    pause = settings.RUN_HEARTBEAT_S if is_heard else min(RETRY_S, settings.RUN_HEARTBEAT_S)
+                    next_heartbeat = time.monotonic() + pause
                 self._stop_if_needed(process)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_S)
@@ -161,20 +183,24 @@ class Engine:
             _signal_group(process, signal.SIGKILL)
             process.wait()
 
-    def _report(self, process: subprocess.Popen[bytes]) -> None:
-        """Renew the lease. While the database cannot be reached the engine goes on; its checkpoints are files."""
+    def _report(self, process: subprocess.Popen[bytes]) -> bool:
+        """Renew the lease; False while the database cannot be reached: the engine goes on, its checkpoints are files.
+
+        Raises LostRace when the run is no longer ours.
+        """
         self._read_progress()
         try:
             pulse = runs.heartbeat(self.run, step=self.run.step, total=self.run.total)
         except DatabaseFailure as error:
             logger.warning("no heartbeat for run %s: %s", self.run.pk, error)
             close_old_connections()
-            return
+            return False
         if not pulse.holds:
             raise LostRace(f"run {self.run.pk} is no longer held under fence {self.run.fence}")
         self.shortage = self.shortage or room.shortage()
         if pulse.cancel_requested or self.shortage:
             self._ask_to_stop(process)
+        return True
 
     def _stop_if_needed(self, process: subprocess.Popen[bytes]) -> None:
         if draining.is_set():
@@ -183,6 +209,8 @@ class Engine:
             _signal_group(process, signal.SIGKILL)
         if self._silence_s() > settings.RUN_STALL_S:
             self.is_stalled = True
+            _signal_group(process, signal.SIGUSR1)
+            time.sleep(DUMP_S)
             _signal_group(process, signal.SIGKILL)
 
     def _silence_s(self) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from annotate.models import Member, Project
 from tests.faults.failures import Failpoints, meanwhile
@@ -172,3 +173,16 @@ def test_a_policy_that_runs_away_from_its_reference_is_stopped_on_the_way(teachi
     assert kls[-1] > 0.1 >= max(kls[:-1])
     assert run.step < run.total == 20
     witness.attest(says="succeeded")
+
+
+def test_an_engine_that_hangs_writes_down_where_before_it_is_killed(
+    witness: Witness, teaching: Project, points: Failpoints, settings: Settings
+) -> None:
+    settings.RUN_STALL_S = 12.0  # longer than an engine takes to start
+    points.arm("engine-alive", "pause", "after step 2")
+    run = open_round(teaching)
+    machine.work_off()
+    run.refresh_from_db()
+    assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 2, list(range(STEPS + 1)))
+    assert "in reach\n" in (run.directory / "attempts/1/engine.log").read_text()
+    witness.attest(says="The engine made no progress for")

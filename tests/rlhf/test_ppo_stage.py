@@ -1,7 +1,9 @@
 """Reward, PPO and evaluation as stages: from run directory to run directory, by the command line."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,29 @@ def test_a_measurement_that_is_interrupted_is_made_again(make_run: MakeRun, pare
     assert (killed / "attempts/1/output/model.safetensors").read_bytes() == (
         straight / "attempts/1/output/model.safetensors"
     ).read_bytes()
+
+
+def test_who_is_asked_to_stop_while_answers_are_drawn_keeps_every_finished_iteration(
+    make_run: MakeRun, parents: dict[str, Path]
+) -> None:
+    sizes = {**SMALL, "checkpoint_seconds": 300, "learning_rate": 1e-3}
+    straight, stopped = (
+        make_run("ppo", name=name, parents=parents, data={"prompts": PROMPTS}, **sizes) for name in ("a", "b")
+    )
+    assert main(["ppo", str(straight)]) == 0
+    asked = []
+
+    def ask_to_stop(*_: Any) -> None:
+        if not asked and (stopped / "attempts/1/metrics.jsonl").exists() and len(lines_of(stopped)) == 3:
+            asked.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    with forwards_seen(ask_to_stop):
+        assert main(["ppo", str(stopped)]) == 75
+    assert [path.name for path in stopped.glob("attempts/1/checkpoints/*")] == ["step-000002"]
+    assert main(["ppo", str(stopped)]) == 0
+    assert metrics_of(stopped) == metrics_of(straight)
+    assert published(stopped).keys() == published(straight).keys()
+    assert all(torch.equal(tensor, published(straight)[name]) for name, tensor in published(stopped).items())
 
 
 def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: dict[str, Path]) -> None:

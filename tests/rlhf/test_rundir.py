@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -147,6 +148,18 @@ def test_a_full_disk_calls_for_a_person(
     path = make_run("pretraining", data={"corpus": [{"text": "So it goes."}] * 8}, tokens=40)
     assert main(["pretraining", str(path)]) == 78
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_for_safetensors_is_the_same_error_as_for_everybody(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError) as refusal:
+            checkpoint.save(tmp_path, 1, {"policy": {"w": torch.ones(4096)}}, {}, nothing, uncounted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refusal.value.errno == errno.EFBIG
+    assert not (tmp_path / "step-000001").exists()
 
 
 def test_what_is_not_a_finite_number_is_left_out_of_the_metrics(make_run: MakeRun, models: dict[str, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.faults.failures import Failpoints
 from tests.faults.processes import engines, wait_until
 from tests.training import machine
 from training import runner
-from training.models import ModelVersion, Run, Worker
+from training.models import LostRace, ModelVersion, Run, Worker
 from training.rlhf import failpoints
 from training.services import rounds, run_directories, runs, workers
 
@@ -98,7 +99,7 @@ def test_an_engine_without_progress_is_killed_and_tried_again(run: Run, settings
     claimed = runs.claim(run.pk, owner="gpu@test")
     assert claimed is not None
     ending = runner.Engine(claimed).see_through()
-    assert ending == runs.Ending(-9, "The engine made no progress for 0 minutes.")
+    assert ending == runs.Ending(-signal.SIGUSR1, "The engine made no progress for 0 minutes.")  # it was starting up
     runs.finish(claimed, ending)
     assert Run.objects.get(pk=run.pk).status == Status.QUEUED
 
@@ -201,3 +202,16 @@ def test_progress_goes_on_after_an_engine_has_gone_back_to_a_checkpoint(
     thread.join()
     assert ending.exit_code == 0
     assert (claimed.step, claimed.total) == (2, 2)
+
+
+def test_a_supervisor_that_wakes_up_late_leaves_the_directory_to_the_next_attempt(run: Run) -> None:
+    """Frozen between its claim and its first write, it finds that another one has begun."""
+    claimed = runs.claim(run.pk, owner="gpu@frozen")
+    assert claimed is not None
+    run_directories.write_fence(run.directory, claimed.fence + 1)
+    draft = run_directories.attempt(run.directory, claimed.fence + 1) / "checkpoints" / ".step-000001.draft"
+    draft.mkdir(parents=True)
+    with pytest.raises(LostRace):
+        runner.Engine(claimed).see_through()
+    assert (run.directory / "fence").read_text() == str(claimed.fence + 1)
+    assert draft.exists()

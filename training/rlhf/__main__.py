@@ -2,7 +2,9 @@
 
 import argparse
 import errno
+import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +83,8 @@ def perform(stage: str, run_dir: Path) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     run = RunDirectory(run_dir)
     run.stop_on_sigterm()
+    # What a supervisor asks for before it ends an engine that hangs: on standard error, where it hangs.
+    faulthandler.register(signal.SIGUSR1, file=2)
     if not run.is_finished:
         remedies.persevere(run, cfg, run_stage)
 

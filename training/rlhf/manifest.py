@@ -7,6 +7,7 @@ last, and then it is renamed. Whatever kills the writer, a reader sees a manifes
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +34,8 @@ def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
     shutil.rmtree(draft, ignore_errors=True)
     reach("sealed-begins", target)
     draft.mkdir(parents=True)
-    yield draft
+    with _errors_of_the_disk():
+        yield draft
     reach("sealed-filled", target)
     for path in sorted(draft.iterdir()):
         _sync(path)
@@ -50,13 +52,25 @@ def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
     _sync(target.parent)
 
 
+@contextmanager
+def _errors_of_the_disk() -> Iterator[None]:
+    """safetensors tells in words alone that the disk is full; here it becomes the OSError that others raise."""
+    try:
+        yield
+    except Exception as error:
+        number = None if isinstance(error, OSError) else re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error)) from error
+
+
 def verifies(directory: Path) -> bool:
     """Whether a sealed directory has a manifest and every file in it is unchanged."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+        return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory)
+    except (OSError, ValueError):  # also a file that the disk no longer gives back
         return False
-    return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory)
 
 
 def manifest_sha256(directory: Path, counted: Counted = uncounted) -> str:

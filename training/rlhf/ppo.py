@@ -7,6 +7,7 @@ clipping of rewards (they are normalised), and a beta that adapts.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -107,17 +108,17 @@ class Trainer:
         self.critic_learner = Learner(critic, "critic")
         self._before: Tensors = _copied(policy)  # the last weights that were seen within the KL limit
 
-    def roll_out(self, prompts: Sequence[Prompt], iteration: int) -> list[list[Rollout]]:
+    def roll_out(self, prompts: Sequence[Prompt], iteration: int, touch: Callable[[], None]) -> list[list[Rollout]]:
         """Minibatches of fresh episodes, ready to be learnt from."""
         cfg = self.cfg
         turn = prompts_of(iteration, prompts, cfg)
-        episodes = play(self.policy, self.chat, self.rewarder, turn, iteration, cfg, self.touch)
+        episodes = play(self.policy, self.chat, self.rewarder, turn, iteration, cfg, touch)
         minibatches = []
         for minibatch in split(episodes, seeding.generator(cfg.seed, "ppo/minibatches", iteration), cfg):
             rollouts = []
             for part in minibatch:
                 rollouts.append(look(self.policy, self.reference, self.critic, part, self.chat.pad_id, cfg))
-                self.touch()
+                touch()
             minibatches.append(rollouts)
         return whiten(minibatches)
 
@@ -142,7 +143,7 @@ class Trainer:
 
         Each iteration sees by its own answers how far the one before it went; nothing else would see the last one.
         """
-        kl = measure(flat(self.roll_out(prompts, self.cfg.iterations)))["rollout/kl"]
+        kl = measure(flat(self.roll_out(prompts, self.cfg.iterations, self.touch)))["rollout/kl"]
         if kl > self.cfg.kl_limit:
             self.step_back()
         return {"rollout/final_kl": kl}
@@ -201,7 +202,7 @@ def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None
     else:
         run.log(0, cfg.iterations, intake.metrics())
     for iteration in range(run.step, cfg.iterations):
-        minibatches = trainer.roll_out(intake.used, iteration)
+        minibatches = trainer.roll_out(intake.used, iteration, partial(stay_or_leave, run, trainer, iteration))
         if cfg.shown_samples:
             showcase.show(iteration, flat(minibatches))
         metrics, too_far = react(run, trainer, minibatches, iteration)
@@ -215,6 +216,14 @@ def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None
             run.save_if_due(iteration + 1, cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
         else:
             run.leave_if_asked()
+
+
+def stay_or_leave(run: RunDirectory, trainer: Trainer, done: int) -> None:
+    """While answers are drawn nothing is learnt: who is asked to stop then saves the iterations done so far."""
+    run.touch()
+    if done and run.interrupted and trainer.is_steady:
+        run.save_if_due(done, trainer.cfg.iterations, trainer.cfg.checkpoint_seconds, trainer.saved)
+    run.leave_if_asked()
 
 
 def react(

@@ -82,6 +82,14 @@ METRICS: dict[str, Metric] = {
         low=0.3,
         high=10.0,  # the run's own kl_limit takes its place
     ),
+    "rollout/final_kl": Metric(
+        label=_("distance of the result (KL)"),
+        unit=_("nats per answer"),
+        meaning=_("How far the answers of the finished policy have moved, on prompts that it is trained on."),
+        healthy=_("As for the steps before; beyond the run's limit the policy of the step before is taken."),
+        low=0.3,
+        high=10.0,
+    ),
     "rollout/length": Metric(
         label=_("length"),
         unit=TOKENS,
@@ -234,6 +242,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
         "value/loss",
         "rollout/sampler_gap",
         "rollout/noncanonical",
+        "rollout/final_kl",
     ),
     Stage.EVALUATION: (
         "proxy/win_rate",

@@ -7,6 +7,7 @@ apart from the log, into which the supervisor leads the engine's output.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.models import LostRace
 from training.rlhf.config import RunConfig, to_json
 from training.rlhf.manifest import MANIFEST
 
@@ -66,10 +68,14 @@ def attempt(directory: Path, fence: int) -> Path:
 
 
 def write_fence(directory: Path, fence: int) -> None:
-    """From now on only the attempt under `fence` may write."""
-    draft = directory / f".fence-{fence}"
-    draft.write_text(str(fence), "utf-8")
-    draft.replace(directory / "fence")
+    """From now on only the attempt under `fence` may write. Raises LostRace where a later one has begun already."""
+    current, draft = directory / "fence", directory / f".fence-{fence}"
+    with (directory / ".fence-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if current.exists() and int(current.read_text("utf-8")) > fence:
+            raise LostRace(f"attempt {fence} comes too late: another one works in {directory.name}")
+        draft.write_text(str(fence), "utf-8")
+        draft.replace(current)
 
 
 def metrics(directory: Path, fence: int, *, since: Place = BEGINNING) -> Metrics:
