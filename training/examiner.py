@@ -14,7 +14,7 @@ from django.conf import settings
 
 from training.models import Examination
 from training.rlhf.exits import InvalidInput
-from training.runner import ENGINE_ENVIRONMENT, NICENESS
+from training.runner import ENGINE_ENVIRONMENT, bind_to
 from training.services import examinations, plans
 
 LONGEST_S = 240
@@ -42,6 +42,7 @@ def examine(pk: int) -> None:
 
 
 def _look(directory: Path) -> None:
+    examiner = os.getpid()
     subprocess.run(
         [sys.executable, "-m", "training.rlhf", "examine", str(directory)],
         cwd=settings.BASE_DIR,
@@ -50,7 +51,7 @@ def _look(directory: Path) -> None:
         capture_output=True,
         check=True,
         timeout=LONGEST_S,
-        preexec_fn=lambda: os.nice(NICENESS) and None,
+        preexec_fn=lambda: bind_to(examiner),
     )
 
 

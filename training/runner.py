@@ -175,7 +175,7 @@ class Engine:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # and not its own session: Linux weighs niceness within sessions only
-                preexec_fn=lambda: _bind_to(parent),
+                preexec_fn=lambda: bind_to(parent),
             )
         try:
             yield process
@@ -248,7 +248,7 @@ class Engine:
         return Ending(exit_code, said.rpartition("\n")[2].rpartition("\r")[2])
 
 
-def _bind_to(parent: int) -> None:
+def bind_to(parent: int) -> None:
     """In the child before exec: die with the supervisor, and let others go first."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate, WorkItem
 from tests.training import machine
@@ -93,6 +94,14 @@ def test_a_damaged_output_is_not_published_and_the_run_tries_again(ppo_run: Run,
     stored = Run.objects.get(pk=ppo_run.pk)
     assert (stored.status, stored.error) == (Run.Status.QUEUED, "the output of attempt 1 is missing or damaged")
     assert not ModelVersion.objects.filter(kind="ppo").exists()
+
+
+def test_the_lease_is_renewed_while_a_large_model_is_read(ppo_run: Run, settings: Settings) -> None:
+    settings.RUN_HEARTBEAT_S = 0.0
+    machine.write_output(ppo_run, {"model.safetensors": "weights", "tokenizer.json": "{}"})
+    Run.objects.update(heartbeat_at=None)
+    runs.finish(ppo_run, DONE)
+    assert Run.objects.get(pk=ppo_run.pk).heartbeat_at is not None
 
 
 def test_of_two_attempts_only_the_one_with_the_newest_fence_publishes(ppo_run: Run, data_dir: Path) -> None:

@@ -64,11 +64,11 @@ def _errors_of_the_disk() -> Iterator[None]:
         raise OSError(int(number[1]), str(error)) from error
 
 
-def verifies(directory: Path) -> bool:
+def verifies(directory: Path, counted: Counted = uncounted) -> bool:
     """Whether a sealed directory has a manifest and every file in it is unchanged."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
-        return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory)
+        return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory, counted)
     except (OSError, ValueError):  # also a file that the disk no longer gives back
         return False
 

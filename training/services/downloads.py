@@ -99,8 +99,8 @@ def delete_old() -> None:
     """Free the room of downloads that are a day old, and of what dead packers left."""
     for download in Download.objects.filter(status__in=(Status.READY, Status.FAILED), touched_at__lt=Now() - KEPT):
         with contextlib.suppress(LostRace):
+            download.path.unlink(missing_ok=True)  # first: what is deleted is never looked at again
             download.move_to(Status.DELETED)
-            download.path.unlink(missing_ok=True)
     folder = Path(settings.DATA_DIR) / "downloads"
     for draft in folder.glob(".*.draft"):
         with contextlib.suppress(FileNotFoundError):

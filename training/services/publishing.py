@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from training.models import ModelVersion, Run, Stage
 from training.rlhf import exits
 from training.rlhf.failpoints import reach
-from training.rlhf.manifest import verifies
+from training.rlhf.manifest import Counted, verifies
 from training.services import answers, model_versions, plans, run_directories, slates
 
 
@@ -22,13 +22,14 @@ class DamagedOutput(Exception):
     """The engine said that it was done, and what it wrote is not there, or not as it was written."""
 
 
-def publish(run: Run) -> None:
+def publish(run: Run, *, counted: Counted) -> None:
     """Take the output of the attempt that holds `run`, and end the run well.
 
+    `counted` is told of the bytes that are read meanwhile: a large model takes minutes.
     Raises DamagedOutput, CancelRequested, or LostRace when the attempt holds the run no more; nothing is taken then.
     """
     output = run_directories.attempt(run.directory, run.fence) / "output"
-    if not verifies(output):
+    if not verifies(output, counted):
         raise DamagedOutput(f"the output of attempt {run.fence} is missing or damaged")
     with transaction.atomic():
         # The move comes first: it locks the row, so that nobody cancels or reclaims while the rest is written.

@@ -6,6 +6,8 @@ All times are the database's: the clocks of the hosts may differ.
 from __future__ import annotations
 
 import contextlib
+import shutil
+import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +25,7 @@ from training import doorbell
 from training.models import LostRace, Round, Run, Snapshot, note
 from training.rlhf import exits
 from training.rlhf.config import RunConfig
+from training.rlhf.manifest import Counted
 from training.services import publishing, room, run_directories
 from training.services.run_directories import Record
 
@@ -59,7 +62,11 @@ def queue(
 ) -> Run:
     """A new run with its directory; the doorbell rings after commit."""
     run = Run(project=project, stage=config.stage, round=round, snapshot=snapshot)
-    run_directories.write(run.directory, config, data=data, records=records)
+    try:
+        run_directories.write(run.directory, config, data=data, records=records)
+    except OSError:  # on a full disk every sweep would leave another one
+        shutil.rmtree(run.directory, ignore_errors=True)
+        raise
     with transaction.atomic():
         run.save()
         note(run, "queued")
@@ -176,7 +183,7 @@ def release_where_there_is_room() -> None:
 def _succeed(run: Run) -> None:
     """Take what the engine wrote; a cancellation that comes meanwhile wins."""
     try:
-        publishing.publish(run)
+        publishing.publish(run, counted=_still_here(run))
     except publishing.CancelRequested:
         run.refresh_from_db()
         _end(run, Status.CANCELLED, Ending(exits.DONE, ""))
@@ -187,6 +194,19 @@ def _succeed(run: Run) -> None:
             raise
         run.refresh_from_db()
         _hold(run, Ending(exits.NeedsPerson.code, room.full(error)))
+
+
+def _still_here(run: Run) -> Counted:
+    """Renews the lease now and then while the bytes of a large model are read."""
+    said_at = time.monotonic()
+
+    def counted(number: int) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= settings.RUN_HEARTBEAT_S:
+            heartbeat(run, step=run.step, total=run.total)
+            said_at = time.monotonic()
+
+    return counted
 
 
 def _hold(run: Run, ending: Ending) -> None:
