@@ -51,9 +51,20 @@ class DraftSerializer(serializers.Serializer[Any]):
     draft_version = serializers.IntegerField(min_value=0, max_value=2**31 - 2)
 
     def validate_draft(self, draft: Any) -> dict[str, Any]:
+        """What the pages can show again: they trust a stored draft."""
         if not isinstance(draft, dict):
             raise serializers.ValidationError(_("A draft is a JSON object."))
+        if not all(isinstance(draft.get(name, ""), str) for name in ("text", "note")):
+            raise serializers.ValidationError(_("The text and the note of a draft are strings."))
+        if not _are_places(draft.get("places", {})):
+            raise serializers.ValidationError(_("The places of a draft are numbers, or null, by completion id."))
         return draft
+
+
+def _are_places(places: Any) -> bool:
+    return isinstance(places, dict) and all(
+        key.isdecimal() and (place is None or type(place) is int) for key, place in places.items()
+    )
 
 
 class SavedDraftSerializer(serializers.ModelSerializer[Assignment]):

@@ -102,6 +102,17 @@ def test_a_stale_draft_is_a_conflict_that_carries_the_stored_one(program, annota
     assert (status, problem["draft"], problem["draft_version"]) == (409, {"note": "first"}, 1)
 
 
+@pytest.mark.parametrize(
+    "draft", [{"places": [1, 2]}, {"places": {"first": 1}}, {"places": {"1": "best"}}, {"text": 7}, {"note": None}]
+)
+def test_a_draft_that_no_page_can_show_again_is_refused(program, annotator, draft):
+    assignment = make_assignment(annotator)
+    status, problem = program.send("PUT", f"/assignments/{assignment.pk}/draft/", {"draft": draft, "draft_version": 0})
+    assert (status, list(problem["errors"])) == (400, ["draft"])
+    assignment.refresh_from_db()
+    assert assignment.draft_version == 0
+
+
 def test_a_draft_that_is_too_long_is_refused_with_a_sentence(program, annotator):
     address = f"/assignments/{make_assignment(annotator, Kind.DEMONSTRATION).pk}/draft/"
     status, problem = program.send("PUT", address, {"draft": {"text": "x" * 100_001}, "draft_version": 0})

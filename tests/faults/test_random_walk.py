@@ -20,13 +20,11 @@ SEED = "ROUNDTABLE_WALK_SEED"  # a failure prints the one it had
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("number", [40])
-def test_rounds_finish_whatever_befalls_the_machines(
-    machines: Machines, toy: None, points: Failpoints, number: int
-) -> None:
-    walk_and_look_back(machines, points, number=number, seconds=0)
+def test_rounds_finish_whatever_befalls_the_machines(machines: Machines, toy: None, points: Failpoints) -> None:
+    walk_and_look_back(machines, points, number=40, seconds=60)
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_rounds_finish_whatever_befalls_the_machines_for_ten_minutes(

@@ -62,6 +62,7 @@ class Walk:
             self.double_messages,
             self.kill_on_a_line,
             self.hold_the_database,
+            self.cut_database_connections,
         ]
 
     def go(self, number: int, *, seconds: float = 0.0) -> None:
@@ -180,6 +181,15 @@ class Walk:
             if connection.vendor == "postgresql":
                 cursor.execute("LOCK TABLE training_run IN EXCLUSIVE MODE")
             time.sleep(1.5)
+
+    def cut_database_connections(self) -> None:
+        """What a restart of PostgreSQL does to everybody who is connected; SQLite has no server to restart."""
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
 
     def disarm(self) -> None:
         for armed in self.points.folder.glob("*.[0-9]*"):
