@@ -76,7 +76,7 @@ def keep_draft(
     except BadText as error:
         return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
     saved_at = timezone.localtime(stored.draft_saved_at)
-    return JsonResponse({"version": stored.draft_version, "saved_at": date(saved_at, "H:i")})
+    return JsonResponse({"version": stored.draft_version, "saved_at": date(saved_at, "TIME_FORMAT")})
 
 
 @login_required

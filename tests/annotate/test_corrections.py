@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from uuid import uuid4
 
 import pytest
-from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 
@@ -134,14 +132,6 @@ def test_a_corrected_answer_keeps_its_flags_and_note(signed_in: Client, annotato
     signed_in.post(at("correct", label), {"submission_id": uuid4(), "text": "Rest well."})
     newer = Demonstration.objects.newest().get()
     assert (newer.text, newer.flags, newer.note) == ("Rest well.", ["short"], "from memory")
-
-
-def test_drafts_that_older_versions_left_on_submitted_work_are_dropped(annotator: Member) -> None:
-    make_demonstration(annotator)
-    held = make_assignment(annotator)
-    Assignment.objects.update(draft={"text": "leftover"})
-    import_module("annotate.migrations.0002_drafts_of_corrections").drop_leftovers(apps, None)
-    assert list(Assignment.objects.filter(draft__isnull=False)) == [held]
 
 
 @pytest.mark.parametrize("version", ["", "-1", "x", "9" * 12, "²"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from annotate.models import User
 
@@ -17,6 +17,7 @@ from annotate.models import User
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 PATIENCE_MS = 15_000  # machines that run tests are busy
+NO_SUCCESS = ("Failed to load resource", "htmx:sendError", "htmx:afterRequest")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -49,11 +50,27 @@ def window(browser: Browser, live_server) -> Iterator[BrowserContext]:
     context = browser.new_context(base_url=live_server.url, viewport=size, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
-    errors: list[str] = []
-    context.on("weberror", lambda error: errors.append(str(error.error)))
+    faults = watch(context)
     yield context
     context.close()
-    assert errors == []
+    assert faults == []
+
+
+def watch(context: BrowserContext) -> list[str]:
+    """What goes wrong in the pages of `context` from now on: errors of scripts, and what the strict policy refuses.
+
+    The policy's refusals are told on the console only. An answer that is no success, or none, stands there, too: it
+    is the tests' business, which kill servers and fill forms in wrongly.
+    """
+    faults: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(NO_SUCCESS):
+            faults.append(message.text)
+
+    context.on("weberror", lambda error: faults.append(str(error.error)))
+    context.on("console", hear)
+    return faults
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from annotate.models import Member, Project, Review, User
+from tests.browser.conftest import watch
 from tests.factories import make_demonstration, make_prompt, make_ranking, make_user
 
 
@@ -20,6 +21,7 @@ def test_a_site_admin_makes_a_project_and_a_newcomer_joins_by_the_link(open_as, 
     link = page.get_by_label("Link", exact=True).input_value()
 
     theirs = browser.new_context(base_url=live_server.url)
+    faults = watch(theirs)
     newcomer = theirs.new_page()
     newcomer.goto(link)
     newcomer.get_by_role("button", name="Join the project").click()
@@ -35,6 +37,7 @@ def test_a_site_admin_makes_a_project_and_a_newcomer_joins_by_the_link(open_as, 
     newcomer.get_by_role("button", name="Sign in").click()
     expect(newcomer).to_have_url(f"{live_server.url}/")
     theirs.close()
+    assert faults == []
     assert Member.objects.get(user__email="new@example.org").project == Project.objects.get()
 
 

@@ -14,12 +14,12 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from annotate.models import Member, Project, User
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import PATIENCE_MS, sign_in, watch
 from tests.browser.servers import Server
 from tests.training import machine
 from tests.training.conftest import built_base
 from training import examiner, runner
-from training.models import Examination, ModelVersion, Result, Round, Run, TrainingSettings
+from training.models import Examination, ModelVersion, Promotion, Result, Round, Run, TrainingSettings
 from training.services import examinations, plans
 
 __all__ = ["built_base"]
@@ -59,13 +59,13 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
 @pytest.fixture
 def page(browser: Browser, server: Server, admin: Member) -> Iterator[Page]:
     context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(30_000)
-    errors: list[str] = []
-    context.on("weberror", lambda error: errors.append(str(error.error)))
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    faults = watch(context)
     sign_in(context, admin.user, server.url)
     yield context.new_page()
     context.close()
-    assert errors == []
+    assert faults == []
 
 
 def strip(page: Page) -> list[str]:
@@ -76,39 +76,82 @@ def strip(page: Page) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_round_is_followed_from_its_plan_to_its_result_over_kills_of_the_web_process(
-    page: Page, server: Server, ready: Project
+def test_a_round_is_followed_from_its_plan_to_its_promotion_over_kills_of_the_web_process(
+    page: Page, server: Server, ready: Project, annotator: Member
 ) -> None:
     page.goto(f"/projects/{ready.slug}/rounds/")
-    expect(page.locator(".strip .cell-name")).to_have_text(STRIP)
     expect(page.get_by_text("A worker is looking at the labels")).to_be_visible()
     examiner.examine(Examination.objects.get().pk)
     expect(page.locator(".piece.is-trained", has_text="Behind house 0.")).to_be_visible()
-    page.get_by_role("button", name="Start round 1").click()
-    expect(page.get_by_role("heading", name="Round 1")).to_be_visible()
+    start_round(page, ready, 1)
+    work_off_over_kills(page, server)
+    expect(page.locator(".strip li").last).to_contain_text("0 ranked")
+    expect_result(page)
+    expect(page.get_by_role("heading", name="From the last label to the next answers")).to_be_visible()
+
+    machine.rank_what_waits(annotator)
+    start_round(page, ready, 2)
+    machine.work_off()
+    assert Round.objects.get(number=2).status == Round.Status.SUCCEEDED
+    page.reload()
+    expect_result(page)
+    expect(page.get_by_role("row").filter(has_text="proxy win rate")).to_contain_text("%")
+    page.locator("#cell-ppo").click()
+    expect(page.locator(".plot canvas")).not_to_have_count(0)
+    page.get_by_role("link", name="ppo-1").click()
+    page.get_by_role("link", name="Promote").click()
+    page.get_by_label("Why?").fill("It answers in full sentences")
+    page.get_by_role("button", name="Promote ppo-1").click()
+    expect(page.locator(".champion")).to_contain_text("ppo-1")
+    expect(page.locator(".champion")).to_contain_text("It answers in full sentences")
+    assert Promotion.objects.get().model_version.name == "ppo-1"
+
+
+def start_round(page: Page, project: Project, number: int) -> None:
+    page.goto(f"/projects/{project.slug}/rounds/")
+    expect(page.locator(".strip .cell-name")).to_have_text(STRIP)
+    page.get_by_role("button", name=f"Start round {number}").click()
+    expect(page.get_by_role("heading", name=f"Round {number}")).to_be_visible()
+
+
+def work_off_over_kills(page: Page, server: Server) -> None:
+    """Let a worker do the runs of the round, and kill the web process before each of them."""
     while run := Run.objects.filter(status=Run.Status.QUEUED).first():
         page.reload()
         expect(page.locator(".strip [aria-current=step] .cell-name")).to_have_text(label(run))
         before = strip(page)
-        server.kill()
-        server.start()
-        page.reload()
+        restart(server, page)
         assert strip(page) == before
         runner.supervise(run.pk, owner="gpu@test")
     assert Round.objects.get().status == Round.Status.SUCCEEDED
     page.reload()
-    expect(page.locator(".strip li").last).to_contain_text("0 ranked")
-    expect(page.get_by_role("heading", name="What came of it")).to_be_visible()
-    expect(page.locator(".pair").first).to_be_visible()
-    expect(page.get_by_role("heading", name="From the last label to the next answers")).to_be_visible()
+
+
+def restart(server: Server, page: Page) -> None:
     server.kill()
     server.start()
     page.reload()
+
+
+def expect_result(page: Page) -> None:
+    expect(page.get_by_role("heading", name="What came of it")).to_be_visible()
     expect(page.locator(".pair").first).to_be_visible()
 
 
 def label(run: Run) -> str:
     return {"sft": "SFT", "evaluation": "Evaluate", "sampling": "Sample"}[run.stage]
+
+
+def test_who_tabs_through_a_page_that_renews_itself_stays_where_he_is(
+    open_as: Callable[[User, str], Page], project: Project, admin: Member
+) -> None:
+    machine.make_settings(project, demonstrations_minimum=0)
+    machine.make_model(project, "base")
+    page = open_as(admin.user, f"/projects/{project.slug}/rounds/")
+    page.evaluate("document.querySelector('#next').dataset.old = 'yes'")
+    page.locator("#cell-sft").focus()
+    expect(page.locator("#next[data-old]")).to_have_count(0)
+    expect(page.locator("#cell-sft")).to_be_focused()
 
 
 SEEN = {
@@ -141,7 +184,7 @@ def finished(ready: Project) -> Project:
     gaps = [{"gap": 1, "pairs": 40, "accuracy": [0.7, 0.55, 0.82]}]
     Result.objects.create(round=turn, figures=[FIGURE], gaps=gaps, answers=[pair] * 3)
     TrainingSettings.objects.update(demonstrations_minimum=9)
-    examination = examinations.current(ready, plans.make(ready))
+    examination = examinations.current(ready, plans.make(ready), TrainingSettings.objects.get())
     empty = {"level": "block", "kind": "empty_answer", "numbers": {"count": 1, "ids": ["1"]}}
     examinations.settle(examination, status="done", findings=[empty], examples=SEEN)
     machine.queue_run(ready, "ppo", status=Run.Status.HELD)

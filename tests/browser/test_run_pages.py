@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate
+from tests.browser.conftest import watch
 from tests.factories import make_prompt
 from tests.training import run_files
 from training.models import Round, Run
@@ -23,15 +23,6 @@ from training.services import plans, run_directories, runs
 def data_dir(settings: Settings, tmp_path: Path) -> Path:
     settings.DATA_DIR = tmp_path
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def quiet_console(window: BrowserContext) -> Iterator[None]:
-    """What the strict policy refuses is told on the console only."""
-    said: list[str] = []
-    window.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    yield
-    assert [text for text in said if "status of 422" not in text] == []  # a form that came back is no fault
 
 
 @pytest.fixture
@@ -104,11 +95,13 @@ def test_the_numbers_can_be_taken_along(open_as, admin: Member, running: Run) ->
 def test_without_javascript_the_tables_show(browser, live_server, open_as, admin: Member, running: Run) -> None:
     signed_in = open_as(admin.user, "/").context.storage_state()
     bare = browser.new_context(base_url=live_server.url, java_script_enabled=False, storage_state=signed_in)
+    faults = watch(bare)
     page = bare.new_page()
     page.goto(address(running))
     page.locator("#table-rollout-kl summary").click()
     expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(12)
     bare.close()
+    assert faults == []
 
 
 def test_a_failure_says_why_and_leads_to_its_resume(open_as, admin: Member, failed: Run) -> None:

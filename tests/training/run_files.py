@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from annotate.models import Project
 from training.models import ModelVersion, Run, Stage
 from training.rlhf.config import parse, to_json
 from training.rlhf.manifest import sealed
-from training.services import run_directories
+from training.services import environments, run_directories
 from training.tiny.preset import PRESET
 
 PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"]}
@@ -55,6 +57,23 @@ def write_metrics(run: Run, rows: Iterable[dict[str, float]], *, fence: int | No
         for step, row in enumerate(rows, 1)
     ]
     (attempt(run, fence) / "metrics.jsonl").write_text("".join(lines), "utf-8")
+
+
+def write_times(run: Run, seconds_ago: list[float], *, fence: int | None = None, total: int = 40) -> None:
+    """A line for each step from 1 on, written so many seconds ago; the attempt began before all of them."""
+    now = time.time()
+    lines = [
+        json.dumps({"step": step, "total": total, "time": now - ago, "metrics": {}}) + "\n"
+        for step, ago in enumerate(seconds_ago, 1)
+    ]
+    (attempt(run, fence) / "metrics.jsonl").write_text("".join(lines), "utf-8")
+
+
+def begin_attempt(run: Run, seconds_ago: float, *, fence: int | None = None) -> None:
+    """What a supervisor leaves that started an engine so many seconds ago."""
+    said = attempt(run, fence) / environments.FILE
+    said.write_text("{}", "utf-8")
+    os.utime(said, (time.time() - seconds_ago,) * 2)
 
 
 def ppo_metrics(steps: int) -> list[dict[str, float]]:

@@ -15,7 +15,9 @@ from annotate.models import Demonstration, Member, Project
 from tests.training import machine
 from training import examiner
 from training.models import Examination, ModelVersion, Round, Run, TrainingSettings, Worker
-from training.services import plans, preflight, rounds, workers
+from training.services import findings, plans, preflight, rounds, workers
+from training.services.preflight import Preflight
+from training.templatetags.training_tags import remedy
 
 
 @pytest.fixture
@@ -24,14 +26,17 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
     return project
 
 
+def check(project: Project) -> Preflight:
+    return preflight.check(project, plans.make(project), preflight.ground(project))
+
+
 def lines(project: Project, level: str) -> list[str]:
-    found = preflight.check(project, plans.make(project)).lines
-    return [line.text for line in found if line.level == level]
+    return [line.text for line in check(project).lines if line.level == level]
 
 
 def examined(project: Project) -> Examination:
     """The examination that the page asks for, done by a worker."""
-    preflight.check(project, plans.make(project))
+    check(project)
     examination = Examination.objects.get(project=project)
     examiner.examine(examination.pk)
     examination.refresh_from_db()
@@ -106,9 +111,9 @@ def test_a_mask_that_loses_the_end_to_the_padding_has_its_own_line(ready: Projec
 def test_labels_that_come_later_are_looked_at_again_but_not_every_second(ready: Project, annotator: Member) -> None:
     first = examined(ready)
     machine.write_demonstrations(annotator, 1)
-    assert preflight.check(ready, plans.make(ready)).examination == first
+    assert check(ready).examination == first
     Examination.objects.update(created_at=timezone.now() - timedelta(minutes=1))
-    second = preflight.check(ready, plans.make(ready)).examination
+    second = check(ready).examination
     assert second not in (None, first)
     assert second and second.status == "pending"
 
@@ -117,7 +122,7 @@ def test_a_message_that_was_lost_is_sent_again_and_a_doubled_one_does_nothing(re
     examination = examined(ready)
     examiner.examine(examination.pk)
     Examination.objects.update(status="pending", started_at=None, rung_at=timezone.now() - timedelta(minutes=1))
-    preflight.check(ready, plans.make(ready))
+    check(ready)
     again = Examination.objects.get().rung_at
     assert again is not None
     assert again > timezone.now() - timedelta(seconds=30)
@@ -155,3 +160,49 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
     assert '<span class="piece is-trained">Behind house 0.</span><span class="piece is-end">&lt;/s&gt;</span>' in shown
     assert "Nothing will measure the round" in shown
     assert reverse("annotate:prompts", args=[ready.slug]) in shown
+
+
+def test_every_line_says_where_it_is_mended(
+    client: Client, project: Project, annotator: Member, admin: Member, base: ModelVersion
+) -> None:
+    found = [*check(project).lines]
+    machine.write_demonstrations(annotator, 3)
+    found += check(project).lines
+    workers.beat("gpu@here", queue="gpu", host="elsewhere", device="2 CPU cores", pid=1)
+    found += check(project).lines
+    base.delete()
+    found += check(project).lines
+    mends = {line.mend for line in found} | set(findings.MENDS.values())
+    assert findings.MENDS.keys() == findings.SENTENCES.keys()
+    for mend in mends:
+        link = remedy(mend, project.slug)
+        assert link.text
+        if link.url.startswith("/"):
+            client.force_login(admin.user)
+            assert client.get(link.url).status_code == 200
+
+
+def test_a_full_disk_names_the_command_that_frees_room(client: Client, ready: Project, admin: Member) -> None:
+    size = shutil.disk_usage(settings.DATA_DIR).total
+    ModelVersion.objects.update(manifest={"files": {"model.safetensors": {"size": size, "sha256": ""}}})
+    client.force_login(admin.user)
+    shown = client.get(reverse("training:rounds", args=[ready.slug])).content.decode()
+    line = shown.split("The disk is too full")[1].split("</li>")[0]
+    assert "manage.py prune" in line
+    assert "<a" not in line, "no page deletes weights"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"status": "failed", "error": "Killed."}, "a worker could not look at the labels"),
+        ({"status": "done", "findings": [], "examples": {}}, "keeps its records from being read"),
+    ],
+)
+def test_where_there_are_no_examples_the_page_says_why(
+    client: Client, ready: Project, admin: Member, fields: dict[str, object], said: str
+) -> None:
+    check(ready)
+    Examination.objects.update(**fields)
+    client.force_login(admin.user)
+    assert said in client.get(reverse("training:rounds", args=[ready.slug])).content.decode()

@@ -7,9 +7,10 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Completion, Member, Project, Prompt, Slate
+from tests.factories import make_project
 from tests.training import history, machine
-from training.models import ModelVersion, Question, Run, Sample, Stage, TrainingSettings
-from training.services import questions, runs, snapshots
+from training.models import ModelVersion, Question, Round, Run, Sample, Stage, TrainingSettings
+from training.services import plans, questions, runs, snapshots
 
 
 @pytest.fixture
@@ -53,6 +54,19 @@ def test_a_question_says_that_it_waits_behind_training(page: Client, project: Pr
     html = shown(page, ask(page, project, base))
     assert "Waits behind the training: the worker is busy with the PPO of round 1." in html
     assert "It is at step 12 of 40." in html
+
+
+def test_a_question_says_nothing_of_what_another_project_trains(
+    page: Client, project: Project, base: ModelVersion
+) -> None:
+    secret = make_project("Secret plans")
+    plan = plans.Plan(number=7, obstacle="", stages=[]).to_json()
+    turn = Round.objects.create(project=secret, number=7, plan=plan)
+    machine.queue_run(secret, Stage.PPO, round=turn, status=Run.Status.RUNNING, step=12, total=40)
+    html = shown(page, ask(page, project, base))
+    assert "the worker is busy with another project" in html
+    for told in ("PPO", "round 7", "12 of 40"):
+        assert told not in html
 
 
 def test_a_question_asked_again_is_drawn_anew(page: Client, project: Project, base: ModelVersion) -> None:

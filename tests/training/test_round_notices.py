@@ -9,7 +9,7 @@ from annotate.models import Member, Notice, Project
 from tests.factories import make_member, make_slate
 from tests.training import machine
 from training.models import ModelVersion, Round, Run
-from training.services import rounds, runs
+from training.services import round_notices, rounds, runs
 
 
 @pytest.fixture
@@ -60,3 +60,20 @@ def test_a_cancelled_round_is_no_news(turn: Round, admin: Member) -> None:
     rounds.cancel(turn, actor=admin.user)
     assert not Notice.objects.filter(member=admin).exists()
     assert runs.claim(Run.objects.get().pk, owner="gpu@one") is None
+
+
+def test_a_held_run_asks_admins_to_act_and_leads_to_where_they_can(
+    turn: Round, admin: Member, annotator: Member
+) -> None:
+    run = turn.runs.get()
+    run.error = "The disk is full.\nmore"
+    round_notices.held(run)
+    notice = admin.notices.get()
+    assert notice.text == "Round 1 is held at SFT until somebody acts: The disk is full."
+    assert notice.address == reverse("training:run", args=[turn.project.slug, run.pk])
+    assert not annotator.notices.exists()
+
+
+def test_a_held_run_of_no_round_is_told_too(project: Project, admin: Member) -> None:
+    round_notices.held(machine.queue_run(project, "pretraining", error="The disk is full."))
+    assert admin.notices.get().text == "A run (pretraining) is held until somebody acts: The disk is full."

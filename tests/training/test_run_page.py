@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from annotate.models import Member, Project
 from tests.factories import make_member
-from tests.training import run_files
+from tests.training import machine, run_files
 from training.models import Run
-from training.services import runs
+from training.services import failures, progress, runs
+from training.services.plans import StagePlan
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_the_page_shows_the_config_the_step_and_a_table_behind_every_curve(page:
     assert "step 5 of 40" in html
     assert "Price of distance (beta)" in html
     assert "How far the policy&#x27;s answers have moved away" in html
-    assert html.count("data-curve=") == html.count("<summary>Table</summary>") == 10
+    assert html.count("data-curve=") == html.count(">Table</summary>") == 10
 
 
 def test_a_phase_says_how_many_bytes_are_through(page: Client, running: Run) -> None:
@@ -68,6 +69,42 @@ def test_a_run_whose_worker_is_silent_for_30_seconds_is_lost(page: Client, runni
     assert "does not answer any more" not in shown(page, running, "run-live")
     Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=30))
     assert "The worker gpu@here does not answer any more" in shown(page, running, "run-live")
+
+
+def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers(page: Client, running: Run) -> None:
+    (run_files.attempt(running) / "engine.log").write_text("CUDA error: the card fell out", "utf-8")
+    machine.let_lease_end(running)
+    assert runs.reclaim() == 1
+    waiting = Run.objects.get()
+    assert (waiting.status, waiting.fence) == (Run.Status.QUEUED, running.fence + 1)
+    assert "the card fell out" in shown(page, waiting, "run-live")
+    [stage] = progress.of_stages([StagePlan(stage="ppo")], [waiting], lost=())
+    assert stage.log_tail == "CUDA error: the card fell out"
+    assert stage.readings
+    Run.objects.update(status=Run.Status.FAILED, exit_code=1)
+    assert failures.cause_of(Run.objects.get()).name == "device"
+
+
+def test_the_log_of_the_newest_attempt_that_has_one_is_shown(page: Client, running: Run) -> None:
+    for fence in (9, 10):
+        (run_files.attempt(running, fence) / "engine.log").write_text(f"attempt {fence}", "utf-8")
+    (run_files.attempt(running, 11)).mkdir(exist_ok=True)
+    assert "attempt 10" in shown(page, running, "run-live")
+
+
+def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, running: Run) -> None:
+    html = shown(page, running)
+    reward, distance = (
+        html.split(f'id="curve-rollout-{name}"')[1].split("</figcaption>")[0] for name in ("reward", "kl")
+    )
+    assert "No fixed band. Healthy: It rises and then levels off." in reward
+    assert "No fixed band" not in distance
+
+
+def test_steps_without_samples_are_told_to_people_who_listen(page: Client, running: Run) -> None:
+    bar = shown(page, running).split('id="bar"')[1].split("</ol>")[0]
+    assert '<span class="visually-hidden">step 5: KL 0.46 nats, no samples were kept</span>' in bar
+    assert '<span class="visually-hidden">step 6: still to come</span>' in bar
 
 
 def test_a_run_that_is_over_asks_for_nothing_any_more(page: Client, running: Run) -> None:

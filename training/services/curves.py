@@ -52,6 +52,10 @@ class Curve:
         return self.metric.show(self.points[-1].value)
 
     @property
+    def has_band(self) -> bool:
+        return self.low is not None or self.high is not None
+
+    @property
     def is_outside(self) -> bool:
         """Whether the newest value lies outside the healthy band."""
         value = self.points[-1].value

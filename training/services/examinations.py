@@ -31,12 +31,12 @@ START_ROLE = {Stage.SFT: "base"}  # the parent whose tokenizer reads the stage's
 Status = Examination.Status
 
 
-def current(project: Project, plan: Plan) -> Examination:
+def current(project: Project, plan: Plan, training: TrainingSettings) -> Examination:
     """The examination of what `plan` would train on now, or the newest while labels are still coming in.
 
     Asks for one where there is none. Raises InvalidInput for settings that the engine refuses.
     """
-    key, now = key_of(project, plan), timezone.now()
+    key, now = key_of(project, plan, training), timezone.now()
     mine = Examination.objects.filter(project=project)
     if found := mine.filter(key=key).first():
         if found.status == Status.PENDING and (found.rung_at is None or now - found.rung_at > AGAIN_AFTER):
@@ -48,14 +48,15 @@ def current(project: Project, plan: Plan) -> Examination:
     return _ask(project, key)
 
 
-def done(project: Project, plan: Plan) -> Examination | None:
+def done(project: Project, plan: Plan, training: TrainingSettings) -> Examination | None:
     """The finished examination of exactly what `plan` would train on, if there is one."""
-    return Examination.objects.filter(project=project, key=key_of(project, plan), status=Status.DONE).first()
+    key = key_of(project, plan, training)
+    return Examination.objects.filter(project=project, key=key, status=Status.DONE).first()
 
 
-def key_of(project: Project, plan: Plan) -> str:
+def key_of(project: Project, plan: Plan, training: TrainingSettings) -> str:
     """Equal as long as models, settings and usable labels are. Raises InvalidInput for settings that are refused."""
-    request = request_for(project, plan)
+    request = request_for(plan, training)
     models = ModelVersion.objects.filter(project=project, weights_deleted_at=None).order_by("pk")
     state = {
         "request": request,
@@ -72,28 +73,30 @@ def key_of(project: Project, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def request_for(project: Project, plan: Plan) -> dict[str, Any]:
+def request_for(plan: Plan, training: TrainingSettings) -> dict[str, Any]:
     """What training.rlhf.examination reads. Raises InvalidInput for settings that the engine refuses."""
-    training = TrainingSettings.objects.get(project=project)
+    there = _existing(plan)
     models: dict[str, str] = {}
     stages: dict[str, dict[str, Any]] = {}
     for stage in plan.stages:
         if not stage.will_run:
             continue
-        model = _reader(plan, stage)
+        model = there[_reader(plan, stage)]
         parents = dict.fromkeys(stage.parents, model)
         config = configs.make(training, stage.stage, round_number=plan.number, parents=parents)
-        models |= {one.name: str(one.directory) for one in [model, *_existing(stage)]}
+        parts = [there[one.model_version] for one in stage.parents.values() if one.model_version]
+        models |= {one.name: str(one.directory) for one in [model, *parts]}
         stages[stage.stage] = {"model": model.name, "max_response": config.max_response}  # type: ignore[attr-defined]
     return {"models": models, "stages": stages}
 
 
 def write_request(project: Project, plan: Plan, directory: Path) -> None:
     """Write what is to be looked at into `directory`, which must not exist."""
+    training = TrainingSettings.objects.get(project=project)
     (directory / "data").mkdir(parents=True)
     for name, rows in snapshots.gather(project).records.items():
         run_directories.write_records(directory / "data" / f"{name}.jsonl", rows)
-    (directory / "request.json").write_text(json.dumps(request_for(project, plan)), "utf-8")
+    (directory / "request.json").write_text(json.dumps(request_for(plan, training)), "utf-8")
 
 
 def take(pk: int) -> Examination | None:
@@ -124,17 +127,16 @@ def _ring(examination: Examination) -> None:
     Examination.objects.filter(pk=examination.pk).update(rung_at=timezone.now())
 
 
-def _reader(plan: Plan, stage: StagePlan) -> ModelVersion:
-    """The model whose tokenizer reads the stage's records: what the round makes itself inherits its parent's."""
+def _reader(plan: Plan, stage: StagePlan) -> int:
+    """The id of the model whose tokenizer reads the stage's records: what the round makes has its parent's."""
     parent = stage.parents[START_ROLE.get(Stage(stage.stage), "policy")]
-    if parent.model_version:
-        return ModelVersion.objects.get(pk=parent.model_version)
-    return _reader(plan, plan.stage(parent.stage or Stage.SFT))
+    return parent.model_version or _reader(plan, plan.stage(parent.stage or Stage.SFT))
 
 
-def _existing(stage: StagePlan) -> QuerySet[ModelVersion]:
-    """The parents of a stage that are there already."""
-    return ModelVersion.objects.filter(pk__in=[one.model_version for one in stage.parents.values()])
+def _existing(plan: Plan) -> dict[int, ModelVersion]:
+    """The parents of the plan's stages that are there already, by their ids."""
+    parents = [parent for stage in plan.stages for parent in stage.parents.values()]
+    return ModelVersion.objects.in_bulk([parent.model_version for parent in parents if parent.model_version])
 
 
 def _sum_of(rows: QuerySet[Any]) -> list[int]:

@@ -19,8 +19,8 @@ def words(kind: str, numbers: Numbers) -> str:
 
 
 def mends(kind: str) -> str:
-    """Where it is mended: a key of preflight.Line.mend."""
-    return "labels" if kind in ("empty_answer", "template_rewrites", "cut") else MENDS.get(kind, "")
+    """Where it is mended: see preflight.Line.mend."""
+    return MENDS[kind]
 
 
 def _empty(numbers: Numbers) -> str:
@@ -81,4 +81,14 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
         % numbers
     ),
 }
-MENDS = {"template": "settings", "templates_differ": "settings", "too_long": "prompts", "end_not_trained": "settings"}
+MENDS = {
+    "template": "model_files",
+    "templates_differ": "model_files",
+    "template_rewrites": "labels",
+    "empty_answer": "labels",
+    "end_not_trained": "model_files",
+    "pad_is_end": "model_files",
+    "too_long": "prompts",
+    "cut": "labels",
+    "pairs": "examples",
+}

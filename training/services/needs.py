@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from annotate.models import Project
 from training.models import ModelVersion, Stage, Worker
 from training.rlhf.config import RunConfig
 from training.services.plans import Plan
@@ -43,11 +42,8 @@ class There(NamedTuple):
     disk: int
 
 
-def of(project: Project, plan: Plan, configs: dict[str, RunConfig]) -> Needs | None:
-    """What the stages of `plan` take; None without a base model."""
-    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
-    if base is None:
-        return None
+def of(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Needs:
+    """What the stages of `plan` take, whose models all descend from `base`."""
     shape, stages = _shape(base), [Stage(stage.stage) for stage in plan.stages if stage.will_run]
     weights = _weights(base, shape)
     vocabulary = int(shape.get("vocab_size", 0))

@@ -7,14 +7,16 @@ purpose: how many texts are too long for the model, which only the engine's toke
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
+from django.db.models import Max
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings
 from training.services import promotions, supply
-from training.services.supply import Supply
+from training.services.supply import Readiness, Supply
 
 HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
 
@@ -52,6 +54,7 @@ class Plan:
     number: int
     obstacle: str
     stages: list[StagePlan]
+    minima: dict[str, int] = field(default_factory=dict)  # new labels of each kind that it took; {} in old rounds
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,8 +80,12 @@ class _Lineage(NamedTuple):
 
 def make(project: Project) -> Plan:
     """What a round opened now would do."""
-    labels, training = supply.count(project), TrainingSettings.objects.get(project=project)
-    lineage = _existing(project)
+    return make_from(project, TrainingSettings.objects.get(project=project), supply.readiness(project))
+
+
+def make_from(project: Project, training: TrainingSettings, readiness: Readiness | None) -> Plan:
+    """The same, for who has read the settings and the readiness of `project` already."""
+    labels, lineage = supply.count(project), _existing(project)
     sft = _sft(labels, training, lineage)
     lineage = _after_sft(project, sft, lineage)
     reward = _reward(labels, training, lineage)
@@ -86,8 +93,9 @@ def make(project: Project) -> Plan:
     lineage = _after_ppo(project, reward, ppo, lineage)
     return Plan(
         number=supply.next_round_number(project),
-        obstacle=_obstacle(project, training),
+        obstacle=_obstacle(lineage, readiness),
         stages=[sft, reward, ppo, _evaluation(labels, lineage), _sampling(labels, training, lineage)],
+        minima={"demonstrations": training.demonstrations_minimum, "rankings": training.rankings_minimum},
     )
 
 
@@ -117,25 +125,24 @@ def slate_budget(wanted: int, labels: Supply) -> tuple[int, int]:
     return min(wanted - heldout, labels.train_prompts), heldout
 
 
-def _obstacle(project: Project, training: TrainingSettings) -> str:
-    if not ModelVersion.objects.filter(project=project, kind=Kind.BASE).exists():
+def _obstacle(lineage: _Lineage, readiness: Readiness | None) -> str:
+    if lineage.base.model_version is None:
         return _("The base model is not ready yet.")
-    if supply.missing(project, training).number:
-        answer = supply.readiness(project)
-        return answer.sentence if answer else ""
-    return ""
+    return readiness.sentence if readiness and readiness.missing else ""
 
 
 def _existing(project: Project) -> _Lineage:
     """The newest models that there are before the round."""
     models = ModelVersion.objects.filter(project=project, weights_deleted_at=None)
-    newest = {kind: models.filter(kind=kind).order_by("number").last() for kind in Kind.values}
-    policy = models.policies().order_by("pk").last()
-    base = _parent(newest[Kind.BASE]) or PlannedParent(name=_("base model"))
+    newest_pks = models.order_by().values("kind").annotate(newest=Max("pk")).values("newest")
+    newest = {model.kind: model for model in models.filter(pk__in=newest_pks).select_related("parent")}
+    policies = [model for kind, model in newest.items() if kind != Kind.REWARD]
+    policy = max(policies, key=attrgetter("pk"), default=None)
+    base = _parent(newest.get(Kind.BASE)) or PlannedParent(name=_("base model"))
     return _Lineage(
         base=base,
-        sft=_parent(newest[Kind.SFT]) or base,
-        reward=_parent(newest[Kind.REWARD]),
+        sft=_parent(newest.get(Kind.SFT)) or base,
+        reward=_parent(newest.get(Kind.REWARD)),
         policy=_parent(policy) or base,
         policy_parent=_parent(policy.parent) if policy else None,
         is_policy_new=False,
@@ -204,9 +211,10 @@ def _ppo(
     else:
         reason = ""
     start = lineage.sft
-    champion = promotions.champion(project)
-    if training.ppo_start == TrainingSettings.PPOStart.CHAMPION and champion and champion.kind == Kind.PPO:
-        start = PlannedParent(name=champion.name, model_version=champion.pk)
+    if training.ppo_start == TrainingSettings.PPOStart.CHAMPION:
+        champion = promotions.champion(project)
+        if champion and champion.kind == Kind.PPO:
+            start = PlannedParent(name=champion.name, model_version=champion.pk)
     parents = {"policy": start, "reference": lineage.sft, "reward": _made_here(project, Stage.REWARD)}
     return StagePlan(stage=Stage.PPO, reason=reason, parents=parents, counts={"prompts": labels.train_prompts})
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Project
-from training.models import Examination, ModelVersion, Stage, TrainingSettings
+from training.models import Examination, ModelVersion, Run, Stage, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
 from training.rlhf.exits import InvalidInput
 from training.services import configs, examinations, findings, needs, workers
@@ -25,11 +25,20 @@ FEW_HELDOUT_RANKINGS = 30
 
 
 class Line(NamedTuple):
-    """One thing to know before the button. `mend` names the page where it is mended: "" where there is none."""
+    """One thing to know before the button. `mend` names where it is mended: a key of training_tags.REMEDIES."""
 
     level: str
     text: str
-    mend: str = ""
+    mend: str
+
+
+class Ground(NamedTuple):
+    """What the lines are judged by, read once for all of them."""
+
+    training: TrainingSettings
+    base: ModelVersion | None
+    history: History
+    alive: list[Worker]  # the gpu-workers that are there, with their runs
 
 
 class Preflight(NamedTuple):
@@ -43,56 +52,69 @@ class Preflight(NamedTuple):
         return [line for line in self.lines if line.level == BLOCK]
 
 
-def check(project: Project, plan: Plan) -> Preflight:
+def ground(project: Project) -> Ground:
+    """What a round of `project` is judged by."""
+    return Ground(
+        training=TrainingSettings.objects.get(project=project),
+        base=ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first(),
+        history=History([project.pk]),
+        alive=list(workers.alive("gpu").select_related("run")),
+    )
+
+
+def check(project: Project, plan: Plan, ground: Ground) -> Preflight:
     """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
-    has_base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).exists()
     try:
-        stages = _configs(project, plan)
-        examination = examinations.current(project, plan) if has_base else None
+        stages = _configs(plan, ground)
+        examination = examinations.current(project, plan, ground.training) if ground.base else None
     except InvalidInput as refusal:
         refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
-        return Preflight([*_labels(plan, has_base=has_base), Line(BLOCK, refused, "settings")], None)
+        return Preflight([*_labels(project, plan, ground), Line(BLOCK, refused, "overrides")], None)
     lines = [
-        *_labels(plan, has_base=has_base),
+        *_labels(project, plan, ground),
         *_examined(examination),
         *_left_out(plan),
         *_ties(plan),
         *_heldout(plan),
-        *_room(project, plan, stages),
-        _time(project, plan),
-        _worker(project),
+        *_room(plan, stages, ground),
+        _time(project, plan, ground.history),
+        _worker(project, ground.alive),
     ]
     return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination)
 
 
 def refusal(project: Project, plan: Plan) -> str:
     """Why the round must not start now, as far as it is known without asking anybody; empty where it may."""
+    known = ground(project)
     try:
-        stages, seen = _configs(project, plan), examinations.done(project, plan)
+        stages, seen = _configs(plan, known), examinations.done(project, plan, known.training)
     except InvalidInput as refused:
         return str(refused)
-    lines = [*_examined(seen), *_room(project, plan, stages)]
+    lines = [*_examined(seen), *_room(plan, stages, known)]
     return next((line.text for line in lines if line.level == BLOCK), "")
 
 
-def _configs(project: Project, plan: Plan) -> dict[str, RunConfig]:
+def _configs(plan: Plan, ground: Ground) -> dict[str, RunConfig]:
     """The config of each stage of the plan. Raises InvalidInput."""
-    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
-    if base is None:
+    if ground.base is None:
         return {}
-    training = TrainingSettings.objects.get(project=project)
     return {
         stage.stage: configs.make(
-            training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, base)
+            ground.training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, ground.base)
         )
         for stage in plan.stages
         if stage.will_run
     }
 
 
-def _labels(plan: Plan, *, has_base: bool) -> Iterator[Line]:
-    if plan.obstacle:
-        yield Line(BLOCK, plan.obstacle, "members" if has_base else "")
+def _labels(project: Project, plan: Plan, ground: Ground) -> Iterator[Line]:
+    if not plan.obstacle:
+        return
+    if ground.base:
+        mend = "members"
+    else:
+        mend = "base" if Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists() else "settings"
+    yield Line(BLOCK, plan.obstacle, mend)
 
 
 def _examined(examination: Examination | None) -> Iterator[Line]:
@@ -100,7 +122,7 @@ def _examined(examination: Examination | None) -> Iterator[Line]:
         return
     if examination.status == Examination.Status.FAILED:
         text = _("The records could not be looked at: %(error)s") % {"error": examination.error}
-        yield Line(WARN, text)
+        yield Line(WARN, text, "log")
     for finding in examination.findings:
         kind = finding["kind"]
         yield Line(finding["level"], findings.words(kind, finding["numbers"]), findings.mends(kind))
@@ -124,7 +146,7 @@ def _ties(plan: Plan) -> Iterator[Line]:
 def _heldout(plan: Plan) -> Iterator[Line]:
     evaluation = plan.stage(Stage.EVALUATION)
     if evaluation.reason:
-        mend = "" if evaluation.counts["heldout_prompts"] else "prompts"
+        mend = "settings" if evaluation.counts["heldout_prompts"] else "prompts"
         yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, mend)
         return
     number = evaluation.counts["heldout_rankings"]
@@ -137,51 +159,47 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, text % {"number": number}, "prompts")
 
 
-def _room(project: Project, plan: Plan, stages: dict[str, RunConfig]) -> Iterator[Line]:
+def _room(plan: Plan, stages: dict[str, RunConfig], ground: Ground) -> Iterator[Line]:
     """Memory and disk: needed and there."""
-    needed = needs.of(project, plan, stages)
-    if needed is None:
+    if ground.base is None:
         return
-    found = needs.there(list(workers.alive("gpu")))
+    needed, found = needs.of(ground.base, plan, stages), needs.there(ground.alive)
     sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
     if needed.disk > found.disk:
-        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, "models")
+        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
     else:
-        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes)
+        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
     if found.memory is None:
         text = _("Memory: about %(needed)s needed; how much the worker's machine has cannot be seen from here.")
-        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)})
+        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, "queue")
         return
     sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
     if needed.memory > found.memory:
         text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer batch_tokens need less.")
-        yield Line(WARN, text % sizes, "settings")
+        yield Line(WARN, text % sizes, "overrides")
     else:
-        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes)
+        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, "overrides")
 
 
-def _time(project: Project, plan: Plan) -> Line:
-    history = History(project)
-    known = [history.before(stage.stage) for stage in plan.stages if stage.will_run]
+def _time(project: Project, plan: Plan, history: History) -> Line:
+    known = [history.before(project.pk, stage.stage, in_round=True) for stage in plan.stages if stage.will_run]
     estimates = [one for one in known if one]
     if not known or len(estimates) < len(known):
-        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."))
+        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), "settings")
     minutes = sum((one.whole for one in estimates), timedelta()) / timedelta(minutes=1)
     counted = {"minutes": max(1, round(minutes)), "basis": estimates[-1].basis}
-    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted)
+    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted, "settings")
 
 
-def _worker(project: Project) -> Line:
+def _worker(project: Project, alive: list[Worker]) -> Line:
     """Who holds the worker. Another project's name is none of the reader's business."""
-    alive = list(workers.alive("gpu").select_related("run__round", "run__project"))
     if not alive:
-        return Line(WARN, _("No gpu-worker is running: the round would wait for one."))
-    holders = [worker.run for worker in alive if worker.run and worker.run.status == "running"]
+        return Line(WARN, _("No gpu-worker is running: the round would wait for one."), "worker")
+    holders = [worker.run for worker in alive if worker.run and worker.run.status == Run.Status.RUNNING]
     if len(holders) < len(alive):
-        return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device})
+        return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device}, "queue")
     own = next((run for run in holders if run.project_id == project.pk), None)
     if own:
-        return Line(
-            NOTE, _("The gpu-worker is busy with %(stage)s of this project.") % {"stage": own.get_stage_display()}
-        )
-    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."))
+        text = _("The gpu-worker is busy with %(stage)s of this project.")
+        return Line(NOTE, text % {"stage": own.get_stage_display()}, "queue")
+    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."), "queue")

@@ -5,18 +5,17 @@ Everything is read from rows and files, so a reload, a second browser or a resta
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.utils.functional import Promise
 
 from training.models import Round, Run
-from training.services import plans, run_directories
+from training.services import plans, vitals
 from training.services.metric_names import METRICS, OF_STAGE, READINGS, Metric
 from training.services.plans import StagePlan
-
-LEFT_OUT = "left_out"
-WAITING = "waiting"  # the stages before it are not through yet
+from training.services.states import LATER, LEFT_OUT, LOST
 
 
 class Reading(NamedTuple):
@@ -33,7 +32,7 @@ class StageProgress:
 
     plan: StagePlan
     run: Run | None
-    state: str  # a status of the run, LEFT_OUT or WAITING
+    state: str  # a status of the run, or one of services.states
     readings: list[Reading]
     log_tail: str
 
@@ -44,25 +43,34 @@ class StageProgress:
         return model.name if model else ""
 
 
+def runs_of(turn: Round) -> list[Run]:
+    """Every run of `turn`, in the order in which they were asked for."""
+    return list(turn.runs.order_by("pk").select_related("model_version"))
+
+
 def of_round(turn: Round) -> list[StageProgress]:
-    """The stages of `turn` in their order; of several runs of one stage the newest counts."""
-    runs = {run.stage: run for run in turn.runs.order_by("pk").select_related("model_version")}
-    return [of_stage(plan, runs.get(plan.stage)) for plan in plans.Plan.from_json(turn.plan).stages]
+    """The stages of `turn` in their order."""
+    return of_stages(plans.of(turn).stages, runs_of(turn), lost=())
 
 
-def of_stage(plan: StagePlan, run: Run | None) -> StageProgress:
+def of_stages(stages: list[StagePlan], runs: list[Run], *, lost: Collection[int]) -> list[StageProgress]:
+    """Each of `stages` with its run; of several runs of one stage the newest counts."""
+    newest = {run.stage: run for run in runs}
+    return [of_stage(stage, newest.get(stage.stage), lost=lost) for stage in stages]
+
+
+def of_stage(plan: StagePlan, run: Run | None, *, lost: Collection[int]) -> StageProgress:
     """One stage with what its run says. Only an unfinished or failed run has a log to show."""
     if run is None:
-        return StageProgress(
-            plan=plan, run=None, state=WAITING if plan.will_run else LEFT_OUT, readings=[], log_tail=""
-        )
-    log_tail = "" if run.status == Run.Status.SUCCEEDED else run_directories.log_tail(run.directory, run.fence)
-    return StageProgress(plan=plan, run=run, state=run.status, readings=readings(run), log_tail=log_tail)
+        return StageProgress(plan=plan, run=None, state=LATER if plan.will_run else LEFT_OUT, readings=[], log_tail="")
+    log_tail = "" if run.status == Run.Status.SUCCEEDED else vitals.whole_log_tail(run)
+    state = LOST if run.pk in lost else run.status
+    return StageProgress(plan=plan, run=run, state=state, readings=readings(run), log_tail=log_tail)
 
 
 def readings(run: Run) -> list[Reading]:
     """The newest value of every metric that has a name for people; a finished run's from its summary."""
-    latest = run.metrics or run_directories.final_metrics(run.directory, run.fence)
+    latest = run.metrics or vitals.newest_metrics(run)
     return [_reading(METRICS[name], latest[name]) for name in OF_STAGE[run.stage][:READINGS] if name in latest]
 
 

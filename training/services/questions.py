@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
@@ -27,9 +27,10 @@ class CannotAsk(Exception):
 
 @dataclass(frozen=True)
 class Ahead:
-    """What the worker does before it comes to a question."""
+    """What the worker does before it comes to a question, as far as the reader may know."""
 
-    running: Run | None
+    is_busy: bool
+    running: Run | None  # what it is busy with; None where the reader may not see it
     waiting: int  # other runs in the queue
 
 
@@ -52,15 +53,19 @@ def ask(project: Project, *, text: str, models: list[ModelVersion], asked_by: Us
     return question
 
 
-def ahead(question: Question) -> Ahead:
-    """What stands between `question` and its next answer."""
+def ahead(question: Question, *, reader: User) -> Ahead:
+    """What stands between `question` and its next answer. Other projects take their time, and say nothing else."""
     own = question.answers.values("run")
     first = Run.objects.filter(pk__in=own, status__in=WAITING).order_by("pk").first()
     if first is None:
-        return Ahead(running=None, waiting=0)
-    others = Run.objects.exclude(pk__in=own).select_related("round")
-    running = others.filter(status=Run.Status.RUNNING).order_by("pk").first()
-    return Ahead(running=running, waiting=others.filter(Q(status__in=WAITING), pk__lt=first.pk).count())
+        return Ahead(is_busy=False, running=None, waiting=0)
+    others = Run.objects.exclude(pk__in=own)
+    running = others.filter(status=Run.Status.RUNNING)
+    return Ahead(
+        is_busy=running.exists(),
+        running=Run.objects.for_user(reader).filter(pk__in=running).select_related("round").order_by("pk").first(),
+        waiting=others.filter(status__in=WAITING, pk__lt=first.pk).count(),
+    )
 
 
 def _config(project: Project, model: ModelVersion) -> SamplingConfig:

@@ -35,10 +35,12 @@ MEASURES: dict[str, Callable[[SampledCompletion], float | None]] = {
 
 def of(turn: Round) -> Result | None:
     """The result of a round that is through; None where it measured nothing, or where its files are gone."""
+    if turn.status != Round.Status.SUCCEEDED:
+        return None
     if stored := Result.objects.filter(round=turn).first():
         return stored
     run = turn.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).first()
-    if run is None or turn.status != Round.Status.SUCCEEDED:
+    if run is None:
         return None
     try:
         made = _work_out(run)

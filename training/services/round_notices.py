@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from annotate.models import Kind, Role, WorkItem
 from annotate.services import notices
-from training.models import Round
+from training.models import Round, Run
 
 
 def started(round: Round) -> None:
@@ -30,6 +30,21 @@ def ended(round: Round) -> None:
         text = _("Round %(number)d is finished. Only a person promotes its result.") % {"number": round.number}
         _tell_admins(round, "round.finished", text)
         _ask_for_rankings(round)
+
+
+def held(run: Run) -> None:
+    """`run` waits for a person, and with it its round."""
+    said = {
+        "stage": run.get_stage_display(),
+        "number": run.round.number if run.round else 0,
+        "reason": run.error.strip().partition("\n")[0],
+    }
+    if run.round:
+        text = _("Round %(number)d is held at %(stage)s until somebody acts: %(reason)s") % said
+    else:
+        text = _("A run (%(stage)s) is held until somebody acts: %(reason)s") % said
+    address = reverse("training:run", args=[run.project.slug, run.pk])
+    notices.tell(run.project, kind="run.held", text=text, address=address, role=Role.ADMIN)
 
 
 def _ask_for_rankings(round: Round) -> None:

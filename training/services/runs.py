@@ -26,7 +26,7 @@ from training.models import LostRace, Round, Run, Snapshot, note
 from training.rlhf import exits
 from training.rlhf.config import RunConfig
 from training.rlhf.manifest import Counted
-from training.services import publishing, room, run_directories
+from training.services import publishing, room, round_notices, run_directories
 from training.services.run_directories import Record
 
 MOST_FRUITLESS_ATTEMPTS = 3
@@ -212,7 +212,9 @@ def _still_here(run: Run) -> Counted:
 def _hold(run: Run, ending: Ending) -> None:
     """Wait for room on the disk, or for a person."""
     fruitless = 0 if run_directories.has_new_checkpoint(run.directory, run.fence) else run.fruitless_attempts + 1
-    _end(run, Status.HELD, ending, fruitless_attempts=fruitless)
+    with transaction.atomic():
+        _end(run, Status.HELD, ending, fruitless_attempts=fruitless)
+        round_notices.held(run)
 
 
 def _end(run: Run, status: Status, ending: Ending, **changes: Any) -> None:

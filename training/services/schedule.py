@@ -16,11 +16,12 @@ from django.utils import timezone
 
 from annotate.models import Project, User
 from training.models import Round, Run, Worker
-from training.services import plans, workers
+from training.services import plans, vitals, workers
 from training.services.estimates import Estimate, History
+from training.services.states import LATER, LOST
 
 UNKNOWN = datetime.max.replace(tzinfo=UTC)  # later than anything
-LATER = "waiting"
+STUCK = (Run.Status.HELD, LOST)  # nobody works on it, and nobody can say when somebody will
 
 
 @dataclass(kw_only=True)
@@ -33,12 +34,9 @@ class Job:
     run: Run | None
     estimate: Estimate | None
     is_visible: bool  # the reader may see the project
+    state: str = LATER
     starts_at: datetime = UNKNOWN
     ends_at: datetime = UNKNOWN
-
-    @property
-    def state(self) -> str:
-        return self.run.status if self.run else LATER
 
     @property
     def start(self) -> datetime | None:
@@ -64,28 +62,51 @@ class Schedule:
 
     jobs: list[Job]
     holders: list[Holder]
+    history: History
+
+    @property
+    def alive(self) -> list[Worker]:
+        """The gpu-workers that are there."""
+        return [holder.worker for holder in self.holders]
+
+    @property
+    def lost(self) -> set[int]:
+        """The ids of the runs whose worker is silent."""
+        return {job.run.pk for job in self.jobs if job.run and job.state == LOST}
+
+    def of_round(self, turn: Round) -> dict[str, Job]:
+        """What is still to be done for `turn`, by stage."""
+        return {job.stage: job for job in self.jobs if job.round == turn}
+
+    def end_of(self, turn: Round) -> datetime | None:
+        """When everything of `turn` is done; None where that cannot be said."""
+        ends = [job.ends_at for job in self.of_round(turn).values()]
+        return None if not ends or UNKNOWN in ends else max(ends)
 
 
-def of(user: User) -> Schedule:
-    """The schedule as `user` may see it: others' jobs take their time, and say nothing else of themselves."""
+def of(user: User, *, beside: Project) -> Schedule:
+    """The schedule as `user` may see it: others' jobs take their time, and say nothing else of themselves.
+
+    Its history tells of `beside`, too, whose next round is only planned.
+    """
     now = timezone.now()
     visible = set(Project.objects.administered_by(user).values_list("pk", flat=True))
-    active = Run.objects.exclude(status__in=Run.FINISHED).select_related("project", "round").order_by("pk")
-    histories: dict[int, History] = {}
-    jobs = [_job(run, visible, histories, now) for run in active]
-    alive = list(workers.alive("gpu").select_related("run"))
+    active = list(Run.objects.exclude(status__in=Run.FINISHED).select_related("project", "round").order_by("pk"))
+    history = History({beside.pk, *(run.project_id for run in active)})
+    lost = vitals.lost()
+    jobs = [_job(run, visible, history, now, is_lost=run.pk in lost) for run in active]
+    alive = list(workers.alive("gpu").select_related("run__project"))
     by_run = {job.run.pk: job for job in jobs if job.run and job.state == Run.Status.RUNNING}
     holders = [Holder(worker=worker, job=by_run.get(worker.run_id or 0)) for worker in alive]
-    done = play(jobs, histories, now=now, workers=max(1, len(alive)))
-    return Schedule(jobs=done, holders=holders)
+    return Schedule(jobs=play(jobs, history, now=now, workers=max(1, len(alive))), holders=holders, history=history)
 
 
-def play(jobs: list[Job], histories: dict[int, History], *, now: datetime, workers: int) -> list[Job]:
+def play(jobs: list[Job], history: History, *, now: datetime, workers: int) -> list[Job]:
     """Give every job its start and its end; the stages that come up on the way queue up behind what waits already."""
     running = [job for job in jobs if job.state == Run.Status.RUNNING]
-    told = [*running, *(job for job in jobs if job.state == Run.Status.HELD)]
+    told = [*running, *(job for job in jobs if job.state in STUCK)]
     free = [now] * max(workers, len(running))  # when each worker has nothing left to do
-    queue = Queue(histories)
+    queue = Queue(history)
     for job in running:
         _occupy(free, job, job.run.started_at if job.run and job.run.started_at else now, now)
     for job in jobs:
@@ -105,10 +126,10 @@ def play(jobs: list[Job], histories: dict[int, History], *, now: datetime, worke
 class Queue:
     """The jobs that wait, by when they may start and then by who came first."""
 
-    def __init__(self, histories: dict[int, History]) -> None:
+    def __init__(self, history: History) -> None:
         self.waiting: list[tuple[datetime, int, Job]] = []
         self.number = itertools.count()
-        self.histories = histories
+        self.history = history
 
     def __bool__(self) -> bool:
         return bool(self.waiting)
@@ -123,7 +144,7 @@ class Queue:
         following = next((stage for stage in itertools.islice(later, 1, None) if stage.will_run), None)
         if following is None:
             return
-        estimate = self.histories[job.project.pk].before(following.stage)
+        estimate = self.history.before(job.project.pk, following.stage, in_round=True)
         fields: dict[str, Any] = {"project": job.project, "round": job.round, "is_visible": job.is_visible}
         self.add(Job(stage=following.stage, run=None, estimate=estimate, **fields), job.ends_at)
 
@@ -140,13 +161,13 @@ def _occupy(free: list[datetime], job: Job, start: datetime, goes_on_from: datet
     heapq.heapreplace(free, job.ends_at)
 
 
-def _job(run: Run, visible: set[int], histories: dict[int, History], now: datetime) -> Job:
-    history = histories.setdefault(run.project_id, History(run.project))
+def _job(run: Run, visible: set[int], history: History, now: datetime, *, is_lost: bool) -> Job:
     return Job(
         project=run.project,
         round=run.round,
         stage=run.stage,
         run=run,
-        estimate=history.of(run.stage, run, now=now),
+        estimate=None if is_lost else history.of(run, now=now),
         is_visible=run.project_id in visible,
+        state=LOST if is_lost else run.status,
     )

@@ -16,13 +16,16 @@ from django.utils.translation import ngettext
 
 from annotate.models import Project, WorkItem
 from training.models import Round, Run, Snapshot, Stage
-from training.services import plans
+from training.services import plans, retries
 from training.services.estimates import Estimate, History
 from training.services.plans import Plan, StagePlan
+from training.services.retries import Choices
+from training.services.schedule import Schedule
+from training.services.states import LATER, LEFT_OUT
+from training.services.timelines import Timeline
 
 COLLECT, FREEZE, OPEN = "collect", "freeze", "open"  # the cells that are no stage of the engine's
-DONE, LATER, LEFT_OUT = "succeeded", "waiting", "left_out"  # besides these, a cell's state is a status of its run
-UNDER_WAY = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.INTERRUPTED, Run.Status.HELD)
+DONE = Run.Status.SUCCEEDED.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +33,18 @@ class Cell:
     """One step of a round as a person sees it."""
 
     name: str  # COLLECT, FREEZE, a Stage, or OPEN
-    state: str
+    state: str  # a status of its run, or one of services.states
     count: str = ""  # what it works on or has made, in words
     elapsed: timedelta | None = None
     estimate: Estimate | None = None
     reason: str = ""  # why it is left out, or what went wrong
     run: Run | None = None
-    round: Round | None = None  # None: the round is only planned
+    choices: Choices | None = None  # what a person can do about a run that failed or is held
 
     @property
     def is_current(self) -> bool:
         """It is where the round stands now."""
-        return self.state in UNDER_WAY
-
-    @property
-    def has_failed(self) -> bool:
-        return self.state in (Run.Status.FAILED, Run.Status.HELD)
+        return self.state not in (DONE, LATER, LEFT_OUT, Run.Status.FAILED, Run.Status.CANCELLED)
 
 
 class Strip(NamedTuple):
@@ -62,78 +61,30 @@ class Opened(NamedTuple):
     ranked: int
 
 
-def planned(project: Project, plan: Plan) -> Strip:
-    """The strip of the round that `plan` would open: labels are being collected for it."""
-    history = History(project)
-    stages = [_planned_stage(stage, history) for stage in plan.stages]
-    collect = Cell(name=COLLECT, state=Run.Status.RUNNING if plan.obstacle else DONE, count=_waiting_labels(plan))
+def planned(project: Project, plan: Plan, history: History, *, missing: int) -> Strip:
+    """The strip of the round that `plan` would open: labels are being collected for it, and so many are missing."""
+    before = _before(project, plan.number)
+    stages = [_planned_stage(project, stage, history) for stage in plan.stages]
+    collect = _collecting(project, plan, before, missing)
+    freeze = Cell(name=FREEZE, state=LATER, estimate=_as_before(before))
     opens = plan.stage(Stage.SAMPLING)
-    last = Cell(name=OPEN, state=LATER if opens.will_run else LEFT_OUT, count=_sets(opens), reason=opens.reason)
-    return Strip([collect, Cell(name=FREEZE, state=LATER), *stages, last], None)
+    if not opens.will_run:
+        last = Cell(name=OPEN, state=LEFT_OUT, reason=opens.reason)
+    else:
+        left = _sum([cell for cell in stages if cell.state == LATER])
+        last = Cell(name=OPEN, state=LATER, count=_sets(opens), estimate=_after_all(left))
+    return Strip([collect, freeze, *stages, last], None)
 
 
-def of(turn: Round) -> Strip:
-    """The strip of a round that was opened."""
-    now, history, plan = timezone.now(), History(turn.project), plans.of(turn)
-    newest = {run.stage: run for run in turn.runs.order_by("pk").select_related("round", "model_version")}
-    stages = [_stage(turn, stage, newest.get(stage.stage), history, now) for stage in plan.stages]
-    cells = [_collect(turn), _freeze(turn), *stages, _open(turn, plan, newest.get(Stage.SAMPLING))]
-    return Strip(cells, _end(turn, stages, now))
-
-
-def _collect(turn: Round) -> Cell:
-    before = Round.objects.filter(project=turn.project, number__lt=turn.number).order_by("number").last()
-    since = (before and before.finished_at) or turn.project.created_at
-    counts = turn.snapshot.counts if turn.snapshot else {}
-    labels = _labels(counts.get("demonstrations", 0), counts.get("rankings", 0))
-    return Cell(name=COLLECT, state=DONE, count=labels, elapsed=turn.created_at - since, round=turn)
-
-
-def _freeze(turn: Round) -> Cell:
-    snapshot: Snapshot | None = turn.snapshot
-    if snapshot is None:
-        return Cell(name=FREEZE, state=LEFT_OUT, reason=_("The round has no snapshot."), round=turn)
-    took = turn.created_at - snapshot.created_at
-    return Cell(name=FREEZE, state=DONE, count=f"{snapshot} {snapshot.sha256[:4]}…", elapsed=took, round=turn)
-
-
-def _planned_stage(stage: StagePlan, history: History) -> Cell:
-    if not stage.will_run:
-        return Cell(name=stage.stage, state=LEFT_OUT, reason=stage.reason)
-    return Cell(name=stage.stage, state=LATER, count=_work(stage), estimate=history.before(stage.stage))
-
-
-def _stage(turn: Round, stage: StagePlan, run: Run | None, history: History, now: datetime) -> Cell:
-    if not stage.will_run:
-        return Cell(name=stage.stage, state=LEFT_OUT, reason=stage.reason, round=turn)
-    if run is None:
-        if not turn.is_active:
-            return Cell(name=stage.stage, state=LEFT_OUT, reason=_("The round ended before it."), round=turn)
-        expected = history.before(stage.stage)
-        return Cell(name=stage.stage, state=LATER, count=_work(stage), estimate=expected, round=turn)
-    return Cell(
-        name=stage.stage,
-        state=run.status,
-        count=_steps(run) or _work(stage),
-        elapsed=(run.finished_at or now) - run.started_at if run.started_at else None,
-        estimate=history.of(stage.stage, run, now=now),
-        reason=run.error.strip().partition("\n")[0] if run.status in (Run.Status.FAILED, Run.Status.HELD) else "",
-        run=run,
-        round=turn,
-    )
-
-
-def _open(turn: Round, plan: Plan, sampling: Run | None) -> Cell:
-    stage = plan.stage(Stage.SAMPLING)
-    if not stage.will_run:
-        return Cell(name=OPEN, state=LEFT_OUT, reason=stage.reason, round=turn)
-    if sampling is None or sampling.status != Run.Status.SUCCEEDED:
-        if turn.is_active:
-            return Cell(name=OPEN, state=LATER, count=_sets(stage), round=turn)
-        return Cell(name=OPEN, state=LEFT_OUT, reason=_("The round ended before it."), round=turn)
-    made = opened(sampling)
-    counted = {"sets": made.sets, "ranked": made.ranked}
-    return Cell(name=OPEN, state=DONE, count=_("%(sets)d sets, %(ranked)d ranked") % counted, round=turn)
+def of(turn: Round, runs: list[Run], spent: dict[int, Timeline], schedule: Schedule) -> Strip:
+    """The strip of a round that was opened, from all of its runs and their timelines."""
+    plan, now = plans.of(turn), timezone.now()
+    newest = {run.stage: run for run in runs}
+    stages = [_stage(turn, stage, newest.get(stage.stage), schedule, spent) for stage in plan.stages]
+    ends_at = schedule.end_of(turn)
+    left = ends_at - now if ends_at else None
+    last = _open(turn, plan, newest.get(Stage.SAMPLING), left)
+    return Strip([_collect(turn, plan), _freeze(turn), *stages, last], ends_at)
 
 
 def opened(sampling: Run) -> Opened:
@@ -144,13 +95,108 @@ def opened(sampling: Run) -> Opened:
     return Opened(found["sets"], found["ranked"])
 
 
-def _end(turn: Round, stages: list[Cell], now: datetime) -> datetime | None:
-    """When the round is through, where every stage that is not over has an estimate."""
-    open_cells = [cell for cell in stages if cell.state == LATER or cell.is_current]
-    estimates = [cell.estimate for cell in open_cells if cell.estimate]
-    if not turn.is_active or not open_cells or len(estimates) < len(open_cells):
+def _before(project: Project, number: int) -> Round | None:
+    earlier = Round.objects.filter(project=project, number__lt=number).select_related("snapshot")
+    return earlier.order_by("number").last()
+
+
+def _collecting(project: Project, plan: Plan, before: Round | None, missing: int) -> Cell:
+    """Labels are being collected until there are enough; afterwards, until somebody starts the round."""
+    elapsed = timezone.now() - _collected_since(project, before)
+    state = Run.Status.RUNNING if plan.obstacle else DONE
+    estimate = None
+    came = (
+        plan.stage(Stage.REWARD).counts["new_rankings"]
+        if before
+        else plan.stage(Stage.SFT).counts["new_demonstrations"]
+    )
+    if missing and came:
+        left = elapsed / came * missing
+        estimate = Estimate(whole=elapsed + left, left=left, basis=_("at the pace so far"))
+    return Cell(name=COLLECT, state=state, count=_new_labels(plan), elapsed=elapsed, estimate=estimate)
+
+
+def _collect(turn: Round, plan: Plan) -> Cell:
+    since = _collected_since(turn.project, _before(turn.project, turn.number))
+    return Cell(name=COLLECT, state=DONE, count=_new_labels(plan), elapsed=turn.created_at - since)
+
+
+def _collected_since(project: Project, before: Round | None) -> datetime:
+    """What is labelled while a round runs waits for the one after it."""
+    return before.created_at if before else project.created_at
+
+
+def _freeze(turn: Round) -> Cell:
+    snapshot: Snapshot | None = turn.snapshot
+    if snapshot is None:
+        return Cell(name=FREEZE, state=LEFT_OUT, reason=_("The round has no snapshot."))
+    took = turn.created_at - snapshot.created_at
+    return Cell(name=FREEZE, state=DONE, count=f"{snapshot} {snapshot.sha256[:4]}…", elapsed=took)
+
+
+def _as_before(before: Round | None) -> Estimate | None:
+    """How long freezing takes, by the round before."""
+    if before is None or before.snapshot is None:
         return None
-    return now + sum((estimate.left for estimate in estimates), timedelta())
+    took = before.created_at - before.snapshot.created_at
+    return Estimate(whole=took, left=took, basis=_("as in round %(number)d") % {"number": before.number})
+
+
+def _planned_stage(project: Project, stage: StagePlan, history: History) -> Cell:
+    if not stage.will_run:
+        return Cell(name=stage.stage, state=LEFT_OUT, reason=stage.reason)
+    expected = history.before(project.pk, stage.stage, in_round=True)
+    return Cell(name=stage.stage, state=LATER, count=_work(stage), estimate=expected)
+
+
+def _stage(turn: Round, stage: StagePlan, run: Run | None, schedule: Schedule, spent: dict[int, Timeline]) -> Cell:
+    if run is None:
+        is_off = stage.will_run and not turn.is_active
+        cell = _planned_stage(turn.project, stage, schedule.history)
+        return Cell(name=stage.stage, state=LEFT_OUT, reason=_("The round ended before it.")) if is_off else cell
+    job = schedule.of_round(turn).get(stage.stage)
+    needs_person = run.status in retries.RETRIED
+    return Cell(
+        name=stage.stage,
+        state=job.state if job else run.status,
+        count=_steps(run) or _work(stage),
+        elapsed=spent[run.pk].worked if run.started_at else None,
+        estimate=job.estimate if job else None,
+        reason=run.error.strip().partition("\n")[0] if needs_person else "",
+        run=run,
+        choices=retries.choices(run) if needs_person else None,
+    )
+
+
+def _open(turn: Round, plan: Plan, sampling: Run | None, left: timedelta | None) -> Cell:
+    stage = plan.stage(Stage.SAMPLING)
+    if not stage.will_run:
+        return Cell(name=OPEN, state=LEFT_OUT, reason=stage.reason)
+    if sampling is None or sampling.status != Run.Status.SUCCEEDED:
+        if turn.is_active:
+            return Cell(name=OPEN, state=LATER, count=_sets(stage), estimate=_after_all(left))
+        return Cell(name=OPEN, state=LEFT_OUT, reason=_("The round ended before it."))
+    made = opened(sampling)
+    counted = {"sets": made.sets, "ranked": made.ranked}
+    words = _("%(sets)d sets, %(ranked)d ranked") % counted
+    return Cell(name=OPEN, state=DONE, count=words, elapsed=_has_been_open(turn, sampling))
+
+
+def _has_been_open(turn: Round, sampling: Run) -> timedelta | None:
+    """How long people have had the sets, up to the round that was made from what they said."""
+    after = Round.objects.filter(project=turn.project_id, number__gt=turn.number).order_by("number").first()
+    until = after.created_at if after else timezone.now()
+    return until - sampling.finished_at if sampling.finished_at else None
+
+
+def _after_all(left: timedelta | None) -> Estimate | None:
+    return None if left is None else Estimate(whole=left, left=left, basis=_("when all before it is done"))
+
+
+def _sum(cells: list[Cell]) -> timedelta | None:
+    """What `cells` take together; None where one of them cannot be estimated."""
+    known = [cell.estimate.whole for cell in cells if cell.estimate]
+    return sum(known, timedelta()) if len(known) == len(cells) else None
 
 
 def _steps(run: Run) -> str:
@@ -159,7 +205,8 @@ def _steps(run: Run) -> str:
     return f"{run.step}/{run.total}"
 
 
-def _waiting_labels(plan: Plan) -> str:
+def _new_labels(plan: Plan) -> str:
+    """The labels that came since those of the models that the round starts from."""
     sft, reward = plan.stage(Stage.SFT).counts, plan.stage(Stage.REWARD).counts
     return _labels(sft["new_demonstrations"], reward["new_rankings"])
 
@@ -183,8 +230,10 @@ def _sets(stage: StagePlan) -> str:
 
 
 def _labels(demonstrations: int, rankings: int) -> str:
-    words = [_answers(demonstrations)] * bool(demonstrations) + [_rankings(rankings)] * bool(rankings)
-    return ", ".join(words) or _("no labels")
+    answers = ngettext("%(number)d new answer", "%(number)d new answers", demonstrations) % {"number": demonstrations}
+    ranked = ngettext("%(number)d new ranking", "%(number)d new rankings", rankings) % {"number": rankings}
+    words = [answers] * bool(demonstrations) + [ranked] * bool(rankings)
+    return ", ".join(words) or _("no new labels")
 
 
 def _answers(number: int) -> str:

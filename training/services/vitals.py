@@ -18,11 +18,19 @@ from training.services import run_directories
 from training.services.workers import SILENT_AFTER_S
 
 
-def is_lost(run: Run) -> bool:
-    """Whether the worker that has `run` is silent. The reconciler takes the run from it when the lease ends."""
-    running = Run.objects.filter(pk=run.pk, status=Run.Status.RUNNING)
+def lost() -> set[int]:
+    """The ids of the runs whose worker is silent. The reconciler takes them from it when the lease ends."""
     silent = Q(heartbeat_at=None) | Q(heartbeat_at__lt=Now() - timedelta(seconds=SILENT_AFTER_S))
-    return running.filter(silent).exists()
+    return set(Run.objects.filter(silent, status=Run.Status.RUNNING).values_list("pk", flat=True))
+
+
+def newest_attempt(run: Run, name: str) -> Path | None:
+    """The folder of the newest attempt that has a file `name`.
+
+    Not simply that of the run's fence: a run that is taken from a silent worker gets a new one, and waits under it.
+    """
+    files = run.directory.glob(f"attempts/*/{name}")
+    return max((path.parent for path in files), key=lambda folder: int(folder.name), default=None)
 
 
 def phase(run: Run) -> str:
@@ -57,7 +65,19 @@ def config(run: Run) -> dict[str, Any]:
 
 def log_tail(run: Run, *, lines: int) -> str:
     """The last `lines` of what the newest attempt said."""
-    return "\n".join(run_directories.log_tail(run.directory, run.fence).splitlines()[-lines:])
+    return "\n".join(whole_log_tail(run).splitlines()[-lines:])
+
+
+def whole_log_tail(run: Run) -> str:
+    """As much of what the newest attempt said as a page shows at most."""
+    folder = newest_attempt(run, run_directories.LOG)
+    return run_directories.log_tail(run.directory, int(folder.name)) if folder else ""
+
+
+def newest_metrics(run: Run) -> dict[str, float]:
+    """The last value of everything that the newest attempt measured, or took over from the one before it."""
+    folder = newest_attempt(run, "metrics.jsonl")
+    return run_directories.final_metrics(run.directory, int(folder.name)) if folder else {}
 
 
 def _amount(said: dict[str, Any]) -> str:

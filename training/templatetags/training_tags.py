@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django import template
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
-from training.models import Stage
+from training.models import Snapshot, Stage
+from training.services.strips import Cell
 
 register = template.Library()
 
@@ -55,6 +56,11 @@ COUNTS = {
     "heldout_slates": gettext_lazy("sets for held-out prompts"),
 }
 
+LEFT_OUT = {  # why a label is not in a snapshot
+    "returned": gettext_lazy("returned"),
+    "simulated": gettext_lazy("simulated"),
+    "withdrawn": gettext_lazy("withdrawn"),
+}
 FIGURES = {  # {name: (what it is called, what it means, whether it is a share)}
     "reward": (
         gettext_lazy("reward"),
@@ -68,7 +74,11 @@ FIGURES = {  # {name: (what it is called, what it means, whether it is a share)}
         gettext_lazy("how often the reward model prefers the new answer"),
         True,
     ),
-    "kl": (gettext_lazy("distance (KL)"), gettext_lazy("nats per answer away from the reference"), False),
+    "kl": (
+        gettext_lazy("distance (KL)"),
+        gettext_lazy("nats per answer away from the reference; measured as a whole, so without an interval"),
+        False,
+    ),
     "accuracy": (gettext_lazy("accuracy"), "", True),
 }
 LEVELS = {
@@ -76,32 +86,62 @@ LEVELS = {
     "warn": gettext_lazy("warning"),
     "note": gettext_lazy("note"),
 }
-# Where a line of the pre-flight is mended: {key: (address, what the link says)}.
+# Where a line of the pre-flight is mended: {key: (address, what is said)}. Without an address the words say it all.
 REMEDIES = {
     "prompts": ("annotate:prompts", gettext_lazy("Prompts")),
     "settings": ("annotate:settings", gettext_lazy("Settings")),
     "members": ("annotate:members", gettext_lazy("Invite people")),
     "labels": ("annotate:reviews", gettext_lazy("Review answers")),
     "guidelines": ("annotate:edit-guidelines", gettext_lazy("Guidelines")),
-    "models": ("training:models", gettext_lazy("Delete old weights")),
+    "queue": ("#queue", gettext_lazy("Queue")),
+    "examples": ("#examples", gettext_lazy("Examples")),
+    "base": ("#base-model", gettext_lazy("How far it is")),
+    "disk": ("", gettext_lazy("“manage.py prune” shows which old weights can go, and deletes them.")),
+    "model_files": ("", gettext_lazy("It is mended in the files of the base model.")),
+    "overrides": ("", gettext_lazy("Who runs this installation sets it in “overrides” of the training settings.")),
+    "log": ("", gettext_lazy("The gpu-worker's log says more.")),
+    "worker": ("", gettext_lazy("Start one with “make run”, or look at its log.")),
 }
+CELL_PAGES = {"collect": "annotate:project", "open": "annotate:rank"}  # of the cells that are no stage
 
 
 class Remedy(NamedTuple):
-    """A link that leads to where something is mended."""
+    """A link that leads to where something is mended, or the words that say where."""
 
     url: str
     text: str
 
 
 @register.simple_tag
-def remedy(key: str, slug: str) -> Remedy | None:
-    """The link for a line of the pre-flight; None where no page mends it."""
-    name, text = REMEDIES.get(key, ("", ""))
-    try:
-        return Remedy(reverse(name, args=[slug]), str(text)) if name else None
-    except NoReverseMatch:
-        return None
+def remedy(key: str, slug: str) -> Remedy:
+    """What helps against a line of the pre-flight."""
+    address, text = REMEDIES[key]
+    return Remedy(reverse(address, args=[slug]) if ":" in address else address, str(text))
+
+
+@register.simple_tag
+def cell_url(cell: Cell, slug: str) -> str:
+    """Where a cell of the strip leads: to its run, to a page of the project, or to what the same page says of it."""
+    if cell.run:
+        return reverse("training:run", args=[slug, cell.run.pk])
+    if cell.name in CELL_PAGES:
+        return reverse(CELL_PAGES[cell.name], args=[slug])
+    return "#snapshot" if cell.name == "freeze" else f"#stage-{cell.name}"
+
+
+@register.filter
+def labels_of(snapshot: Snapshot) -> str:
+    """How many labels a snapshot holds, and how many it left out, and why."""
+    counts = snapshot.counts
+    written, ranked = counts.get("demonstrations", 0), counts.get("rankings", 0)
+    held_out, left_out = counts.get("heldout_rankings", 0), counts.get("left_out", {})
+    words = [
+        ngettext("%(number)d answer", "%(number)d answers", written) % {"number": written},
+        ngettext("%(number)d ranking", "%(number)d rankings", ranked) % {"number": ranked},
+        ngettext("%(number)d held-out ranking", "%(number)d held-out rankings", held_out) % {"number": held_out},
+    ]
+    why = [f"{number} {LEFT_OUT[reason]}" for reason, number in left_out.items() if number]
+    return ", ".join(words) + (_(" (left out: %(why)s)") % {"why": ", ".join(why)} if why else "")
 
 
 @register.filter

@@ -70,7 +70,7 @@ class Demo:
         self.admin = Client(self.place.url, admin)
         habits = Habits(shuffle=self.shuffle)
         self.team = annotators.assemble(self.place.url, tokens, project=PROJECT, habits=habits, seed=self.seed)
-        self.wait("the first page", START_S, self._answers)
+        self.wait("the first page", START_S, self.answers)
 
     def play(self, rounds: int) -> list[dict[str, Any]]:
         """Write, rank and train for some rounds; the figures of each."""
@@ -114,7 +114,7 @@ class Demo:
             return False
         return True
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             self.admin.get("projects/")
         except (OSError, HTTPException):

@@ -61,7 +61,7 @@ def _question(request: ProjectRequest, pk: int) -> dict[str, Any]:
         "question": question,
         "answers": answers,
         "is_waiting": any(answer.run.status not in Run.FINISHED for answer in answers),
-        "ahead": questions.ahead(question),
+        "ahead": questions.ahead(question, reader=request.user),
         "gpu_workers": workers.alive("gpu"),
     }
 

@@ -32,7 +32,7 @@ def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def change(request: ProjectRequest, pk: int) -> HttpResponse:
     """Copy the run's config, edit it, and do that instead."""
     run = find(request, pk)

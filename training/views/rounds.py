@@ -6,38 +6,40 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from annotate.permissions import ProjectRequest, role_required
-from training.models import IllegalMove, LostRace, Round, Run, Stage, TrainingSettings
+from training.models import IllegalMove, LostRace, ModelVersion, Round, Run, Stage, TrainingSettings
 from training.services import (
     base_models,
     cadence,
     plans,
     preflight,
     progress,
-    promotions,
     results,
     rounds,
     runs,
     schedule,
     strips,
     supply,
-    workers,
+    timelines,
+    vitals,
 )
-from training.services.plans import Plan, StagePlan
+from training.services.plans import StagePlan
+from training.services.preflight import Ground
 from training.services.progress import StageProgress
+from training.services.schedule import Schedule
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     """The next round's plan and the rounds there were."""
     return render(request, "training/rounds/index.html", _overview(request))
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def next_round(request: ProjectRequest) -> HttpResponse:
     """The part of the overview that changes by itself: what runs, what is missing, what the next round would do."""
     return render(request, "training/rounds/_next.html", _overview(request))
@@ -78,14 +80,14 @@ def make_base(request: ProjectRequest) -> HttpResponse:
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def detail(request: ProjectRequest, number: int) -> HttpResponse:
     """One round: its stages, live while it runs."""
     return render(request, "training/rounds/detail.html", _round(request, number))
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def live(request: ProjectRequest, number: int) -> HttpResponse:
     """The part of a round's page that changes while it runs."""
     return render(request, "training/rounds/_live.html", _round(request, number))
@@ -107,46 +109,58 @@ def _overview(request: ProjectRequest) -> dict[str, object]:
     project = request.project
     every = Round.objects.for_user(request.user).filter(project=project).order_by("-number")
     active = every.active().first()
-    trains = TrainingSettings.objects.filter(project=project).exists()
-    plan = plans.make(project) if active is None and trains else None
-    return {
+    # Made outside the pages, a project may lack settings: it does not train until an admin saves some.
+    training = TrainingSettings.objects.filter(project=project).first()
+    queue = schedule.of(request.user, beside=project)
+    context: dict[str, object] = {
         "project": project,
-        "readiness": supply.readiness(project),
-        # Made outside the pages, a project may lack settings: it does not train until an admin saves some.
-        "plan": plan,
-        "strip": strips.planned(project, plan) if plan else None,
-        "preflight": preflight.check(project, plan) if plan else None,
         "active": active,
         "background": _background(request),
         "rounds": every.select_related("opened_by"),
-        "champion": promotions.champion(project),
-        "gpu_workers": workers.alive("gpu"),
-        "schedule": schedule.of(request.user),
+        "gpu_workers": queue.alive,
+        "schedule": queue,
+    }
+    return context | _next(request, training, queue) if training and not active else context
+
+
+def _next(request: ProjectRequest, training: TrainingSettings, queue: Schedule) -> dict[str, object]:
+    """What a round opened now would do, and what speaks against it."""
+    project, readiness = request.project, supply.readiness(request.project)
+    plan = plans.make_from(project, training, readiness)
+    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
+    ground = Ground(training=training, base=base, history=queue.history, alive=queue.alive)
+    missing = readiness.missing if readiness else 0
+    return {
+        "plan": plan,
+        "readiness": readiness,
+        "strip": strips.planned(project, plan, queue.history, missing=missing),
+        "preflight": preflight.check(project, plan, ground),
     }
 
 
 def _round(request: ProjectRequest, number: int) -> dict[str, object]:
-    visible = Round.objects.for_user(request.user).select_related("snapshot", "opened_by")
+    visible = Round.objects.for_user(request.user).select_related("project", "snapshot", "opened_by")
     turn = get_object_or_404(visible, project=request.project, number=number)
-    plan = Plan.from_json(turn.plan)
+    plan, its_runs = plans.of(turn), progress.runs_of(turn)
+    spent = timelines.of(its_runs)
+    queue = schedule.of(request.user, beside=request.project)
     compared = plan.stage(Stage.EVALUATION).parents
     return {
         "project": request.project,
         "round": turn,
-        "plan": plan,
         "result": results.of(turn),
-        "cadence": cadence.of(turn),
+        "cadence": cadence.of(turn, its_runs, spent),
         "parent": compared["reference"].name,
         "policy": compared["policy"].name,
-        "strip": strips.of(turn),
-        "stages": progress.of_round(turn),
-        "gpu_workers": workers.alive("gpu"),
-        "readiness": supply.readiness(request.project),
+        "strip": strips.of(turn, its_runs, spent, queue),
+        "stages": progress.of_stages(plan.stages, its_runs, lost=queue.lost),
+        "gpu_workers": queue.alive,
+        "readiness": supply.readiness(request.project) if turn.status == Round.Status.SUCCEEDED else None,
     }
 
 
 def _background(request: ProjectRequest) -> StageProgress | None:
     """The newest run that belongs to no round, as the pretraining of the tiny base model, unless it is through."""
     unbound = Run.objects.for_user(request.user).filter(project=request.project, stage=Stage.PRETRAINING)
-    run = unbound.exclude(status=Run.Status.SUCCEEDED).order_by("-pk").first()
-    return progress.of_stage(StagePlan(stage=run.stage), run) if run else None
+    run = unbound.exclude(status=Run.Status.SUCCEEDED).select_related("model_version").order_by("-pk").first()
+    return progress.of_stage(StagePlan(stage=run.stage), run, lost=vitals.lost()) if run else None

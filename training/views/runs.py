@@ -6,7 +6,7 @@ import csv
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage
@@ -16,7 +16,7 @@ LOG_LINES = 40
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """The whole page; everything on it is read from rows and files."""
     run = find(request, pk)
@@ -24,14 +24,14 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
     """The part that changes with every heartbeat."""
     return render(request, "training/runs/_live.html", live_context(request, find(request, pk)))
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
     """The curves, or 204 where nothing came since the browser last looked."""
     context = curves_context(request, find(request, pk))
@@ -41,7 +41,7 @@ def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def table(request: ProjectRequest, pk: int) -> HttpResponse:
     """Everything that the run has measured, as CSV."""
     run = find(request, pk)
@@ -68,7 +68,7 @@ def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
-        "is_lost": vitals.is_lost(run),
+        "is_lost": run.pk in vitals.lost(),
         "phase": vitals.phase(run),
         "setbacks": vitals.setbacks(run),
         "log_tail": vitals.log_tail(run, lines=LOG_LINES),
@@ -87,7 +87,6 @@ def curves_context(request: ProjectRequest, run: Run) -> dict[str, object]:
         "is_over": run.status in Run.FINISHED,
         "curves": curves.of(run, rows, config),
         "bar": step_samples.bar(run, rows, config) if run.stage == Stage.PPO else [],
-        "levels": range(1, step_samples.LEVELS + 1),
         "limit": config.get("kl_limit"),
         "seen": f"{len(rows)}-{rows[-1].step if rows else 0}-{run.fence}-{run.status}",
         "intake": curves.intake(rows),

@@ -7,7 +7,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services.slates import BadSlate
@@ -18,7 +18,7 @@ from training.views.runs import find
 
 
 @role_required("admin")
-@require_GET
+@require_safe
 def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
     """What the policy wrote in a step, in the order that the reader wants."""
     run = find(request, pk)
