@@ -202,6 +202,9 @@ def test_evaluation_compares_policy_and_reference_on_held_out_prompts(
     assert metrics["heldout/reward_accuracy"] == metrics["heldout/reward_accuracy_round_1"]
     assert 0 < metrics["proxy/win_rate"] < 1
     rows = read_completions(run / "attempts/1/output/completions.jsonl")
+    kls = [row.kl for row in rows if row.policy == "policy"]
+    assert sum(kls) / len(kls) == pytest.approx(metrics["heldout/kl"], abs=1e-9)
+    assert {row.kl for row in rows if row.policy == "reference"} == {None}
     by_policy = {
         role: [(row.prompt_id, row.index) for row in rows if row.policy == role] for role in ("policy", "reference")
     }

@@ -84,6 +84,7 @@ def answer(pk: int, role: str) -> dict[str, object]:
         "logprob": -3.0,
         "reward": 1.0 + pk % 2 if is_new else 0.5,
         "finish_reason": "stop" if is_new else "length",
+        "kl": 1.0 + pk % 2 if is_new else None,
     }
 
 
@@ -98,7 +99,9 @@ def test_the_figures_stand_before_and_after_with_the_interval_of_the_change(meas
     assert figures["length"]["change"][0] == 1.0
     assert (figures["stop_rate"]["before"][0], figures["stop_rate"]["after"][0]) == (0.0, 1.0)
     assert figures["win_rate"]["after"][0] == 1.0
-    assert figures["kl"]["after"][0] == 1.5
+    value, low, high = figures["kl"]["after"]
+    assert value == 1.5
+    assert 1.0 < low < 1.5 < high < 2.0
 
 
 def test_accuracy_by_ranks_apart_says_on_how_many_pairs(measured: Round) -> None:

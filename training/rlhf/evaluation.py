@@ -13,7 +13,7 @@ from .batching import collate, micro_batches
 from .chat import Chat, Rendered
 from .config import EvaluationConfig
 from .intake import Intake, fitting, fitting_prompts
-from .logprobs import entropy_of, exact_kl, masked_sum
+from .logprobs import entropy_of, exact_kl
 from .networks import device
 from .records import Prompt, RankedSlate, read_rankings, write
 from .reward import compare
@@ -46,7 +46,10 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
     asked = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
     progress = Progress(run, len(prompts), len(ROLES) * len(asked))
     draws = {role: writers[role].draw(asked, cfg, run, progress.advance) for role in ROLES}
-    metrics = writing(draws) | divergence(writers["policy"], writers["reference"], draws["policy"], cfg, run)
+    kl, entropy = divergence(writers["policy"], writers["reference"], draws["policy"], cfg, run)
+    answer_tokens = sum(len(one.sampled.response) for one in draws["policy"])
+    metrics = writing(draws) | {"heldout/kl": _mean(kl), "heldout/entropy": sum(entropy) / answer_tokens}
+    kls: dict[str, list[float | None]] = {"policy": [*kl], "reference": [None] * len(asked)}
     rewards: dict[str, list[float | None]] = {role: [None] * len(asked) for role in ROLES}
     if "reward" in cfg.parents:
         scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
@@ -57,7 +60,11 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
         rewards = {**scores}
     run.log(len(prompts), len(prompts), metrics)  # before the output: whoever finds that need not measure again
     with run.output() as directory:
-        rows = [one.row(reward) for role in ROLES for one, reward in zip(draws[role], rewards[role], strict=True)]
+        rows = [
+            one.row(reward, kl)
+            for role in ROLES
+            for one, reward, kl in zip(draws[role], rewards[role], kls[role], strict=True)
+        ]
         write(directory / "completions.jsonl", rows)
 
 
@@ -87,22 +94,21 @@ def writing(draws: dict[str, list[Draw]]) -> dict[str, float]:
 @torch.no_grad()
 def divergence(
     policy: Writer, reference: Writer, draws: list[Draw], cfg: EvaluationConfig, run: RunDirectory
-) -> dict[str, float]:
-    """KL of the policy from its reference in nats an answer, and its entropy in nats a token, on its own answers.
+) -> tuple[list[float], list[float]]:
+    """The KL of the policy from its reference and the policy's entropy, in nats of each of its own answers.
 
     At every token the divergence of the two whole distributions is taken: what one draw estimates, with less noise.
     """
     run.phases.enter("working", "divergence")
     rendered = [Rendered(policy.chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in draws]
-    kl = entropy = torch.zeros((), device=device())
+    kl, entropy = torch.zeros(2, len(draws), device=device())
     for indices in micro_batches([one.length for one in rendered], cfg.batch_tokens):
         tokens, attention, response = collate([rendered[index] for index in indices], policy.chat.pad_id, device())
         logits = policy.policy(tokens, attention)  # (B, T, V)
-        kl = kl + masked_sum(exact_kl(logits, reference.policy(tokens, attention)), response)
-        entropy = entropy + masked_sum(entropy_of(logits), response)
+        kl[indices] = (exact_kl(logits, reference.policy(tokens, attention)) * response).sum(dim=1)
+        entropy[indices] = (entropy_of(logits) * response).sum(dim=1)
         run.touch()
-    answer_tokens = sum(len(one.response) for one in rendered)
-    return {"heldout/kl": kl.item() / len(draws), "heldout/entropy": entropy.item() / answer_tokens}
+    return kl.tolist(), entropy.tolist()
 
 
 def proxy(policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:

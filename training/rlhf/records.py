@@ -84,6 +84,7 @@ class SampledCompletion:
     logprob: float  # nats, of the whole answer
     reward: float | None
     finish_reason: str
+    kl: float | None = None  # nats from the reference, of the whole answer, where that was measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +282,7 @@ def _sampled_completion(fields: _Fields) -> SampledCompletion:
         logprob=fields.typed("logprob", float),
         reward=_optional(fields.take("reward"), float),
         finish_reason=fields.choice("finish_reason", FINISHES),
+        kl=_optional(fields.left.pop("kl", None), float),
     )
 
 

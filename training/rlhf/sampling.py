@@ -122,7 +122,7 @@ class Draw(NamedTuple):
         """What a reward is given for."""
         return Answer(self.prompt.messages, self.text, self.sampled.stopped)
 
-    def row(self, reward: float | None) -> SampledCompletion:
+    def row(self, reward: float | None, kl: float | None = None) -> SampledCompletion:
         """The answer as it leaves the engine."""
         return SampledCompletion(
             prompt_id=self.prompt.id,
@@ -133,6 +133,7 @@ class Draw(NamedTuple):
             logprob=sum(self.sampled.logprobs),
             reward=reward,
             finish_reason="stop" if self.sampled.stopped else "length",
+            kl=kl,
         )
 
 

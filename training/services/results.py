@@ -70,8 +70,8 @@ def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
             found.append({"name": name} | {part: bootstrap(values, seed=run.pk) for part, values in spans.items()})
     if wins := _wins(answers):
         found.append({"name": "win_rate", "after": bootstrap(wins, seed=run.pk)})
-    if (kl := run.metrics.get("heldout/kl")) is not None:
-        found.append({"name": "kl", "after": [kl, None, None]})
+    if kl := _means(answers, "policy", lambda row: row.kl):
+        found.append({"name": "kl", "after": bootstrap(kl, seed=run.pk)})
     return found
 
 

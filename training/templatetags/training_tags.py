@@ -76,7 +76,7 @@ FIGURES = {  # {name: (what it is called, what it means, whether it is a share)}
     ),
     "kl": (
         gettext_lazy("distance (KL)"),
-        gettext_lazy("nats per answer away from the reference; measured as a whole, so without an interval"),
+        gettext_lazy("nats per answer away from the reference"),
         False,
     ),
     "accuracy": (gettext_lazy("accuracy"), "", True),
