@@ -50,6 +50,20 @@ def test_a_site_admin_makes_a_project_with_its_training_settings(client, site_ad
     assert AuditEvent.objects.get(action="project.created").actor == site_admin
 
 
+def test_the_base_model_may_be_a_folder_that_the_operator_put_there_and_no_other(
+    client, site_admin, settings, tmp_path
+):
+    settings.BASE_MODELS_DIR = tmp_path / "base-models"
+    for folder in (settings.BASE_MODELS_DIR / "our-model-1b", tmp_path / "secret"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    for elsewhere in ("../secret", str(tmp_path / "secret"), "other-model"):
+        answer = client.post(reverse("annotate:create-project"), FORM | {"training-base_model": elsewhere})
+        assert answer.status_code == 422
+    client.post(reverse("annotate:create-project"), FORM | {"training-base_model": "our-model-1b"})
+    assert TrainingSettings.objects.get().base_model == "our-model-1b"
+
+
 def test_a_bad_field_of_either_form_makes_nothing_and_keeps_what_was_typed(client, site_admin):
     for bad in ({"name": ""}, {"heldout_percent": 80}, {"training-completions_per_slate": 10}):
         response = client.post(reverse("annotate:create-project"), FORM | bad)
