@@ -14,14 +14,14 @@ from pytest_django import Settings
 
 from annotate.models import Member, Project
 from tests.faults.failures import Failpoints, meanwhile
-from tests.faults.processes import kill_engine
+from tests.faults.processes import kill_engine, wait_until
 from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Run
 from training.rlhf import exits
 from training.services import rounds
 
-pytestmark = [pytest.mark.database]
+pytestmark = [pytest.mark.slow]
 Status = Run.Status
 STEPS = 4  # of the SFT: eight answers, four a step, read twice
 
@@ -178,10 +178,20 @@ def test_a_policy_that_runs_away_from_its_reference_is_stopped_on_the_way(teachi
 def test_an_engine_that_hangs_writes_down_where_before_it_is_killed(
     witness: Witness, teaching: Project, points: Failpoints, settings: Settings
 ) -> None:
-    settings.RUN_STALL_S = 12.0  # longer than an engine takes to start
-    points.arm("engine-alive", "pause", "after step 2")
+    patient = settings.RUN_STALL_S
+    armed = points.arm("engine-alive", "pause", "after step 2")
     run = open_round(teaching)
+
+    def lose_patience() -> None:
+        """An engine may take long to start, so only the one that hangs is watched closely."""
+        points.wait_for_pause(armed)
+        settings.RUN_STALL_S = 1.0
+        wait_until(lambda: Run.objects.get(pk=run.pk).attempt == 2, within=60)
+        settings.RUN_STALL_S = patient
+
+    thread = meanwhile(lose_patience)
     machine.work_off()
+    thread.join()
     run.refresh_from_db()
     assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 2, list(range(STEPS + 1)))
     assert "in reach\n" in (run.directory / "attempts/1/engine.log").read_text()

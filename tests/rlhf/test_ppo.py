@@ -53,7 +53,7 @@ def make_trainer(model_dir: Path, chat: Chat) -> MakeTrainer:
 
 
 def rolled_out(trainer: Trainer, iteration: int = 0) -> list[Rollout]:
-    return [rollout for minibatch in trainer.roll_out(PROMPTS, iteration) for rollout in minibatch]
+    return [rollout for minibatch in trainer.roll_out(PROMPTS, iteration, trainer.touch) for rollout in minibatch]
 
 
 def weights(module: torch.nn.Module) -> Tensor:
@@ -62,7 +62,7 @@ def weights(module: torch.nn.Module) -> Tensor:
 
 def test_before_any_update_the_ratio_is_exactly_one_and_nothing_is_clipped(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    minibatches = trainer.roll_out(PROMPTS, 0)
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.touch)
     assert max(len(minibatch) for minibatch in minibatches) > 1  # or the cut into micro-batches would not be tested
     report = policy_step(trainer.policy, trainer.policy_learner, minibatches[0], learning_rate=1e-2, clip=0.2)
     assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
@@ -101,7 +101,7 @@ def test_a_value_is_read_before_its_token_is_known(make_trainer: MakeTrainer) ->
 
 def test_a_second_look_differs_from_the_first_by_what_was_learnt_between_them(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    minibatches = trainer.roll_out(PROMPTS, 0)
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.touch)
     rollout = minibatches[0][0]
     again = look_again(trainer.policy, trainer.critic, rollout.batch)
     assert torch.equal(again["new_logprobs"], rollout.logprobs)
@@ -116,7 +116,7 @@ def test_the_cut_of_a_minibatch_does_not_change_its_update(make_trainer: MakeTra
     updates, reports = [], []
     for batch_tokens in (1, 100, 8192):
         trainer = make_trainer(batch_tokens=batch_tokens, iterations=1)
-        reports.append(trainer.learn(trainer.roll_out(PROMPTS, 0), 0))
+        reports.append(trainer.learn(trainer.roll_out(PROMPTS, 0, trainer.touch), 0))
         updates.append(torch.cat([weights(trainer.policy), weights(trainer.critic)]))
     for report, update in zip(reports, updates, strict=True):
         assert report == pytest.approx(reports[0], abs=2e-4)
@@ -127,7 +127,7 @@ def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_train
     gradients = []
     for batch_tokens in (1, 100, 8192):
         trainer = make_trainer(batch_tokens=batch_tokens)
-        minibatch = trainer.roll_out(PROMPTS, 0)[0]
+        minibatch = trainer.roll_out(PROMPTS, 0, trainer.touch)[0]
         policy_step(trainer.policy, trainer.policy_learner, minibatch, learning_rate=0.0, clip=0.2)
         moments = trainer.policy_learner.optimizer.state_dict()["state"].values()
         gradients.append(torch.cat([moment["exp_avg"].flatten() for moment in moments]))
@@ -144,7 +144,9 @@ def test_more_padding_changes_no_metric_of_an_update(make_trainer: MakeTrainer) 
     seen = []
     for pad in (lambda rollout: rollout, padded):
         trainer = make_trainer()
-        first, second = ([pad(rollout) for rollout in minibatch] for minibatch in trainer.roll_out(PROMPTS, 0))
+        first, second = (
+            [pad(rollout) for rollout in minibatch] for minibatch in trainer.roll_out(PROMPTS, 0, trainer.touch)
+        )
         actor = policy_step(trainer.policy, trainer.policy_learner, first, learning_rate=1e-2, clip=0.2)
         critic = value_step(trainer.critic, trainer.critic_learner, first, learning_rate=1e-2, clip=0.2)
         # Only a policy that has moved has a divergence and a clipped share to get wrong.
@@ -189,7 +191,7 @@ def test_a_gradient_longer_than_one_is_shortened_to_one(norm: float, followed: f
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    minibatch = trainer.roll_out(PROMPTS, 0)[0]
+    minibatch = trainer.roll_out(PROMPTS, 0, trainer.touch)[0]
     broken = [rollout._replace(advantages=rollout.advantages + torch.inf) for rollout in minibatch]
     before = weights(trainer.policy)
     for _ in range(2):
@@ -204,7 +206,7 @@ def test_without_a_learning_rate_twenty_iterations_change_nothing(make_trainer: 
     trainer = make_trainer(iterations=20, learning_rate=0.0, value_learning_rate=0.0, max_response=5)
     before = weights(trainer.policy), weights(trainer.critic)
     for iteration in range(20):
-        minibatches = trainer.roll_out(PROMPTS, iteration)
+        minibatches = trainer.roll_out(PROMPTS, iteration, trainer.touch)
         assert measure([rollout for minibatch in minibatches for rollout in minibatch])["rollout/kl"] == 0
         report = trainer.learn(minibatches, iteration)
         assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
@@ -215,7 +217,7 @@ def test_without_a_learning_rate_twenty_iterations_change_nothing(make_trainer: 
 def test_stepping_back_restores_the_policy_that_was_within_the_limit(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     before = weights(trainer.policy)
-    trainer.learn(trainer.roll_out(PROMPTS, 0), 0)
+    trainer.learn(trainer.roll_out(PROMPTS, 0, trainer.touch), 0)
     assert not torch.equal(weights(trainer.policy), before)
     trainer.step_back()
     assert torch.equal(weights(trainer.policy), before)
@@ -230,7 +232,7 @@ def test_a_known_reward_is_learnt_and_beta_holds_the_policy_back(make_trainer: M
     for beta in (0.01, 0.3):
         trainer = make_trainer(up_to_five_a, beta=beta, **options, **rates)
         for iteration in range(20):
-            trainer.learn(trainer.roll_out(PROMPTS, iteration), iteration)
+            trainer.learn(trainer.roll_out(PROMPTS, iteration, trainer.touch), iteration)
         seen.append(measure(rolled_out(trainer, 20)))
     assert seen[0]["rollout/reward"] >= 0.9
     assert seen[0]["rollout/kl"] > 10 * seen[1]["rollout/kl"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from datetime import timedelta
 from uuid import uuid4
@@ -37,7 +38,7 @@ def make_settings(project: Project, **fields: object) -> TrainingSettings:
         "demonstrations_minimum": 2,
         "rankings_minimum": 3,
         "slates_per_round": 6,
-        "overrides": OVERRIDES,
+        "overrides": copy.deepcopy(OVERRIDES),  # a test may change its own
     }
     return TrainingSettings.objects.create(**{"project": project, **small, **fields})
 
