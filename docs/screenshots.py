@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, V
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.browser.conftest import find_chromium
+from tests.browser.chromium import find_chromium
 from training.tiny import annotators, preset
 from training.tiny.annotators import Habits
 from training.tiny.demo import ADMIN, PROJECT, Demo
@@ -146,7 +146,7 @@ def _writing(camera: Camera) -> Page:
 def _ranking(camera: Camera) -> Page:
     """A slate with some answers placed, two of them tied."""
     page = camera.page(ANNOTATOR, f"{BASE}/rank/")
-    for key in ("c", "1", "a", "2", "d", "2"):
+    for key in ("a", "1", "d", "2", "b", "2"):
         page.keyboard.press(key)
     return page
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,23 +11,19 @@ from django.contrib.sessions.backends.db import SessionStore
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from annotate.models import User
+from tests.browser.chromium import NAMES, find_chromium
 
 # Playwright's own event loop runs in this thread; the tests' queries between its calls are none of its business.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 PATIENCE_MS = 15_000  # machines that run tests are busy
 NO_SUCCESS = ("Failed to load resource", "htmx:sendError", "htmx:afterRequest")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in item.path.parts:
             item.add_marker(pytest.mark.browser)
-
-
-def find_chromium() -> str | None:
-    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @pytest.fixture(scope="session")
