@@ -8,6 +8,7 @@ release. Takes some minutes; needs the Chromium that the browser tests need.
 
 import argparse
 import os
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.browser.chromium import find_chromium
 from training.tiny import annotators, preset
 from training.tiny.annotators import Habits
 from training.tiny.demo import ADMIN, PROJECT, Demo
+from training.tiny.gold import utility
 from training.tiny.installation import Installation
 
 IMAGES = Path(__file__).resolve().parent / "images"
@@ -137,17 +139,25 @@ def _tell(message: ConsoleMessage) -> None:
 
 def _writing(camera: Camera) -> Page:
     page = camera.page(ANNOTATOR, f"{BASE}/write/")
-    page.locator("textarea").first.fill(
-        "Drink a glass of water first, and rest in a dark room for a while.\n\nMay I ask"
-    )
+    question = page.locator(".turn .text").last.inner_text()
+    page.locator("textarea").first.fill(annotators.write(question, random.Random(1)))
+    page.wait_for_timeout(3000)  # until it is saved
     return page
 
 
 def _ranking(camera: Camera) -> Page:
-    """A slate with some answers placed, two of them tied."""
+    """A slate whose three best answers are placed, two of them tied."""
     page = camera.page(ANNOTATOR, f"{BASE}/rank/")
-    for key in ("a", "1", "d", "2", "b", "2"):
-        page.keyboard.press(key)
+    question = page.locator("[data-prompt] .text").last.inner_text()
+    worth = {
+        card.get_attribute("data-answer") or "": utility(question, card.locator("[data-as=raw]").text_content() or "")
+        for card in page.locator("[data-answer]").all()
+    }
+    best = sorted(worth, key=lambda letter: -worth[letter])
+    for letter, place in zip(best, "122", strict=False):
+        page.keyboard.press(letter.lower())
+        page.keyboard.press(place)
+    page.evaluate("scrollTo(0, 0)")
     return page
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from training.services.metric_names import METRICS
+from training.services.metric_names import INTAKE, METRICS, NUMBERED, Metric
 from training.services.progress import Reading
 
 # Where the files lie is said by the parents' names; the rest of a config may be compared field by field.
@@ -14,16 +15,26 @@ NO_FIELDS_OF_INTEREST = {"schema", "parents"}
 
 
 def of_model(metrics: Mapping[str, Any]) -> list[Reading]:
-    """Every metric that has a name for people, in the order of the stages; then the others by their own."""
+    """Every metric in the order of the stages; those of one kind that carry a number come last."""
     named = [key for key in METRICS if key in metrics]
     return [reading(key, metrics[key]) for key in (*named, *sorted(set(metrics) - set(named)))]
 
 
 def reading(key: str, value: Any) -> Reading:
     """One metric as a page shows it."""
-    metric = METRICS.get(key)
-    shown = metric.show(value) if metric and isinstance(value, int | float) else _plain(value)
-    return Reading(metric.label if metric else key, shown, metric.unit if metric else "")
+    metric = METRICS.get(key) or _numbered(key)
+    if metric is None:
+        return Reading(INTAKE.get(key, key), _plain(value), "")
+    return Reading(metric.label, metric.show(value) if isinstance(value, int | float) else _plain(value), metric.unit)
+
+
+def _numbered(key: str) -> Metric | None:
+    """The accuracy among pairs so many ranks apart, or on the answers of a round."""
+    for beginning, label in NUMBERED.items():
+        if key.startswith(beginning):
+            number = key.removeprefix(beginning)
+            return replace(METRICS["heldout/reward_accuracy"], label=str(label) % {"number": number})
+    return None
 
 
 def _plain(value: Any) -> str:

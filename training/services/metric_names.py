@@ -188,7 +188,7 @@ METRICS: dict[str, Metric] = {
         high=0.8,
     ),
     "heldout/kl": Metric(
-        label=_("distance from the reference (KL)"),
+        label=_("distance on held-out prompts (KL)"),
         unit=_("nats per answer"),
         meaning=_("How far the policy's answers to held-out prompts have moved away from the reference."),
         healthy=_("0.3 to 10."),
@@ -196,24 +196,58 @@ METRICS: dict[str, Metric] = {
         high=10.0,
     ),
     "heldout/length": Metric(
-        label=_("length"),
+        label=_("length on held-out prompts"),
         unit=TOKENS,
         meaning=_("How long an answer to a held-out prompt is on average."),
         healthy=_("Within a third of the reference."),
     ),
     "heldout/reference_length": Metric(
-        label=_("length of the reference"),
+        label=_("length of the reference there"),
         unit=TOKENS,
         meaning=_("How long the reference's answers to the same prompts are."),
         healthy=_("The measure for the policy's own length."),
     ),
     "heldout/stop_rate": Metric(
-        label=_("answers that end by themselves"),
+        label=_("held-out answers that end by themselves"),
         meaning=_("The share of held-out answers that came to an end before they ran out of room."),
         healthy=_("Over 95%."),
         is_share=True,
         low=STOP_RATE_FLOOR,
         high=1.0,
+    ),
+    "heldout/reference_stop_rate": Metric(
+        label=_("those of the reference that do"),
+        meaning=_("The share of the reference's answers to the same prompts that came to an end."),
+        healthy=_("The measure for the policy's own."),
+        is_share=True,
+    ),
+    "heldout/entropy": Metric(
+        label=_("entropy on held-out prompts"),
+        unit=PER_TOKEN,
+        meaning=_("How many ways of going on the policy still considers there."),
+        healthy=_("Not far below that of the SFT model."),
+    ),
+    "proxy/reward": Metric(
+        label=_("reward on held-out prompts"),
+        unit=_("σ"),
+        meaning=_("What the reward model, which is not a person, thinks of the policy's answers there."),
+        healthy=_("Above the reference's."),
+    ),
+    "proxy/reference_reward": Metric(
+        label=_("reward of the reference there"),
+        unit=_("σ"),
+        meaning=_("What the reward model thinks of the reference's answers to the same prompts."),
+        healthy=_("The measure for the policy's own."),
+    ),
+    "heldout/reward_pairs": Metric(
+        label=_("held-out pairs"),
+        meaning=_("On how many pairs of answers the accuracy was measured."),
+        healthy=_("A few hundred: fewer make a wide interval."),
+    ),
+    "heldout/reward_ties": Metric(
+        label=_("held-out ties"),
+        meaning=_("Pairs that people placed equally; they are not in the accuracy."),
+        healthy=_("As people find them."),
     ),
     "sampling/slates": Metric(
         label=_("sets of answers"),
@@ -242,7 +276,6 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
         "value/loss",
         "rollout/sampler_gap",
         "rollout/noncanonical",
-        "rollout/final_kl",
     ),
     Stage.EVALUATION: (
         "proxy/win_rate",
@@ -261,5 +294,10 @@ INTAKE: dict[str, Words] = {
     "data/too_long": _("left out: the prompt is too long for the model"),
     "data/tied": _("left out: nobody preferred one answer to another"),
     "data/cut": _("cut at the longest answer"),
+}
+# Metrics that carry a number in their name: the accuracy by ranks apart, and by the round that wrote the answers.
+NUMBERED: dict[str, Words] = {
+    "heldout/reward_accuracy_gap_": _("reward accuracy, %(number)s ranks apart"),
+    "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)s"),
 }
 READINGS = 8  # the first so many of a stage stand on the page of its round

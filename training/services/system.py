@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import shutil
+import stat
+from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +20,6 @@ from django.utils.translation import gettext as _
 from annotate.models import Kind, WorkItem
 from training.models import Run, Worker
 from training.services import workers
-from training.services.run_directories import size_of
 
 PACKAGES = ("Django", "celery", "torch", "transformers", "safetensors", "granian")
 
@@ -67,13 +68,31 @@ def waiting() -> list[Waiting]:
 def disk() -> tuple[list[Room], int, int]:
     """What our folders hold, then the bytes free and in all on the disk of DATA_DIR."""
     base = Path(settings.DATA_DIR)
-    rooms = [Room(_("Models"), size_of(base / "models")), Room(_("Runs"), size_of(base / "runs"))]
-    rooms.append(Room(_("Snapshots of labels"), size_of(base / "snapshots")))
+    # Models first: a run's directory has the same weights under a second name, which take no room of their own.
+    folders = {"models": _("Models"), "snapshots": _("Snapshots of labels"), "runs": _("Runs")}
+    sizes = _sizes(*(base / folder for folder in folders))
+    rooms = [Room(name, size) for name, size in zip(folders.values(), sizes, strict=True)]
     if connection.vendor == "sqlite":
         parts = Path(connection.settings_dict["NAME"]).parent.glob(f"{Path(connection.settings_dict['NAME']).name}*")
         rooms.append(Room(_("Database"), sum(path.stat().st_size for path in parts)))
     usage = shutil.disk_usage(base)
     return rooms, usage.free, usage.total
+
+
+def _sizes(*folders: Path) -> list[int]:
+    """The bytes in each folder; what has several names counts where it is met first."""
+    met: set[tuple[int, int]] = set()
+    sizes = []
+    for folder in folders:
+        size = 0
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):  # somebody is at work there
+                about = path.lstat()
+                if stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in met:
+                    met.add((about.st_dev, about.st_ino))
+                    size += about.st_size
+        sizes.append(size)
+    return sizes
 
 
 def versions() -> list[tuple[str, str]]:
