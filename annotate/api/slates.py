@@ -13,9 +13,9 @@ from rest_framework.response import Response
 
 from annotate.api.endpoints import Endpoint
 from annotate.api.prompts import PromptSerializer
-from annotate.models import ApiToken, FinishReason, Project, Prompt, Role
+from annotate.models import ApiToken, FinishReason, Prompt, Role
 from annotate.services import slates
-from annotate.services.slates import AddedSlate, NewCompletion
+from annotate.services.slates import NewCompletion
 
 
 class CompletionSerializer(serializers.Serializer[Any]):
@@ -53,13 +53,11 @@ class Slates(Endpoint):
         project = self.project(slug, role=Role.ADMIN)
         said = self.valid(NewSlateSerializer)
         completions = [NewCompletion(**completion) for completion in said["completions"]]
-        added = _add(project, said.get("prompt"), said.get("prompt_external_id"), completions)
+        if "prompt_external_id" in said:
+            prompts = Prompt.objects.for_user(self.user).filter(project=project)
+            prompt = get_object_or_404(prompts, external_id=said["prompt_external_id"])
+            added = slates.add(project, prompt=prompt, completions=completions)
+        else:
+            added = slates.add_with_prompt(project, record=said.get("prompt"), completions=completions)
         body = {"slate": added.slate.pk, "completions": [completion.pk for completion in added.completions]}
         return Response(body, status=status.HTTP_201_CREATED)
-
-
-def _add(project: Project, record: Any, external_id: str | None, completions: list[NewCompletion]) -> AddedSlate:
-    if external_id is None:
-        return slates.add_with_prompt(project, record=record, completions=completions)
-    prompt = get_object_or_404(Prompt, project=project, external_id=external_id)
-    return slates.add(project, prompt=prompt, completions=completions)

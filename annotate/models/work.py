@@ -23,6 +23,12 @@ class Kind(models.TextChoices):
     RANKING = "ranking", _("ranking")
 
 
+class WorkItemQuerySet(models.QuerySet["WorkItem"]):
+    def for_user(self, user: User) -> WorkItemQuerySet:
+        """Items of the projects in which `user` reviews; annotators meet items through assignments only."""
+        return self.filter(project__in=Project.objects.reviewed_by(user))
+
+
 class WorkItem(models.Model):
     """One piece of work, wanted from `seats` different people."""
 
@@ -45,6 +51,8 @@ class WorkItem(models.Model):
     priority = models.IntegerField(default=0)  # lower comes first
     position = models.BigIntegerField()  # order within a priority; a reopened seat goes to the end
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = WorkItemQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

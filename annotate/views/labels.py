@@ -83,7 +83,7 @@ def _fetch(request: ProjectRequest, kind: str, pk: int) -> tuple[Desk, Label]:
     if kind not in DESKS:
         raise Http404
     desk = DESKS[kind]
-    mine = desk.model.objects.filter(annotator__user=request.user, annotator__removed_at=None)
+    mine = desk.model.objects.for_user(request.user).filter(annotator__user=request.user, annotator__removed_at=None)
     subject = ("assignment__project", "assignment__item__prompt", "assignment__item__slate__prompt")
     label = cast(Label, get_object_or_404(mine.select_related("project", "annotator", *subject), pk=pk))
     request.project, request.member, request.role = label.project, label.annotator, label.annotator.role

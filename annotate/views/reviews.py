@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.forms.reviews import ReviewForm
-from annotate.models import Kind, Label, Placement, Project, Ranking, WorkItem
+from annotate.models import Kind, Label, Placement, Ranking, WorkItem
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import reviews
 
@@ -72,9 +72,7 @@ def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 @require_safe
 def escalations(request: ProjectRequest) -> HttpResponse:
     items = (
-        _escalated(request.project)
-        .select_related("prompt", "slate__prompt")
-        .prefetch_related("assignments__annotator__user")
+        _escalated(request).select_related("prompt", "slate__prompt").prefetch_related("assignments__annotator__user")
     )
     return render(request, "annotate/reviews/escalations.html", {"items": items.order_by("pk")[:PAGE_SIZE]})
 
@@ -83,7 +81,7 @@ def escalations(request: ProjectRequest) -> HttpResponse:
 @require_POST
 def settle(request: ProjectRequest, pk: int) -> HttpResponse:
     """Give an escalated item back to the queue (`decision=reopen`) or take it out for good (`withdraw`)."""
-    item = get_object_or_404(_escalated(request.project), pk=pk)
+    item = get_object_or_404(_escalated(request), pk=pk)
     if request.POST.get("decision") == "withdraw":
         reviews.withdraw(item, actor=request.user)
         messages.success(request, _("Withdrawn: nobody is asked for it any more."))
@@ -144,5 +142,6 @@ def _cards(ranking: Ranking) -> list[dict[str, Any]]:
     ]
 
 
-def _escalated(project: Project) -> QuerySet[WorkItem]:
-    return WorkItem.objects.filter(project=project, status=WorkItem.Status.ESCALATED)
+def _escalated(request: ProjectRequest) -> QuerySet[WorkItem]:
+    items = WorkItem.objects.for_user(request.user)
+    return items.filter(project=request.project, status=WorkItem.Status.ESCALATED)

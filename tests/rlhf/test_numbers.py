@@ -58,6 +58,19 @@ def test_scores_do_not_depend_on_the_batch(model_dir: Path, chat: Chat, rendered
         )
 
 
+def test_in_bf16_scores_depend_on_the_batch_by_little_beside_their_spread(
+    model_dir: Path, chat: Chat, rendered: list[Rendered]
+) -> None:
+    model = scalar_from_policy(model_dir, "bf16", seeding.generator(0, "test"))
+    together = collate(rendered * 6, chat.pad_id)
+    scores = model(together.tokens, together.attention)
+    spread = scores[together.attention].std()
+    for row, sample in enumerate(rendered):
+        alone = collate([sample], chat.pad_id)
+        gap = scores[row, : sample.length] - model(alone.tokens, alone.attention)[0]
+        assert gap.abs().max() <= 0.02 * spread
+
+
 def test_the_padding_id_may_be_the_end_id(policy: Policy, chat: Chat, rendered: list[Rendered]) -> None:
     distinct, same = collate(rendered, pad_id=5), collate(rendered, pad_id=chat.eos_id)
     assert torch.equal(distinct.attention, same.attention)
