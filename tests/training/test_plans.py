@@ -12,7 +12,7 @@ from training.models import ModelVersion, Promotion, Round, Stage, TrainingSetti
 from training.services import plans, rounds, supply
 from training.services.plans import Plan
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 @pytest.fixture

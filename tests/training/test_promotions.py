@@ -9,7 +9,7 @@ from tests.training import machine
 from training.models import Promotion
 from training.services import promotions
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def test_the_base_model_is_the_first_champion(project: Project) -> None:

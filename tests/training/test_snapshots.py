@@ -16,7 +16,7 @@ from training.rlhf import records
 from training.rlhf.manifest import verifies
 from training.services import snapshots
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
+pytestmark = [pytest.mark.django_db, pytest.mark.database, pytest.mark.usefixtures("data_dir")]
 
 
 def lines(snapshot: Snapshot, name: str) -> list[dict]:
