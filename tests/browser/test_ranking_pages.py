@@ -169,6 +169,7 @@ def test_markup_in_an_answer_stays_text(open_as, project: Project, annotator: Me
 
 
 def drag(page: Page, letter: str, *, before: str) -> None:
+    """Pull a card by its grip, and let go where the board shows it at its new place, as a hand does."""
     grip = page.locator(f"[data-answer={letter}] [data-grip]").bounding_box()
     target = page.locator(f"[data-answer={before}]").bounding_box()
     assert grip and target
@@ -177,4 +178,5 @@ def drag(page: Page, letter: str, *, before: str) -> None:
     for part in range(1, 9):
         x = grip["x"] + 8 + (target["x"] + 12 - grip["x"] - 8) * part / 8
         page.mouse.move(x, grip["y"] + 8 + part)
+    expect(page.locator(f"[data-answer={letter}] ~ [data-answer={before}]")).to_be_attached()
     page.mouse.up()
