@@ -135,7 +135,7 @@ def under_load(demo: Demo, latencies: Latencies, people: int, think_s: float) ->
     place, over = demo.place, threading.Event()
     labellers = [Browser(place, f"simulated-{n}@{PROJECT}.example", defaultdict(list)) for n in range(1, people + 1)]
     admin = Browser(place, ADMIN, defaultdict(list))
-    for browser in (*labellers, admin):
+    for browser in (*labellers, admin):  # to sign in is not what is measured
         browser.latencies = latencies
     demo.wait("PPO", LONGEST_S, lambda: stage(demo, "ppo") == "running")
     began = time.monotonic()

@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,13 +146,19 @@ def size_of(*paths: Path) -> int:
     names: Counter[tuple[int, int]] = Counter()
     files: dict[tuple[int, int], os.stat_result] = {}
     for path in paths:
-        for file in path.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # somebody is at work there
-                about = file.lstat()
-                if stat.S_ISREG(about.st_mode):
-                    names[about.st_dev, about.st_ino] += 1
-                    files[about.st_dev, about.st_ino] = about
+        for about in files_below(path):
+            names[about.st_dev, about.st_ino] += 1
+            files[about.st_dev, about.st_ino] = about
     return sum(about.st_size for key, about in files.items() if names[key] >= about.st_nlink)
+
+
+def files_below(path: Path) -> Iterator[os.stat_result]:
+    """What the system tells of each file below `path`, under each of its names."""
+    for file in path.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # somebody is at work there
+            about = file.lstat()
+            if stat.S_ISREG(about.st_mode):
+                yield about
 
 
 def discard_drafts(directory: Path) -> None:

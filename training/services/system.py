@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import stat
-from contextlib import suppress
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +18,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Kind, WorkItem
 from training.models import Run, Worker
 from training.services import workers
+from training.services.run_directories import files_below
 
 PACKAGES = ("Django", "celery", "torch", "transformers", "safetensors", "granian")
 
@@ -84,14 +83,9 @@ def _sizes(*folders: Path) -> list[int]:
     met: set[tuple[int, int]] = set()
     sizes = []
     for folder in folders:
-        size = 0
-        for path in folder.rglob("*"):
-            with suppress(FileNotFoundError):  # somebody is at work there
-                about = path.lstat()
-                if stat.S_ISREG(about.st_mode) and (about.st_dev, about.st_ino) not in met:
-                    met.add((about.st_dev, about.st_ino))
-                    size += about.st_size
-        sizes.append(size)
+        new = {(about.st_dev, about.st_ino): about.st_size for about in files_below(folder)}
+        sizes.append(sum(size for key, size in new.items() if key not in met))
+        met |= new.keys()
     return sizes
 
 
