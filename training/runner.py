@@ -25,7 +25,7 @@ from training.models import LostRace, Run
 from training.rlhf import exits
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
 from training.rlhf.failpoints import reach
-from training.services import environments, room, rounds, run_directories, runs, workers
+from training.services import environments, metrics, room, rounds, run_directories, runs, workers
 from training.services.runs import Ending
 
 POLL_S = 0.25
@@ -123,7 +123,7 @@ class Engine:
         self.run = run
         self.attempt = run_directories.attempt(run.directory, run.fence)
         self.alive = run.directory / "alive"
-        self.place = run_directories.BEGINNING  # how far metrics.jsonl was read
+        self.place = metrics.BEGINNING  # how far they were read
         self.stopping_since: float | None = None
         self.is_stalled = False
         self.shortage = ""  # why the run has to be held
@@ -226,10 +226,10 @@ class Engine:
             _signal_group(process, signal.SIGTERM)
 
     def _read_progress(self) -> None:
-        new = run_directories.metrics(self.run.directory, self.run.fence, since=self.place)
+        new = metrics.read(self.attempt, since=self.place)
         self.place = new.place
         if new.rows:
-            self.run.step, self.run.total = new.rows[-1]["step"], new.rows[-1]["total"]
+            self.run.step, self.run.total = new.rows[-1].step, new.rows[-1].total
 
     def _ending(self, exit_code: int) -> Ending:
         if self.is_stalled:

@@ -18,7 +18,7 @@ from tests.faults.processes import FAST, Machines, database_url, engines, wait_u
 from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import Round, Run, Stage
-from training.services import reconciler, rounds, run_directories
+from training.services import metrics, reconciler, rounds, run_directories
 
 pytestmark = [pytest.mark.slow]
 
@@ -80,16 +80,16 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     [checkpoint] = run.directory.glob("attempts/1/checkpoints/step-*")
     reached = int(checkpoint.name.removeprefix("step-"))
     assert 2 <= reached < 60
-    before = run_directories.metrics(run.directory, run.fence).rows
+    before = metrics.read(run_directories.attempt(run.directory, run.fence)).rows
     witness.attest(says=f"stopped on request after step {reached}, with a checkpoint")
 
     platform.start()
     wait_until(lambda: Round.objects.exclude(status=Round.Status.RUNNING).exists(), within=PATIENCE_S)
     assert platform.stop(signal.SIGTERM) == 0
     run = ppo.get()
-    after = run_directories.metrics(run.directory, run.fence).rows
+    after = metrics.read(run_directories.attempt(run.directory, run.fence)).rows
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
-    assert [row["step"] for row in after] == list(range(61))
+    assert [row.step for row in after] == list(range(61))
     assert after[:reached] == before[:reached]  # with their times: none of them was done again
     witness.attest(says="stopped on request after step")
 

@@ -92,6 +92,14 @@ def test_the_log_of_the_newest_attempt_that_has_one_is_shown(page: Client, runni
     assert "attempt 10" in shown(page, running, "run-live")
 
 
+def test_the_last_forty_lines_of_the_log_are_shown_whole(page: Client, running: Run) -> None:
+    lines = [f"line {number:02} {'of a long trace ' * 40}.".replace("  ", " ") for number in range(60)]
+    (run_files.attempt(running) / "engine.log").write_text("\n".join(lines), "utf-8")
+    html = shown(page, running, "run-live")
+    assert all(line in html for line in lines[20:])
+    assert lines[19] not in html
+
+
 def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, running: Run) -> None:
     html = shown(page, running)
     reward, distance = (

@@ -21,7 +21,7 @@ from tests.training import machine
 from training import runner
 from training.models import LostRace, ModelVersion, Run, Worker
 from training.rlhf import failpoints
-from training.services import rounds, run_directories, runs, workers
+from training.services import metrics, rounds, run_directories, runs, workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Status = Run.Status
@@ -143,13 +143,13 @@ def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> N
     attempt = run_directories.attempt(data_dir, 1)
     attempt.mkdir(parents=True)
     file = attempt / "metrics.jsonl"
-    file.write_text('{"step": 1, "total": 2, "metrics": {"sft/loss": 3.0}}\n{"step": 2, "to')
-    first = run_directories.metrics(data_dir, 1)
-    assert [row["step"] for row in first.rows] == [1]
+    file.write_text('{"step": 1, "total": 2, "time": 0, "metrics": {"sft/loss": 3.0}}\n{"step": 2, "to')
+    first = metrics.read(attempt)
+    assert [row.step for row in first.rows] == [1]
     with file.open("a") as out:
-        out.write('tal": 2, "metrics": {"sft/loss": 2.0, "value/explained_variance": NaN}}\n')
-    assert [row["step"] for row in run_directories.metrics(data_dir, 1, since=first.place).rows] == [2]
-    assert run_directories.final_metrics(data_dir, 1) == {"sft/loss": 2.0}
+        out.write('tal": 2, "time": 0, "metrics": {"sft/loss": 2.0, "value/explained_variance": NaN}}\n')
+    assert [row.step for row in metrics.read(attempt, since=first.place).rows] == [2]
+    assert metrics.final(attempt) == {"sft/loss": 2.0}
 
 
 def metrics_line(step: int, loss: float = 1.0) -> str:
@@ -162,12 +162,12 @@ def test_metrics_that_were_written_anew_are_read_from_their_beginning(data_dir: 
     attempt.mkdir(parents=True)
     file, cut = attempt / "metrics.jsonl", attempt / "metrics.cut"
     file.write_text("".join(map(metrics_line, [1, 2, 3])))
-    first = run_directories.metrics(data_dir, 1)
+    first = metrics.read(attempt)
     cut.write_text("".join(metrics_line(step, loss=0.123456789) for step in steps))
     cut.replace(file)
-    again = run_directories.metrics(data_dir, 1, since=first.place)
-    assert [row["step"] for row in again.rows] == steps
-    assert run_directories.metrics(data_dir, 1, since=again.place).rows == []
+    again = metrics.read(attempt, since=first.place)
+    assert [row.step for row in again.rows] == steps
+    assert metrics.read(attempt, since=again.place).rows == []
 
 
 def test_a_torn_line_among_the_metrics_is_passed_over(data_dir: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_torn_line_among_the_metrics_is_passed_over(data_dir: Path) -> None:
     torn = ['{"step": 2, "to', "[]", '{"step": 2}', '{"step": 2, "total": 9, "metrics": {"sft/loss": "x"}}']
     text = metrics_line(1) + "".join(f"{line}\n" for line in torn) + metrics_line(3)
     (attempt / "metrics.jsonl").write_text(text)
-    assert [row["step"] for row in run_directories.metrics(data_dir, 1).rows] == [1, 3]
+    assert [row.step for row in metrics.read(attempt).rows] == [1, 3]
 
 
 def test_progress_goes_on_after_an_engine_has_gone_back_to_a_checkpoint(

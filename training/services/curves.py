@@ -5,26 +5,17 @@ Nothing is kept here: a reload, a second browser or a restarted server reads the
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.models import Run
+from training.services import metrics
 from training.services.metric_names import INTAKE, METRICS, OF_STAGE, Metric, Words
+from training.services.metrics import Row
 
 MOST_POINTS = 1_000  # of a curve: more than a screen has columns
 TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV
-
-
-class Row(NamedTuple):
-    """What was measured after one step."""
-
-    step: int
-    total: int
-    metrics: dict[str, float]
 
 
 class Point(NamedTuple):
@@ -86,11 +77,9 @@ def history(run: Run) -> list[Row]:
     An attempt that resumes takes over the lines up to its checkpoint, so the newest attempt that has any line knows
     the whole history; what came after the checkpoint in an older attempt was done again.
     """
-    files = run.directory.glob("attempts/*/metrics.jsonl")
-    for path in sorted(files, key=lambda path: int(path.parent.name), reverse=True):
-        if rows := _rows(path):
-            return rows
-    return []
+    files = run.directory.glob(f"attempts/*/{metrics.FILE}")
+    attempts = sorted((path.parent for path in files), key=lambda attempt: int(attempt.name), reverse=True)
+    return next((rows for attempt in attempts if (rows := metrics.read(attempt).rows)), [])
 
 
 def of(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
@@ -128,16 +117,3 @@ def _curve(name: str, points: list[Point], config: dict[str, Any]) -> Curve | No
     metric = METRICS[name]
     high = config.get("kl_limit", metric.high) if name == "rollout/kl" else metric.high
     return Curve(name=name, metric=metric, points=thin(points), low=metric.low, high=high)
-
-
-def _rows(path: Path) -> list[Row]:
-    """The lines of a file that were written to their end; a full disk may have torn others."""
-    rows = []
-    for line in path.read_text("utf-8", errors="replace").split("\n")[:-1]:
-        try:
-            raw = json.loads(line)
-            measured = {name: value for name, value in raw["metrics"].items() if math.isfinite(value)}
-            rows.append(Row(raw["step"], raw["total"], measured))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return rows

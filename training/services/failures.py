@@ -192,7 +192,7 @@ RULES = (
 def cause_of(run: Run) -> Cause:
     """Why `run` failed or is held."""
     # Who leaves on purpose says why in the last sentence; the log before it may tell of trouble that was overcome.
-    log = "" if run.exit_code in DELIBERATE else vitals.whole_log_tail(run)
+    log = "" if run.exit_code in DELIBERATE else vitals.log_tail(run)
     said = f"{run.error}\n{log}"
     rule = next(rule for rule in RULES if _holds(rule, run.exit_code, said))
     gave_up = run.status == Run.Status.FAILED and run.exit_code not in (INVALID, DIVERGED)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from training.models import ModelVersion
-from training.services import figures, metric_names, run_directories
+from training.services import figures, metric_names, metrics, run_directories
 
 WIDTH, HEIGHT = 320, 140
 MARGIN = 4
@@ -60,9 +60,10 @@ def _history(model: ModelVersion) -> dict[str, Points]:
     """Every metric that was measured while `model` was trained; nothing for a model that was brought along."""
     history: dict[str, Points] = {}
     if model.run:
-        for row in run_directories.metrics(model.run.directory, model.attempt).rows:
-            for key, value in row["metrics"].items():
-                history.setdefault(key, []).append((row["step"], value))
+        attempt = run_directories.attempt(model.run.directory, model.attempt)
+        for row in metrics.read(attempt).rows:
+            for key, value in row.metrics.items():
+                history.setdefault(key, []).append((row.step, value))
     return history
 
 

@@ -63,7 +63,7 @@ def of_stage(plan: StagePlan, run: Run | None, *, lost: Collection[int]) -> Stag
     """One stage with what its run says. Only an unfinished or failed run has a log to show."""
     if run is None:
         return StageProgress(plan=plan, run=None, state=LATER if plan.will_run else LEFT_OUT, readings=[], log_tail="")
-    log_tail = "" if run.status == Run.Status.SUCCEEDED else vitals.whole_log_tail(run)
+    log_tail = "" if run.status == Run.Status.SUCCEEDED else vitals.log_tail(run)
     state = LOST if run.pk in lost else run.status
     return StageProgress(plan=plan, run=run, state=state, readings=readings(run), log_tail=log_tail)
 

@@ -11,7 +11,7 @@ from training.models import ModelVersion, Run, Stage
 from training.rlhf import exits
 from training.rlhf.failpoints import reach
 from training.rlhf.manifest import Counted, verifies
-from training.services import answers, model_versions, plans, run_directories, slates
+from training.services import answers, metrics, model_versions, plans, run_directories, slates
 
 
 class CancelRequested(Exception):
@@ -28,7 +28,8 @@ def publish(run: Run, *, counted: Counted) -> None:
     `counted` is told of the bytes that are read meanwhile: a large model takes minutes.
     Raises DamagedOutput, CancelRequested, or LostRace when the attempt holds the run no more; nothing is taken then.
     """
-    output = run_directories.attempt(run.directory, run.fence) / "output"
+    attempt = run_directories.attempt(run.directory, run.fence)
+    output = attempt / "output"
     if not verifies(output, counted):
         raise DamagedOutput(f"the output of attempt {run.fence} is missing or damaged")
     with transaction.atomic():
@@ -37,7 +38,7 @@ def publish(run: Run, *, counted: Counted) -> None:
             Run.Status.SUCCEEDED,
             under=run.fence,
             exit_code=exits.DONE,
-            metrics=run_directories.final_metrics(run.directory, run.fence),
+            metrics=metrics.final(attempt),
             step=run.step,
             total=run.total,
             lease_until=None,

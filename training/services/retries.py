@@ -22,7 +22,7 @@ from training import doorbell
 from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
-from training.services import environments, rounds, run_directories, runs, saved_steps, step_samples, vitals
+from training.services import environments, metrics, rounds, run_directories, runs, saved_steps, step_samples, vitals
 from training.services.saved_steps import SavedStep
 
 INHERITED = 0  # the attempt in a resumed run's directory that was done by the run before; the first own one is 1
@@ -181,7 +181,7 @@ def _inherit(saved: SavedStep, target: Path) -> None:
     shutil.copytree(
         saved.path, target / "checkpoints" / saved.path.name, copy_function=lambda a, b: _link(Path(a), Path(b))
     )
-    for name in ("metrics.jsonl", environments.FILE):
+    for name in (metrics.FILE, environments.FILE):
         if (saved.attempt / name).exists():
             _link(saved.attempt / name, target / name)
     for path in sorted(saved.attempt.parent.glob("*/setbacks.json"), key=lambda path: path.stat().st_mtime)[-1:]:

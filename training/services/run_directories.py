@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from training.models import LostRace
 from training.rlhf.config import RunConfig, to_json
@@ -25,24 +24,8 @@ from training.rlhf.manifest import MANIFEST
 Record = dict[str, Any]
 
 LOG = "engine.log"
-LOG_TAIL = 8_000  # bytes that a page or an error shows
-
-
-class Place(NamedTuple):
-    """How far a metrics.jsonl was read: which file it was, and the byte at which the next look may start."""
-
-    inode: int
-    offset: int
-
-
-class Metrics(NamedTuple):
-    """The rows of metrics.jsonl from some place on, and the place from which the next look may go on."""
-
-    rows: list[dict[str, Any]]
-    place: Place
-
-
-BEGINNING = Place(0, 0)
+LOG_LINES = 40  # at the end, which pages and errors show
+LOG_TAIL = 64_000  # bytes that are read for them
 
 
 def write(
@@ -78,53 +61,15 @@ def write_fence(directory: Path, fence: int) -> None:
         draft.replace(current)
 
 
-def metrics(directory: Path, fence: int, *, since: Place = BEGINNING) -> Metrics:
-    """What the attempt under `fence` has measured since then; a line that is still being written waits.
-
-    All of it where the file is another one by now: an engine that goes back to a checkpoint writes a shorter one.
-    """
-    try:
-        with (attempt(directory, fence) / "metrics.jsonl").open("rb") as file:
-            about = os.fstat(file.fileno())
-            goes_on = about.st_ino == since.inode and about.st_size >= since.offset
-            start = file.seek(since.offset if goes_on else 0)
-            lines = file.read().splitlines(keepends=True)
-    except OSError:
-        return Metrics([], since)
-    whole = [line for line in lines if line.endswith(b"\n")]
-    rows = [row for line in whole if (row := _row(line))]
-    return Metrics(rows, Place(about.st_ino, start + sum(map(len, whole))))
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """A line of metrics.jsonl without what is no number: neither a database nor a browser takes NaN as JSON.
-
-    None for a line that a full disk or a lost machine has torn.
-    """
-    try:
-        row: dict[str, Any] = json.loads(line)
-        measured = {name: value for name, value in row["metrics"].items() if math.isfinite(value)}
-        return {"step": row["step"], "total": row["total"], "metrics": measured}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def final_metrics(directory: Path, fence: int) -> dict[str, float]:
-    """The last value of everything that the attempt measured."""
-    latest: dict[str, float] = {}
-    for row in metrics(directory, fence).rows:
-        latest |= row["metrics"]
-    return latest
-
-
 def log_tail(directory: Path, fence: int) -> str:
-    """The end of what the engine said in the attempt under `fence`."""
+    """The last LOG_LINES of what the engine said in the attempt under `fence`."""
     try:
         with (attempt(directory, fence) / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
-            return file.read().decode("utf-8", "replace").replace("\x00", "").strip()
+            text = file.read().decode("utf-8", "replace").replace("\x00", "").strip()
     except OSError:
         return ""
+    return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
 def has_new_checkpoint(directory: Path, fence: int) -> bool:

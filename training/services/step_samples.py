@@ -19,8 +19,8 @@ from annotate.services import audit, slates
 from annotate.services.slates import BadSlate, NewCompletion
 from annotate.services.text import repair_text
 from training.models import Run, SentSample
-from training.services.curves import Row
 from training.services.metric_names import Words
+from training.services.metrics import Row
 
 LEVELS = 4  # of distance, from none to the run's limit
 

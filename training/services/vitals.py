@@ -14,7 +14,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from training.models import Run
-from training.services import run_directories
+from training.services import metrics, run_directories
 from training.services.workers import SILENT_AFTER_S
 
 
@@ -63,21 +63,16 @@ def config(run: Run) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def log_tail(run: Run, *, lines: int) -> str:
-    """The last `lines` of what the newest attempt said."""
-    return "\n".join(whole_log_tail(run).splitlines()[-lines:])
-
-
-def whole_log_tail(run: Run) -> str:
-    """As much of what the newest attempt said as a page shows at most."""
+def log_tail(run: Run) -> str:
+    """The end of what the newest attempt said."""
     folder = newest_attempt(run, run_directories.LOG)
     return run_directories.log_tail(run.directory, int(folder.name)) if folder else ""
 
 
 def newest_metrics(run: Run) -> dict[str, float]:
     """The last value of everything that the newest attempt measured, or took over from the one before it."""
-    folder = newest_attempt(run, "metrics.jsonl")
-    return run_directories.final_metrics(run.directory, int(folder.name)) if folder else {}
+    folder = newest_attempt(run, metrics.FILE)
+    return metrics.final(folder) if folder else {}
 
 
 def _amount(said: dict[str, Any]) -> str:

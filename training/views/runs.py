@@ -12,8 +12,6 @@ from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage
 from training.services import config_fields, curves, failures, retries, step_samples, vitals, workers
 
-LOG_LINES = 40
-
 
 @role_required("admin")
 @require_safe
@@ -71,7 +69,7 @@ def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
         "is_lost": run.pk in vitals.lost(),
         "phase": vitals.phase(run),
         "setbacks": vitals.setbacks(run),
-        "log_tail": vitals.log_tail(run, lines=LOG_LINES),
+        "log_tail": vitals.log_tail(run),
         "gpu_workers": workers.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,
         "choices": retries.choices(run) if needs_person else None,
