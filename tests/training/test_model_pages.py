@@ -45,6 +45,21 @@ def shown(page: Client, url: str) -> str:
     return answer.content.decode()
 
 
+def test_a_policy_that_went_on_from_the_champion_still_names_the_answers_that_taught_it(
+    models: dict[str, ModelVersion], django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    ppo = models["ppo-1"]
+    shared = {"reference": ppo.reference, "reward": ppo.reward}
+    for _ in range(3):
+        ppo = machine.make_model(ppo.project, "ppo", parent=ppo, **shared)
+    ppo = ModelVersion.objects.get(pk=ppo.pk)
+    with django_assert_num_queries(4):  # two models and their snapshots, however many rounds lie between
+        assert {teacher.kind: teacher.model.name for teacher in lineage.teachers(ppo)} == {
+            "demonstration": "sft-1",
+            "ranking": "reward-1",
+        }
+
+
 def test_the_lineage_goes_from_labels_through_models_to_answers_and_the_next_labels(
     project: Project, models: dict[str, ModelVersion]
 ) -> None:

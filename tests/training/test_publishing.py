@@ -10,12 +10,13 @@ from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate, WorkItem
 from tests.training import machine
-from training.models import ModelVersion, Round, Run, Sample, Stage
+from training.models import ModelVersion, Round, Run, Sample, SentSample, Stage
 from training.rlhf import exits
 from training.rlhf.manifest import manifest_sha256
-from training.services import model_versions, plans, run_directories, runs
+from training.services import model_versions, plans, run_directories, runs, step_samples
 from training.services.plans import Plan, PlannedParent, StagePlan
 from training.services.runs import Ending
+from training.services.step_samples import StepSample
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -164,6 +165,22 @@ def test_newest_slates_come_first_and_those_of_two_rounds_ago_are_withdrawn(
         WorkItem.Status.OPEN,
     ]
     assert slates[2].work_item.priority < slates[1].work_item.priority
+
+
+def test_a_pair_that_an_admin_sent_from_ppo_is_withdrawn_two_rounds_later(
+    project: Project, admin: Member, sft: ModelVersion, data_dir: Path
+) -> None:
+    base = machine.make_model(project, "base")
+    first = publish_samples(project, sft, base, ["0", "0!"])
+    prompt = project.prompts.get()
+    pair = {"messages": prompt.messages, "text": "Rest.", "reference_text": "Run.", "finish_reason": "stop"}
+    numbers = {"n_tokens": 3, "reward": 1.0, "kl": 1.0, "reference_reward": 0.0}
+    step_samples.send(first, StepSample(place=0, prompt_id=str(prompt.pk), **pair, **numbers), sent_by=admin.user)
+    sent = SentSample.objects.get().slate.work_item
+    for number, status in ((1, WorkItem.Status.OPEN), (2, WorkItem.Status.WITHDRAWN)):
+        publish_samples(project, sft, base, [f"{number}", f"{number}!"])
+        sent.refresh_from_db()
+        assert sent.status == status
 
 
 def test_withdrawn_labels_mark_every_model_that_came_of_them(

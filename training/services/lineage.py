@@ -58,18 +58,20 @@ def turns(project: Project) -> list[Turn]:
 
 def teachers(model: ModelVersion) -> list[Teacher]:
     """The labels that made `model`: what people wrote, and what they ranked."""
-    wrote = _nearest(model, ModelVersion.Kind.SFT)
+    wrote = _taught_by_answers(model)
     ranked = model if model.kind == ModelVersion.Kind.REWARD else model.reward
     found = ((Kind.DEMONSTRATION, wrote), (Kind.RANKING, ranked))
     return [Teacher(kind, teacher, teacher.snapshot) for kind, teacher in found if teacher and teacher.snapshot]
 
 
-def _nearest(model: ModelVersion, kind: str) -> ModelVersion | None:
-    """`model`, or the first of its parents that is of `kind`."""
-    step: ModelVersion | None = model
-    while step and step.kind != kind:
-        step = step.parent
-    return step
+def _taught_by_answers(model: ModelVersion) -> ModelVersion | None:
+    """The SFT that `model` is, or that it comes from; None where there was none."""
+    origin: ModelVersion | None = model
+    if model.kind == ModelVersion.Kind.PPO:
+        origin = model.reference  # it may have started from the champion, and is kept near the SFT all the same
+    elif model.kind == ModelVersion.Kind.REWARD:
+        origin = model.parent
+    return origin if origin and origin.kind == ModelVersion.Kind.SFT else None
 
 
 def _turn(round: Round, models: Iterable[ModelVersion], sampling: Run | None) -> Turn:

@@ -8,13 +8,13 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from annotate.models import Project, Prompt, Slate, Split
 from annotate.services import slates as judged
 from annotate.services.slates import AddedSlate, NewCompletion, NewSlate
 from annotate.services.text import repair_text
-from training.models import ModelVersion, Run, Sample
+from training.models import ModelVersion, Run, Sample, SentSample
 from training.rlhf.records import SampledCompletion, read_completions
 from training.services import plans
 
@@ -46,8 +46,15 @@ def open_from(run: Run, output: Path) -> None:
     parents = plans.parents_of(run)
     pairs = zip(added, wanted, strict=True)
     Sample.objects.bulk_create(sample for slate, rows in pairs for sample in _samples(run, parents, slate, rows))
-    old = Sample.objects.filter(run__project=run.project, run__round__number__lte=number - ROUNDS_KEPT)
-    judged.withdraw(Slate.objects.filter(pk__in=old.values("completion__slate")))
+    _withdraw_until(number - ROUNDS_KEPT, run.project)
+
+
+def _withdraw_until(number: int, project: Project) -> None:
+    """Ask nobody any more about answers of round `number` and before, sampled for ranking or sent by an admin."""
+    of_old_runs = {"run__project": project, "run__round__number__lte": number}
+    sampled = Sample.objects.filter(**of_old_runs).values("completion__slate")
+    sent = SentSample.objects.filter(**of_old_runs).values("slate")
+    judged.withdraw(Slate.objects.filter(Q(pk__in=sampled) | Q(pk__in=sent)))
 
 
 def _least_used(project: Project, split: str, number: int, seed: int) -> list[Prompt]:
