@@ -162,8 +162,10 @@ def test_a_question_keeps_the_focus_when_it_renews_itself(page: Client, ready: P
     assert_keeps_focus(page, ready, "question", question.pk)
 
 
-def test_all_workers_are_asked_for_once(page: Client, ready: Project) -> None:
+def test_all_gpu_workers_are_asked_for_once(page: Client, ready: Project) -> None:
     workers.beat("gpu@here", queue="gpu", host="here", device="2 CPU cores", pid=1)
     assert Worker.objects.count() == 1
-    asked = [sql for sql in statements(page, ready, "rounds-next") if 'FROM "training_worker"' in sql]
+    asked = [
+        sql for sql in statements(page, ready, "rounds-next") if 'FROM "training_worker"' in sql and "'gpu'" in sql
+    ]
     assert len(asked) == 1

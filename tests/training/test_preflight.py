@@ -15,7 +15,7 @@ from annotate.models import Demonstration, Member, Project
 from tests.training import machine
 from training import examiner
 from training.models import Examination, ModelVersion, Round, Run, TrainingSettings, Worker
-from training.services import findings, plans, preflight, rounds, workers
+from training.services import examinations, findings, plans, preflight, rounds, workers
 from training.services.preflight import Preflight
 from training.templatetags.training_tags import remedy
 
@@ -116,6 +116,48 @@ def test_labels_that_come_later_are_looked_at_again_but_not_every_second(ready: 
     second = check(ready).examination
     assert second not in (None, first)
     assert second and second.status == "pending"
+
+
+def test_the_button_waits_for_a_worker_that_is_looking_but_not_for_long(ready: Project) -> None:
+    assert "Nobody has looked at the labels: no worker has taken that up." in lines(ready, "warn")
+    assert lines(ready, "block") == []
+    workers.beat("default@here", queue="default", host="here", device="", pid=1)
+    assert lines(ready, "block") == ["A worker is looking at the labels: the round can start in a moment."]
+    assert "can start in a moment" in refused(ready)
+    Examination.objects.update(created_at=timezone.now() - examinations.RECENT)
+    assert lines(ready, "block") == []
+
+
+def test_what_a_look_found_binds_while_the_next_one_is_under_way(ready: Project, annotator: Member) -> None:
+    workers.beat("default@here", queue="default", host="here", device="", pid=1)
+    lost = {"level": "block", "kind": "end_not_trained", "numbers": {"token": "</s>", "lost": 3, "of": 3}}
+    check(ready)
+    Examination.objects.update(status="done", findings=[lost])
+    machine.write_demonstrations(annotator, 1)
+    Examination.objects.update(created_at=timezone.now() - examinations.PAUSE)
+    check(ready)
+    assert sorted(Examination.objects.values_list("status", flat=True)) == ["done", "pending"]
+    assert "never learn to stop" in refused(ready)
+
+
+def test_what_another_model_was_found_to_lack_binds_nobody(ready: Project) -> None:
+    lost = {"level": "block", "kind": "end_not_trained", "numbers": {"token": "</s>", "lost": 3, "of": 3}}
+    check(ready)
+    Examination.objects.update(status="done", findings=[lost])
+    ModelVersion.objects.update(manifest_sha256="1" * 64)
+    assert lines(ready, "block") == []
+
+
+def test_a_look_that_failed_is_taken_again_after_a_minute(ready: Project) -> None:
+    check(ready)
+    Examination.objects.update(status="failed", error="Killed.")
+    check(ready)
+    assert Examination.objects.get().status == "failed"
+    Examination.objects.update(rung_at=timezone.now() - examinations.RETRY_AFTER)
+    check(ready)
+    taken = examinations.take(Examination.objects.get().pk)
+    assert taken is not None
+    assert taken.error == ""
 
 
 def test_a_message_that_was_lost_is_sent_again_and_a_doubled_one_does_nothing(ready: Project) -> None:

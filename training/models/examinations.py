@@ -29,7 +29,7 @@ class Examination(models.Model):
         FAILED = "failed"
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="examinations")
-    key = models.CharField(max_length=64)  # SHA-256 over what was looked at
+    key = models.CharField(max_length=64)  # hashes of models and settings, and of the labels that were looked at
     status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
     findings = models.JSONField(default=list, blank=True)  # [{"level", "kind", "numbers"}]
     examples = models.JSONField(default=dict, blank=True)  # {stage: [example]}

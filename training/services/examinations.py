@@ -1,7 +1,8 @@
 """Examinations: a worker's look at what the next round would train on, asked for by the page that shows its plan.
 
 The web process has no tokenizer. It writes a row that names what is to be looked at, rings for a worker, and shows
-what the row says once somebody has written it. Nothing waits for an examination: the engine refuses bad input itself.
+what the row says once somebody has written it. The button waits for a worker that is at it, and for nobody else: a
+round is not to be kept from starting by a look that nobody takes, and the engine refuses bad input itself.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from django.utils import timezone
 from annotate.models import Project, Prompt, Split
 from training import doorbell
 from training.models import Examination, ModelVersion, Stage, TrainingSettings
-from training.services import configs, run_directories, snapshots, supply
+from training.services import configs, run_directories, snapshots, supply, workers
 from training.services.plans import Plan, StagePlan
 
 TASK = "training.examine.v1"
 AGAIN_AFTER = timedelta(seconds=30)  # a message may be lost
 PAUSE = timedelta(seconds=20)  # between two looks at a project whose labels change all the time
+RECENT = timedelta(seconds=60)  # a look says something for so long after a label has come; a button waits no longer
+RETRY_AFTER = timedelta(seconds=60)  # a look may have failed by chance
 KEPT = 3  # of a project
 START_ROLE = {Stage.SFT: "base"}  # the parent whose tokenizer reads the stage's records; else the policy
 
@@ -32,45 +35,44 @@ Status = Examination.Status
 
 
 def current(project: Project, plan: Plan, training: TrainingSettings) -> Examination:
-    """The examination of what `plan` would train on now, or the newest while labels are still coming in.
+    """What is known of the records that `plan` would train on; asks a worker where nobody has looked yet.
 
-    Asks for one where there is none. Raises InvalidInput for settings that the engine refuses.
+    Raises InvalidInput for settings that the engine refuses.
     """
-    key, now = key_of(project, plan, training), timezone.now()
-    mine = Examination.objects.filter(project=project)
-    if found := mine.filter(key=key).first():
-        if found.status == Status.PENDING and (found.rung_at is None or now - found.rung_at > AGAIN_AFTER):
-            _ring(found)
-        return found
-    newest = mine.order_by("pk").last()
-    if newest and now - newest.created_at < PAUSE:
-        return newest
-    return _ask(project, key)
-
-
-def done(project: Project, plan: Plan, training: TrainingSettings) -> Examination | None:
-    """The finished examination of exactly what `plan` would train on, if there is one."""
     key = key_of(project, plan, training)
-    return Examination.objects.filter(project=project, key=key, status=Status.DONE).first()
+    looks = _looks(project, key)
+    if same := next((look for look in looks if look.key == key), None):
+        _insist(same)
+    elif not looks or timezone.now() - looks[0].created_at > PAUSE:
+        looks = [_ask(project, key), *looks]
+    return _most_telling(looks, key) or looks[0]
+
+
+def known(project: Project, plan: Plan, training: TrainingSettings) -> Examination | None:
+    """The same without asking anybody; None where nobody has looked or was asked lately."""
+    key = key_of(project, plan, training)
+    return _most_telling(_looks(project, key), key)
+
+
+def is_awaited(examination: Examination) -> bool:
+    """A worker is there that will have looked in a moment."""
+    is_new = timezone.now() - examination.created_at < RECENT
+    return examination.status == Status.PENDING and is_new and workers.alive("default").exists()
 
 
 def key_of(project: Project, plan: Plan, training: TrainingSettings) -> str:
-    """Equal as long as models, settings and usable labels are. Raises InvalidInput for settings that are refused."""
-    request = request_for(plan, training)
+    """One half for models and settings, one for usable labels: each is equal as long as these are.
+
+    Raises InvalidInput for settings that are refused.
+    """
     models = ModelVersion.objects.filter(project=project, weights_deleted_at=None).order_by("pk")
-    state = {
-        "request": request,
-        "models": list(models.values_list("manifest_sha256", flat=True)),
-        "labels": [
-            _sum_of(rows)
-            for rows in (
-                supply.demonstrations(project),
-                supply.rankings(project, Split.TRAIN),
-                Prompt.objects.active().filter(project=project),
-            )
-        ],
-    }
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    ground = [request_for(plan, training), list(models.values_list("manifest_sha256", flat=True))]
+    labels = [
+        _sum_of(supply.demonstrations(project)),
+        _sum_of(supply.rankings(project, Split.TRAIN)),
+        _sum_of(Prompt.objects.active().filter(project=project)),
+    ]
+    return _half(ground) + _half(labels)
 
 
 def request_for(plan: Plan, training: TrainingSettings) -> dict[str, Any]:
@@ -104,12 +106,38 @@ def take(pk: int) -> Examination | None:
     now = timezone.now()
     free = Examination.objects.filter(pk=pk, status=Status.PENDING)
     free = free.filter(started_at=None) | free.filter(started_at__lt=now - timedelta(minutes=5))
-    return Examination.objects.get(pk=pk) if free.update(started_at=now) else None
+    return Examination.objects.get(pk=pk) if free.update(started_at=now, error="") else None
 
 
 def settle(examination: Examination, **changes: Any) -> None:
     """Write down what came of `examination`."""
     Examination.objects.filter(pk=examination.pk, status=Status.PENDING).update(**changes)
+
+
+def _looks(project: Project, key: str) -> list[Examination]:
+    """The newest first; models and settings were the same as now, the labels perhaps not."""
+    ground = key[: len(key) // 2]
+    return list(Examination.objects.filter(project=project, key__startswith=ground).order_by("-pk"))
+
+
+def _most_telling(looks: list[Examination], key: str) -> Examination | None:
+    """The look at exactly this, else a recent one at other labels, else one that somebody was asked for."""
+    recent = timezone.now() - RECENT
+    exact = [look for look in looks if look.key == key and look.status != Status.PENDING]
+    others = [look for look in looks if look.status == Status.DONE and look.created_at > recent]
+    asked = [look for look in looks if look.status == Status.PENDING]
+    return next(iter(exact + others + asked), None)
+
+
+def _insist(examination: Examination) -> None:
+    """Ring again where the message may have been lost, and ask again for a look that failed."""
+    rung_before = timezone.now() - (AGAIN_AFTER if examination.status == Status.PENDING else RETRY_AFTER)
+    if examination.status == Status.DONE or (examination.rung_at and examination.rung_at > rung_before):
+        return
+    if examination.status == Status.FAILED:
+        failed = Examination.objects.filter(pk=examination.pk, status=Status.FAILED)
+        failed.update(status=Status.PENDING, started_at=None)
+    _ring(examination)
 
 
 def _ask(project: Project, key: str) -> Examination:
@@ -137,6 +165,11 @@ def _existing(plan: Plan) -> dict[int, ModelVersion]:
     """The parents of the plan's stages that are there already, by their ids."""
     parents = [parent for stage in plan.stages for parent in stage.parents.values()]
     return ModelVersion.objects.in_bulk([parent.model_version for parent in parents if parent.model_version])
+
+
+def _half(state: list[Any]) -> str:
+    """32 of the 64 characters of a key."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _sum_of(rows: QuerySet[Any]) -> list[int]:

@@ -87,7 +87,7 @@ def refusal(project: Project, plan: Plan) -> str:
     """Why the round must not start now, as far as it is known without asking anybody; empty where it may."""
     known = ground(project)
     try:
-        stages, seen = _configs(plan, known), examinations.done(project, plan, known.training)
+        stages, seen = _configs(plan, known), examinations.known(project, plan, known.training)
     except InvalidInput as refused:
         return str(refused)
     lines = [*_examined(seen), *_room(plan, stages, known)]
@@ -120,7 +120,11 @@ def _labels(project: Project, plan: Plan, ground: Ground) -> Iterator[Line]:
 def _examined(examination: Examination | None) -> Iterator[Line]:
     if examination is None:
         return
-    if examination.status == Examination.Status.FAILED:
+    if examinations.is_awaited(examination):
+        yield Line(BLOCK, _("A worker is looking at the labels: the round can start in a moment."), "examples")
+    elif examination.status == Examination.Status.PENDING:
+        yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), "worker")
+    if examination.error:
         text = _("The records could not be looked at: %(error)s") % {"error": examination.error}
         yield Line(WARN, text, "log")
     for finding in examination.findings:
