@@ -5,9 +5,16 @@ from __future__ import annotations
 from celery import Task, shared_task
 
 from training import examiner, heartbeat, runner
-from training.services import downloads, reconciler
+from training.services import downloads, reconciler, retries
 
-__all__ = ["examine", "heartbeat", "pack", "reconcile", "supervise"]  # heartbeat connects itself to worker signals
+__all__ = [
+    "examine",
+    "heartbeat",
+    "pack",
+    "read_files",
+    "reconcile",
+    "supervise",
+]  # heartbeat connects itself to worker signals
 
 
 @shared_task(name="training.supervise.v1", bind=True)
@@ -26,6 +33,12 @@ def pack(download_pk: int) -> None:
 def reconcile() -> None:
     """Mend what was left undone; see services/reconciler.py."""
     reconciler.sweep()
+
+
+@shared_task(name="training.read_files.v1")
+def read_files(run_pk: int) -> None:
+    """Read what a retry would go on from; see retries.read_files."""
+    retries.read_files(run_pk)
 
 
 @shared_task(name="training.examine.v1")

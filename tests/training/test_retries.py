@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from annotate.models import AuditEvent, Member, Project
 from tests.training import machine, run_files
-from training import runner
+from training import runner, tasks
 from training.models import ModelVersion, Round, Run
 from training.services import (
     curves,
@@ -29,6 +29,7 @@ from training.services import (
     run_directories,
     runs,
     saved_steps,
+    verdicts,
     vitals,
 )
 from training.services.retries import AlreadyRetried, Refused
@@ -74,7 +75,7 @@ def test_a_resumed_run_takes_over_the_newest_checkpoint_and_the_round_goes_on(
     turn.refresh_from_db()
     assert (turn.status, turn.error, turn.finished_at) == (Round.Status.RUNNING, "", None)
     assert (new.status, new.round, new.snapshot, new.retry_of) == (Status.QUEUED, turn, failed.snapshot, failed)
-    found = saved_steps.newest_whole(new)
+    found = saved_steps.furthest(saved_steps.of(new))
     assert found is not None
     assert (found.step, found.attempt.name) == (20, "0")
     assert (found.attempt / "metrics.jsonl").exists()
@@ -87,9 +88,23 @@ def test_a_damaged_checkpoint_is_passed_over(failed: Run, admin: Member) -> None
     (run_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
     assert [(saved.step, saved.is_whole) for saved in saved_steps.of(failed)] == [(20, False), (10, True)]
     assert AuditEvent.objects.filter(action="run.resumed").count() == 0
-    found = saved_steps.newest_whole(retries.resume(failed, actor=admin.user))
+    found = saved_steps.furthest(saved_steps.of(retries.resume(failed, actor=admin.user)))
     assert found is not None
     assert found.step == 10
+
+
+def test_checkpoints_too_large_to_read_while_a_page_waits_are_read_by_a_worker(
+    page: Client, failed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "READ_AT_ONCE", 0)
+    (run_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
+    shown = page.get(url(failed)).content.decode()
+    assert shown.count("being read") == 2
+    assert "Resume at step 20" in shown
+    tasks.read_files(failed.pk)
+    shown = page.get(url(failed)).content.decode()
+    assert "being read" not in shown
+    assert "Resume at step 10" in shown
 
 
 def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, admin: Member) -> None:
@@ -255,7 +270,7 @@ def test_a_retry_fails_and_is_retried_in_its_turn(failed: Run, turn: Round, admi
     second.refresh_from_db()
     third = retries.resume(second, actor=admin.user)
     assert third.retry_of == second
-    found = saved_steps.newest_whole(third)
+    found = saved_steps.furthest(saved_steps.of(third))
     assert found is not None
     assert found.step == 20
 

@@ -22,7 +22,17 @@ from training import doorbell
 from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
-from training.services import environments, metrics, rounds, run_directories, runs, saved_steps, step_samples, vitals
+from training.services import (
+    environments,
+    metrics,
+    rounds,
+    run_directories,
+    runs,
+    saved_steps,
+    step_samples,
+    verdicts,
+    vitals,
+)
 from training.services.saved_steps import SavedStep
 
 INHERITED = 0  # the attempt in a resumed run's directory that was done by the run before; the first own one is 1
@@ -53,8 +63,13 @@ class Choices:
     @property
     def resumes_at(self) -> int | None:
         """The step at which a resume would go on."""
-        whole = next((saved.step for saved in self.saved if saved.is_whole), None)
-        return None if self.refusal or self.changes else whole
+        furthest = saved_steps.furthest(self.saved)
+        return None if furthest is None or self.refusal or self.changes else furthest.step
+
+    @property
+    def is_being_read(self) -> bool:
+        """A worker has not read all checkpoints yet."""
+        return any(saved.is_whole is None for saved in self.saved)
 
 
 def choices(run: Run) -> Choices:
@@ -62,8 +77,8 @@ def choices(run: Run) -> Choices:
     if retry := Run.objects.filter(retry_of=run).first():
         return Choices(retry=retry)
     saved = saved_steps.of(run)
-    whole = next((step for step in saved if step.is_whole), None)
-    changes = list(environments.changes(run, whole.attempt)) if whole else []
+    furthest = saved_steps.furthest(saved)
+    changes = list(environments.changes(run, furthest.attempt)) if furthest else []
     return Choices(retry=None, refusal=refusal(run), saved=saved, changes=changes)
 
 
@@ -85,10 +100,10 @@ def resume(run: Run, *, actor: User) -> Run:
         raise AlreadyRetried(offered.retry)
     if offered.refusal or offered.changes:
         raise Refused(offered.refusal or " ".join(offered.changes))
-    whole = next((saved for saved in offered.saved if saved.is_whole), None)
-    if whole is None:
+    saved = saved_steps.furthest(offered.saved)
+    if saved is None:
         raise Refused(_("There is no whole checkpoint to go on from."))
-    return _retry(run, _config(run), actor=actor, deed="run.resumed", saved=whole, step=whole.step)
+    return _retry(run, _config(run), actor=actor, deed="run.resumed", saved=saved, step=saved.step)
 
 
 def repeat(run: Run, *, actor: User) -> Run:
@@ -202,10 +217,23 @@ def _config(run: Run) -> RunConfig:
         raise Refused(_("Its config is not valid any more: %(error)s") % {"error": error}) from error
 
 
+def read_files(run_pk: int) -> None:
+    """Read what a retry of the run would go on from, so that a page can tell whether it is whole; for a worker."""
+    run = Run.objects.get(pk=run_pk)
+    parents = vitals.config(run).get("parents", {}).values()
+    verdicts.read(saved_steps.paths(run), [_place(run, parent) for parent in parents])
+
+
+def _place(run: Run, parent: dict[str, str]) -> Path:
+    return (run.directory / parent["path"]).resolve()
+
+
 def _changed_parents(run: Run) -> Iterator[str]:
     """What is wrong with the models that `run` starts from."""
     for role, parent in vitals.config(run).get("parents", {}).items():
-        found = saved_steps.model_sha256((run.directory / parent["path"]).resolve())
+        found = verdicts.model_sha256(run, _place(run, parent))
+        if found is None:
+            continue  # a worker is reading it; the engine refuses one that has changed
         if not found:
             yield _("The model that it starts from (%(role)s) is not there any more.") % {"role": role}
         elif found != parent["manifest_sha256"]:
