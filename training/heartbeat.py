@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import threading
-from pathlib import Path
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
@@ -17,7 +16,7 @@ from django.db import Error as DatabaseFailure
 from django.db import connection
 
 from training import runner
-from training.services import workers
+from training.services import devices, workers
 
 _stopped = threading.Event()
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def start(sender: Any, **kwargs: Any) -> None:
     row = {
         "queue": "gpu" if "gpu" in queues else "default",
         "host": platform.node(),
-        "device": device(),
+        "device": devices.name(),
         "pid": os.getpid(),
     }
     _stopped.clear()
@@ -50,30 +49,13 @@ def stop(sender: Any, **kwargs: Any) -> None:
     workers.leave(sender.hostname)
 
 
-def device() -> str:
-    """What a worker here computes on; found without torch."""
-    cards = [path.read_text("utf-8") for path in Path("/proc/driver/nvidia/gpus").glob("*/information")]
-    models = [_field(card, "Model") for card in cards]
-    if models:
-        return f"{len(models)} × {models[0]}"
-    return f"{os.cpu_count()} CPU cores"
-
-
 def _beat(name: str, row: dict[str, Any]) -> None:
     while True:
         try:
-            workers.beat(name, **row)
+            workers.beat(name, memory=devices.memory(), **row)
         except DatabaseFailure as error:
             logger.warning("no heartbeat of %s: %s", name, error)
         finally:
             connection.close()  # between two beats a fork of this process must find no open connection
         if _stopped.wait(workers.HEARTBEAT_S):
             return
-
-
-def _field(text: str, name: str) -> str:
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return name

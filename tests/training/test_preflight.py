@@ -54,7 +54,7 @@ def test_nothing_blocks_a_project_that_is_ready(ready: Project) -> None:
     assert lines(ready, "block") == []
     notes = " ".join(lines(ready, "note"))
     assert "Disk: at most" in notes
-    assert "Memory: about" in notes
+    assert "not every gpu-worker has told how much it has" in notes
     assert "Time: unknown" in notes
 
 
@@ -76,6 +76,16 @@ def test_a_disk_that_is_too_small_blocks_the_page_and_the_start(ready: Project, 
     ModelVersion.objects.update(manifest={"files": {"model.safetensors": {"size": size, "sha256": ""}}})
     assert lines(ready, "block")[0].startswith("The disk is too full: at most")
     assert "The disk is too full" in refused(ready)
+
+
+def test_the_memory_that_is_there_is_that_of_the_worker_that_has_least(ready: Project) -> None:
+    for name, memory in (("gpu@here", 80 << 30), ("gpu@there", 4 << 30)):
+        workers.beat(name, queue="gpu", host=name, device="1 × NVIDIA T4", pid=1, memory=memory)
+    assert any(line.startswith("Memory: about") and "4.0\xa0GB free" in line for line in lines(ready, "note"))
+    Worker.objects.update(memory=1 << 20)
+    assert any(line.startswith("Memory may not suffice") and "1.0\xa0MB free" in line for line in lines(ready, "warn"))
+    Worker.objects.filter(name="gpu@there").update(memory=None)
+    assert any("not every gpu-worker has told how much it has" in line for line in lines(ready, "note"))
 
 
 def test_settings_that_the_engine_refuses_block(ready: Project) -> None:

@@ -18,6 +18,7 @@ class Worker(models.Model):
     queue = models.CharField(max_length=7)
     host = models.CharField(max_length=120)
     device = models.CharField(max_length=200, blank=True)
+    memory = models.PositiveBigIntegerField(null=True, blank=True)  # bytes that an engine finds there, as far as known
     pid = models.PositiveIntegerField()
     run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")  # what it works on
     started_at = models.DateTimeField(default=timezone.now)

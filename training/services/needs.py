@@ -1,4 +1,4 @@
-"""Needs: how much memory and disk a round takes, and how much is there, as far as this machine can tell.
+"""Needs: how much memory and disk a round takes, and how much is there, as far as the workers can tell.
 
 The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch.
 """
@@ -6,9 +6,7 @@ The figures are upper bounds from the size of the base model: weights and optimi
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -36,7 +34,7 @@ class Needs(NamedTuple):
 
 
 class There(NamedTuple):
-    """What this machine has free, in bytes. `memory` is None where the round would run on another, or on a GPU."""
+    """What is free, in bytes. `memory` is None where no worker is there, or one does not know what it has."""
 
     memory: int | None
     disk: int
@@ -54,9 +52,9 @@ def of(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Needs:
 
 
 def there(workers: list[Worker]) -> There:
-    """What is free here; `workers` are those that the round may run on."""
-    elsewhere = any(worker.host != platform.node() or "CPU" not in worker.device for worker in workers)
-    return There(None if elsewhere else _free_memory(), shutil.disk_usage(settings.DATA_DIR).free)
+    """What is free for `workers`, on any of which the round may run."""
+    told = [worker.memory for worker in workers if worker.memory is not None]
+    return There(min(told) if told and len(told) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free)
 
 
 def _weights(base: ModelVersion, shape: dict[str, Any]) -> int:
@@ -73,13 +71,3 @@ def _shape(base: ModelVersion) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}  # the stage that reads it will say so
     return shape
-
-
-def _free_memory() -> int | None:
-    """What Linux could give to a new process without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    sizes = {name: rest.split()[0] for name, _, rest in (line.partition(":") for line in lines)}
-    return int(sizes["MemAvailable"]) * 1024 if "MemAvailable" in sizes else None

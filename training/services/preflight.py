@@ -174,7 +174,7 @@ def _room(plan: Plan, stages: dict[str, RunConfig], ground: Ground) -> Iterator[
     else:
         yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
     if found.memory is None:
-        text = _("Memory: about %(needed)s needed; how much the worker's machine has cannot be seen from here.")
+        text = _("Memory: about %(needed)s needed; not every gpu-worker has told how much it has.")
         yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, "queue")
         return
     sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}

@@ -14,9 +14,10 @@ SILENT_AFTER_S = 25.0  # two heartbeats may be late before a page says that nobo
 FORGOTTEN_AFTER = timedelta(days=1)
 
 
-def beat(name: str, *, queue: str, host: str, device: str, pid: int) -> None:
+def beat(name: str, *, queue: str, host: str, device: str, pid: int, memory: int | None = None) -> None:
     """Write down that the worker `name` is alive."""
-    now = {"queue": queue, "host": host, "device": device, "pid": pid, "heartbeat_at": Now()}
+    told = {"queue": queue, "host": host, "device": device, "pid": pid, "memory": memory}
+    now = told | {"heartbeat_at": Now()}
     Worker.objects.update_or_create(name=name, defaults=now, create_defaults=now | {"started_at": Now()})
 
 

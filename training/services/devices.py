@@ -1,0 +1,64 @@
+"""Devices: what a worker on this machine computes on, and how much memory an engine finds there; without torch."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+
+CARDS = Path("/proc/driver/nvidia/gpus")
+MEMORY = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")  # its limits, as it sees them itself
+MIB = 1 << 20
+
+
+def name() -> str:
+    """The graphics cards, else the processor's cores."""
+    cards = [path.read_text("utf-8") for path in CARDS.glob("*/information")]
+    models = [_field(card, "Model") for card in cards]
+    if models:
+        return f"{len(models)} × {models[0]}"
+    return f"{os.cpu_count()} CPU cores"
+
+
+def memory() -> int | None:
+    """Bytes: of the smallest card, all of them, since an engine that works there now will have gone; else what Linux
+    could give to a new process without swapping. None where nobody tells."""
+    if list(CARDS.glob("*")):
+        return _memory_of_cards()
+    free = [bytes for bytes in (_available(), _left_in_container()) if bytes is not None]
+    return min(free, default=None)
+
+
+@functools.cache  # cards do not grow
+def _memory_of_cards() -> int | None:
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, check=True, timeout=30, text=True).stdout
+        return min(int(line) for line in told.splitlines()) * MIB
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def _available() -> int | None:
+    try:
+        return int(_field(MEMORY.read_text("utf-8"), "MemAvailable").split()[0]) * 1024
+    except (OSError, ValueError):
+        return None
+
+
+def _left_in_container() -> int | None:
+    try:
+        limit, used = (int((CONTAINER / f"memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+    except (OSError, ValueError):  # "max": there is no limit
+        return None
+    return max(0, limit - used)
+
+
+def _field(text: str, name: str) -> str:
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return name
