@@ -14,6 +14,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 from celery import current_app
@@ -28,7 +29,7 @@ from tests.faults.processes import FAST, Machines, empty_broker, kill_engine, wa
 from tests.faults.toy_project import make_toy_project
 from tests.training import machine
 from training import doorbell
-from training.models import Round, Run, Stage
+from training.models import Round, Run, Stage, TrainingSettings
 from training.services import rounds
 
 PROJECTS = 6
@@ -45,7 +46,10 @@ class Walk:
         self.machines, self.points = machines, points
         self.befallen: Counter[str] = Counter()
         self.accepted: list[str] = []  # answers that the web process has acknowledged
-        self.projects = [make_toy_project() for _ in range(PROJECTS)]
+        self.ranked = 0  # slates, likewise
+        # Rounds of every other project go through all stages, those of the others train SFT alone.
+        self.projects = [make_toy_project(of_every_stage=number % 2 == 0) for number in range(PROJECTS)]
+        TrainingSettings.objects.update(rankings_minimum=1)
         self.tokens = {project.pk: make_token(make_member(project).user) for project in self.projects}
         self.web = Server()
         self.gpu = [machines.worker("gpu") for _ in range(2)]
@@ -79,37 +83,53 @@ class Walk:
         wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
 
     def open_rounds(self) -> int:
-        """A new answer and a new round for every project that has none, asked for by two people at once."""
+        """New labels and a new round for every project that has none, asked for by two people at once."""
         opened = 0
         for project in self.projects:
             if Round.objects.active().filter(project=project).exists():
                 continue
-            self.hand_in(project)
+            self.write(project)
+            self.rank(project)
             for _ in range(2):
                 with suppress(rounds.RoundRunning, rounds.NotReady):
                     rounds.open(project, opened_by=None)
                     opened += 1
         return opened
 
-    def hand_in(self, project: Project) -> None:
-        """Write an answer through the web process, again and again until it says that it has it."""
-        machine.make_prompts(project, 1)
-        token = self.tokens[project.pk]
-        claimed = self.post(token, f"projects/{project.slug}/claim/", {"kind": "demonstration"})
-        text, submission = f"Answer {uuid4()}", str(uuid4())
-        for _ in range(self.random.choice([1, 1, 2])):  # sometimes the reply is lost, and the browser asks again
-            self.post(
-                token,
-                f"assignments/{claimed['assignment']['id']}/demonstration/",
-                {"submission_id": submission, "text": text},
-            )
+    def write(self, project: Project) -> None:
+        """Answer a prompt that waits; a new one may be held out, and is asked for no answer then."""
+        assignment = None
+        while assignment is None:
+            machine.make_prompts(project, 1)
+            assignment = self.claim(project, "demonstration")
+        text = f"Answer {uuid4()}"
+        self.hand_in(project, assignment, "demonstration", {"text": text})
         self.accepted.append(text)
 
-    def post(self, token: str, path: str, body: dict[str, str]) -> dict[str, dict[str, int]]:
+    def rank(self, project: Project) -> None:
+        """Rank what the last round has opened."""
+        while assignment := self.claim(project, "ranking"):
+            places = {completion["id"]: place for place, completion in enumerate(assignment["completions"], 1)}
+            self.hand_in(project, assignment, "ranking", {"places": places})
+            self.ranked += 1
+
+    def claim(self, project: Project, kind: str) -> dict[str, Any] | None:
+        assignment: dict[str, Any] | None = self.post(project, f"projects/{project.slug}/claim/", {"kind": kind})[
+            "assignment"
+        ]
+        return assignment
+
+    def hand_in(self, project: Project, assignment: dict[str, Any], kind: str, label: dict[str, Any]) -> None:
+        submission = str(uuid4())
+        for _ in range(self.random.choice([1, 1, 2])):  # sometimes the reply is lost, and the browser asks again
+            self.post(project, f"assignments/{assignment['id']}/{kind}/", label | {"submission_id": submission})
+
+    def post(self, project: Project, path: str, body: dict[str, Any]) -> Any:
+        """Ask the web process, again and again until it answers."""
         request = urllib.request.Request(
             f"{self.web.url}/api/v1/{path}",
             json.dumps(body).encode(),
-            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            {"Authorization": f"Bearer {self.tokens[project.pk]}", "Content-Type": "application/json"},
         )
         until = time.monotonic() + PATIENCE_S
         while True:
@@ -172,7 +192,8 @@ class Walk:
                 current_app.send_task(doorbell.TASK, args=[pk])
 
     def kill_on_a_line(self) -> None:
-        where = Stage.SFT if (line := self.random.choice(LINES))[0] != "s" else "attempts"
+        line = self.random.choice(LINES)
+        where = "attempts" if line.startswith("sealed") else self.random.choice(Stage.values)
         self.points.arm(line, "kill", where)
 
     def hold_the_database(self) -> None:
