@@ -75,3 +75,13 @@ def test_without_held_out_slates_there_are_no_pairs(make_evaluation: Any) -> Non
     run = make_evaluation(fitting=0, too_long=0)
     assert main(["evaluation", str(run)]) == 0
     assert told(run)[1]["heldout/reward_pairs"] == 0
+
+
+def test_a_parent_that_is_not_the_reference_answers_every_prompt_too(make_run: MakeRun, model_dir: Path) -> None:
+    data = {"heldout_prompts": [{"id": number, "messages": question(number)} for number in range(2)]}
+    parents = dict.fromkeys(("policy", "reference", "parent"), model_dir)
+    run = make_run("evaluation", parents=parents, data=data, draws=1, max_response=8)
+    assert main(["evaluation", str(run)]) == 0
+    rows = [json.loads(line) for line in (run / "attempts/1/output/completions.jsonl").read_text().splitlines()]
+    answered = {(row["policy"], str(row["prompt_id"])) for row in rows}
+    assert answered == {(role, prompt) for role in parents for prompt in ("0", "1")}

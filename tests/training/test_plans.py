@@ -91,6 +91,8 @@ def test_ppo_starts_from_the_champion_where_the_project_says_so(
     plan = plans.make(project)
     assert parents(plan, Stage.PPO)["policy"] == "ppo-1"
     assert parents(plan, Stage.PPO)["reference"] == "sft-1"
+    measured = {"policy": "ppo-2", "reference": "sft-1", "parent": "ppo-1", "reward": "reward-2"}
+    assert parents(plan, Stage.EVALUATION) == measured
 
 
 def test_without_demonstrations_the_base_model_is_the_reference(project: Project, annotator: Member) -> None:

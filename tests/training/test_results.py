@@ -126,6 +126,20 @@ def test_a_result_is_worked_out_once_and_outlives_its_files(measured: Round) -> 
     assert results.of(measured) == first
 
 
+def test_a_policy_that_started_from_the_champion_stands_beside_it_and_not_beside_its_reference(
+    measured: Round,
+) -> None:
+    run = measured.runs.get()
+    roles = {"policy": 2.0, "reference": 0.0, "parent": 1.5}
+    rows = [answer(pk, role) | {"reward": reward} for pk in range(PROMPTS) for role, reward in roles.items()]
+    machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
+    result = results.of(measured)
+    assert result is not None
+    [reward] = [figure for figure in result.figures if figure["name"] == "reward"]
+    assert (reward["before"][0], reward["after"][0]) == (1.5, 2.0)
+    assert len(result.answers) == 20
+
+
 def test_a_round_whose_files_are_gone_has_no_result(measured: Round) -> None:
     for path in measured.runs.get().directory.rglob("*.jsonl"):
         path.unlink()

@@ -152,7 +152,7 @@ class EvaluationConfig(RunConfig):
 
     stage: ClassVar[str] = "evaluation"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy", "reference"})
-    optional_parents: ClassVar[frozenset[str]] = frozenset({"reward"})
+    optional_parents: ClassVar[frozenset[str]] = frozenset({"parent", "reward"})
 
     draws: int = 4  # answers to each prompt, from the policy and from the reference
     max_response: int = 256  # tokens of an answer

@@ -22,7 +22,7 @@ from .sampling import Draw, Progress, Writer, load_writer
 from .scoring import Answer, Scorer
 from .split import refuse_leak
 
-ROLES = ("policy", "reference")  # both answer every prompt
+ROLES = ("policy", "reference", "parent")  # all that are there answer every prompt; a parent where it is another one
 
 
 class Verdict(NamedTuple):
@@ -42,19 +42,20 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
     prompts = intake.used
     run.resume()
     run.log(0, len(prompts), counted(intake, slates))
-    writers = {role: load_writer(run, cfg, role, chat) for role in ROLES}
+    writers = {role: load_writer(run, cfg, role, chat) for role in ROLES if role in cfg.parents}
     asked = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
-    progress = Progress(run, len(prompts), len(ROLES) * len(asked))
-    draws = {role: writers[role].draw(asked, cfg, run, progress.advance) for role in ROLES}
+    progress = Progress(run, len(prompts), len(writers) * len(asked))
+    draws = {role: writer.draw(asked, cfg, run, progress.advance) for role, writer in writers.items()}
     kl, entropy = divergence(writers["policy"], writers["reference"], draws["policy"], cfg, run)
     answer_tokens = sum(len(one.sampled.response) for one in draws["policy"])
     metrics = writing(draws) | {"heldout/kl": _mean(kl), "heldout/entropy": sum(entropy) / answer_tokens}
-    kls: dict[str, list[float | None]] = {"policy": [*kl], "reference": [None] * len(asked)}
-    rewards: dict[str, list[float | None]] = {role: [None] * len(asked) for role in ROLES}
+    kls: dict[str, list[float | None]] = {role: [None] * len(asked) for role in writers}
+    kls["policy"] = [*kl]
+    rewards: dict[str, list[float | None]] = {role: [None] * len(asked) for role in writers}
     if "reward" in cfg.parents:
         scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
         run.phases.enter("working", "rewards")
-        scores = {role: scorer.scores([one.answer for one in draws[role]]).tolist() for role in ROLES}
+        scores = {role: scorer.scores([one.answer for one in draws[role]]).tolist() for role in writers}
         metrics |= proxy(scores["policy"], scores["reference"], cfg.draws)
         metrics |= agreement(scorer, slates.used)
         rewards = {**scores}
@@ -62,7 +63,7 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
     with run.output() as directory:
         rows = [
             one.row(reward, kl)
-            for role in ROLES
+            for role in writers
             for one, reward, kl in zip(draws[role], rewards[role], kls[role], strict=True)
         ]
         write(directory / "completions.jsonl", rows)

@@ -17,7 +17,7 @@ from training.services.plans import Plan
 
 # How many times its weights a stage holds in memory: weights, gradients and two moments of what it trains, and what
 # it only reads. PPO trains a policy and a critic, and reads a reference and a reward model.
-WEIGHTS_IN_MEMORY = {Stage.SFT: 4, Stage.REWARD: 4, Stage.PPO: 10, Stage.EVALUATION: 3, Stage.SAMPLING: 3}
+WEIGHTS_IN_MEMORY = {Stage.SFT: 4, Stage.REWARD: 4, Stage.PPO: 10, Stage.EVALUATION: 4, Stage.SAMPLING: 3}
 # And on disk at most: two checkpoints and the one that is being written, of weights and two moments, and its output.
 WEIGHTS_ON_DISK = {Stage.SFT: 10, Stage.REWARD: 10, Stage.PPO: 19, Stage.EVALUATION: 0, Stage.SAMPLING: 0}
 LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is taken

@@ -229,6 +229,8 @@ def _evaluation(labels: Supply, lineage: _Lineage) -> StagePlan:
     # A new SFT is its own reference; what it is to be compared with is what it came from.
     reference = lineage.base if lineage.policy == lineage.sft else lineage.sft
     parents = {"policy": lineage.policy, "reference": reference} | _optional("reward", lineage.reward)
+    if lineage.policy_parent != reference:  # PPO that started from the champion
+        parents |= _optional("parent", lineage.policy_parent)
     counts = {"heldout_prompts": labels.heldout_prompts, "heldout_rankings": labels.heldout_rankings}
     return StagePlan(stage=Stage.EVALUATION, reason=reason, parents=parents, counts=counts)
 

@@ -22,9 +22,9 @@ from training.services.intervals import bootstrap, wilson
 SHOWN = 20  # held-out prompts
 LARGEST_BYTES = 50_000_000  # of a file of answers that is read while a page waits
 GAP = "heldout/reward_accuracy_gap_"
-ROLES = ("reference", "policy")  # what was before the round, and what it made
+SIDES = ("before", "after")  # the round
 
-ByPrompt = dict[str, dict[str, list[SampledCompletion]]]  # {prompt id: {role: answers}}
+ByPrompt = dict[str, dict[str, list[SampledCompletion]]]  # {prompt id: {side: answers}}
 
 MEASURES: dict[str, Callable[[SampledCompletion], float | None]] = {
     "reward": lambda row: row.reward,
@@ -63,14 +63,14 @@ def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
     """Each measure before and after with its interval, and the change from prompt to prompt."""
     found: list[dict[str, Any]] = []
     for name, measure in MEASURES.items():
-        before, after = (_means(answers, role, measure) for role in ROLES)
+        before, after = (_means(answers, side, measure) for side in SIDES)
         if before and after and len(before) == len(after):
             change = [new - old for old, new in zip(before, after, strict=True)]
             spans = {"before": before, "after": after, "change": change}
             found.append({"name": name} | {part: bootstrap(values, seed=run.pk) for part, values in spans.items()})
     if wins := _wins(answers):
         found.append({"name": "win_rate", "after": bootstrap(wins, seed=run.pk)})
-    if kl := _means(answers, "policy", lambda row: row.kl):
+    if kl := _means(answers, "after", lambda row: row.kl):
         found.append({"name": "kl", "after": bootstrap(kl, seed=run.pk)})
     return found
 
@@ -102,12 +102,12 @@ def _side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
     """The first answers of both to some prompts, chosen without looking at them; the most changed stand first."""
     chosen = sorted(answers, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())
     messages = {prompt.id: prompt.messages for prompt in read_prompts(_data(run, "heldout_prompts"))}
-    shown = [_pair(messages[pk], answers[pk]) for pk in chosen if pk in messages and len(answers[pk]) == len(ROLES)]
+    shown = [_pair(messages[pk], answers[pk]) for pk in chosen if pk in messages and len(answers[pk]) == len(SIDES)]
     return sorted(shown[:SHOWN], key=lambda pair: -pair["change"])
 
 
 def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion]]) -> dict[str, Any]:
-    before, after = (rows[role][0] for role in ROLES)
+    before, after = (rows[side][0] for side in SIDES)
     diff = word_diffs.compare(before.text, after.text)
     facts = {"before_reward": before.reward, "after_reward": after.reward}
     cuts = {"before_cut": before.finish_reason == "length", "after_cut": after.finish_reason == "length"}
@@ -115,15 +115,20 @@ def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion
 
 
 def _by_prompt(rows: Iterable[SampledCompletion]) -> ByPrompt:
+    """What the policy answered, and what its parent did: its reference, where it did not start from another model."""
+    answers = list(rows)
+    parent = "parent" if any(row.policy == "parent" for row in answers) else "reference"
+    sides = {parent: "before", "policy": "after"}
     found: ByPrompt = {}
-    for row in rows:
-        found.setdefault(row.prompt_id, {}).setdefault(row.policy, []).append(row)
+    for row in answers:
+        if row.policy in sides:
+            found.setdefault(row.prompt_id, {}).setdefault(sides[row.policy], []).append(row)
     return found
 
 
-def _means(answers: ByPrompt, role: str, measure: Callable[[SampledCompletion], float | None]) -> list[float]:
+def _means(answers: ByPrompt, side: str, measure: Callable[[SampledCompletion], float | None]) -> list[float]:
     """The mean of a measure for each prompt; empty where it was not measured."""
-    values = [[measure(row) for row in rows.get(role, [])] for rows in answers.values()]
+    values = [[measure(row) for row in rows.get(side, [])] for rows in answers.values()]
     known = [[value for value in of_prompt if value is not None] for of_prompt in values]
     return [fmean(of_prompt) for of_prompt in known if of_prompt]
 
@@ -132,7 +137,7 @@ def _wins(answers: ByPrompt) -> list[float]:
     """For each prompt, the share of pairs in which the new answer has the higher reward; ties count half."""
     wins = []
     for rows in answers.values():
-        before, after = ([row.reward for row in rows.get(role, []) if row.reward is not None] for role in ROLES)
+        before, after = ([row.reward for row in rows.get(side, []) if row.reward is not None] for side in SIDES)
         if before and after:
             wins.append(fmean((new > old) + (new == old) / 2 for new in after for old in before))
     return wins

@@ -150,7 +150,7 @@ def _round(request: ProjectRequest, number: int) -> dict[str, object]:
         "round": turn,
         "result": results.of(turn),
         "cadence": cadence.of(turn, its_runs, spent),
-        "parent": compared["reference"].name,
+        "parent": compared.get("parent", compared["reference"]).name,
         "policy": compared["policy"].name,
         "strip": strips.of(turn, its_runs, spent, queue),
         "stages": progress.of_stages(plan.stages, its_runs, lost=queue.lost),
