@@ -32,7 +32,7 @@ document.addEventListener("focusin", (event) => {
   makeOneStop();
 });
 document.addEventListener("htmx:afterSettle", (event) => {
-  if (event.target.id === "curves") makeOneStop();
+  makeOneStop();
   if (event.target.id === "samples") document.getElementById("samples-title")?.focus();
 });
 makeOneStop();

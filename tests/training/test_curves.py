@@ -88,4 +88,4 @@ def test_the_band_of_the_distance_ends_at_the_runs_own_limit(project: Project, d
     run = run_files.make_run(project, fence=1)
     run_files.write_metrics(run, run_files.ppo_metrics(3))
     drawn = {curve.name: curve for curve in curves.of(run, curves.history(run), vitals.config(run))}
-    assert drawn["rollout/kl"].high == 4.0
+    assert drawn["rollout/kl"].metric.high == 4.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from django.utils import timezone
 
 from annotate.models import Member, Project
 from tests.factories import bearer, make_member
-from tests.training import machine
+from tests.training import machine, run_files
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings, Worker
-from training.services import run_directories, runs, workers
+from training.services import plans, run_directories, runs, workers
 
 
 @pytest.fixture
@@ -71,6 +72,21 @@ def test_a_running_stage_shows_its_step_its_newest_metrics_and_its_log(page: Cli
     assert "step 7 of 20" in shown
     assert "1.234" in shown
     assert "reading &lt;b&gt;3&lt;/b&gt; demonstrations" in shown
+
+
+def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_healthy(
+    page: Client, project: Project, base: ModelVersion
+) -> None:
+    plan = plans.make(project).to_json()
+    turn = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
+    run = run_files.make_run(project, round=turn, status=Run.Status.RUNNING, fence=1, step=3, total=40)
+    run_files.write_metrics(run, [{"rollout/kl": distance, "rollout/stop_rate": 0.99} for distance in (1.0, 2.0, 5.0)])
+    run_files.write_samples(run, 2)
+    shown = page.get(rounds_url(project, "round-live", 1)).content.decode()
+    assert f'href="{rounds_url(project, "run-step", run.pk, 2)}"' in shown
+    words = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
+    assert "5 nats per answer ! outside: healthy 0.3 to 4" in words
+    assert "99% healthy 95% to 100%" in words
 
 
 def test_a_gpu_worker_that_has_been_silent_for_30_seconds_counts_as_none(page: Client, ready: Project) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from training.models import Run
-from training.services import metrics
-from training.services.metric_names import INTAKE, METRICS, OF_STAGE, Metric, Words
+from training.services import metric_names, metrics
+from training.services.metric_names import INTAKE, OF_STAGE, Metric, Words
 from training.services.metrics import Row
 
 MOST_POINTS = 1_000  # of a curve: more than a screen has columns
@@ -30,8 +30,6 @@ class Curve:
     name: str
     metric: Metric
     points: list[Point]
-    low: float | None
-    high: float | None
 
     @property
     def id(self) -> str:
@@ -43,14 +41,9 @@ class Curve:
         return self.metric.show(self.points[-1].value)
 
     @property
-    def has_band(self) -> bool:
-        return self.low is not None or self.high is not None
-
-    @property
     def is_outside(self) -> bool:
         """Whether the newest value lies outside the healthy band."""
-        value = self.points[-1].value
-        return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
+        return self.metric.is_outside(self.points[-1].value)
 
     @property
     def table(self) -> list[tuple[int, str]]:
@@ -64,8 +57,8 @@ class Curve:
             "label": str(self.metric.label),
             "unit": str(self.metric.unit),
             "isShare": self.metric.is_share,
-            "low": self.low,
-            "high": self.high,
+            "low": self.metric.low,
+            "high": self.metric.high,
             "steps": [point.step for point in self.points],
             "values": [point.value for point in self.points],
         }
@@ -85,9 +78,9 @@ def history(run: Run) -> list[Row]:
 def of(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
     """The curves of `rows` that have a name for people, the most telling first."""
     return [
-        curve
+        Curve(name=name, metric=metric_names.of(name, config), points=thin(points))
         for name in OF_STAGE[run.stage]
-        if (curve := _curve(name, [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics], config))
+        if (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]
 
 
@@ -109,11 +102,3 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
         extremes = {min(stretch, key=lambda point: point.value), max(stretch, key=lambda point: point.value)}
         kept += sorted(extremes)
     return [*kept, points[-1]]
-
-
-def _curve(name: str, points: list[Point], config: dict[str, Any]) -> Curve | None:
-    if not points:
-        return None
-    metric = METRICS[name]
-    high = config.get("kl_limit", metric.high) if name == "rollout/kl" else metric.high
-    return Curve(name=name, metric=metric, points=thin(points), low=metric.low, high=high)

@@ -6,9 +6,12 @@ to look at the samples, not a verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from training.models import Stage
@@ -31,6 +34,25 @@ class Metric:
     def show(self, value: float) -> str:
         """`value` as people read it, without the unit."""
         return f"{value:.0%}" if self.is_share else f"{value:.4g}"
+
+    @property
+    def has_band(self) -> bool:
+        return self.low is not None or self.high is not None
+
+    @property
+    def band(self) -> str:
+        """The healthy band in words; empty where there is none."""
+        ends = {"low": self.low, "high": self.high}
+        shown = {end: self.show(value) for end, value in ends.items() if value is not None}
+        if len(shown) == len(ends):
+            return gettext("healthy %(low)s to %(high)s") % shown
+        if shown:
+            return (gettext("healthy above %(low)s") if "low" in shown else gettext("healthy below %(high)s")) % shown
+        return ""
+
+    def is_outside(self, value: float) -> bool:
+        """Whether `value` lies outside the healthy band."""
+        return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
 
 
 STOP_RATE_FLOOR = 0.95
@@ -80,7 +102,7 @@ METRICS: dict[str, Metric] = {
         meaning=_("How far the policy's answers have moved away from those of the SFT model."),
         healthy=_("Above 0.3 something is learnt; at the run's limit PPO stops by itself."),
         low=0.3,
-        high=10.0,  # the run's own kl_limit takes its place
+        high=10.0,  # the run's own kl_limit takes its place: see `of`
     ),
     "rollout/final_kl": Metric(
         label=_("distance of the result (KL)"),
@@ -301,3 +323,9 @@ NUMBERED: dict[str, Words] = {
     "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)s"),
 }
 READINGS = 8  # the first so many of a stage stand on the page of its round
+
+
+def of(name: str, config: Mapping[str, Any]) -> Metric:
+    """The metric `name` as it is meant in a run with `config`, which says how far a policy may go."""
+    metric = METRICS[name]
+    return replace(metric, high=config.get("kl_limit", metric.high)) if name == "rollout/kl" else metric

@@ -11,19 +11,22 @@ from typing import NamedTuple
 
 from django.utils.functional import Promise
 
-from training.models import Round, Run
-from training.services import plans, vitals
-from training.services.metric_names import METRICS, OF_STAGE, READINGS, Metric
+from training.models import Round, Run, Stage
+from training.services import curves, metric_names, plans, step_samples, vitals
+from training.services.metric_names import OF_STAGE, READINGS, Metric
 from training.services.plans import StagePlan
 from training.services.states import LATER, LEFT_OUT, LOST
+from training.services.step_samples import Cell
 
 
 class Reading(NamedTuple):
-    """One metric as a page shows it."""
+    """One metric as a page shows it, with the band in which it should lie."""
 
     label: str | Promise
     value: str
     unit: str | Promise
+    band: str = ""
+    is_outside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,13 @@ class StageProgress:
     state: str  # a status of the run, or one of services.states
     readings: list[Reading]
     log_tail: str
+
+    @property
+    def bar(self) -> list[Cell]:
+        """A cell for each step of PPO; the other stages have no answers to open."""
+        if self.run is None or self.run.stage != Stage.PPO:
+            return []
+        return step_samples.bar(self.run, curves.history(self.run), vitals.config(self.run))
 
     @property
     def model_name(self) -> str:
@@ -70,9 +80,10 @@ def of_stage(plan: StagePlan, run: Run | None, *, lost: Collection[int]) -> Stag
 
 def readings(run: Run) -> list[Reading]:
     """The newest value of every metric that has a name for people; a finished run's from its summary."""
-    latest = run.metrics or vitals.newest_metrics(run)
-    return [_reading(METRICS[name], latest[name]) for name in OF_STAGE[run.stage][:READINGS] if name in latest]
+    latest, config = run.metrics or vitals.newest_metrics(run), vitals.config(run)
+    names = OF_STAGE[run.stage][:READINGS]
+    return [_reading(metric_names.of(name, config), latest[name]) for name in names if name in latest]
 
 
 def _reading(metric: Metric, value: float) -> Reading:
-    return Reading(metric.label, metric.show(value), metric.unit)
+    return Reading(metric.label, metric.show(value), metric.unit, metric.band, metric.is_outside(value))
