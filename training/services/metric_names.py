@@ -44,6 +44,8 @@ class Metric:
         """The healthy band in words; empty where there is none."""
         ends = {"low": self.low, "high": self.high}
         shown = {end: self.show(value) for end, value in ends.items() if value is not None}
+        if shown and self.low == self.high:
+            return gettext("healthy is %(low)s") % shown
         if len(shown) == len(ends):
             return gettext("healthy %(low)s to %(high)s") % shown
         if shown:
