@@ -65,7 +65,7 @@ def test_an_answer_that_the_context_cuts_is_reported_as_the_stage_will_count_it(
     chat, endless = Chat.load(model_dir), FOX | {"response": "A dog. " * 300}
     stages = {"sft": {"model": "base-1", "max_response": chat.context - len(chat.prompt_ids(ASK))}}
     result = examine(tmp_path / "look", {"base-1": model_dir}, stages, demonstrations=[endless])
-    assert {"level": "warn", "kind": "cut", "numbers": {"cut": 1, "of": 1}} in result["findings"]
+    assert result["findings"] == [{"level": "warn", "kind": "cut", "numbers": {"cut": 1, "of": 1}}]
 
 
 def test_a_padding_id_that_is_the_end_blocks_only_where_a_mask_made_from_it_loses_the_end(
@@ -77,8 +77,17 @@ def test_a_padding_id_that_is_the_end_blocks_only_where_a_mask_made_from_it_lose
     rendered = [chat.reward_ids(ASK, "A small wild dog.", stopped=True)]
     batch = collate(rendered, chat.pad_id)
     naive = batch._replace(response=batch.response & (batch.tokens != chat.pad_id))
-    found = list(examination.ends(rendered, naive, chat))
-    assert [(one.kind, one.level, one.numbers["lost"]) for one in found] == [("end_not_trained", "block", 1)]
+    (found,) = examination.ends([(rendered, batch), (rendered, naive)], chat)
+    assert (found.kind, found.level) == ("end_not_trained", "block")
+    assert (found.numbers["lost"], found.numbers["of"]) == (1, 2)
+
+
+def test_the_end_of_every_answer_is_looked_at_and_not_only_of_those_that_are_shown(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    result = sft(tmp_path, models["qwen2"], *(FOX | {"id": n} for n in range(400)))  # more than one batch of them
+    assert len(result["examples"]["sft"]) == 3
+    assert result["findings"][0]["numbers"] == {"token": "<|im_end|>", "lost": 0, "of": 400}
 
 
 def test_models_that_write_conversations_differently_block(tmp_path: Path, models: dict[str, Path]) -> None:

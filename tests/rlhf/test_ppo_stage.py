@@ -15,11 +15,13 @@ from torch import Tensor
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forwards import dying_at_forward, forwards_seen
 from tests.rlhf.reward_runs import question, ranked_slate
+from tests.rlhf.test_resume import metrics, samples, weights
+from training.rlhf import failpoints
 from training.rlhf.__main__ import main
 from training.rlhf.batching import collate
 from training.rlhf.chat import Chat
 from training.rlhf.config import PPOConfig
-from training.rlhf.networks import load_reward
+from training.rlhf.networks import ScalarModel, load_reward
 from training.rlhf.records import read_completions
 from training.rlhf.scoring import Answer, Scorer
 
@@ -78,6 +80,26 @@ def test_ppo_stops_beyond_the_limit_and_publishes_the_policy_before(
     assert all(torch.equal(tensor, published[name.removeprefix("network.")]) for name, tensor in before.items())
 
 
+def test_a_stage_that_stopped_beyond_the_limit_comes_back_for_nothing_but_its_output(
+    make_run: MakeRun, parents: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**SMALL, "checkpoint_seconds": 300, "learning_rate": 0.05, "iterations": 6, "kl_limit": 1}
+    straight, held = (
+        make_run("ppo", name=name, parents=parents, data={"prompts": PROMPTS}, **options) for name in ("a", "b")
+    )
+    assert main(["ppo", str(straight)]) == 0
+    (tmp_path / "sealed-begins.1").write_text("full attempts/1/output")  # the disk is, once the stage has stopped
+    monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path))
+    assert main(["ppo", str(held)]) == 78
+    (held / "fence").write_text("2")
+    used = set()
+    with forwards_seen(lambda network, *_: used.add(type(network))):
+        assert main(["ppo", str(held)]) == 0
+    assert used == {ScalarModel}  # the reward model replays its canaries; the policy neither writes nor learns
+    assert (weights(held), metrics(held), samples(held)) == (weights(straight), metrics(straight), samples(straight))
+    assert metrics(held)[-1]["step"] < 6
+
+
 LAST_STEP = {**SMALL, "iterations": 1, "learning_rate": 0.05}
 
 
@@ -100,6 +122,16 @@ def test_the_last_update_is_measured_too_and_taken_back_where_it_went_too_far(
     start = load_file(parents["policy"] / "model.safetensors")
     assert all(torch.equal(tensor, start[name]) for name, tensor in published(far).items())
     assert not all(torch.equal(tensor, start[name]) for name, tensor in published(near).items())
+
+
+def test_a_last_update_that_breaks_the_policy_is_taken_back(make_run: MakeRun, parents: dict[str, Path]) -> None:
+    run = make_run("ppo", parents=parents, data={"prompts": PROMPTS}, **{**LAST_STEP, "learning_rate": 1e38})
+    assert main(["ppo", str(run)]) == 0
+    (metrics,) = metrics_of(run)
+    assert metrics["skipped_steps"] == 1 and "rollout/final_kl" not in metrics  # it is no number
+    assert [path.name for path in run.glob("attempts/1/checkpoints/*")] == ["step-000001"]
+    start = load_file(parents["policy"] / "model.safetensors")
+    assert all(torch.equal(tensor, start[name]) for name, tensor in published(run).items())
 
 
 def test_a_measurement_that_is_interrupted_is_made_again(make_run: MakeRun, parents: dict[str, Path]) -> None:

@@ -1,7 +1,9 @@
 """What a stage mends by itself, once: gradients that are not finite, memory that runs out, damaged checkpoints."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +13,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forwards import dying_at_forward, forwards_seen
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from tests.rlhf.test_resume import finished, metrics, weights
-from training.rlhf import remedies
+from training.rlhf import memory, remedies
 from training.rlhf.__main__ import main
 from training.rlhf.config import STAGES, Parent
 from training.rlhf.networks import ScalarModel
 from training.rlhf.rundir import RunDirectory
+from training.rlhf.setbacks import Setback, Setbacks
 
 SFT = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-3, "max_response": 32}  # nine steps of six demonstrations
 
@@ -79,6 +83,13 @@ def test_two_steps_that_are_not_finite_are_skipped_and_counted(make_sft: Callabl
         assert main(["sft", str(run)]) == 0
     assert [row["metrics"].get("skipped_steps") for row in metrics(run)] == [None, 0, 0, 1, 2, 2, 2, 2, 2, 2]
     assert setbacks(run) == []
+
+
+def test_the_last_step_is_kept_even_where_it_was_skipped(make_sft: Callable[..., Path]) -> None:
+    run = make_sft("run")
+    with faulty_forwards(9):
+        assert main(["sft", str(run)]) == 0
+    assert [path.name for path in run.glob("attempts/1/checkpoints/*")] == ["step-000009"]
 
 
 def test_three_in_a_row_go_back_and_on_at_half_the_learning_rate(make_sft: Callable[..., Path]) -> None:
@@ -155,8 +166,70 @@ def test_where_half_is_too_much_as_well_the_stage_ends_in_77_and_names_the_field
 def test_a_real_allocation_that_fails_is_known_as_such() -> None:
     with pytest.raises(RuntimeError) as failure:
         torch.empty(1 << 60)
-    assert remedies.ran_out_of_memory(failure.value)
-    assert not remedies.ran_out_of_memory(RuntimeError("expected scalar type Float"))
+    assert memory.ran_out(failure.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":830'),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        MemoryError(),
+    ],
+    ids=str,
+)
+def test_every_way_to_say_that_memory_ran_out_is_understood(error: Exception) -> None:
+    assert memory.ran_out(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("expected scalar type Float"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        ValueError("a demonstration about running out of memory"),
+    ],
+    ids=str,
+)
+def test_other_errors_do_not_sound_like_it(error: Exception) -> None:
+    assert not memory.ran_out(error)
+
+
+def test_memory_that_runs_out_while_a_model_is_loaded_is_not_blamed_on_the_model(
+    make_sft: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")]
+    load = AutoModelForCausalLM.from_pretrained
+
+    def load_at_the_second_try(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_at_the_second_try)
+    run = make_sft("run")
+    assert main(["sft", str(run)]) == 0
+    assert [one["kind"] for one in setbacks(run)] == ["out_of_memory"]
+
+
+def test_a_stage_whose_attempt_before_was_killed_for_memory_begins_with_half_the_micro_batch(
+    make_sft: Callable[..., Path],
+) -> None:
+    """The supervisor notes such a kill where the engine notes its own setbacks."""
+    run, small = make_sft("run", batch_tokens=60), make_sft("small", batch_tokens=30)
+    (run / "attempts/1").mkdir(parents=True)
+    Setbacks(run / "attempts/1").note(Setback("out_of_memory", 0, "The kernel killed the engine."))
+    (run / "fence").write_text("2")
+    for one in (run, small):
+        assert main(["sft", str(one)]) == 0
+    assert weights(run) == weights(small)
+    assert setbacks(run, fence=2) == setbacks(run)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(make_sft: Callable[..., Path]) -> None:

@@ -13,8 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .batching import Batch, collate
+from .batching import Batch, collate, micro_batches
 from .chat import Chat, Rendered
+from .config import RunConfig
 from .exits import InvalidInput
 from .intake import sift
 from .records import (
@@ -110,9 +111,8 @@ def of_demonstrations(desk: Desk) -> tuple[list[Finding], list[Example]]:
     ]
     if not kept.used:
         return findings, []
-    first = rendered.used[:EXAMPLES]
-    batch = collate(first, chat.pad_id)
-    findings += ends(first, batch, chat)
+    findings += ends(_batches(rendered.used, chat), chat)
+    batch = collate(rendered.used[:EXAMPLES], chat.pad_id)
     shown = [{"id": row.id, "pieces": pieces(batch, number, chat)} for number, row in enumerate(kept.used[:EXAMPLES])]
     return findings, shown
 
@@ -146,14 +146,18 @@ STAGES: dict[str, Callable[[Desk], tuple[list[Finding], list[Example]]]] = {
 }
 
 
-def ends(rendered: Sequence[Rendered], batch: Batch, chat: Chat) -> Iterator[Finding]:
+def ends(batches: Iterable[tuple[list[Rendered], Batch]], chat: Chat) -> Iterator[Finding]:
     """Whether the id that ends an answer is learnt, which a padding id of the same number must not prevent."""
-    ended = [row for row, one in enumerate(rendered) if one.response[-1:] == [chat.eos_id]]
-    lost = [row for row in ended if not batch.response[row, rendered[row].length - 1]]
-    numbers = {"token": _text(chat, [chat.eos_id]), "lost": len(lost), "of": len(ended)}
-    if lost:
+    trained = [
+        bool(batch.response[row, one.length - 1])
+        for rendered, batch in batches
+        for row, one in enumerate(rendered)
+        if one.response[-1:] == [chat.eos_id]
+    ]
+    numbers = {"token": _text(chat, [chat.eos_id]), "lost": trained.count(False), "of": len(trained)}
+    if not all(trained):
         yield Finding(level=BLOCK, kind="end_not_trained", numbers=numbers)
-    elif chat.pad_id == chat.eos_id:
+    elif trained and chat.pad_id == chat.eos_id:
         yield Finding(level=NOTE, kind="pad_is_end", numbers=numbers)
 
 
@@ -168,6 +172,13 @@ def pieces(batch: Batch, row: int, chat: Chat) -> list[tuple[str, str]]:
     ]
     runs = groupby(zip(kinds, tokens, strict=True), key=lambda pair: pair[0])
     return [(kind, _text(chat, [token for _, token in run])) for kind, run in runs]
+
+
+def _batches(rendered: Sequence[Rendered], chat: Chat) -> Iterator[tuple[list[Rendered], Batch]]:
+    """All of them, as many at once as a stage reads at once: thousands in one rectangle would fill the memory."""
+    for indices in micro_batches([one.length for one in rendered], RunConfig.batch_tokens):
+        group = [rendered[index] for index in indices]
+        yield group, collate(group, chat.pad_id)
 
 
 def _slate(row: RankedSlate, chat: Chat) -> Example:

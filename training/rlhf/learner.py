@@ -82,7 +82,7 @@ class Learner:
         for number in range(run.step, total):
             metrics = step(number)
             run.log(number + 1, total, {**metrics, "skipped_steps": self.skipped_steps})
-            if self.is_steady:
+            if self.is_steady or number + 1 == total:  # after the last step nothing is left that could go wrong
                 run.save_if_due(number + 1, total, cfg.checkpoint_seconds, lambda: (self.tensors(), self.state()))
             else:
                 run.leave_if_asked()

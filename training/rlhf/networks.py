@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
 
+from . import memory
 from .batching import positions
 from .chat import Chat
 from .exits import InvalidInput
@@ -191,6 +192,8 @@ def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
+        if memory.ran_out(error):  # which is no fault of the directory
+            raise
         raise InvalidInput(f"the model directory {directory.name} cannot be read: {error}") from error
     if missing := sorted(info["missing_keys"]):
         raise InvalidInput(f"the model directory {directory.name} lacks a weight: {missing[0]}")

@@ -107,6 +107,7 @@ class Trainer:
         self.policy_learner = Learner(policy, "policy")
         self.critic_learner = Learner(critic, "critic")
         self._before: Tensors = _copied(policy)  # the last weights that were seen within the KL limit
+        self.went_too_far = False  # beyond the KL limit: the policy was put back, and nothing is learnt any more
 
     def roll_out(self, prompts: Sequence[Prompt], iteration: int, touch: Callable[[], None]) -> list[list[Rollout]]:
         """Minibatches of fresh episodes, ready to be learnt from."""
@@ -144,13 +145,18 @@ class Trainer:
         Each iteration sees by its own answers how far the one before it went; nothing else would see the last one.
         """
         kl = measure(flat(self.roll_out(prompts, self.cfg.iterations, self.touch)))["rollout/kl"]
-        if kl > self.cfg.kl_limit:
+        if not kl <= self.cfg.kl_limit:  # nor is a policy to be published whose divergence is no number
             self.step_back()
         return {"rollout/final_kl": kl}
 
     def step_back(self) -> None:
-        """Give the policy the weights it had when it was last seen within the KL limit."""
+        """Give the policy the weights it had when it was last seen within the KL limit, and leave it at that."""
         restore_module(self.policy, self._before)
+        self.went_too_far = True
+
+    def is_over(self, step: int) -> bool:
+        """Nothing is learnt after `step` any more."""
+        return self.went_too_far or step >= self.cfg.iterations
 
     @property
     def skipped_steps(self) -> int:
@@ -165,13 +171,15 @@ class Trainer:
     def saved(self) -> Saved:
         """What a checkpoint has to hold."""
         tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._before}
-        return tensors, self.policy_learner.state() | self.critic_learner.state()
+        state = {"went_too_far": self.went_too_far}
+        return tensors, self.policy_learner.state() | self.critic_learner.state() | state
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self.policy_learner.restore(saved)
         self.critic_learner.restore(saved)
         self._before = saved.tensors("before")
+        self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
 
 
 def train(run: RunDirectory, cfg: PPOConfig) -> None:
@@ -201,19 +209,19 @@ def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None
         trainer.restore(saved)
     else:
         run.log(0, cfg.iterations, intake.metrics())
-    for iteration in range(run.step, cfg.iterations):
+    while not trainer.is_over(run.step):
+        iteration = run.step
         minibatches = trainer.roll_out(intake.used, iteration, partial(stay_or_leave, run, trainer, iteration))
         if cfg.shown_samples:
             showcase.show(iteration, flat(minibatches))
-        metrics, too_far = react(run, trainer, minibatches, iteration)
-        if iteration + 1 == cfg.iterations and not too_far:
+        metrics = react(run, trainer, minibatches, iteration)
+        if iteration + 1 == cfg.iterations and not trainer.went_too_far:
             # Part of the last iteration, of its line and its checkpoint: a kill on the way does all of it again.
             metrics |= trainer.measure_result(intake.used)
         run.log(iteration + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
-        if too_far:
-            break
-        if trainer.is_steady:
-            run.save_if_due(iteration + 1, cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
+        is_over = trainer.is_over(run.step)
+        if trainer.is_steady or is_over:  # after the last step nothing is left that could go wrong
+            run.save_if_due(run.step, run.step if is_over else cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
         else:
             run.leave_if_asked()
 
@@ -226,21 +234,18 @@ def stay_or_leave(run: RunDirectory, trainer: Trainer, done: int) -> None:
     run.leave_if_asked()
 
 
-def react(
-    run: RunDirectory, trainer: Trainer, minibatches: list[list[Rollout]], iteration: int
-) -> tuple[dict[str, float], bool]:
-    """Learn from a rollout, or step back where it shows a policy too far from its reference. Metrics, and which."""
+def react(run: RunDirectory, trainer: Trainer, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
+    """Learn from a rollout, or step back where it shows a policy too far from its reference. Returns what to plot."""
     metrics = measure(flat(minibatches))
     shown = inspection.choose(minibatches[0])
     after: Tensors = {}
-    too_far = metrics["rollout/kl"] > trainer.cfg.kl_limit
-    if too_far:
+    if metrics["rollout/kl"] > trainer.cfg.kl_limit:
         trainer.step_back()
     else:
         metrics |= trainer.learn(minibatches, iteration)
         after = look_again(trainer.policy, trainer.critic, shown.batch)
     inspection.record(run.attempt, iteration + 1, shown, after)
-    return metrics, too_far
+    return metrics
 
 
 def _copied(policy: Policy) -> Tensors:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 
+from . import memory
 from .config import RunConfig
 from .exits import Diverged, InvalidInput
 from .rundir import RunDirectory
@@ -28,8 +29,8 @@ def persevere(run: RunDirectory, cfg: RunConfig, stage: Stage) -> None:
             return stage(run, adapted)
         except Diverged as end:
             slow_down(run, adapted, end)
-        except (RuntimeError, MemoryError) as error:
-            if not ran_out_of_memory(error):
+        except (RuntimeError, MemoryError, OSError) as error:
+            if not memory.ran_out(error):
                 raise
             take_smaller_bites(run, adapted)
         gc.collect()  # the networks of the try that failed, before those of the next one are loaded
@@ -38,12 +39,10 @@ def persevere(run: RunDirectory, cfg: RunConfig, stage: Stage) -> None:
 
 def remedied(cfg: RunConfig, setbacks: Setbacks) -> RunConfig:
     """The config with the remedies that earlier setbacks called for."""
-    changes: dict[str, float] = {}
     if setbacks.had("not_finite"):
-        changes |= {name: rate / 2 for name, rate in learning_rates(cfg).items()}
-    if setbacks.had("out_of_memory"):
-        changes["batch_tokens"] = max(1, cfg.batch_tokens // 2)
-    return dataclasses.replace(cfg, **changes)  # type: ignore[arg-type]
+        halves = {name: rate / 2 for name, rate in learning_rates(cfg).items()}
+        cfg = dataclasses.replace(cfg, **halves)  # type: ignore[arg-type]
+    return memory.halved(cfg) if setbacks.had("out_of_memory") else cfg
 
 
 def slow_down(run: RunDirectory, cfg: RunConfig, end: Diverged) -> None:
@@ -59,14 +58,10 @@ def slow_down(run: RunDirectory, cfg: RunConfig, end: Diverged) -> None:
 def take_smaller_bites(run: RunDirectory, cfg: RunConfig) -> None:
     """Note that the stage goes on with half the micro-batch. Raises InvalidInput the second time."""
     if run.setbacks.had("out_of_memory"):
-        raise InvalidInput(
-            f"the memory did not suffice, even with half the batch_tokens: set batch_tokens below {cfg.batch_tokens}"
-            f"{', or lower max_response' if hasattr(cfg, 'max_response') else ''}"
-        )
-    half = max(1, cfg.batch_tokens // 2)
+        raise InvalidInput(memory.advice(cfg))
     text = (
         f"After step {run.step} the memory did not suffice, so the stage went back to {back_to(run)} and on with half"
-        f" as many tokens at once (batch_tokens {half})."
+        f" as many tokens at once (batch_tokens {memory.halved(cfg).batch_tokens})."
     )
     run.setbacks.note(Setback("out_of_memory", run.step, text))
 
@@ -80,8 +75,3 @@ def back_to(run: RunDirectory) -> str:
 def learning_rates(cfg: RunConfig) -> dict[str, float]:
     """The learning rates among a stage's fields."""
     return {name: getattr(cfg, name) for name in LEARNING_RATES if hasattr(cfg, name)}
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU, for which torch has no exception of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

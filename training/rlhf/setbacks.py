@@ -47,4 +47,7 @@ class Setbacks:
 
 
 def _read(path: Path) -> list[Setback]:
-    return [Setback(**row) for row in json.loads(path.read_text("utf-8"))]
+    try:
+        return [Setback(**row) for row in json.loads(path.read_text("utf-8"))]
+    except (ValueError, TypeError):  # a machine that lost its power left half of it
+        return []

@@ -64,7 +64,13 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
         % numbers
     ),
     "pad_is_end": lambda numbers: (
-        _("Padding and end are the same token, %(token)s. That does no harm here: the end is trained in all %(of)d.")
+        ngettext(
+            "Padding and end are the same token, %(token)s. That does no harm here: "
+            "the end is trained in the %(of)d answer that ends.",
+            "Padding and end are the same token, %(token)s. That does no harm here: "
+            "the end is trained in all %(of)d answers that end.",
+            numbers["of"],
+        )
         % numbers
     ),
     "too_long": _too_long,

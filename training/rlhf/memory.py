@@ -1,0 +1,43 @@
+"""Memory that runs out: how that is told from other errors, and what a stage tries then, once.
+
+Imports no torch, because the supervisor asks for the same where it was the kernel that ended an engine.
+"""
+
+import dataclasses
+import errno
+import re
+from typing import TypeVar
+
+from .config import RunConfig
+
+C = TypeVar("C", bound=RunConfig)
+
+# torch has an exception of its own for one of these cases; for the others there is only what they say.
+SAYS_SO = re.compile(
+    r"out of memory|can(?:'t|not) allocate memory"
+    r"|(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_\w*ALLOC(?:ATION)?_FAILED"
+    # What becomes of a GPU's lack of memory where the driver's library cannot be asked how much is in use.
+    r"|NVML_SUCCESS == .*CUDACachingAllocator",
+    re.DOTALL,
+)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(SAYS_SO.search(str(error))))
+
+
+def halved(cfg: C) -> C:
+    """The config of a stage that goes on with half the micro-batch."""
+    return dataclasses.replace(cfg, batch_tokens=max(1, cfg.batch_tokens // 2))
+
+
+def advice(cfg: RunConfig) -> str:
+    """What to do where `cfg`, which was halved already, took too much as well."""
+    shorter = ", or lower max_response" if hasattr(cfg, "max_response") else ""
+    return (
+        f"the memory did not suffice, even with half the batch_tokens: set batch_tokens below {cfg.batch_tokens}"
+        f"{shorter}"
+    )
