@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure
@@ -25,7 +26,7 @@ from training.models import LostRace, Run
 from training.rlhf import exits
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
 from training.rlhf.failpoints import reach
-from training.services import environments, metrics, room, rounds, run_directories, runs, workers
+from training.services import environments, memory_kills, metrics, room, rounds, run_directories, runs, workers
 from training.services.runs import Ending
 
 POLL_S = 0.25
@@ -34,6 +35,7 @@ DUMP_S = 0.5  # for an engine that hangs to write down where
 GRACE_S = 90.0  # to write a checkpoint after SIGTERM
 DATABASE_PATIENCE_S = 900.0  # with the end of a run, while the database cannot be reached
 NICENESS = 10  # people's requests come first on a shared machine
+OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes what serves them
 PR_SET_PDEATHSIG = 1
 # The engine is told what it computes with, and no secret of the web side.
 ENGINE_ENVIRONMENT = (
@@ -81,6 +83,7 @@ def supervise(run_pk: int, *, owner: str) -> None:
         return  # the row stays queued, and the next worker is rung for it
     run = runs.claim(run_pk, owner=owner)
     if run is None:
+        logger.info("nothing to do for run %s", run_pk)
         return
     logger.info("run %s (%s) starts under fence %s", run.pk, run.stage, run.fence)
     workers.occupy(owner, run)
@@ -127,6 +130,7 @@ class Engine:
         self.stopping_since: float | None = None
         self.is_stalled = False
         self.shortage = ""  # why the run has to be held
+        self.memory_kills = memory_kills.Counter(memory_kills.own_events())
         self._touched = 0  # when the engine last said that there is progress, by the file's clock
         self._heard_at = time.monotonic()  # and by ours, which nobody can set
 
@@ -236,16 +240,21 @@ class Engine:
             return Ending(exit_code, f"The engine made no progress for {settings.RUN_STALL_S / 60:.0f} minutes.")
         if self.shortage and self.stopping_since and exit_code != exits.DONE:
             return Ending(exits.NeedsPerson.code, self.shortage)
-        if exit_code < 0 and self.stopping_since:
-            # The signal that we sent came before the engine could listen to it, or it did not listen in time.
-            return Ending(exits.Interrupted.code, "The engine was stopped on request.")
         if exit_code < 0:
-            return Ending(exit_code, f"The engine was killed by {signal.Signals(-exit_code).name}.")
+            return self._killed(signal.Signals(-exit_code))
         if exit_code not in DELIBERATE:
             return Ending(exit_code, f"The engine crashed with exit status {exit_code}.")
         said = run_directories.log_tail(self.run.directory, self.run.fence)
         # It leaves with one sentence, the last it says; a progress bar may stand before it on the line.
         return Ending(exit_code, said.rpartition("\n")[2].rpartition("\r")[2])
+
+    def _killed(self, by: signal.Signals) -> Ending:
+        if self.stopping_since:
+            # The signal that we sent came before the engine could listen to it, or it did not listen in time.
+            return Ending(exits.Interrupted.code, "The engine was stopped on request.")
+        if by == signal.SIGKILL and self.memory_kills.has_risen():
+            return memory_kills.ending(self.run)
+        return Ending(-by, f"The engine was killed by {by.name}.")
 
 
 def bind_to(parent: int) -> None:
@@ -254,6 +263,8 @@ def bind_to(parent: int) -> None:
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
     os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE, "ascii")
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

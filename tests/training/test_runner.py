@@ -109,6 +109,7 @@ def test_the_engine_is_told_no_secret_and_lets_others_go_first(run: Run, monkeyp
 
     def look(pid: int) -> None:
         seen["environment"] = Path(f"/proc/{pid}/environ").read_text()
+        seen["oom_score"] = Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
         seen["niceness"] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16]
         runs.cancel(run)
 
@@ -118,6 +119,7 @@ def test_the_engine_is_told_no_secret_and_lets_others_go_first(run: Run, monkeyp
     thread.join()
     assert not [name for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO") if name in seen["environment"]]
     assert int(seen["niceness"]) >= runner.NICENESS
+    assert seen["oom_score"] == runner.OUT_OF_MEMORY_SCORE
 
 
 def test_a_draining_worker_takes_nothing(run: Run, draining: None) -> None:
