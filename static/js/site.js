@@ -99,16 +99,25 @@ document.addEventListener("htmx:load", (event) => {
 
 /* What a reader has opened stays open when the page renews itself. */
 
-const opened = new Map(); // id of a <details> -> whether it was open
+const served = new Map(); // id of a <details> -> whether the server sent it open
+const opened = new Map(); // the same for those that the reader has opened or closed
 
 document.addEventListener("htmx:beforeSwap", (event) => {
-  for (const part of event.target.querySelectorAll("details[data-keeps-open]")) opened.set(part.id, part.open);
+  for (const part of event.target.querySelectorAll("details[data-keeps-open]")) {
+    if (part.open === served.get(part.id)) opened.delete(part.id);
+    else opened.set(part.id, part.open);
+  }
 });
 document.addEventListener("htmx:load", (event) => {
   for (const part of event.target.querySelectorAll("details[data-keeps-open]")) {
+    served.set(part.id, part.open);
     if (opened.has(part.id)) part.open = opened.get(part.id);
   }
 });
+
+/* On a phone the links of a project scroll: the page at hand comes into view. */
+
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 document.addEventListener("click", openOrClose);
 document.addEventListener("keydown", pressByKey);

@@ -204,6 +204,8 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
 ) -> None:
     client.force_login(admin.user)
     address = reverse("training:rounds", args=[ready.slug])
+    assert "Nobody has looked at the labels yet." in client.get(address).content.decode()
+    workers.beat("default@here", queue="default", host="here", device="", pid=1)
     assert "A worker is looking at the labels" in client.get(address).content.decode()
     TrainingSettings.objects.update(overrides={"sft": {"max_response": 64}})
     Examination.objects.all().delete()

@@ -35,7 +35,7 @@ def test_other_admins_hear_that_a_round_started(
 
 def test_a_failed_round_says_why_to_admins_only(turn: Round, admin: Member, annotator: Member) -> None:
     run = Run.objects.get()
-    Run.objects.filter(pk=run.pk).update(status=Run.Status.FAILED, error="The loss is no number.\nmore")
+    Run.objects.filter(pk=run.pk).update(status=Run.Status.FAILED, error="The loss is no number.\n\nmore")
     rounds.advance(turn)
     rounds.advance(turn)  # told once
     assert admin.notices.get().text == "Round 1 has failed: SFT: The loss is no number."

@@ -124,7 +124,10 @@ def test_a_round_fails_with_its_run_and_says_why(round: Round) -> None:
     runs.finish(run, Ending(exits.InvalidInput.code, "no usable demonstrations"))
     rounds.advance(round)
     round.refresh_from_db()
-    assert (round.status, round.error) == (Status.FAILED, "SFT: no usable demonstrations")
+    assert (round.status, round.error) == (
+        Status.FAILED,
+        "SFT: There was nothing that the run could learn from. (no usable demonstrations)",
+    )
     assert AuditEvent.objects.filter(action="round.failed").exists()
 
 

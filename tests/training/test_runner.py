@@ -69,7 +69,7 @@ def test_bad_input_fails_the_run_with_one_clear_sentence(run: Run) -> None:
     run = supervise(run)
     assert (run.status, run.exit_code, run.error) == (Status.FAILED, 77, "unknown field 'patience'")
     run.round.refresh_from_db()
-    assert run.round.error == "SFT: unknown field 'patience'"
+    assert run.round.error == "SFT: A setting of the run does not hold together. (unknown field 'patience')"
 
 
 def test_a_cancellation_reaches_a_running_engine(run: Run) -> None:

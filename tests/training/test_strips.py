@@ -119,7 +119,7 @@ def test_a_failed_cell_holds_its_own_buttons_and_the_cells_after_it_say_why_noth
     run = runs.claim(turn.runs.get().pk, owner="gpu@here")
     assert run is not None
     run_files.write_checkpoint(run, 6)
-    run.move_to(Run.Status.FAILED, error="The engine crashed.\nmore", finished_at=timezone.now())
+    run.move_to(Run.Status.FAILED, error="The engine crashed.\n\nmore", finished_at=timezone.now())
     rounds.advance(turn)
     cell = shown_cell(client, admin, ready, "failed")
     assert "The engine crashed." in cell
@@ -133,7 +133,7 @@ def test_the_cell_of_a_held_run_lets_it_go_on(client: Client, ready: Project, ad
     run = rounds.open(ready, opened_by=None).runs.get()
     Run.objects.update(status=Run.Status.HELD, error="The disk is full.")
     cell = shown_cell(client, admin, ready, "held")
-    assert "The disk is full." in cell
+    assert "The disk was full." in cell
     assert reverse("training:run-release", args=[ready.slug, run.pk]) in cell
 
 

@@ -29,7 +29,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
 class StageSerializer(serializers.Serializer[Any]):
     stage = serializers.CharField(source="plan.stage")
     state = serializers.CharField(help_text="A run's status, “waiting” or “left_out”.")
-    reason = serializers.CharField(source="plan.reason", allow_blank=True, help_text="Why the stage is left out.")
+    reason = serializers.CharField(allow_blank=True, help_text="Why the stage is left out.")
     counts = serializers.DictField(source="plan.counts", child=serializers.IntegerField())
     model = serializers.SerializerMethodField(help_text="The model that the stage has published.")
     run = RunSerializer(allow_null=True)

@@ -16,6 +16,7 @@ from training.services.runs import SILENCE
 INVALID, PERSON, DIVERGED = exits.InvalidInput.code, exits.NeedsPerson.code, exits.Diverged.code
 DELIBERATE = (INVALID, PERSON, DIVERGED)
 SIGKILL, SIGTERM, SIGINT = -9, -15, -2
+UNKNOWN = "unknown"  # the rule that holds where no other does
 CRASH_SIGNALS = (-11, -4, -6, -7, -8)  # SEGV, ILL, ABRT, BUS, FPE
 
 
@@ -35,8 +36,17 @@ class Cause(NamedTuple):
     name: str
     sentence: Words
     advice: Words
-    engine_said: str  # its own last sentence; empty where it left none
+    detail: str  # what the engine said last, or what its worker saw; empty where there was nothing
     gave_up: bool  # several attempts in a row came no further
+
+    @property
+    def headline(self) -> str:
+        """The cause in a few words; what nobody foresaw is told as it was seen."""
+        return self.detail if self.detail and self.name == UNKNOWN else str(self.sentence)
+
+    def __str__(self) -> str:
+        is_told = self.detail in ("", self.headline)
+        return self.headline if is_told else f"{self.headline} ({self.detail})"
 
 
 RULES = (
@@ -182,7 +192,7 @@ RULES = (
         r"output of attempt",
     ),
     Rule(
-        "unknown",
+        UNKNOWN,
         _("The engine ended in a way that nobody foresaw."),
         _("The log's last lines say where. Resume once; report it if it happens again."),
     ),

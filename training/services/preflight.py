@@ -42,10 +42,11 @@ class Ground(NamedTuple):
 
 
 class Preflight(NamedTuple):
-    """The lines, the gravest first, and the examination that some come from."""
+    """The lines, the gravest first, and the examination that some come from; `is_awaited`: a worker is at it."""
 
     lines: list[Line]
-    examination: Examination | None
+    examination: Examination | None = None
+    is_awaited: bool = False
 
     @property
     def blocks(self) -> list[Line]:
@@ -69,10 +70,11 @@ def check(project: Project, plan: Plan, ground: Ground) -> Preflight:
         examination = examinations.current(project, plan, ground.training) if ground.base else None
     except InvalidInput as refusal:
         refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
-        return Preflight([*_labels(project, plan, ground), Line(BLOCK, refused, "overrides")], None)
+        return Preflight([*_labels(project, plan, ground), Line(BLOCK, refused, "overrides")])
+    is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
         *_labels(project, plan, ground),
-        *_examined(examination),
+        *_examined(examination, is_awaited=is_awaited),
         *_left_out(plan),
         *_ties(plan),
         *_heldout(plan),
@@ -80,7 +82,7 @@ def check(project: Project, plan: Plan, ground: Ground) -> Preflight:
         _time(project, plan, ground.history),
         _worker(project, ground.alive),
     ]
-    return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination)
+    return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination, is_awaited)
 
 
 def refusal(project: Project, plan: Plan) -> str:
@@ -90,7 +92,8 @@ def refusal(project: Project, plan: Plan) -> str:
         stages, seen = _configs(plan, known), examinations.known(project, plan, known.training)
     except InvalidInput as refused:
         return str(refused)
-    lines = [*_examined(seen), *_room(plan, stages, known)]
+    is_awaited = seen is not None and examinations.is_awaited(seen)
+    lines = [*_examined(seen, is_awaited=is_awaited), *_room(plan, stages, known)]
     return next((line.text for line in lines if line.level == BLOCK), "")
 
 
@@ -117,10 +120,10 @@ def _labels(project: Project, plan: Plan, ground: Ground) -> Iterator[Line]:
     yield Line(BLOCK, plan.obstacle, mend)
 
 
-def _examined(examination: Examination | None) -> Iterator[Line]:
+def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[Line]:
     if examination is None:
         return
-    if examinations.is_awaited(examination):
+    if is_awaited:
         yield Line(BLOCK, _("A worker is looking at the labels: the round can start in a moment."), "examples")
     elif examination.status == Examination.Status.PENDING:
         yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), "worker")

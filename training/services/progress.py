@@ -6,16 +6,16 @@ Everything is read from rows and files, so a reload, a second browser or a resta
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django.utils.functional import Promise
 
 from training.models import Round, Run, Stage
-from training.services import curves, metric_names, plans, step_samples, vitals
+from training.services import curves, failures, metric_names, plans, retries, states, step_samples, vitals
+from training.services.failures import Cause
 from training.services.metric_names import OF_STAGE, READINGS, Metric
 from training.services.plans import StagePlan
-from training.services.states import LATER, LEFT_OUT, LOST
 from training.services.step_samples import Cell
 
 
@@ -36,8 +36,10 @@ class StageProgress:
     plan: StagePlan
     run: Run | None
     state: str  # a status of the run, or one of services.states
-    readings: list[Reading]
-    log_tail: str
+    reason: str = ""  # why it is left out
+    readings: list[Reading] = field(default_factory=list)
+    log_tail: str = ""
+    cause: Cause | None = None  # of a run that failed or is held
 
     @property
     def bar(self) -> list[Cell]:
@@ -60,22 +62,34 @@ def runs_of(turn: Round) -> list[Run]:
 
 def of_round(turn: Round) -> list[StageProgress]:
     """The stages of `turn` in their order."""
-    return of_stages(plans.of(turn).stages, runs_of(turn), lost=())
+    return of_stages(plans.of(turn).stages, runs_of(turn), is_over=not turn.is_active)
 
 
-def of_stages(stages: list[StagePlan], runs: list[Run], *, lost: Collection[int]) -> list[StageProgress]:
-    """Each of `stages` with its run; of several runs of one stage the newest counts."""
+def of_stages(
+    stages: list[StagePlan], runs: list[Run], *, is_over: bool, lost: Collection[int] = ()
+) -> list[StageProgress]:
+    """Each of `stages` with its run; of several runs of one stage the newest counts. `is_over`: the round is."""
     newest = {run.stage: run for run in runs}
-    return [of_stage(stage, newest.get(stage.stage), lost=lost) for stage in stages]
+    found = []
+    for stage in stages:
+        if run := newest.get(stage.stage):
+            found.append(of_run(stage, run, lost=lost))
+        else:
+            state, reason = states.without_run(stage, is_over=is_over)
+            found.append(StageProgress(plan=stage, run=None, state=state, reason=reason))
+    return found
 
 
-def of_stage(plan: StagePlan, run: Run | None, *, lost: Collection[int]) -> StageProgress:
-    """One stage with what its run says. Only an unfinished or failed run has a log to show."""
-    if run is None:
-        return StageProgress(plan=plan, run=None, state=LATER if plan.will_run else LEFT_OUT, readings=[], log_tail="")
-    log_tail = "" if run.status == Run.Status.SUCCEEDED else vitals.log_tail(run)
-    state = LOST if run.pk in lost else run.status
-    return StageProgress(plan=plan, run=run, state=state, readings=readings(run), log_tail=log_tail)
+def of_run(plan: StagePlan, run: Run, *, lost: Collection[int]) -> StageProgress:
+    """A stage with what its run says. Only an unfinished or failed run has a log to show."""
+    return StageProgress(
+        plan=plan,
+        run=run,
+        state=states.of_run(run, lost),
+        readings=readings(run),
+        log_tail="" if run.status == Run.Status.SUCCEEDED else vitals.log_tail(run),
+        cause=failures.cause_of(run) if run.status in retries.RETRIED else None,
+    )
 
 
 def readings(run: Run) -> list[Reading]:

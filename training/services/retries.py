@@ -143,6 +143,8 @@ def _retry(
     if reason := refusal(run):
         raise AlreadyRetried(run.retried_by) if hasattr(run, "retried_by") else Refused(reason)
     new = Run(project=run.project, stage=run.stage, round=run.round, snapshot=run.snapshot, retry_of=run)
+    if saved:
+        new.step, new.total = saved.step, run.total
     try:
         _fill(new.directory, run.directory, config, saved)
         with transaction.atomic():

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project, User
 from training.models import Round, Run, Stage, TrainingSettings, note
 from training.rlhf.exits import InvalidInput
-from training.services import configs, plans, preflight, round_notices, runs, slates, snapshots
+from training.services import configs, failures, plans, preflight, round_notices, runs, slates, snapshots
 from training.services.plans import StagePlan
 from training.services.run_directories import Record
 
@@ -125,7 +125,7 @@ def _prompts_to_answer(round: Round, stage: StagePlan) -> list[Record]:
 def _follow(round: Round, run: Run) -> None:
     """End `round` where its newest run ended otherwise than well; a run that is alive is waited for."""
     if run.status == Run.Status.FAILED:
-        _end(round, Status.FAILED, error=f"{run.get_stage_display()}: {run.error}")
+        _end(round, Status.FAILED, error=f"{run.get_stage_display()}: {failures.cause_of(run)}")
     elif run.status == Run.Status.CANCELLED:
         _end(round, Status.CANCELLED)
 

@@ -223,6 +223,8 @@ def _end(run: Run, status: Status, ending: Ending, **changes: Any) -> None:
         under=run.fence,
         exit_code=ending.exit_code,
         error=ending.error[-LONGEST_ERROR:],
+        step=run.step,
+        total=run.total,
         lease_until=None,
         finished_at=Now() if status in Run.FINISHED else None,
         **changes,
@@ -248,6 +250,8 @@ def _interrupt(run: Run, ending: Ending, *, attempt: int) -> None:
         run.move_to(
             Status.INTERRUPTED,
             under=run.fence,
+            step=run.step,
+            total=run.total,
             exit_code=ending.exit_code,
             error=ending.error[-LONGEST_ERROR:],
             fruitless_attempts=fruitless,

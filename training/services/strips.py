@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from annotate.models import Project, WorkItem
 from training.models import Round, Run, Snapshot, Stage
-from training.services import plans, retries
+from training.services import failures, plans, retries, states
 from training.services.estimates import Estimate, History
 from training.services.plans import Plan, StagePlan
 from training.services.retries import Choices
@@ -69,7 +69,7 @@ def planned(project: Project, plan: Plan, history: History, *, missing: int) -> 
     freeze = Cell(name=FREEZE, state=LATER, estimate=_as_before(before))
     opens = plan.stage(Stage.SAMPLING)
     if not opens.will_run:
-        last = Cell(name=OPEN, state=LEFT_OUT, reason=opens.reason)
+        last = _left_out(OPEN, opens.reason)
     else:
         left = _sum([cell for cell in stages if cell.state == LATER])
         last = Cell(name=OPEN, state=LATER, count=_sets(opens), estimate=_after_all(left))
@@ -129,7 +129,7 @@ def _collected_since(project: Project, before: Round | None) -> datetime:
 def _freeze(turn: Round) -> Cell:
     snapshot: Snapshot | None = turn.snapshot
     if snapshot is None:
-        return Cell(name=FREEZE, state=LEFT_OUT, reason=_("The round has no snapshot."))
+        return _left_out(FREEZE, _("The round has no snapshot."))
     took = turn.created_at - snapshot.created_at
     return Cell(name=FREEZE, state=DONE, count=f"{snapshot} {snapshot.sha256[:4]}…", elapsed=took)
 
@@ -144,16 +144,20 @@ def _as_before(before: Round | None) -> Estimate | None:
 
 def _planned_stage(project: Project, stage: StagePlan, history: History) -> Cell:
     if not stage.will_run:
-        return Cell(name=stage.stage, state=LEFT_OUT, reason=stage.reason)
+        return _left_out(stage.stage, stage.reason)
     expected = history.before(project.pk, stage.stage, in_round=True)
     return Cell(name=stage.stage, state=LATER, count=_work(stage), estimate=expected)
 
 
+def _left_out(name: str, reason: str) -> Cell:
+    return Cell(name=name, state=LEFT_OUT, reason=reason)
+
+
 def _stage(turn: Round, stage: StagePlan, run: Run | None, schedule: Schedule, spent: dict[int, Timeline]) -> Cell:
     if run is None:
-        is_off = stage.will_run and not turn.is_active
-        cell = _planned_stage(turn.project, stage, schedule.history)
-        return Cell(name=stage.stage, state=LEFT_OUT, reason=_("The round ended before it.")) if is_off else cell
+        state, reason = states.without_run(stage, is_over=not turn.is_active)
+        is_ahead = state == LATER
+        return _planned_stage(turn.project, stage, schedule.history) if is_ahead else _left_out(stage.stage, reason)
     job = schedule.of_round(turn).get(stage.stage)
     needs_person = run.status in retries.RETRIED
     return Cell(
@@ -162,7 +166,7 @@ def _stage(turn: Round, stage: StagePlan, run: Run | None, schedule: Schedule, s
         count=_steps(run) or _work(stage),
         elapsed=spent[run.pk].worked if run.started_at else None,
         estimate=job.estimate if job else None,
-        reason=run.error.strip().partition("\n")[0] if needs_person else "",
+        reason=failures.cause_of(run).headline if needs_person else "",
         run=run,
         choices=retries.choices(run) if needs_person else None,
     )
@@ -170,12 +174,11 @@ def _stage(turn: Round, stage: StagePlan, run: Run | None, schedule: Schedule, s
 
 def _open(turn: Round, plan: Plan, sampling: Run | None, left: timedelta | None) -> Cell:
     stage = plan.stage(Stage.SAMPLING)
-    if not stage.will_run:
-        return Cell(name=OPEN, state=LEFT_OUT, reason=stage.reason)
     if sampling is None or sampling.status != Run.Status.SUCCEEDED:
-        if turn.is_active:
-            return Cell(name=OPEN, state=LATER, count=_sets(stage), estimate=_after_all(left))
-        return Cell(name=OPEN, state=LEFT_OUT, reason=_("The round ended before it."))
+        state, reason = states.without_run(stage, is_over=not turn.is_active)
+        if state == LEFT_OUT:
+            return _left_out(OPEN, reason)
+        return Cell(name=OPEN, state=LATER, count=_sets(stage), estimate=_after_all(left))
     made = opened(sampling)
     counted = {"sets": made.sets, "ranked": made.ranked}
     words = _("%(sets)d sets, %(ranked)d ranked") % counted

@@ -64,8 +64,10 @@ def close(request: ProjectRequest, pk: int) -> HttpResponse:
 def _answer(request: ProjectRequest, pk: int, deed: Callable[[Run], Run]) -> HttpResponse:
     """To the run that goes on, whoever asked for it first."""
     try:
-        pk = deed(find(request, pk)).pk
-        messages.success(request, _("Run %(pk)d waits for a worker.") % {"pk": pk})
+        new = deed(find(request, pk))
+        pk = new.pk
+        told = _("Run %(pk)d goes on from step %(step)d.") if new.step else _("Run %(pk)d begins from the start.")
+        messages.success(request, told % {"pk": pk, "step": new.step})
     except retries.AlreadyRetried as known:
         pk = known.retry.pk
         messages.info(request, _("Somebody was faster: run %(pk)d goes on already.") % {"pk": pk})

@@ -148,12 +148,13 @@ def _round(request: ProjectRequest, number: int) -> dict[str, object]:
     return {
         "project": request.project,
         "round": turn,
+        "is_moving": turn.is_active or any(run.status not in Run.FINISHED for run in its_runs),
         "result": results.of(turn),
         "cadence": cadence.of(turn, its_runs, spent),
         "parent": compared.get("parent", compared["reference"]).name,
         "policy": compared["policy"].name,
         "strip": strips.of(turn, its_runs, spent, queue),
-        "stages": progress.of_stages(plan.stages, its_runs, lost=queue.lost),
+        "stages": progress.of_stages(plan.stages, its_runs, is_over=not turn.is_active, lost=queue.lost),
         "gpu_workers": queue.alive,
         "readiness": supply.readiness(request.project) if turn.status == Round.Status.SUCCEEDED else None,
     }
@@ -163,4 +164,4 @@ def _background(request: ProjectRequest) -> StageProgress | None:
     """The newest run that belongs to no round, as the pretraining of the tiny base model, unless it is through."""
     unbound = Run.objects.for_user(request.user).filter(project=request.project, stage=Stage.PRETRAINING)
     run = unbound.exclude(status=Run.Status.SUCCEEDED).select_related("model_version").order_by("-pk").first()
-    return progress.of_stage(StagePlan(stage=run.stage), run, lost=vitals.lost()) if run else None
+    return progress.of_run(StagePlan(stage=run.stage), run, lost=vitals.lost()) if run else None
