@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
-from annotate.models import User
+from annotate.models import Member, User
 from tests.browser.chromium import NAMES, find_chromium
+from tests.browser.servers import Server
 
 # Playwright's own event loop runs in this thread; the tests' queries between its calls are none of its business.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -32,6 +34,7 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip(f"no Chromium: set CHROMIUM_PATH, or install one of {', '.join(NAMES)}")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=arguments)
         yield chromium
@@ -40,11 +43,33 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def window(browser: Browser, live_server) -> Iterator[BrowserContext]:
-    """A window of its own, with the live server's address; what went wrong in its pages fails the test."""
+    """A window of its own, with the live server's address."""
+    with open_window(browser, live_server.url) as window:
+        yield window
+
+
+@pytest.fixture
+def server(transactional_db: None) -> Iterator[Server]:
+    """A web process that a test may kill."""
+    server = Server()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def page(browser: Browser, admin: Member, server: Server) -> Iterator[Page]:
+    """An empty page of the project's admin, on the server that may be killed."""
+    with open_window(browser, server.url) as window:
+        sign_in(window, admin.user, server.url)
+        yield window.new_page()
+
+
+@contextmanager
+def open_window(browser: Browser, url: str) -> Iterator[BrowserContext]:
+    """A window with the address of a server; what went wrong in its pages fails the test."""
     size: ViewportSize = {"width": 1440, "height": 900}
-    context = browser.new_context(base_url=live_server.url, viewport=size, reduced_motion="reduce")
+    context = browser.new_context(base_url=url, viewport=size, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
     faults = watch(context)
     yield context
     context.close()

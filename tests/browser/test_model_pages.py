@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
 from annotate.models import Member, Project
+from tests.browser.keyboard import PHONE, press, reach
 from tests.factories import make_demonstration, make_ranking
 from tests.training import history, machine
 from training.models import Answer, Download, ModelVersion, Promotion, Question, Run
@@ -39,25 +40,32 @@ def models(
     return {model.name: model for model in made}
 
 
-def test_a_model_is_found_compared_promoted_and_rolled_back(open_as, project, admin, models):
-    page = open_as(admin.user, f"/projects/{project.slug}/models/")
-    page.locator(".lineage").get_by_role("link", name="ppo-2").click()
+def test_a_model_is_found_compared_promoted_and_rolled_back_by_keyboard_on_a_phone(open_as, project, admin, models):
+    page = open_as(admin.user, "/")
+    page.set_viewport_size(PHONE)
+    page.goto(f"/projects/{project.slug}/models/")
+    press(page.locator(".lineage-list").get_by_role("link", name="ppo-2"))
     expect(page.get_by_role("heading", name="ppo-2")).to_be_visible()
-    page.get_by_role("link", name="Compare with the champion").click()
+    press(page.get_by_role("link", name="Compare with the champion"))
     expect(page.get_by_role("row").filter(has_text="epochs")).to_contain_text("2")
-    page.get_by_role("link", name="Promote ppo-2…").click()
+    press(page.get_by_role("link", name="Promote ppo-2…"))
     expect(page.get_by_text("the project serves ppo-2 instead of sft-1")).to_be_visible()
-    page.get_by_label("Why?").fill("Wins 71 % of the held-out prompts")
-    page.get_by_role("button", name="Promote ppo-2").click()
+    give_reason(page, "Wins 71 % of the held-out prompts")
+    press(page.get_by_role("button", name="Promote ppo-2"))
     expect(page.locator(".champion")).to_contain_text("ppo-2")
-    page.get_by_role("link", name="Roll back to sft-1…").click()
-    page.get_by_label("Why?").fill("It was rude")
-    page.get_by_role("button", name="Roll back to sft-1").click()
+    press(page.get_by_role("link", name="Roll back to sft-1…"))
+    give_reason(page, "It was rude")
+    press(page.get_by_role("button", name="Roll back to sft-1"))
     expect(page.locator(".champion")).to_contain_text("sft-1")
-    page.get_by_role("link", name="Champions").click()
+    press(page.get_by_role("link", name="Champions"))
     expect(page.locator("tbody tr")).to_have_count(4)
     expect(page.locator("tbody tr").first).to_contain_text("It was rude")
     assert Promotion.objects.count() == 3
+
+
+def give_reason(page: Page, reason: str) -> None:
+    reach(page.get_by_label("Why?"))
+    page.keyboard.insert_text(reason)
 
 
 def test_the_lineage_can_be_read_as_a_list_and_on_a_phone_it_is_one(open_as, project, admin, models):
@@ -68,7 +76,7 @@ def test_the_lineage_can_be_read_as_a_list_and_on_a_phone_it_is_one(open_as, pro
     expect(twin).to_be_visible()
     expect(picture).to_be_hidden()
     page.reload()
-    page.set_viewport_size({"width": 360, "height": 740})
+    page.set_viewport_size(PHONE)
     expect(twin).to_be_visible()
     expect(picture).to_be_hidden()
 

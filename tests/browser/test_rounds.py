@@ -1,4 +1,4 @@
-"""A round in a real browser: from its plan to its result, while the web process is killed at its cells."""
+"""A round in a real browser: its workers do it while the page looks on, from the plan to the result."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from annotate.models import Member, Project, User
-from tests.browser.conftest import PATIENCE_MS, sign_in, watch
-from tests.browser.servers import Server
+from tests.browser.keyboard import PHONE, fits
+from tests.faults.conftest import machines
+from tests.faults.processes import Machines
 from tests.training import machine
 from tests.training.conftest import built_base
-from training import examiner, runner
+from training import examiner
 from training.models import Examination, ModelVersion, Promotion, Result, Round, Run, TrainingSettings
 from training.services import examinations, plans
 
-__all__ = ["built_base"]
+__all__ = ["built_base", "machines"]
 
+WHILE_WORKERS_WORK_MS = 180_000
 STRIP = ["Collect", "Freeze", "SFT", "Reward", "PPO", "Evaluate", "Sample", "Open"]
 
 
@@ -34,13 +36,6 @@ def base(project: Project, built_base: Path) -> Iterator[ModelVersion]:
     machine.make_settings(project)
     yield machine.make_base(project)
     shutil.rmtree(settings.BASE_MODELS_DIR)
-
-
-@pytest.fixture
-def server(transactional_db: None) -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.kill()
 
 
 @pytest.fixture
@@ -56,44 +51,23 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
     return project
 
 
-@pytest.fixture
-def page(browser: Browser, server: Server, admin: Member) -> Iterator[Page]:
-    context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    faults = watch(context)
-    sign_in(context, admin.user, server.url)
-    yield context.new_page()
-    context.close()
-    assert faults == []
-
-
-def strip(page: Page) -> list[str]:
-    """What the cells say, apart from the times that go on."""
-    cells = page.locator(".strip li")
-    return [cell.replace("\n", " ").split(" s")[0] for cell in cells.all_inner_texts()]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_round_is_followed_from_its_plan_to_its_promotion_over_kills_of_the_web_process(
-    page: Page, server: Server, ready: Project, annotator: Member
+def test_a_round_is_followed_from_its_plan_to_its_promotion(
+    page: Page, ready: Project, annotator: Member, machines: Machines
 ) -> None:
+    machines.worker("gpu")
     page.goto(f"/projects/{ready.slug}/rounds/")
-    expect(page.get_by_text("A worker is looking at the labels")).to_be_visible()
+    expect(page.get_by_text("Nobody has looked at the labels yet.")).to_be_visible()
     examiner.examine(Examination.objects.get().pk)
     expect(page.locator(".piece.is-trained", has_text="Behind house 0.")).to_be_visible()
     start_round(page, ready, 1)
-    work_off_over_kills(page, server)
-    expect(page.locator(".strip li").last).to_contain_text("0 ranked")
     expect_result(page)
+    expect(page.locator(".strip li").last).to_contain_text("0 ranked")
     expect(page.get_by_role("heading", name="From the last label to the next answers")).to_be_visible()
 
     machine.rank_what_waits(annotator)
     start_round(page, ready, 2)
-    machine.work_off()
-    assert Round.objects.get(number=2).status == Round.Status.SUCCEEDED
-    page.reload()
     expect_result(page)
     expect(page.get_by_role("row").filter(has_text="proxy win rate")).to_contain_text("%")
     page.locator("#cell-ppo").click()
@@ -114,32 +88,9 @@ def start_round(page: Page, project: Project, number: int) -> None:
     expect(page.get_by_role("heading", name=f"Round {number}")).to_be_visible()
 
 
-def work_off_over_kills(page: Page, server: Server) -> None:
-    """Let a worker do the runs of the round, and kill the web process before each of them."""
-    while run := Run.objects.filter(status=Run.Status.QUEUED).first():
-        page.reload()
-        expect(page.locator(".strip [aria-current=step] .cell-name")).to_have_text(label(run))
-        before = strip(page)
-        restart(server, page)
-        assert strip(page) == before
-        runner.supervise(run.pk, owner="gpu@test")
-    assert Round.objects.get().status == Round.Status.SUCCEEDED
-    page.reload()
-
-
-def restart(server: Server, page: Page) -> None:
-    server.kill()
-    server.start()
-    page.reload()
-
-
 def expect_result(page: Page) -> None:
-    expect(page.get_by_role("heading", name="What came of it")).to_be_visible()
+    expect(page.get_by_role("heading", name="What came of it")).to_be_visible(timeout=WHILE_WORKERS_WORK_MS)
     expect(page.locator(".pair").first).to_be_visible()
-
-
-def label(run: Run) -> str:
-    return {"sft": "SFT", "evaluation": "Evaluate", "sampling": "Sample"}[run.stage]
 
 
 def test_who_tabs_through_a_page_that_renews_itself_stays_where_he_is(
@@ -201,6 +152,6 @@ def test_no_barrier_and_nothing_off_the_screen_before_and_after_a_round(
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             report = Axe().run(page, options={"resultTypes": ["violations"]})
             assert report.violations_count == 0, f"{address}\n{report.generate_report()}"
-        page.set_viewport_size({"width": 360, "height": 740})
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+        page.set_viewport_size(PHONE)
+        assert fits(page), address
         page.set_viewport_size({"width": 1280, "height": 900})

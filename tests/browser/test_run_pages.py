@@ -1,8 +1,7 @@
-"""A run in a browser: its curves are drawn, its tables and its CSV are there, and a failure leads to its resume."""
+"""A run in a browser: its curves are drawn, its tables and its CSV are there, and so are the answers of its steps."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate
 from tests.browser.conftest import watch
+from tests.browser.keyboard import PHONE, press, reach
 from tests.factories import make_prompt
 from tests.training import run_files
 from training.models import Round, Run
@@ -104,20 +104,6 @@ def test_without_javascript_the_tables_show(browser, live_server, open_as, admin
     assert faults == []
 
 
-def test_a_failure_says_why_and_leads_to_its_resume(open_as, admin: Member, failed: Run) -> None:
-    page = open_as(admin.user, address(failed))
-    expect(page.get_by_role("heading", name="The system killed the engine")).to_be_visible()
-    expect(page.get_by_role("row").filter(has_text="step 10")).to_contain_text("verified")
-    page.get_by_role("button", name="Resume at step 10").click()
-    new = Run.objects.get(retry_of=failed)
-    expect(page).to_have_url(re.compile(f"/runs/{new.pk}/$"))
-    expect(page.get_by_text("waiting for a worker")).to_be_visible()
-    expect(page.locator(".plot canvas")).to_have_count(10)
-    page.goto(address(failed))
-    page.get_by_role("link", name="Go there").click()
-    expect(page).to_have_url(re.compile(f"/runs/{new.pk}/$"))
-
-
 def test_a_copy_is_edited_and_started(open_as, admin: Member, failed: Run) -> None:
     page = open_as(admin.user, address(failed))
     page.get_by_role("link", name="Copy and edit").click()
@@ -129,17 +115,20 @@ def test_a_copy_is_edited_and_started(open_as, admin: Member, failed: Run) -> No
     expect(page.locator("tr", has_text="Clip").filter(has_text="0.1").first).to_be_visible()
 
 
-def test_the_answers_of_a_step_are_opened_by_keyboard_and_sent_to_people(open_as, admin: Member, failed: Run) -> None:
+def test_the_answers_of_a_step_are_opened_sorted_and_sent_to_people_by_keyboard_on_a_phone(
+    open_as, admin: Member, failed: Run
+) -> None:
     page = open_as(admin.user, address(failed))
-    page.locator("#step-10").focus()
+    page.set_viewport_size(PHONE)
+    reach(page.locator("#step-10"))
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#step-8")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Answers of step 8")).to_be_focused()
     expect(page.get_by_text("Nobody knows 0.")).to_be_visible()
-    page.get_by_role("link", name="best first").click()
+    press(page.get_by_role("link", name="best first"))
     expect(page.locator(".sample").first).to_contain_text("Nobody knows 2.")
-    page.locator(".sample").first.get_by_role("button", name="Let people rank these two").click()
+    press(page.locator(".sample").first.get_by_role("button", name="Let people rank these two"))
     expect(page.get_by_text("People are asked which of the two is better.")).to_be_visible()
     assert Slate.objects.count() == 1
 

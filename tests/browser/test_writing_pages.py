@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
@@ -15,13 +14,6 @@ from tests.browser.servers import Server
 from tests.factories import make_demonstration, make_prompt
 
 ANSWER = "Breathe out slowly.\n\nThen *walk* round the block."
-
-
-@pytest.fixture
-def server(live_server) -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.kill()
 
 
 def open_sheet(open_as: Callable[..., Page], annotator: Member) -> Page:
