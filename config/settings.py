@@ -237,6 +237,8 @@ CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {"training.supervise.v1": {"queue": "gpu"}}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A message held in reserve when Redis restarts cannot be acknowledged, and its worker would never ask for another one.
+CELERY_WORKER_DISABLE_PREFETCH = bool(REDIS_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker outlives however long its broker is away
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
