@@ -106,10 +106,15 @@ def heartbeat(run: Run, *, step: int, total: int) -> Pulse:
 
 
 def finish(run: Run, ending: Ending) -> None:
-    """Draw the conclusion from how the engine ended. Raises LostRace when `run` is no longer this worker's."""
-    run.refresh_from_db(fields=["cancel_requested"])
-    if ending.exit_code == exits.FenceLost.code:
+    """Draw the conclusion from how the engine ended. Raises LostRace when `run` is no longer this worker's.
+
+    It may be called again where the database was lost on the way: what had been committed stands.
+    """
+    if ending.exit_code == exits.FenceLost.code or not Run.objects.filter(pk=run.pk, fence=run.fence).exists():
         raise LostRace(f"run {run.pk} belongs to another attempt")
+    run.refresh_from_db(fields=["status", "cancel_requested", "fruitless_attempts"])
+    if run.status != Status.RUNNING:
+        return
     if run.cancel_requested:
         _end(run, Status.CANCELLED, ending)
     elif ending.exit_code == exits.DONE:
