@@ -32,7 +32,7 @@ from training.services.runs import Ending
 POLL_S = 0.25
 RETRY_S = 1.0  # between two heartbeats while the database cannot be reached: its first word decides
 DUMP_S = 0.5  # for an engine that hangs to write down where
-GRACE_S = 90.0  # to write a checkpoint after SIGTERM
+GRACE_S = 75.0  # to write a checkpoint after SIGTERM: with a heartbeat before it, a cancellation takes 90 s at most
 DATABASE_PATIENCE_S = 900.0  # with the end of a run, while the database cannot be reached
 NICENESS = 10  # people's requests come first on a shared machine
 OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes what serves them

@@ -1,12 +1,15 @@
 """What is counted when a reward model or a policy is measured."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rlhf.conftest import MakeRun
+from tests.rlhf.forwards import forwards_seen
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
 from training.rlhf.evaluation import count_ties, proxy, verdicts
@@ -85,3 +88,19 @@ def test_a_parent_that_is_not_the_reference_answers_every_prompt_too(make_run: M
     rows = [json.loads(line) for line in (run / "attempts/1/output/completions.jsonl").read_text().splitlines()]
     answered = {(row["policy"], str(row["prompt_id"])) for row in rows}
     assert answered == {(role, prompt) for role in parents for prompt in ("0", "1")}
+
+
+def test_who_is_asked_to_stop_leaves_in_the_middle_of_an_answer(make_run: MakeRun, model_dir: Path) -> None:
+    data = {"heldout_prompts": [{"id": 1, "messages": question(1)}]}
+    parents = dict.fromkeys(("policy", "reference"), model_dir)
+    run = make_run("evaluation", parents=parents, data=data, draws=8, max_response=100)
+    forwards: list[int] = []
+
+    def ask_at_the_first(*_: object) -> None:
+        forwards.append(1)
+        if len(forwards) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with forwards_seen(ask_at_the_first):
+        assert main(["evaluation", str(run)]) == 75
+    assert len(forwards) < 50  # the next sign of life comes after 32 tokens

@@ -53,7 +53,7 @@ def evaluate(run: RunDirectory, cfg: EvaluationConfig) -> None:
     kls["policy"] = [*kl]
     rewards: dict[str, list[float | None]] = {role: [None] * len(asked) for role in writers}
     if "reward" in cfg.parents:
-        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
+        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch_or_leave)
         run.phases.enter("working", "rewards")
         scores = {role: scorer.scores([one.answer for one in draws[role]]).tolist() for role in writers}
         metrics |= proxy(scores["policy"], scores["reference"], cfg.draws)
@@ -108,7 +108,7 @@ def divergence(
         logits = policy.policy(tokens, attention)  # (B, T, V)
         kl[indices] = (exact_kl(logits, reference.policy(tokens, attention)) * response).sum(dim=1)
         entropy[indices] = (entropy_of(logits) * response).sum(dim=1)
-        run.touch()
+        run.touch_or_leave()
     return kl.tolist(), entropy.tolist()
 
 

@@ -85,6 +85,11 @@ class RunDirectory:
         if self.interrupted:
             raise Interrupted("stopped on request; the stage goes on from its last checkpoint, or else starts over")
 
+    def touch_or_leave(self) -> None:
+        """The progress of a stage that saves nothing on its way: asked to stop, it leaves at once."""
+        self.touch()
+        self.leave_if_asked()
+
     @property
     def is_finished(self) -> bool:
         """This attempt has published its output already."""

@@ -166,12 +166,12 @@ class Writer(NamedTuple):
         redraw: int = 0,
     ) -> list[Draw]:
         """The answer with this number to each prompt."""
-        run.leave_if_asked()
         run.phases.enter("working", "answers")
         stream = f"{cfg.stage}/{self.role}"
         draws = [seeding.generator(cfg.seed, stream, redraw, prompt.id, number) for prompt, number in wanted]
         ids = [self.chat.prompt_ids(prompt.messages) for prompt, _ in wanted]
-        sampled = generate(self.policy, self.chat, ids, draws, cfg.max_response, cfg.batch_tokens, run.touch, finished)
+        touch = run.touch_or_leave
+        sampled = generate(self.policy, self.chat, ids, draws, cfg.max_response, cfg.batch_tokens, touch, finished)
         return [
             Draw(self.role, prompt, number, one, self.chat.decode(one.response))
             for (prompt, number), one in zip(wanted, sampled, strict=True)
@@ -203,7 +203,7 @@ def sample(run: RunDirectory, cfg: SamplingConfig) -> None:
     kept = [slate[number] for slate in slates.values() if len(slate) > 1 for number in sorted(slate)]
     rewards: list[float | None] = [None] * len(kept)
     if "reward" in cfg.parents and kept:
-        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
+        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch_or_leave)
         rewards = scorer.scores([draw.answer for draw in kept]).tolist()
     metrics = {"sampling/slates": len({draw.prompt.id for draw in kept}), "sampling/completions": len(kept)}
     run.log(len(prompts), len(prompts), metrics)
