@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from pytest_django import Settings
 
 from annotate.models import Member, Project
@@ -30,6 +31,12 @@ def machines(transactional_db: None, tmp_path: Path) -> Iterator[Machines]:
     yield machines
     machines.stop_all()
     empty_broker()
+
+
+@pytest.fixture
+def both_servers(transactional_db: None) -> None:
+    if connection.vendor != "postgresql" or not settings.REDIS_URL:
+        pytest.skip("needs DATABASE_URL and REDIS_URL of a PostgreSQL and a Redis server")
 
 
 @pytest.fixture

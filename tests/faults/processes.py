@@ -16,8 +16,10 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection
 
-# So that a silence is noticed within a test's time.
+from config import settings as product
+
 CELERY = ("celery", "-A", "config")
+# So that a silence is noticed within a test's time.
 FAST = {"ROUNDTABLE_RUN_LEASE_S": "3", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.5", "ROUNDTABLE_RECONCILE_S": "1"}
 
 
@@ -85,8 +87,21 @@ class Machines:
             "DATABASE_URL": database_url(),
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "ROUNDTABLE_ENGINE_MODULE": settings.ENGINE_MODULE,
+            "TMPDIR": str(temporary()),
         }
         return own | self.environment
+
+
+def temporary() -> Path:
+    """Where the processes put what they need for a while."""
+    folder = Path(settings.DATA_DIR) / "tmp"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def as_people_have_it() -> dict[str, str]:
+    """The product's own times of leases, heartbeats and sweeps, instead of the short ones."""
+    return {name: str(getattr(product, name.removeprefix("ROUNDTABLE_"))) for name in FAST}
 
 
 def wait_until(holds: Callable[[], object], *, within: float) -> float:
@@ -112,10 +127,33 @@ def engines(run_directory: Path) -> list[int]:
     return found
 
 
+def orphans() -> list[int]:
+    """The process ids of those that work on this test's data, and are neither the test nor below it any more."""
+    wanted = str(settings.DATA_DIR).encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            knows_it = wanted in (path / "environ").read_bytes() or wanted in (path / "cmdline").read_bytes()
+            if knows_it and os.getpid() not in lineage(int(path.name)):
+                found.append(int(path.name))
+    return found
+
+
+def lineage(pid: int) -> list[int]:
+    """A process, its parent, the parent of that, and so on."""
+    return [pid, *lineage(parent_of(pid))] if pid > 1 else [pid]
+
+
 def parent_of(pid: int) -> int:
     """The process id of the parent."""
     status = Path(f"/proc/{pid}/status").read_text("utf-8")
     return int(status.split("PPid:")[1].split()[0])
+
+
+def exit_status(pid: int) -> int | None:
+    """The exit status of a process that has ended, as long as its parent has not asked for it."""
+    state, *others = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return int(others[-1]) >> 8 if state == "Z" else None
 
 
 def kill_engine(run_directory: Path) -> None:

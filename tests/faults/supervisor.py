@@ -1,6 +1,6 @@
 """A gpu worker without Celery, as a process: `python -m tests.faults.supervisor NAME [--clock-ahead SECONDS]`.
 
-It takes the queued runs in their order until it is killed, or told by SIGTERM to drain.
+It takes the queued runs in their order until it is killed, or told by SIGTERM to drain. SIGUSR1 sets its clock right.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda _signum, _frame: runner.draining.set())
     if options.clock_ahead:
-        shifted = datetime.now(UTC) + timedelta(seconds=options.clock_ahead)
-        time_machine.travel(shifted).start()
+        shift = time_machine.travel(datetime.now(UTC) + timedelta(seconds=options.clock_ahead))
+        shift.start()
+        signal.signal(signal.SIGUSR1, lambda _signum, _frame: shift.stop())
     while not runner.draining.is_set():
         work(options.name)
 

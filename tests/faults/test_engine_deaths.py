@@ -15,6 +15,7 @@ from pytest_django import Settings
 from annotate.models import Project
 from tests.faults.failures import Failpoints, meanwhile
 from tests.faults.processes import engines, kill_engine
+from tests.faults.toy_project import done_by
 from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Round, Run
@@ -24,12 +25,6 @@ from training.services import rounds, runs
 pytestmark = [pytest.mark.database]
 Status = Run.Status
 GIBIBYTE = 2**30
-
-
-def done_by(round: Round) -> str:
-    """Which attempt did each step of the model that `round` has published."""
-    model = ModelVersion.objects.get(run__round=round)
-    return "".join(json.loads((model.directory / "model.safetensors").read_text()))
 
 
 def train(project: Project) -> Round:
@@ -70,7 +65,7 @@ def test_an_engine_that_dies_three_times_without_progress_fails_the_round_in_wor
     assert round.status == Round.Status.FAILED
     run = round.runs.get()
     assert (run.status, run.attempt, run.fruitless_attempts) == (Status.FAILED, 3, 2)
-    witness.attest(says="SFT: The engine was killed by SIGKILL.")
+    witness.attest(says="The engine was killed by SIGKILL.")
 
 
 def test_an_engine_that_dies_again_and_again_but_gets_on_is_carried_through(
@@ -181,7 +176,7 @@ def test_numbers_that_went_wrong_are_not_tried_again_and_never_published(project
     run = round.runs.get()
     assert (run.status, run.attempt) == (Status.FAILED, 1)
     assert not ModelVersion.objects.filter(run__round=round).exists()
-    witness.attest(says="SFT: the loss was not finite three times in a row")
+    witness.attest(says="the loss was not finite three times in a row")
 
 
 def test_an_engine_out_of_memory_is_started_again(project: Project, witness: Witness, points: Failpoints) -> None:
@@ -194,30 +189,6 @@ def test_an_engine_out_of_memory_is_started_again(project: Project, witness: Wit
     points.resume(armed)
     assert done_by(Round.objects.get()) == "1" * 4 + "2" * 8
     witness.attest(says="The engine was killed by SIGKILL.")
-
-
-@pytest.mark.parametrize(
-    ("point", "where"),
-    [("toy-step", "1"), ("toy-step", "5"), ("toy-mid-file", "5"), ("sealed-complete", "output")],
-    ids=["start", "step", "checkpoint", "output"],
-)
-def test_a_cancellation_lands_anywhere(
-    project: Project, witness: Witness, points: Failpoints, point: str, where: str
-) -> None:
-    armed = points.arm(point, "pause", where)
-    round = rounds.open(project, opened_by=None)
-    admin = witness.admin()
-    thread = meanwhile(
-        lambda: points.wait_for_pause(armed),
-        lambda: rounds.cancel(Round.objects.get(), actor=admin.user),
-        lambda: points.resume(armed),
-    )
-    machine.work_off()
-    thread.join()
-    round.refresh_from_db()
-    assert (round.status, round.runs.get().status) == (Round.Status.CANCELLED, Status.CANCELLED)
-    assert not ModelVersion.objects.filter(run__round=round).exists()
-    witness.attest(says="cancelled")
 
 
 def flip_a_byte(output: Path) -> None:

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from typing import Any
-from uuid import uuid4
 
 import pytest
 from celery import current_app
 from django.conf import settings
-from django.db import connection
 
-from annotate.models import Demonstration, Project
-from tests.browser.servers import Server
-from tests.factories import make_member, make_token
+from annotate.models import Member, Project
 from tests.faults.failures import Failpoints
-from tests.faults.processes import FAST, Machines, database_url, wait_until
+from tests.faults.processes import FAST, Machines, as_people_have_it, database_url, wait_until
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.toy_project import make_toy_project
 from tests.faults.witness import Witness
+from tests.faults.writer import Writer, served
 from tests.training import machine
-from training.models import Round, Run
-from training.services import reconciler, rounds
+from training.models import Round, Run, Stage, Worker
+from training.rlhf import exits
+from training.services import metrics, reconciler, rounds, run_directories
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.usefixtures("both_servers")]
 
 PATIENCE_S = 60.0
 LONGER_THAN_A_LEASE_S = float(FAST["ROUNDTABLE_RUN_LEASE_S"]) + 2
+PPO_ITERATIONS = 100_000  # of the tiny model: more than any machine does in five minutes
 Status = Run.Status
-
-
-@pytest.fixture(autouse=True)
-def both_servers(transactional_db: None) -> None:
-    if connection.vendor != "postgresql" or not settings.REDIS_URL:
-        pytest.skip("needs DATABASE_URL and REDIS_URL of a PostgreSQL and a Redis server")
 
 
 @pytest.fixture
 def postgres() -> Iterator[Proxy]:
+    proxy = Proxy(database_url())
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def sweepers_way() -> Iterator[Proxy]:
     proxy = Proxy(database_url())
     yield proxy
     proxy.close()
@@ -54,49 +50,6 @@ def redis() -> Iterator[Proxy]:
     proxy.close()
 
 
-class Site(Server):
-    """A web process with its own ways to the database and the broker."""
-
-    def __init__(self, **ways: str) -> None:
-        self.ways = ways
-        super().__init__()
-
-    def _environment(self) -> dict[str, str]:
-        return super()._environment() | self.ways
-
-
-class Writer:
-    """A person with one answer to hand in."""
-
-    def __init__(self, site: Site, project: Project) -> None:
-        machine.make_prompts(project, 1)
-        self.site, self.member = site, make_member(project)
-        self.token = make_token(self.member.user)
-        status, claim = self._post(f"projects/{project.slug}/claim/", {"kind": "demonstration"})
-        assert status == 200, claim
-        self.address = f"assignments/{claim['assignment']['id']}/demonstration/"
-        self.answer = {"submission_id": str(uuid4()), "text": f"Answer {uuid4()}"}
-
-    def hand_in(self) -> int:
-        """The status of the reply; 0 for none."""
-        return self._post(self.address, self.answer)[0]
-
-    @property
-    def stored(self) -> list[str]:
-        return list(Demonstration.objects.filter(annotator=self.member).values_list("text", flat=True))
-
-    def _post(self, path: str, body: dict[str, str]) -> tuple[int, Any]:
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.site.url}/api/v1/{path}", json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-        except OSError as error:
-            return 0, error
-
-
 def forget_everything() -> None:
     """What a Redis without persistence has after its restart."""
     with current_app.connection(settings.REDIS_URL) as broker:
@@ -105,9 +58,10 @@ def forget_everything() -> None:
 
 @pytest.fixture
 def writer(project: Project, postgres: Proxy, redis: Proxy) -> Iterator[Writer]:
-    site = Site(DATABASE_URL=postgres.url, REDIS_URL=redis.url)
-    yield Writer(site, project)
-    site.kill()
+    writer = Writer(project)
+    with served(DATABASE_URL=postgres.url, REDIS_URL=redis.url) as site:
+        writer.claim_at(site)
+        yield writer
 
 
 def test_an_answer_whose_acknowledgement_got_lost_is_stored_once(
@@ -144,23 +98,36 @@ def test_an_answer_needs_no_broker(writer: Writer, witness: Witness, redis: Prox
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SWALLOW], ids=["refused", "swallowed"])
-def test_training_goes_on_and_ends_well_though_the_database_was_away_for_longer_than_a_lease(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints, postgres: Proxy, mode: Mode
+def test_a_worker_keeps_its_run_though_nobody_could_reach_the_database_for_longer_than_a_lease(
+    machines: Machines,
+    project: Project,
+    witness: Witness,
+    points: Failpoints,
+    postgres: Proxy,
+    sweepers_way: Proxy,
+    mode: Mode,
 ) -> None:
+    """The sweep, which has its own way to the database here, is back before the worker can speak."""
+    machines.environment = {"DATABASE_URL": sweepers_way.url, "ROUNDTABLE_RUN_HEARTBEAT_S": "10"}  # so it is patient
+    machines.worker("default")
+    machines.beat()
     machines.environment = {"DATABASE_URL": postgres.url}
     armed = points.arm("toy-step", "pause", 5)
     round = rounds.open(project, opened_by=None)
     machines.supervisor()
     points.wait_for_pause(armed)
-    postgres.mode = mode
+    wait_until(Worker.objects.filter(queue="default").exists, within=PATIENCE_S)
+
+    postgres.mode = sweepers_way.mode = mode
     points.resume(armed)
     output = round.runs.get().directory / "attempts/1/output"
     wait_until(output.exists, within=PATIENCE_S)  # the engine went on to its end meanwhile
     time.sleep(LONGER_THAN_A_LEASE_S)
     assert round.runs.get().status == Status.RUNNING
+    sweepers_way.mode = Mode.OPEN
+    wait_until(round.runs.exclude(doubted_at=None).exists, within=PATIENCE_S)
     postgres.mode = Mode.OPEN
-    succeeded = round.runs.filter(status=Status.SUCCEEDED)
-    wait_until(succeeded.exists, within=PATIENCE_S)
+    wait_until(round.runs.filter(status=Status.SUCCEEDED).exists, within=PATIENCE_S)
     machines.stop_all()
     reconciler.sweep()
     run = round.runs.get()
@@ -168,9 +135,14 @@ def test_training_goes_on_and_ends_well_though_the_database_was_away_for_longer_
     witness.attest(says="succeeded")
 
 
-@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SWALLOW], ids=["refused", "swallowed"])
-def test_runs_start_after_redis_was_away_and_came_back_empty(
-    machines: Machines, project: Project, witness: Witness, redis: Proxy, mode: Mode, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [LONGER_THAN_A_LEASE_S, pytest.param(60, marks=pytest.mark.soak)])
+def test_runs_start_after_redis_was_a_black_hole_and_came_back_empty(
+    machines: Machines,
+    project: Project,
+    witness: Witness,
+    redis: Proxy,
+    seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machines.environment = {"REDIS_URL": redis.url}
     others = [make_toy_project() for _ in range(4)]
@@ -179,11 +151,11 @@ def test_runs_start_after_redis_was_away_and_came_back_empty(
     first = rounds.open(project, opened_by=None)
     wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
 
-    redis.mode = mode
+    redis.mode = Mode.SWALLOW
     with monkeypatch.context() as patch:
         patch.setattr(current_app.conf, "broker_write_url", redis.url)
         queued = [rounds.open(other, opened_by=None) for other in others]  # nobody hears the doorbell
-    time.sleep(LONGER_THAN_A_LEASE_S)
+    time.sleep(seconds)
     forget_everything()
     redis.mode = Mode.OPEN
     wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
@@ -192,4 +164,65 @@ def test_runs_start_after_redis_was_away_and_came_back_empty(
         round.refresh_from_db()
         assert round.status == Round.Status.SUCCEEDED
     assert set(Run.objects.values_list("attempt", flat=True)) == {1}
+    witness.attest(says="succeeded")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_real_ppo_goes_on_through_five_minutes_without_a_database(
+    machines: Machines, teaching: Project, judge: Member, postgres: Proxy
+) -> None:
+    """With leases, heartbeats and sweeps as people have them."""
+    machine.rank_new_slates(judge, 4)
+    training = teaching.training_settings
+    training.overrides["ppo"] |= {"iterations": PPO_ITERATIONS, "checkpoint_seconds": 60}
+    training.save()
+    witness = Witness(teaching)
+    machines.environment = as_people_have_it() | {"DATABASE_URL": postgres.url}
+    round = rounds.open(teaching, opened_by=None)
+    for process in (lambda: machines.worker("gpu"), lambda: machines.worker("default"), machines.beat):
+        process()
+    ppo = round.runs.filter(stage=Stage.PPO)
+    wait_until(ppo.filter(step__gte=2).exists, within=300)
+
+    postgres.mode = Mode.REFUSE
+    run = ppo.get()
+    before = run.step
+    time.sleep(300)
+    done = metrics.read(run_directories.attempt(run.directory, run.fence)).rows[-1].step
+    assert ppo.get().status == Status.RUNNING
+    assert before + 2 < done < PPO_ITERATIONS
+    postgres.mode = Mode.OPEN
+    wait_until(ppo.filter(step__gte=done).exists, within=PATIENCE_S)
+
+    rounds.cancel(round, actor=witness.admin().user)
+    wait_until(ppo.filter(status=Status.CANCELLED).exists, within=90)
+    machines.stop_all()
+    run = ppo.get()
+    assert (run.attempt, run.fence, run.exit_code) == (1, 1, exits.Interrupted.code)
+    witness.attest(says="cancelled")
+
+
+@pytest.mark.parametrize("line", ["engine-ended", "publishing-taken"], ids=["acknowledgement", "transaction"])
+def test_a_result_is_published_once_by_its_worker_though_the_connection_is_lost_meanwhile(
+    machines: Machines, project: Project, witness: Witness, points: Failpoints, postgres: Proxy, line: str
+) -> None:
+    machines.environment = {"DATABASE_URL": postgres.url}
+    armed = points.arm(line, "pause")
+    round = rounds.open(project, opened_by=None)
+    supervisor = machines.supervisor()
+    points.wait_for_pause(armed)
+    if line == "engine-ended":
+        postgres.fatal = b"COMMIT"
+    else:
+        postgres.mode = Mode.REFUSE
+        time.sleep(0.5)  # until the connection is cut
+        postgres.mode = Mode.OPEN
+    points.resume(armed)
+    wait_until(round.runs.filter(status=Status.SUCCEEDED).exists, within=PATIENCE_S)
+    wait_until(lambda: round.refresh_from_db() or not round.is_active, within=PATIENCE_S)
+    assert supervisor.poll() is None
+    machines.stop_all()
+    run = round.runs.get()
+    assert (run.attempt, run.fence) == (1, 1)
     witness.attest(says="succeeded")

@@ -58,7 +58,9 @@ def walk_and_look_back(machines: Machines, points: Failpoints, *, number: int, s
     for run in Run.objects.filter(stage="sampling", status=Run.Status.SUCCEEDED):
         asked = (run.directory / "data" / "prompts.jsonl").read_text().splitlines()
         answered = Slate.objects.filter(completions__sample__run=run).distinct()
-        assert sorted(str(json.loads(line)["id"]) for line in asked) == sorted(str(slate.prompt_id) for slate in answered)
+        assert sorted(str(json.loads(line)["id"]) for line in asked) == sorted(
+            str(slate.prompt_id) for slate in answered
+        )
     stored = Demonstration.objects.filter(text__startswith="Answer ").values_list("text", flat=True)
     assert sorted(stored) == sorted(walk.accepted)
     assert Ranking.objects.filter(slate__completions__sample__isnull=False).distinct().count() == walk.ranked

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from django.conf import settings
 from annotate.models import Member, Project
 from tests.faults.failures import Failpoints
 from tests.faults.processes import FAST, Machines, database_url, engines, wait_until
+from tests.faults.toy_project import done_by
 from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import Round, Run, Stage
@@ -115,3 +117,26 @@ def test_a_worker_told_to_stop_hands_its_run_back_and_another_goes_on(
     round.refresh_from_db()
     assert round.status == Round.Status.SUCCEEDED
     witness.attest(says="The last one before had ended early: ")
+
+
+@pytest.mark.parametrize("grace_s", [2, pytest.param(10, marks=pytest.mark.soak)])
+def test_a_container_that_is_killed_before_its_engine_could_save_loses_one_checkpoint_at_most(
+    machines: Machines, project: Project, witness: Witness, points: Failpoints, grace_s: float
+) -> None:
+    armed = points.arm("toy-step", "pause", 5)
+    round = rounds.open(project, opened_by=None)
+    worker = machines.worker("gpu")
+    points.wait_for_pause(armed)
+    container = machines.family(worker)
+    assert engines(round.runs.get().directory)[0] in container
+    worker.terminate()
+    time.sleep(grace_s)
+    for pid in container:
+        machines.signal(pid, signal.SIGKILL)
+
+    wait_until(lambda: reconciler.sweep() or round.runs.get().status == Status.QUEUED, within=PATIENCE_S)
+    run = round.runs.get()
+    assert (run.attempt, run.fruitless_attempts) == (1, 0)
+    machine.work_off()
+    assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the sweep's
+    witness.attest(says="The last one before had ended early: The worker gpu-0@test went silent.")

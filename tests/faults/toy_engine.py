@@ -40,7 +40,7 @@ class Attempt:
     def work(self) -> None:
         done_by = self._resume()
         for step in range(len(done_by) + 1, self.total + 1):
-            reach("toy-step", step)
+            reach("toy-step", f"{step} of {self.config['stage']}")
             time.sleep(STEP_S)
             done_by.append(self.fence)
             self._log(step)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from django.conf import settings
 
 from annotate.models import Project, Prompt, Split
 from tests.factories import make_member, make_project
 from tests.training import machine
+from training.models import ModelVersion, Round
 
 BASE = "toy"  # the folder of BASE_MODELS_DIR
 SHORT = {"checkpoint_seconds": 0, "threads": 1}
@@ -34,3 +37,9 @@ def make_toy_project(*, of_every_stage: bool = False) -> Project:
         while not Prompt.objects.filter(project=project, split=Split.HELDOUT).exists():
             machine.make_prompts(project, 1)
     return project
+
+
+def done_by(round: Round) -> str:
+    """Which attempt did each step of the model that `round` has published."""
+    model = ModelVersion.objects.get(run__round=round)
+    return "".join(json.loads((model.directory / "model.safetensors").read_text()))

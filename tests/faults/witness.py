@@ -13,12 +13,12 @@ from django.urls import reverse
 
 from annotate.models import Demonstration, Member, Project, Ranking, Role
 from tests.factories import make_member
-from tests.faults.processes import engines, wait_until
-from training.models import ModelVersion, Round, Run, Snapshot
+from tests.faults.processes import engines, orphans, temporary, wait_until
+from training.models import Download, Examination, ModelVersion, Round, Run, Snapshot
 from training.rlhf.manifest import verifies
 from training.services import leftovers
 
-ROWS = {"runs": Run, "snapshots": Snapshot, "models": ModelVersion}
+ROWS = (("runs", Run), ("snapshots", Snapshot), ("models", ModelVersion))  # whose directories have their uuids
 
 
 class Witness:
@@ -68,10 +68,12 @@ class Witness:
         assert all(verifies(model.directory) for model in models)
 
     def _attest_order(self) -> None:
-        """No process is left, and no directory that a row does not know, or one that a sweep removes."""
+        """No process is left, and nothing on the disk that a row does not know, or one thing that a sweep removes."""
         for run in Run.objects.exclude(status=Run.Status.RUNNING):
             wait_until(lambda run=run: not engines(run.directory), within=5)
+        wait_until(lambda: not orphans(), within=5)
         assert drafts() == []
+        assert forgotten() == []
         assert len(set(strangers()) - self.strangers) <= 1, "a fault leaves one directory without a row at most"
         with override_settings(LEFTOVERS_AFTER_S=0):
             leftovers.remove()
@@ -79,17 +81,26 @@ class Witness:
 
 
 def strangers() -> list[Path]:
-    """Directories that no row knows: a crash between the disk and the database may leave one."""
-    found = []
-    for folder, model in ROWS.items():
-        known = {str(uuid) for uuid in model.objects.values_list("uuid", flat=True)}
-        found += [path for path in (Path(settings.DATA_DIR) / folder).glob("*") if path.name not in known]
-    return found
+    """What no row knows: a crash between the disk and the database may leave one."""
+    known = {folder: {str(uuid) for uuid in model.objects.values_list("uuid", flat=True)} for folder, model in ROWS}
+    known["downloads"] = {one.path.name for one in Download.objects.exclude(status=Download.Status.DELETED)}
+    pending = Examination.objects.filter(status=Examination.Status.PENDING)
+    known["examinations"] = {str(pk) for pk in pending.values_list("pk", flat=True)}
+    return [path for folder, names in known.items() for path in data(folder).glob("*") if path.name not in names]
+
+
+def forgotten() -> list[Path]:
+    """Files where processes put things for a while. Celery and torch make folders there, which stay empty."""
+    return [path for path in temporary().rglob("*") if not path.is_dir()]
 
 
 def drafts() -> list[Path]:
     """What somebody has begun to write below a run and not finished."""
-    return sorted(Path(settings.DATA_DIR, "runs").glob("*/attempts/**/.*.draft"))
+    return sorted(data("runs").glob("*/attempts/**/.*.draft"))
+
+
+def data(folder: str) -> Path:
+    return Path(settings.DATA_DIR) / folder
 
 
 def labels_of(project: Project) -> dict[tuple[str, int], Any]:
