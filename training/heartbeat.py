@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
@@ -50,9 +51,11 @@ def stop(sender: Any, **kwargs: Any) -> None:
 
 
 def _beat(name: str, row: dict[str, Any]) -> None:
+    tell: Callable[..., None] = workers.arrive
     while True:
         try:
-            workers.beat(name, memory=devices.memory(), **row)
+            tell(name, memory=devices.memory(), **row)
+            tell = workers.beat
         except DatabaseFailure as error:
             logger.warning("no heartbeat of %s: %s", name, error)
         finally:

@@ -182,6 +182,18 @@ def test_labels_of_the_running_round_count_for_no_other(
     assert hooks.readiness(project) == supply.Readiness("2 more rankings before round 3 can train", 2)
 
 
+@pytest.mark.parametrize("ended", [Round.Status.CANCELLED, Round.Status.FAILED])
+def test_labels_of_a_round_that_led_nowhere_count_for_the_next_one(
+    project: Project, annotator: Member, models: dict[str, ModelVersion], ended: str
+) -> None:
+    machine.rank_new_slates(annotator, 3)
+    snapshot = machine.make_snapshot(project)
+    Round.objects.create(project=project, number=2, plan={}, snapshot=snapshot, status=ended)
+    machine.make_model(project, "reward", parent=models["sft"], snapshot=snapshot)
+    assert hooks.readiness(project) == supply.Readiness("Round 3 can train", 0)
+    assert running(plans.make(project))[:2] == [Stage.REWARD, Stage.PPO]
+
+
 def test_a_project_without_training_settings_has_no_readiness(db: None) -> None:
     assert hooks.readiness(make_project()) is None
 

@@ -10,11 +10,11 @@ from threading import Barrier
 import pytest
 from django.db import connection
 
-from annotate.models import AuditEvent, Member, Project, WorkItem
+from annotate.models import AuditEvent, Member, Project, Prompt, Split, WorkItem
 from tests.training import machine
 from training.models import IllegalMove, ModelVersion, Round, Run, Sample, Stage, TrainingSettings
 from training.rlhf import exits
-from training.services import plans, rounds, runs
+from training.services import plans, rounds, runs, slates
 from training.services.rounds import NotReady, RoundRunning
 from training.services.runs import Ending
 
@@ -166,10 +166,17 @@ def test_an_override_made_during_a_round_that_the_engine_does_not_know_fails_it_
 
 @pytest.mark.django_db
 def test_prompts_with_the_fewest_slates_are_answered_first(project: Project, annotator: Member, data_dir: Path) -> None:
-    from training.services.slates import choose_prompts
-
     machine.rank_new_slates(annotator, 3)
     fresh = machine.make_prompts(project, 2)
-    assert set(choose_prompts(project, train=2, heldout=0, seed=1)) == set(fresh)
-    orders = {tuple(choose_prompts(project, train=5, heldout=0, seed=seed)) for seed in range(8)}
+    assert set(slates.choose_prompts(project, train=2, heldout=0, seed=1)) == set(fresh)
+    orders = {tuple(slates.choose_prompts(project, train=5, heldout=0, seed=seed)) for seed in range(8)}
     assert len(orders) > 1
+
+
+@pytest.mark.django_db
+def test_held_out_prompts_stand_evenly_among_the_others(project: Project, annotator: Member) -> None:
+    for prompt in machine.make_prompts(project, 12)[:3]:
+        Prompt.objects.filter(pk=prompt.pk).update(split=Split.HELDOUT)
+    Prompt.objects.exclude(split=Split.HELDOUT).update(split=Split.TRAIN)
+    chosen = slates.choose_prompts(project, train=9, heldout=3, seed=1)
+    assert [place for place, prompt in enumerate(chosen) if prompt.split == Split.HELDOUT] == [2, 6, 10]

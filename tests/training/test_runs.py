@@ -6,14 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.models import Project
 from tests.factories import make_project
 from tests.training import machine
-from training.models import IllegalMove, LostRace, ModelVersion, Run
+from training.models import IllegalMove, LostRace, ModelVersion, Run, Worker
 from training.rlhf import exits
-from training.services import run_directories, runs
+from training.services import run_directories, runs, workers
 from training.services.runs import Ending
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -91,6 +92,18 @@ def test_a_silent_worker_loses_its_run_and_its_late_writes_change_nothing(run: R
     again = runs.claim(run.pk, owner="gpu@two")
     assert again is not None
     assert (again.fence, again.attempt) == (3, 2)
+
+
+@pytest.mark.parametrize(("silent_s", "taken"), [(20, 0), (40, 1)])
+def test_a_run_whose_worker_has_started_anew_does_not_wait_for_its_lease(run: Run, silent_s: int, taken: int) -> None:
+    told = {"queue": "gpu", "host": "here", "device": "", "pid": 1}
+    workers.arrive("gpu@one", **told)
+    Run.objects.update(heartbeat_at=Now() - timedelta(seconds=silent_s))
+    Worker.objects.update(started_at=Now() - timedelta(seconds=60), run=run)
+    assert runs.reclaim() == 0, "it is the same worker as before, and may have lost the database for a while"
+    workers.arrive("gpu@one", **told)
+    assert Worker.objects.get().run is None
+    assert runs.reclaim() == taken
 
 
 @pytest.mark.parametrize(

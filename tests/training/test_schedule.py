@@ -86,6 +86,18 @@ def test_behind_a_run_that_nobody_can_estimate_nothing_is_said(busy: Project, tu
     assert [minutes_from_now(job) for job in schedule_for(admin).jobs][2:] == [(12, None), (None, None)]
 
 
+def test_nothing_comes_after_the_run_of_a_round_that_was_cancelled(busy: Project, turn: Round, admin: Member) -> None:
+    before = len(schedule_for(admin).jobs)
+    stages = [plans.StagePlan(stage=stage) for stage in ("reward", "ppo")]
+    Round.objects.filter(pk=turn.pk).update(plan=plans.Plan(number=99, obstacle="", stages=stages).to_json())
+    assert len(schedule_for(admin).jobs) > before
+    Round.objects.filter(pk=turn.pk).update(status=Round.Status.CANCELLED)
+    Run.objects.filter(status=Run.Status.RUNNING).update(cancel_requested=True)
+    told = schedule_for(admin).jobs
+    assert len(told) == before
+    assert told[0].estimate is None
+
+
 def test_runs_of_projects_that_one_may_not_see_take_their_time_and_say_nothing(busy: Project, client: Client) -> None:
     stranger = make_member(make_project("Elsewhere"), role="admin")
     machine.queue_run(stranger.project, "sft")

@@ -156,6 +156,7 @@ def test_a_cell_whose_worker_is_silent_says_that_it_is_lost(client: Client, read
 def test_collect_means_the_new_labels_before_the_start_and_afterwards(ready: Project, annotator: Member) -> None:
     old = machine.make_snapshot(ready)
     machine.make_model(ready, "sft", snapshot=old)
+    Round.objects.create(project=ready, number=1, plan={}, status=Round.Status.SUCCEEDED, snapshot=old)
     machine.write_demonstrations(annotator, 2)
     assert planned_cells(ready)["collect"].count == "2 new answers"
     turn = rounds.open(ready, opened_by=None)

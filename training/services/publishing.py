@@ -59,6 +59,7 @@ def _take(run: Run, output: Path) -> None:
         slates.open_from(run, output)
     elif run.stage == Stage.EVALUATION:
         policy = plans.parents_of(run)["policy"]
-        ModelVersion.objects.filter(pk=policy.pk).update(metrics=policy.metrics | run.metrics)
+        measured = {name: value for name, value in run.metrics.items() if not name.startswith("data/")}
+        ModelVersion.objects.filter(pk=policy.pk).update(metrics=policy.metrics | measured)
     else:
         model_versions.publish(run, output)

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from training import doorbell
-from training.models import LostRace, Round, Run, Snapshot, note
+from training.models import LostRace, Round, Run, Snapshot, Worker, note
 from training.rlhf import exits
 from training.rlhf.config import RunConfig
 from training.rlhf.manifest import Counted
@@ -131,18 +131,24 @@ def reclaim() -> int:
     """Take the runs whose worker is silent away from it, and queue them again. Returns how many there were.
 
     A lease that is over is doubted first, and the run taken at a later sweep: where nobody could reach the database
-    for a while, all leases are over at once, and the workers get the time to say that they are there.
+    for a while, all leases are over at once, and the workers get the time to say that they are there. A worker that
+    has started anew since it last spoke of its run is not asked: it does not know of it any more.
     """
-    silent = Run.objects.filter(status=Status.RUNNING, lease_until__lt=Now())
-    silent.filter(doubted_at=None).update(doubted_at=Now())
-    patience = timedelta(seconds=HEARTBEATS_IN_DOUBT * settings.RUN_HEARTBEAT_S)
-    return sum(_take_away(run) for run in silent.filter(doubted_at__lt=Now() - patience))
+    running = Run.objects.filter(status=Status.RUNNING)
+    patience = Now() - timedelta(seconds=HEARTBEATS_IN_DOUBT * settings.RUN_HEARTBEAT_S)
+    is_over, is_silent = Q(lease_until__lt=Now()), Q(heartbeat_at__lt=patience)
+    running.filter(is_over, doubted_at=None).update(doubted_at=Now())
+    doubted = running.filter(is_over, doubted_at__lt=patience)
+    started_anew = Worker.objects.filter(name=OuterRef("owner"), started_at__gt=OuterRef("heartbeat_at"))
+    forgotten = running.filter(is_silent, Exists(started_anew))
+    taken = [_take_away(run, is_over) for run in doubted] + [_take_away(run, is_silent) for run in forgotten]
+    return sum(taken)
 
 
 @transaction.atomic
-def _take_away(run: Run) -> bool:
-    """Raise the fence of a run whose worker is silent, and queue it again; False where the worker spoke meanwhile."""
-    silent = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING, lease_until__lt=Now())
+def _take_away(run: Run, still: Q) -> bool:
+    """Raise the fence of a run whose worker is silent, and queue it again; False where that does not hold `still`."""
+    silent = Run.objects.filter(still, pk=run.pk, fence=run.fence, status=Status.RUNNING)
     if not silent.update(fence=F("fence") + 1):
         return False
     attempt = run.fence

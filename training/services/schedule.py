@@ -138,8 +138,8 @@ class Queue:
         heapq.heappush(self.waiting, (ready, next(self.number), job))
 
     def add_next_stage(self, job: Job) -> None:
-        """The stage of a round that comes up when `job` is done."""
-        stages = plans.of(job.round).stages if job.round else []
+        """The stage of a round that comes up when `job` is done; none where the round is over already."""
+        stages = plans.of(job.round).stages if job.round and job.round.is_active else []
         later = itertools.dropwhile(lambda stage: stage.stage != job.stage, stages)
         following = next((stage for stage in itertools.islice(later, 1, None) if stage.will_run), None)
         if following is None:
@@ -167,7 +167,7 @@ def _job(run: Run, visible: set[int], history: History, now: datetime, *, is_los
         round=run.round,
         stage=run.stage,
         run=run,
-        estimate=None if is_lost else history.of(run, now=now),
+        estimate=None if is_lost or run.cancel_requested else history.of(run, now=now),
         is_visible=run.project_id in visible,
         state=LOST if is_lost else run.status,
     )

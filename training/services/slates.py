@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from django.db.models import Count, Q
@@ -24,7 +24,11 @@ TEMPERATURE = 1.0  # the engine knows no other
 
 def choose_prompts(project: Project, *, train: int, heldout: int, seed: int) -> list[Prompt]:
     """The prompts that a round answers: those with the fewest slates so far, among equals in an order of `seed`."""
-    return [*_least_used(project, Split.TRAIN, train, seed), *_least_used(project, Split.HELDOUT, heldout, seed)]
+    wanted = {Split.TRAIN: train, Split.HELDOUT: heldout}
+    chosen = [_least_used(project, split, number, seed) for split, number in wanted.items()]
+    # Held-out prompts stand evenly among the others: whoever ranks a tenth of a batch measures a tenth of it.
+    places = [((index + 0.5) / len(prompts), prompt) for prompts in chosen for index, prompt in enumerate(prompts)]
+    return [prompt for _place, prompt in sorted(places, key=itemgetter(0))]
 
 
 def open_from(run: Run, output: Path) -> None:

@@ -81,7 +81,7 @@ def of(turn: Round, runs: list[Run], spent: dict[int, Timeline], schedule: Sched
     plan, now = plans.of(turn), timezone.now()
     newest = {run.stage: run for run in runs}
     stages = [_stage(turn, stage, newest.get(stage.stage), schedule, spent) for stage in plan.stages]
-    ends_at = schedule.end_of(turn)
+    ends_at = schedule.end_of(turn) if turn.is_active else None
     left = ends_at - now if ends_at else None
     last = _open(turn, plan, newest.get(Stage.SAMPLING), left)
     return Strip([_collect(turn, plan), _freeze(turn), *stages, last], ends_at)

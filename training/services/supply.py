@@ -164,8 +164,11 @@ def _rankings(projects: Sequence[Project], split: str) -> LabelQuerySet[Ranking]
 
 
 def _newer(labels: LabelQuerySet[LabelT], projects: Sequence[Project], stage: Stage) -> LabelQuerySet[LabelT]:
-    """Those of `labels` that came after the newest snapshot from which `stage` made, or is about to make, a model."""
-    uses = Q(model_versions__kind=stage) | Q(rounds__status__in=Round.ACTIVE)
+    """Those of `labels` that came after the newest snapshot from which `stage` made, or is about to make, a model.
+
+    What a round used that failed or was cancelled is as good as new: nothing came of it that people could rank.
+    """
+    uses = Q(model_versions__kind=stage, rounds__status=Round.Status.SUCCEEDED) | Q(rounds__status__in=Round.ACTIVE)
     snapshots = Snapshot.objects.filter(uses, project__in=projects)
     frozen_at = dict(snapshots.order_by().values_list("project").annotate(Max("created_at")))
     is_newer = Q(project__in=[project for project in projects if project.pk not in frozen_at])

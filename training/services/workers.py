@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -14,8 +15,14 @@ SILENT_AFTER_S = 25.0  # two heartbeats may be late before a page says that nobo
 FORGOTTEN_AFTER = timedelta(days=1)
 
 
+def arrive(name: str, **told: Any) -> None:
+    """Write down that the worker `name` has started; what one of that name did before, it does no longer."""
+    Worker.objects.filter(name=name).update(started_at=Now(), run=None)
+    beat(name, **told)
+
+
 def beat(name: str, *, queue: str, host: str, device: str, pid: int, memory: int | None = None) -> None:
-    """Write down that the worker `name` is alive."""
+    """Write down that the worker `name` is alive, as `arrive` has told before."""
     told = {"queue": queue, "host": host, "device": device, "pid": pid, "memory": memory}
     now = told | {"heartbeat_at": Now()}
     Worker.objects.update_or_create(name=name, defaults=now, create_defaults=now | {"started_at": Now()})
