@@ -102,6 +102,7 @@ ROWS = [
     *page("training:rounds-base-model", ADMINS, "POST", **P),
     *page("training:round", ADMINS, **ROUND),
     *page("training:round-live", ADMINS, **ROUND),
+    *page("training:round-cancel", ADMINS, **ROUND),
     *page("training:round-cancel", ADMINS, "POST", **ROUND),
     *page("training:run", ADMINS, **RUN),
     *page("training:run-live", ADMINS, **RUN),

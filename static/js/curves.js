@@ -4,6 +4,8 @@
 
 const HEIGHT = 200;
 const BAND_ALPHA = 0.12;
+const WHOLE_STEPS = [1, 2, 5].flatMap((digit) => [...Array(10).keys()].map((zeros) => digit * 10 ** zeros)).sort((a, b) => a - b);
+const HEADROOM = 0.1; // of the span of the values, above and below
 const plots = new Map(); // host -> { plot, drawing }
 const controls = document.querySelector("[data-curve-controls]");
 
@@ -45,11 +47,17 @@ function series(drawing) {
   return weight ? [drawing.steps, values, smooth(values, weight)] : [drawing.steps, values];
 }
 
+/* Whole where it is large; with an exponent only where the ticks of an axis could not be told apart without one. */
+function written(number) {
+  const size = Math.abs(number);
+  if (size >= 1000) return String(Math.round(number));
+  return size && size < 1e-4 ? number.toExponential(1) : String(Number(number.toPrecision(4)));
+}
+
 function show(drawing, value) {
   if (value === null || value === undefined) return "–";
   const number = drawing.isShare ? value * 100 : value;
-  const text = Math.abs(number) >= 1e5 || (number && Math.abs(number) < 1e-3) ? number.toExponential(1) : String(Number(number.toPrecision(4)));
-  return drawing.isShare ? `${text}%` : text;
+  return drawing.isShare ? `${written(number)}%` : written(number);
 }
 
 /* Where the healthy band lies; an open end reaches to the plot's edge. */
@@ -78,6 +86,12 @@ function lines(host, drawing) {
   return [{ label: host.dataset.stepWord }, raw, ...(smoothing() ? [smoothed] : [])];
 }
 
+/* The values with some room around them; where nothing but 0 was measured, 0 to 1. */
+function verticalRange(_plot, low, high) {
+  if (low === null) return [null, null];
+  return low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low, high, HEADROOM, true);
+}
+
 function options(host, drawing) {
   const ink = colour(host, "--ink-soft");
   const line = colour(host, "--line");
@@ -87,8 +101,8 @@ function options(host, drawing) {
   return {
     width: host.clientWidth,
     height: HEIGHT,
-    scales: { x: { time: false }, y: { distr: isLog() ? 3 : 1 } },
-    axes: [axis, { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick === null ? "" : show(drawing, tick))) }],
+    scales: { x: { time: false }, y: isLog() ? { distr: 3 } : { range: verticalRange } },
+    axes: [{ ...axis, incrs: WHOLE_STEPS }, { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick === null ? "" : show(drawing, tick))) }],
     series: lines(host, drawing),
     hooks: { drawClear: [(plot) => drawBand(plot, drawing, good)] },
   };

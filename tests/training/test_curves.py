@@ -33,6 +33,7 @@ def test_every_metric_of_the_engine_has_a_name_a_meaning_and_what_is_healthy() -
 @pytest.mark.parametrize(
     ("key", "label"),
     [
+        ("heldout/reward_accuracy_gap_1", "reward accuracy, 1 rank apart"),
         ("heldout/reward_accuracy_gap_3", "reward accuracy, 3 ranks apart"),
         ("heldout/reward_accuracy_round_12", "reward accuracy on answers of round 12"),
         ("data/tied", "left out: nobody preferred one answer to another"),
@@ -40,6 +41,27 @@ def test_every_metric_of_the_engine_has_a_name_a_meaning_and_what_is_healthy() -
 )
 def test_a_metric_with_a_number_in_its_name_has_words_too(key: str, label: str) -> None:
     assert str(figures.reading(key, 0.5).label) == label
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("heldout/reward_pairs", 18000.0, "18000"),
+        ("heldout/reward_pairs", 1234567, "1234567"),
+        ("heldout/length", 12345.6, "12346"),
+        ("heldout/length", 27.123456, "27.12"),
+        ("heldout/length", 27.00001, "27"),
+        ("policy/loss", -0.01234567, "−0.01235"),
+        ("policy/approx_kl", 0.0001, "0.0001"),
+        ("policy/approx_kl", 1.602e-08, "under 0.0001"),
+        ("policy/approx_kl", -1.602e-08, "just under 0"),
+        ("policy/approx_kl", 0.0, "0"),
+        ("rollout/sampler_gap", 0.004, "0.4%"),
+        ("value/explained_variance", -0.0001, "0%"),
+    ],
+)
+def test_a_number_has_no_exponent_and_no_digits_that_nobody_reads(key: str, value: float, text: str) -> None:
+    assert METRICS[key].show(value) == text
 
 
 def test_every_field_of_a_config_has_words() -> None:

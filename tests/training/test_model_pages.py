@@ -13,7 +13,7 @@ from annotate.models import AuditEvent, Member, Project
 from tests.factories import make_demonstration, make_project, make_ranking
 from tests.training import history, machine
 from training.models import ModelVersion, Promotion
-from training.services import lineage, lineage_picture, promotions
+from training.services import differences, lineage, lineage_picture, promotions
 
 
 @pytest.fixture
@@ -144,6 +144,22 @@ def test_rolling_back_serves_what_was_served_before(
     assert order == sorted(order)
 
 
+def test_the_champion_says_whether_it_was_promoted_or_came_back(
+    page: Client, project: Project, admin: Member, models: dict[str, ModelVersion]
+) -> None:
+    def said() -> str:
+        return shown(page, address(project, "models")).split('id="champion-title"')[1].split("</section>")[0]
+
+    by = {"promoted_by": admin.user}
+    promotions.promote(models["sft-1"], **by, reason="reads well")
+    assert "Promoted by" in said()
+    promotions.roll_back(project, seen=models["sft-1"], **by, reason="rude")
+    assert "Rolled back by" in said()
+    promotions.promote(models["sft-1"], **by, reason="not so rude after all")
+    assert "Promoted by" in said()
+    assert [reign.is_rollback for reign in promotions.reigns(project)] == [False, True, False, False]
+
+
 def test_who_rolls_back_what_somebody_has_replaced_meanwhile_is_told(
     page: Client, project: Project, admin: Member, models: dict[str, ModelVersion]
 ) -> None:
@@ -184,6 +200,29 @@ def test_a_comparison_shows_only_what_differs(
     assert "1.25" in html and "1.5" in html
     assert "1 added, 1 gone" in html
     assert html.count("<polyline") == 2
+
+
+def test_figures_with_one_name_say_of_which_stage_they_are(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    pair = [models["base-1"], models["sft-1"]]
+    for model, key in zip(pair, ("pretraining/loss", "sft/loss"), strict=True):
+        ModelVersion.objects.filter(pk=model.pk).update(metrics={key: 1.5, "data/used": 18000.0, "skipped_steps": 0.0})
+        model.refresh_from_db()
+    rows = {row.name: row.values for row in differences.of_figures(pair)}
+    assert rows["loss (pretraining)"] == ["1.5", "–"]
+    assert rows["loss (SFT)"] == ["–", "1.5"]
+    assert rows["records used"] == ["18000", "18000"]
+
+
+def test_nobody_is_asked_to_promote_beside_a_reward_model(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    def compared(*names: str) -> str:
+        return shown(page, address(project, "models-compare") + "?" + "&".join(f"model={models[n].pk}" for n in names))
+
+    assert "Promote sft-1…" in compared("sft-1", "ppo-1")
+    assert "Promote" not in compared("sft-1", "reward-1").split("<main")[1]
 
 
 def test_at_most_five_models_stand_side_by_side(page: Client, project: Project) -> None:

@@ -118,6 +118,11 @@ def test_a_mask_that_loses_the_end_to_the_padding_has_its_own_line(ready: Projec
     assert "never learn to stop" in refused(ready)
 
 
+@pytest.mark.parametrize(("cut", "words"), [(1, "1 of 150 answers is longer"), (2, "2 of 150 answers are longer")])
+def test_answers_that_are_cut_are_counted_in_good_english(cut: int, words: str) -> None:
+    assert findings.words("cut", {"cut": cut, "of": 150}).startswith(words)
+
+
 def test_labels_that_come_later_are_looked_at_again_but_not_every_second(ready: Project, annotator: Member) -> None:
     first = examined(ready)
     machine.write_demonstrations(annotator, 1)

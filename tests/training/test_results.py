@@ -14,6 +14,7 @@ from tests.training import machine
 from training.models import ModelVersion, Result, Round, Run
 from training.services import plans, results, word_diffs
 from training.services.intervals import bootstrap, wilson
+from training.templatetags import training_tags
 
 PROMPTS = 24
 
@@ -152,4 +153,51 @@ def test_the_page_shows_both_answers_with_the_words_that_differ(client: Client, 
     assert "Drink <del>water.</del>" in shown
     assert "Drink <ins>tea.</ins>" in shown
     assert "75% (" in shown
+    assert "mostly rewritten" not in shown
     assert "+1.00 (" in shown
+
+
+def test_words_are_not_marked_where_most_of_them_changed(client: Client, measured: Round, admin: Member) -> None:
+    client.force_login(admin.user)
+    run = measured.runs.get()
+    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ("policy", "reference")]
+    for row in rows:
+        row["text"] = "Ask a neighbour." if row["policy"] == "policy" else "Drink water & rest."
+    machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
+    shown = client.get(reverse("training:round", args=[measured.project.slug, 1])).content.decode()
+    assert "Drink water &amp; rest." in shown
+    assert "<del>" not in shown and "<ins>" not in shown
+    assert shown.count("mostly rewritten") == 20
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        ([-0.003, -0.012, 0.0001], "−0.3% (−1.2% to 0%)"),
+        ([0.123, -0.05, 0.2], "+12% (−5% to +20%)"),
+        ([0.0971, 0.0, 1.0], "+9.7% (0% to +100%)"),
+        (None, "–"),
+    ],
+)
+def test_a_change_of_a_share_has_a_sign_and_a_decimal_where_it_is_small(
+    interval: list[float | None] | None, text: str
+) -> None:
+    assert training_tags.figure_change(interval, "stop_rate") == text
+
+
+def test_a_change_that_is_rounded_to_nothing_has_no_sign() -> None:
+    assert training_tags.figure_change([-0.001, -1.5, 0.004], "reward") == "0.00 (−1.50 to 0.00)"
+    assert training_tags.figure_value([0.996], "stop_rate") == "100%"
+
+
+def test_the_verdict_says_what_the_figures_amount_to_and_warns_of_length(measured: Round) -> None:
+    result = results.of(measured)
+    assert result is not None
+    figures = {figure["name"]: figure for figure in result.figures}
+    assert results.verdict(result) == ["By the reward model the answers are better (+1.00)."]
+    figures["length"]["change"] = [2.0, 1.0, 3.0]
+    assert results.verdict(result)[1] == ("They are 50% longer: read some, since length alone can raise a reward.")
+    figures["reward"]["change"] = [-0.5, -1.2, 0.2]
+    assert results.verdict(result) == ["By the reward model there is no clear difference (−0.50)."]
+    figures["reward"]["change"] = [-0.5, -1.2, -0.2]
+    assert results.verdict(result) == ["By the reward model the answers are worse (−0.50)."]

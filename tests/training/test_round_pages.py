@@ -16,6 +16,7 @@ from tests.factories import bearer, make_member
 from tests.training import machine, run_files
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings, Worker
 from training.services import plans, run_directories, runs, workers
+from training.templatetags import training_tags
 
 
 @pytest.fixture
@@ -104,6 +105,21 @@ def test_a_cancelled_round_says_so_and_its_waiting_run_never_starts(page: Client
     assert "cancelled" in page.get(rounds_url(ready, "round", 1)).content.decode()
 
 
+def test_a_cancellation_is_asked_about_first(page: Client, ready: Project) -> None:
+    page.post(rounds_url(ready, "rounds-start"))
+    asked = page.get(rounds_url(ready, "round-cancel", 1)).content.decode()
+    assert "The labels that it used count for the next round again." in asked
+    assert Round.objects.get().is_active
+
+
+def test_a_failed_round_is_named_beside_the_plan_of_the_next_one(page: Client, ready: Project) -> None:
+    page.post(rounds_url(ready, "rounds-start"))
+    Round.objects.update(status=Round.Status.FAILED)
+    shown = page.get(rounds_url(ready)).content.decode()
+    assert "Round 1 failed. It can go on from where it stood" in shown
+    assert "Round 2: the plan" in shown
+
+
 def test_a_finished_round_shows_what_it_published_and_measured(page: Client, ready: Project) -> None:
     page.post(rounds_url(ready, "rounds-start"))
     machine.work_off()
@@ -178,3 +194,10 @@ def test_a_base_model_that_could_not_be_made_is_tried_again_by_a_button(
     assert "The disk was full." in shown
     page.post(rounds_url(project, "rounds-base-model"))
     assert [run.status for run in Run.objects.order_by("pk")] == ["failed", "queued"]
+
+
+def test_a_model_is_called_by_what_a_stage_does_with_it() -> None:
+    assert training_tags.role_label("parent", "evaluation") == "compared with"
+    assert training_tags.role_label("parent", "sampling") == "a quarter by"
+    assert training_tags.role_label("reward", "ppo") == "reward model"
+    assert training_tags.role_label("base") == "from"

@@ -92,6 +92,12 @@ def test_the_log_of_the_newest_attempt_that_has_one_is_shown(page: Client, runni
     assert "attempt 10" in shown(page, running, "run-live")
 
 
+def test_the_step_is_the_one_that_the_engine_told_last(page: Client, running: Run) -> None:
+    run_files.write_metrics(running, run_files.ppo_metrics(17))
+    assert "step 17 of 40" in shown(page, running, "run-live")
+    assert Run.objects.get().step < 17, "the row learns it with the next heartbeat"
+
+
 def test_the_last_forty_lines_of_the_log_are_shown_whole(page: Client, running: Run) -> None:
     lines = [f"line {number:02} {'of a long trace ' * 40}.".replace("  ", " ") for number in range(60)]
     (run_files.attempt(running) / "engine.log").write_text("\n".join(lines), "utf-8")

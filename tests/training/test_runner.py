@@ -154,6 +154,17 @@ def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> N
     assert metrics.final(attempt) == {"sft/loss": 2.0}
 
 
+def test_what_single_batches_measured_is_remembered_by_the_mean_of_the_last_ones(data_dir: Path) -> None:
+    attempt = run_directories.attempt(data_dir, 1)
+    attempt.mkdir(parents=True)
+    lines = [
+        {"step": step, "total": 20, "time": 0, "metrics": {"reward/accuracy": step / 20, "skipped_steps": step}}
+        for step in range(1, 21)
+    ]
+    (attempt / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert metrics.summary(attempt) == {"reward/accuracy": pytest.approx(0.975), "skipped_steps": 20}
+
+
 def metrics_line(step: int, loss: float = 1.0) -> str:
     return json.dumps({"step": step, "total": 9, "time": 0.0, "metrics": {"sft/loss": loss}}) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
@@ -41,8 +42,22 @@ def send_url(run: Run, place: int = 0) -> str:
 
 def test_the_bar_has_a_cell_for_every_step_done_and_to_come(run: Run) -> None:
     bar = step_samples.bar(run, curves.history(run), vitals.config(run))
-    assert [cell.level for cell in bar] == [1, 2, 4, 0, 0]
+    assert [cell.level for cell in bar] == [1, 3, 10, 0, 0]
     assert [cell.step for cell in bar if cell.has_samples] == [2]
+
+
+@pytest.mark.parametrize(
+    ("kl", "level"), [(-0.2, 1), (0.001, 1), (0.5, 2), (2.4, 6), (2.5, 7), (3.6, 9), (3.7, 10), (4.0, 10), (40.0, 10)]
+)
+def test_a_cell_is_as_high_as_the_distance_is_near_the_limit(run: Run, kl: float, level: int) -> None:
+    run_files.write_metrics(run, [{"rollout/kl": kl}])
+    assert [cell.level for cell in step_samples.bar(run, curves.history(run), {"kl_limit": 4.0})][:1] == [level]
+
+
+def test_the_stylesheet_knows_every_level() -> None:
+    css = (settings.BASE_DIR / "static/css/steps.css").read_text("utf-8")
+    for level in range(1, step_samples.LEVELS + 1):
+        assert f".step-cell.level-{level}::before {{\n  height: {level * 100 // step_samples.LEVELS}%;" in css
 
 
 @pytest.mark.parametrize(("order", "places"), [("worst", [0, 1, 2]), ("best", [2, 1, 0]), ("changed", [2, 1, 0])])

@@ -34,7 +34,7 @@ def of_figures(models: list[ModelVersion]) -> list[Row]:
     known = {key: None for model in models for key in model.metrics}
     ordered = [key for key in metric_names.METRICS if key in known]
     ordered += sorted(set(known) - set(ordered))
-    return [_figure(key, models) for key in ordered]
+    return [_figure(key, label, models) for key, label in figures.labels(ordered).items()]
 
 
 def of_settings(models: list[ModelVersion]) -> list[Row]:
@@ -51,10 +51,10 @@ def of_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
     return {kind: _against_the_first(kind, [one.get(kind) for one in taught]) for kind in Kind.values}
 
 
-def _figure(key: str, models: Iterable[ModelVersion]) -> Row:
+def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
     readings = [figures.reading(key, model.metrics[key]) if key in model.metrics else None for model in models]
     first = next(reading for reading in readings if reading)
-    return Row(str(first.label), str(first.unit), [reading.value if reading else NOTHING for reading in readings])
+    return Row(label, str(first.unit), [reading.value if reading else NOTHING for reading in readings])
 
 
 def _against_the_first(kind: str, snapshots: list[Snapshot | None]) -> list[Labels | None]:

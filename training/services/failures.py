@@ -163,8 +163,8 @@ RULES = (
     ),
     Rule(
         "killed",
-        _("The system killed the engine, which it does when memory runs out."),
-        _("Free memory on the worker's machine, or copy the run and lower “tokens at once”."),
+        _("Something killed the engine. Most often the system does, when memory runs out."),
+        _("Resume with more memory free on the worker's machine, or copy the run and lower “tokens at once”."),
         codes=(SIGKILL,),
     ),
     Rule(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from training.services.metric_names import INTAKE, METRICS, NUMBERED, Metric
+from django.utils.translation import gettext as _
+
+from training.models import Stage
+from training.services.metric_names import INTAKE, METRICS, NUMBERED, OF_STAGE, Metric, Words, number
 from training.services.progress import Reading
 
 # Where the files lie is said by the parents' names; the rest of a config may be compared field by field.
@@ -22,23 +26,44 @@ def of_model(metrics: Mapping[str, Any]) -> list[Reading]:
 
 def reading(key: str, value: Any) -> Reading:
     """One metric as a page shows it."""
-    metric = METRICS.get(key) or _numbered(key)
+    metric = _metric(key)
     if metric is None:
-        return Reading(INTAKE.get(key, key), _plain(value), "")
+        return Reading(_label(key), _plain(value), "")
     return Reading(metric.label, metric.show(value) if isinstance(value, int | float) else _plain(value), metric.unit)
+
+
+def labels(keys: Iterable[str]) -> dict[str, str]:
+    """What each of `keys` is called; with its stage, where several would be called the same."""
+    plain = {key: str(_label(key)) for key in keys}
+    times = Counter(plain.values())
+    return {key: label if times[label] == 1 else _with_stage(key, label) for key, label in plain.items()}
+
+
+def _label(key: str) -> Words:
+    metric = _metric(key)
+    return metric.label if metric else INTAKE.get(key, key)
+
+
+def _with_stage(key: str, label: str) -> str:
+    stage = next((stage for stage, names in OF_STAGE.items() if key in names), None)
+    return _("%(label)s (%(stage)s)") % {"label": label, "stage": Stage(stage).label} if stage else label
+
+
+def _metric(key: str) -> Metric | None:
+    return METRICS.get(key) or _numbered(key)
 
 
 def _numbered(key: str) -> Metric | None:
     """The accuracy among pairs so many ranks apart, or on the answers of a round."""
     for beginning, label in NUMBERED.items():
-        if key.startswith(beginning):
-            number = key.removeprefix(beginning)
-            return replace(METRICS["heldout/reward_accuracy"], label=str(label) % {"number": number})
+        count = key.removeprefix(beginning)
+        if count != key and count.isdecimal():
+            return replace(METRICS["heldout/reward_accuracy"], label=label % {"number": int(count)})
     return None
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+    return number(value) if isinstance(value, int | float) else str(value)
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, str]:

@@ -75,7 +75,11 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
     ),
     "too_long": _too_long,
     "cut": lambda numbers: (
-        _("%(cut)d of %(of)d answers are longer than an answer may be: they are cut, and have no end to learn.")
+        ngettext(
+            "%(cut)d of %(of)d answers is longer than an answer may be: it is cut, and has no end to learn.",
+            "%(cut)d of %(of)d answers are longer than an answer may be: they are cut, and have no end to learn.",
+            numbers["cut"],
+        )
         % numbers
     ),
     "pairs": lambda numbers: (

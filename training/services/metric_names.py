@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.models import Stage
 
 Words = str | Promise
+MINUS = "−"
+SMALLEST = 0.0001  # that is written out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Metric:
 
     def show(self, value: float) -> str:
         """`value` as people read it, without the unit."""
-        return f"{value:.0%}" if self.is_share else f"{value:.4g}"
+        return percent(value) if self.is_share else number(value)
 
     @property
     def has_band(self) -> bool:
@@ -55,6 +57,30 @@ class Metric:
     def is_outside(self, value: float) -> bool:
         """Whether `value` lies outside the healthy band."""
         return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
+
+
+def number(value: float) -> str:
+    """`value` as people read it: whole where it is whole, else with four digits that count, never with an exponent."""
+    if value and abs(value) < SMALLEST:
+        return gettext("under 0.0001") if value > 0 else gettext("just under 0")
+    digits = ".4g" if abs(value) < 1000 and value % 1 else ".0f"
+    return f"{value:{digits}}".replace("-", MINUS)
+
+
+def percent(share: float, *, sign: str = "") -> str:
+    """`share` in percent, with a decimal where it is small; `sign` as in a format: what is rounded to 0 has none."""
+    value = share * 100
+    text = f"{value:{sign}.1f}" if abs(value) < 10 else f"{value:{sign}.0f}"
+    return _signed(text.removesuffix(".0")) + "%"
+
+
+def decimal(value: float, *, sign: str = "") -> str:
+    """`value` with two decimals; `sign` as in `percent`."""
+    return _signed(f"{value:{sign}.2f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", MINUS) if text.strip("+-0.") else text.lstrip("+-")
 
 
 STOP_RATE_FLOOR = 0.95
@@ -144,7 +170,6 @@ METRICS: dict[str, Metric] = {
     ),
     "rollout/noncanonical": Metric(
         label=_("answers in unusual tokens"),
-        unit=_("answers"),
         meaning=_("Answers whose text would be cut into other tokens than the policy wrote."),
         healthy=_("Few, and not more with every step."),
     ),
@@ -189,7 +214,6 @@ METRICS: dict[str, Metric] = {
     ),
     "skipped_steps": Metric(
         label=_("skipped steps"),
-        unit=_("steps"),
         meaning=_("Steps that were left out because their numbers were not finite."),
         healthy=_("None."),
         low=0.0,
@@ -321,8 +345,10 @@ INTAKE: dict[str, Words] = {
 }
 # Metrics that carry a number in their name: the accuracy by ranks apart, and by the round that wrote the answers.
 NUMBERED: dict[str, Words] = {
-    "heldout/reward_accuracy_gap_": _("reward accuracy, %(number)s ranks apart"),
-    "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)s"),
+    "heldout/reward_accuracy_gap_": ngettext_lazy(
+        "reward accuracy, %(number)d rank apart", "reward accuracy, %(number)d ranks apart", "number"
+    ),
+    "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)d"),
 }
 READINGS = 8  # the first so many of a stage stand on the page of its round
 

@@ -6,9 +6,12 @@ import json
 import math
 import os
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 FILE = "metrics.jsonl"
+NOISY = {"pretraining/loss", "sft/loss", "reward/loss", "reward/accuracy"}  # measured on one batch of records each
+LAST_SHARE = 0.1  # of the steps, whose mean says more than the last of them
 TAIL = 64_000  # bytes: some hundred lines, which say how fast it goes now
 
 
@@ -71,6 +74,15 @@ def final(attempt: Path) -> dict[str, float]:
     for row in read(attempt).rows:
         latest |= row.metrics
     return latest
+
+
+def summary(attempt: Path) -> dict[str, float]:
+    """What `attempt` is remembered by: the last value of everything; of what is noisy, the mean of the last ones."""
+    rows, found = read(attempt).rows, final(attempt)
+    for name in NOISY & found.keys():
+        values = [row.metrics[name] for row in rows if name in row.metrics]
+        found[name] = fmean(values[-math.ceil(len(values) * LAST_SHARE) :])
+    return found
 
 
 def _row(line: bytes) -> Row | None:

@@ -48,12 +48,12 @@ class Chart:
 def charts(models: list[ModelVersion]) -> list[Chart]:
     """A chart for each metric that has a name for people and that at least one of `models` has a history of."""
     histories = [_history(model) for model in models]
-    drawn = []
+    drawn = {}
     for key in metric_names.METRICS:
         lines = [(number, history[key]) for number, history in enumerate(histories) if len(history.get(key, [])) > 1]
         if lines:
-            drawn.append(_chart(key, models, lines))
-    return drawn
+            drawn[key] = lines
+    return [_chart(key, label, models, drawn[key]) for key, label in figures.labels(drawn).items()]
 
 
 def _history(model: ModelVersion) -> dict[str, Points]:
@@ -67,7 +67,7 @@ def _history(model: ModelVersion) -> dict[str, Points]:
     return history
 
 
-def _chart(key: str, models: list[ModelVersion], lines: list[tuple[int, Points]]) -> Chart:
+def _chart(key: str, label: str, models: list[ModelVersion], lines: list[tuple[int, Points]]) -> Chart:
     values = [value for _, points in lines for _, value in points]
     lowest, highest = min(values), max(values)
     last_step = max(points[-1][0] for _, points in lines)
@@ -81,7 +81,7 @@ def _chart(key: str, models: list[ModelVersion], lines: list[tuple[int, Points]]
         )
         for number, points in lines
     ]
-    return Chart(str(low.label), str(low.unit), low.value, high.value, last_step, series)
+    return Chart(label, str(low.unit), low.value, high.value, last_step, series)
 
 
 def _path(points: Points, last_step: int, lowest: float, highest: float) -> str:

@@ -74,10 +74,9 @@ def check(project: Project, plan: Plan, ground: Ground) -> Preflight:
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
         *_labels(project, plan, ground),
-        *_examined(examination, is_awaited=is_awaited),
-        *_left_out(plan),
+        *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
         *_ties(plan),
-        *_heldout(plan),
+        *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
         *_room(plan, stages, ground),
         _time(project, plan, ground.history),
         _worker(project, ground.alive),
@@ -157,13 +156,15 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, mend)
         return
     number = evaluation.counts["heldout_rankings"]
-    if plan.stage(Stage.REWARD).will_run and number < FEW_HELDOUT_RANKINGS:
+    if plan.stage(Stage.REWARD).will_run and not number:
+        yield Line(WARN, _("No held-out ranking is there: nothing will measure the reward model."), "rank")
+    elif plan.stage(Stage.REWARD).will_run and number < FEW_HELDOUT_RANKINGS:
         text = ngettext(
             "%(number)d held-out ranking measures the reward model: its accuracy will be a guess.",
             "%(number)d held-out rankings measure the reward model: its accuracy will be a guess.",
             number,
         )
-        yield Line(WARN, text % {"number": number}, "prompts")
+        yield Line(WARN, text % {"number": number}, "rank")
 
 
 def _room(plan: Plan, stages: dict[str, RunConfig], ground: Ground) -> Iterator[Line]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django.utils.functional import Promise
 
-from training.models import Round, Run, Stage
+from training.models import ModelVersion, Round, Run, Stage
 from training.services import curves, failures, metric_names, plans, retries, states, step_samples, vitals
 from training.services.failures import Cause
 from training.services.metric_names import OF_STAGE, READINGS, Metric
@@ -56,8 +56,14 @@ class StageProgress:
 
 
 def runs_of(turn: Round) -> list[Run]:
-    """Every run of `turn`, in the order in which they were asked for."""
-    return list(turn.runs.order_by("pk").select_related("model_version"))
+    """Every run of `turn`, in the order in which they were asked for, as far as each is at this moment."""
+    return [vitals.catch_up(run) for run in turn.runs.order_by("pk").select_related("model_version")]
+
+
+def policy_of(runs: list[Run]) -> ModelVersion | None:
+    """The newest policy among what `runs` have published."""
+    made = [run.model_version for run in runs if hasattr(run, "model_version")]
+    return next((model for model in reversed(made) if model.kind != ModelVersion.Kind.REWARD), None)
 
 
 def of_round(turn: Round) -> list[StageProgress]:

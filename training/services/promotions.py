@@ -8,9 +8,11 @@ from datetime import datetime
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from annotate.models import Project, User
+from annotate.models import AuditEvent, Project, User
 from annotate.services import audit
 from training.models import ModelVersion, Promotion
+
+ROLLED_BACK = "model.rolled_back"  # how the audit tells a rollback from a promotion; written right after the row
 
 
 class NotAPolicy(Exception):
@@ -33,6 +35,7 @@ class Reign:
     since: datetime
     until: datetime | None  # None: it is the champion now
     promotion: Promotion | None  # None: the base model, which nobody had to promote
+    is_rollback: bool = False
 
 
 def champion(project: Project) -> ModelVersion | None:
@@ -57,8 +60,12 @@ def reigns(project: Project) -> list[Reign]:
     until: datetime | None = None
     history = []
     rows = Promotion.objects.filter(project=project).select_related("model_version", "promoted_by")
+    rollbacks = AuditEvent.objects.filter(project=project, action=ROLLED_BACK).values_list("created_at", flat=True)
     for row in rows:
-        history.append(Reign(model=row.model_version, since=row.created_at, until=until, promotion=row))
+        is_rollback = any(row.created_at <= moment and (until is None or moment < until) for moment in rollbacks)
+        history.append(
+            Reign(model=row.model_version, since=row.created_at, until=until, promotion=row, is_rollback=is_rollback)
+        )
         until = row.created_at
     base = _base(project)
     if base and (until is None or base.created_at < until):
@@ -84,7 +91,7 @@ def roll_back(project: Project, *, seen: ModelVersion, promoted_by: User, reason
         raise ChampionChanged(now)
     if before is None:
         raise NotAPolicy(_("No other model has been the champion yet."))
-    return _crown(before, promoted_by, reason, "model.rolled_back")
+    return _crown(before, promoted_by, reason, ROLLED_BACK)
 
 
 def _crown(model: ModelVersion, promoted_by: User, reason: str, deed: str) -> Promotion:

@@ -126,7 +126,7 @@ def _weights() -> Iterator[Prunable]:
         paths = tuple(path for path in (model.directory, output) if path.exists())
         if paths:
             what = _("weights of %(model)s in “%(project)s”") % {"model": model.name, "project": model.project.name}
-            why = _("never promoted, and nothing that is starts from it")
+            why = _("never promoted, and no promoted model descends from it")
             yield Prunable(what, why, paths, size_of(*paths), model.run, model)
 
 

@@ -38,7 +38,7 @@ def publish(run: Run, *, counted: Counted) -> None:
             Run.Status.SUCCEEDED,
             under=run.fence,
             exit_code=exits.DONE,
-            metrics=metrics.final(attempt),
+            metrics=metrics.summary(attempt),
             step=run.step,
             total=run.total,
             lease_until=None,

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from training.models import Result, Round, Run, Stage
 from training.rlhf.exits import InvalidInput
 from training.rlhf.records import SampledCompletion, read_completions, read_prompts, read_rankings
@@ -20,6 +22,7 @@ from training.services import run_directories, word_diffs
 from training.services.intervals import bootstrap, wilson
 
 SHOWN = 20  # held-out prompts
+MUCH_LONGER = 0.25  # share of its length by which an answer has grown
 LARGEST_BYTES = 50_000_000  # of a file of answers that is read while a page waits
 GAP = "heldout/reward_accuracy_gap_"
 SIDES = ("before", "after")  # the round
@@ -57,6 +60,28 @@ def _work_out(run: Run) -> dict[str, Any] | None:
     if not answers:
         return None
     return {"figures": figures(answers, run), "gaps": gaps(run), "answers": _side_by_side(answers, run)}
+
+
+def verdict(result: Result) -> list[str]:
+    """What the figures amount to, in sentences; nothing where no reward model judged."""
+    found = {figure["name"]: figure for figure in result.figures}
+    if "reward" not in found:
+        return []
+    value, low, high = found["reward"]["change"]
+    sentences = [_by_reward(low, high) % {"change": f"{value:+.2f}".replace("-", "−")}]
+    before, longer = found["length"]["before"][0], found["length"]["change"][0]
+    if low > 0 and before and longer > MUCH_LONGER * before:
+        text = _("They are %(share)d%% longer: read some, since length alone can raise a reward.")
+        sentences.append(text % {"share": round(100 * longer / before)})
+    return sentences
+
+
+def _by_reward(low: float, high: float) -> str:
+    if low > 0:
+        return _("By the reward model the answers are better (%(change)s).")
+    if high < 0:
+        return _("By the reward model the answers are worse (%(change)s).")
+    return _("By the reward model there is no clear difference (%(change)s).")
 
 
 def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:

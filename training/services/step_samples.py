@@ -22,7 +22,7 @@ from training.models import Run, SentSample
 from training.services.metric_names import Words
 from training.services.metrics import Row
 
-LEVELS = 4  # of distance, from none to the run's limit
+LEVELS = 10  # of distance, from none to the run's limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Cell:
     step: int
     kl: float | None
     reward: float | None
-    level: int  # 0: not done yet; 1 is near the reference, LEVELS and more at the limit
+    level: int  # 0: not done yet; 1 is near the reference, LEVELS at the limit and beyond
     has_samples: bool
 
 
@@ -127,7 +127,7 @@ def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples
     if metrics is None:
         return Cell(step=step, kl=None, reward=None, level=0, has_samples=False)
     kl = metrics.get("rollout/kl", 0.0)
-    level = min(LEVELS, 1 + int(LEVELS * max(0.0, kl) / limit))
+    level = max(1, math.ceil(LEVELS * min(1.0, kl / limit)))
     return Cell(step=step, kl=kl, reward=metrics.get("rollout/reward"), level=level, has_samples=has_samples)
 
 

@@ -75,6 +75,14 @@ def newest_metrics(run: Run) -> dict[str, float]:
     return metrics.final(folder) if folder else {}
 
 
+def catch_up(run: Run) -> Run:
+    """`run` with the step that its engine has told, which the row learns with the next heartbeat; not saved."""
+    folder = newest_attempt(run, metrics.FILE) if run.status == Run.Status.RUNNING else None
+    if folder and (rows := metrics.newest(folder)):
+        run.step, run.total = rows[-1].step, rows[-1].total
+    return run
+
+
 def _amount(said: dict[str, Any]) -> str:
     done, total = said.get("done"), said.get("total")
     if not isinstance(done, int | float):

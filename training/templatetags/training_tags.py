@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from training.models import Snapshot, Stage
+from training.models import ModelVersion, Snapshot, Stage
+from training.services.metric_names import Words, decimal, percent
 from training.services.strips import Cell
 
 register = template.Library()
@@ -40,8 +42,12 @@ ROLES = {
     "base": gettext_lazy("from"),
     "policy": gettext_lazy("policy"),
     "reference": gettext_lazy("reference"),
-    "reward": gettext_lazy("judged by"),
-    "parent": gettext_lazy("beside"),
+    "reward": gettext_lazy("reward model"),
+    "parent": gettext_lazy("policy before"),
+}
+ROLES_IN: dict[tuple[str, str], Words] = {  # a stage, where the role is another one than elsewhere
+    (Stage.EVALUATION, "parent"): gettext_lazy("compared with"),
+    (Stage.SAMPLING, "parent"): gettext_lazy("a quarter by"),
 }
 COUNTS = {
     "demonstrations": gettext_lazy("answers"),
@@ -90,15 +96,21 @@ LEVELS = {
 REMEDIES = {
     "prompts": ("annotate:prompts", gettext_lazy("Prompts")),
     "settings": ("annotate:settings", gettext_lazy("Settings")),
+    "rank": ("annotate:rank", gettext_lazy("Rank answers")),
     "members": ("annotate:members", gettext_lazy("Invite people")),
     "labels": ("annotate:reviews", gettext_lazy("Review answers")),
     "guidelines": ("annotate:edit-guidelines", gettext_lazy("Guidelines")),
     "queue": ("#queue", gettext_lazy("Queue")),
     "examples": ("#examples", gettext_lazy("Examples")),
     "base": ("#base-model", gettext_lazy("How far it is")),
-    "disk": ("", gettext_lazy("“manage.py prune” shows which old weights can go, and deletes them.")),
+    "disk": ("", gettext_lazy("“manage.py prune” shows which old weights can go; with --yes it deletes them.")),
     "model_files": ("", gettext_lazy("It is mended in the files of the base model.")),
-    "overrides": ("", gettext_lazy("Who runs this installation sets it in “overrides” of the training settings.")),
+    "overrides": (
+        "",
+        gettext_lazy(
+            "The operator sets it in “overrides” of the training settings; a lower batch_tokens needs less memory."
+        ),
+    ),
     "log": ("", gettext_lazy("The gpu-worker's log says more.")),
     "worker": ("", gettext_lazy("Start one with “make run”, or look at its log.")),
 }
@@ -180,11 +192,8 @@ def last_turn(messages: list[dict[str, str]]) -> str:
 def _figure(interval: list[float | None] | None, name: str, sign: str) -> str:
     if not interval:
         return "–"
-    shown = [
-        f"{number:{sign}.0%}" if FIGURES[name][2] else f"{number:{sign}.2f}"
-        for number in interval
-        if number is not None
-    ]
+    show = percent if FIGURES[name][2] else decimal
+    shown = [show(number, sign=sign) for number in interval if number is not None]
     return (
         shown[0]
         if len(shown) < 3
@@ -226,8 +235,15 @@ def stage_purpose(stage: str) -> str:
 
 
 @register.filter
-def role_label(role: str) -> str:
-    return str(ROLES.get(role, role))
+def role_label(role: str, stage: str = "") -> str:
+    """What a model is to a run; `stage` makes it plainer where it is known."""
+    return str(ROLES_IN.get((stage, role), ROLES.get(role, role)))
+
+
+@register.filter
+def can_all_answer(models: Iterable[ModelVersion]) -> bool:
+    """Whether each of them could be served: a reward model among them answers nothing."""
+    return all(model.kind != ModelVersion.Kind.REWARD for model in models)
 
 
 @register.filter

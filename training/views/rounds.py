@@ -6,7 +6,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate.permissions import ProjectRequest, role_required
 from training.models import IllegalMove, LostRace, ModelVersion, Round, Run, Stage, TrainingSettings
@@ -16,6 +16,7 @@ from training.services import (
     plans,
     preflight,
     progress,
+    promotions,
     results,
     rounds,
     runs,
@@ -94,10 +95,12 @@ def live(request: ProjectRequest, number: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: ProjectRequest, number: int) -> HttpResponse:
-    """Stop a round. What it has published stays."""
+    """Ask whether a round is to be stopped, and stop it. What it has published stays."""
     turn = get_object_or_404(Round.objects.for_user(request.user), project=request.project, number=number)
+    if request.method != "POST":
+        return render(request, "training/rounds/cancel.html", {"project": request.project, "round": turn})
     try:
         rounds.cancel(turn, actor=request.user)
     except (IllegalMove, LostRace):
@@ -108,13 +111,15 @@ def cancel(request: ProjectRequest, number: int) -> HttpResponse:
 def _overview(request: ProjectRequest) -> dict[str, object]:
     project = request.project
     every = Round.objects.for_user(request.user).filter(project=project).order_by("-number")
-    active = every.active().first()
+    newest = every.first()  # an older one never goes on: see retries.refusal
+    active = newest if newest and newest.is_active else None
     # Made outside the pages, a project may lack settings: it does not train until an admin saves some.
     training = TrainingSettings.objects.filter(project=project).first()
     queue = schedule.of(request.user, beside=project)
     context: dict[str, object] = {
         "project": project,
         "active": active,
+        "stuck": newest if newest and newest.status == Round.Status.FAILED else None,
         "background": _background(request),
         "rounds": every.select_related("opened_by"),
         "gpu_workers": queue.alive,
@@ -145,11 +150,15 @@ def _round(request: ProjectRequest, number: int) -> dict[str, object]:
     spent = timelines.of(its_runs)
     queue = schedule.of(request.user, beside=request.project)
     compared = plan.stage(Stage.EVALUATION).parents
+    result = results.of(turn)
     return {
         "project": request.project,
         "round": turn,
         "is_moving": turn.is_active or any(run.status not in Run.FINISHED for run in its_runs),
-        "result": results.of(turn),
+        "result": result,
+        "verdict": results.verdict(result) if result else [],
+        "made": progress.policy_of(its_runs),
+        "champion": promotions.champion(request.project) if result else None,
         "cadence": cadence.of(turn, its_runs, spent),
         "parent": compared.get("parent", compared["reference"]).name,
         "policy": compared["policy"].name,

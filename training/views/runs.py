@@ -56,7 +56,7 @@ def table(request: ProjectRequest, pk: int) -> HttpResponse:
 def find(request: ProjectRequest, pk: int) -> Run:
     """The run of this project that `request` asks for, else 404."""
     visible = Run.objects.for_user(request.user).select_related("round", "snapshot", "model_version", "project")
-    return get_object_or_404(visible, project=request.project, pk=pk)
+    return vitals.catch_up(get_object_or_404(visible, project=request.project, pk=pk))
 
 
 def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
