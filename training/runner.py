@@ -26,7 +26,7 @@ from training.models import LostRace, Run
 from training.rlhf import exits
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
 from training.rlhf.failpoints import reach
-from training.services import environments, memory_kills, metrics, room, rounds, run_directories, runs, workers
+from training.services import environments, memory_kills, metrics, results, room, rounds, run_directories, runs, workers
 from training.services.runs import Ending
 
 POLL_S = 0.25
@@ -101,6 +101,9 @@ def supervise(run_pk: int, *, owner: str) -> None:
         rounds.advance(run.round)
     if not draining.is_set():
         runs.ring_next()
+    if run.round:
+        run.round.refresh_from_db()
+        results.of(run.round)  # so that no page has to work it out
 
 
 def _conclude(run: Run, ending: Ending) -> None:

@@ -128,13 +128,17 @@ def engines(run_directory: Path) -> list[int]:
 
 
 def orphans() -> list[int]:
-    """The process ids of those that work on this test's data, and are neither the test nor below it any more."""
+    """The process ids of those that work on this test's data, and are neither the test nor below it any more.
+
+    Ours are Python; a browser of an earlier test leaves helpers of its own.
+    """
     wanted = str(settings.DATA_DIR).encode()
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            knows_it = wanted in (path / "environ").read_bytes() or wanted in (path / "cmdline").read_bytes()
-            if knows_it and os.getpid() not in lineage(int(path.name)):
+            command = (path / "cmdline").read_bytes()
+            knows_it = wanted in command or wanted in (path / "environ").read_bytes()
+            if knows_it and b"python" in command and os.getpid() not in lineage(int(path.name)):
                 found.append(int(path.name))
     return found
 

@@ -11,10 +11,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Member, Project
+from annotate.models import Member, Project, Prompt, Split
 from tests.factories import bearer, make_member
 from tests.training import machine, run_files
-from training.models import ModelVersion, Round, Run, Stage, TrainingSettings, Worker
+from training.models import ModelVersion, Result, Round, Run, Stage, TrainingSettings, Worker
 from training.services import plans, run_directories, runs, workers
 from training.templatetags import training_tags
 
@@ -80,14 +80,18 @@ def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_heal
 ) -> None:
     plan = plans.make(project).to_json()
     turn = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
-    run = run_files.make_run(project, round=turn, status=Run.Status.RUNNING, fence=1, step=3, total=40)
-    run_files.write_metrics(run, [{"rollout/kl": distance, "rollout/stop_rate": 0.99} for distance in (1.0, 2.0, 5.0)])
+    run = run_files.make_run(project, round=turn, status=Run.Status.RUNNING, fence=1, step=3, total=12)
+    rows = [{"rollout/kl": distance, "rollout/stop_rate": 0.99} for distance in (1.0, 2.0, 5.0)]
+    run_files.write_metrics(run, rows, total=12)
     run_files.write_samples(run, 2)
     shown = page.get(rounds_url(project, "round-live", 1)).content.decode()
     assert f'href="{rounds_url(project, "run-step", run.pk, 2)}"' in shown
     words = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
     assert "5 nats per answer ! outside: healthy 0.3 to 4" in words
     assert "99% healthy 95% to 100%" in words
+    run_files.write_metrics(run, rows, total=40)
+    early = page.get(rounds_url(project, "round-live", 1)).content.decode()
+    assert "outside:" not in early, "the first steps may be anywhere"
 
 
 def test_a_gpu_worker_that_has_been_silent_for_30_seconds_counts_as_none(page: Client, ready: Project) -> None:
@@ -121,8 +125,13 @@ def test_a_failed_round_is_named_beside_the_plan_of_the_next_one(page: Client, r
 
 
 def test_a_finished_round_shows_what_it_published_and_measured(page: Client, ready: Project) -> None:
+    held_out = machine.make_prompts(ready, 1)[0]
+    Prompt.objects.filter(pk=held_out.pk).update(split=Split.HELDOUT)
     page.post(rounds_url(ready, "rounds-start"))
     machine.work_off()
+    assert Result.objects.exists(), "its worker works the figures out, and no page has to"
+    listed = page.get(rounds_url(ready)).content.decode()
+    assert 'data-label="Change of length"' in listed
     shown = page.get(rounds_url(ready, "round", 1)).content.decode()
     assert "Published sft-1." in shown
     assert "hx-trigger" not in shown.split('id="live"')[1].split(">")[0], "a round that is over asks no more"

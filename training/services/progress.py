@@ -18,6 +18,8 @@ from training.services.metric_names import OF_STAGE, READINGS, Metric
 from training.services.plans import StagePlan
 from training.services.step_samples import Cell
 
+EARLY = 0.1  # the share of its steps in which a run may be anywhere
+
 
 class Reading(NamedTuple):
     """One metric as a page shows it, with the band in which it should lie."""
@@ -102,8 +104,10 @@ def readings(run: Run) -> list[Reading]:
     """The newest value of every metric that has a name for people; a finished run's from its summary."""
     latest, config = run.metrics or vitals.newest_metrics(run), vitals.config(run)
     names = OF_STAGE[run.stage][:READINGS]
-    return [_reading(metric_names.of(name, config), latest[name]) for name in names if name in latest]
+    is_early = run.status == Run.Status.RUNNING and run.step < run.total * EARLY
+    return [_reading(metric_names.of(name, config), latest[name], is_early) for name in names if name in latest]
 
 
-def _reading(metric: Metric, value: float) -> Reading:
-    return Reading(metric.label, metric.show(value), metric.unit, metric.band, metric.is_outside(value))
+def _reading(metric: Metric, value: float, is_early: bool) -> Reading:
+    is_outside = metric.is_outside(value) and not is_early
+    return Reading(metric.label, metric.show(value), metric.unit, metric.band, is_outside)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from training.models import ModelVersion, Snapshot, Stage
+from training.models import ModelVersion, Result, Snapshot, Stage
 from training.services.metric_names import Words, decimal, percent
 from training.services.strips import Cell
 
@@ -169,6 +169,12 @@ def figure_label(name: str) -> str:
 @register.filter
 def figure_meaning(name: str) -> str:
     return str(FIGURES[name][1])
+
+
+@register.filter
+def figure(result: Result, name: str) -> dict[str, list[float | None]]:
+    """The figure of a round that is called `name`; empty where it was not measured."""
+    return next((figure for figure in result.figures if figure["name"] == name), {})
 
 
 @register.filter

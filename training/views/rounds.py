@@ -121,7 +121,7 @@ def _overview(request: ProjectRequest) -> dict[str, object]:
         "active": active,
         "stuck": newest if newest and newest.status == Round.Status.FAILED else None,
         "background": _background(request),
-        "rounds": every.select_related("opened_by"),
+        "rounds": every.select_related("opened_by", "result"),
         "gpu_workers": queue.alive,
         "schedule": queue,
     }
