@@ -141,6 +141,16 @@ def test_a_policy_that_started_from_the_champion_stands_beside_it_and_not_beside
     assert len(result.answers) == 20
 
 
+@pytest.mark.database
+def test_what_a_policy_wrote_that_is_no_text_is_shown_repaired(measured: Round) -> None:
+    run = measured.runs.get()
+    rows = [answer(pk, role) | {"text": "Drink\x00 tea."} for pk in range(PROMPTS) for role in ("policy", "reference")]
+    machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
+    result = results.of(measured)
+    assert result is not None
+    assert result.answers[0]["after"][0][1] == "Drink\ufffd tea."
+
+
 def test_a_round_whose_files_are_gone_has_no_result(measured: Round) -> None:
     for path in measured.runs.get().directory.rglob("*.jsonl"):
         path.unlink()

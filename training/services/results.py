@@ -15,6 +15,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.services.text import repair_text
 from training.models import Result, Round, Run, Stage
 from training.rlhf.exits import InvalidInput
 from training.rlhf.records import SampledCompletion, read_completions, read_prompts, read_rankings
@@ -133,7 +134,7 @@ def _side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
 
 def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion]]) -> dict[str, Any]:
     before, after = (rows[side][0] for side in SIDES)
-    diff = word_diffs.compare(before.text, after.text)
+    diff = word_diffs.compare(*(repair_text(row.text)[0] for row in (before, after)))  # no database keeps a NUL
     facts = {"before_reward": before.reward, "after_reward": after.reward}
     cuts = {"before_cut": before.finish_reason == "length", "after_cut": after.finish_reason == "length"}
     return {"messages": messages, **diff._asdict(), **facts, **cuts}
