@@ -201,7 +201,8 @@ def test_a_killed_worker_is_called_lost_without_a_reload(
     Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=workers.SILENT_AFTER_S))  # as time does
     expect(page.locator(".strip [aria-current=step]")).to_contain_text("lost: its worker is silent")
     expect(of_run.locator("h1 + .badge")).to_contain_text("lost: its worker is silent")
-    expect(of_run.get_by_text("The worker gpu-0@test does not answer any more.")).to_be_visible()
+    for shown in (page, of_run):
+        expect(shown.get_by_text("The worker gpu-0@test does not answer any more.")).to_be_visible()
 
 
 def strip(page: Page) -> list[str]:

@@ -60,6 +60,7 @@ def test_nothing_blocks_a_project_that_is_ready(ready: Project) -> None:
 
 def test_too_few_labels_block_with_the_number_that_is_missing(project: Project, base: ModelVersion) -> None:
     assert lines(project, "block") == ["2 more answers before round 1 can train"]
+    assert not any("Nothing will measure" in line for line in lines(project, "warn")), "what blocks says why"
 
 
 def test_too_few_rankings_block_with_the_number_that_is_missing(ready: Project, annotator: Member) -> None:
@@ -218,6 +219,8 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
     shown = client.get(address).content.decode()
     assert '<span class="piece is-trained">Behind house 0.</span><span class="piece is-end">&lt;/s&gt;</span>' in shown
     assert "Nothing will measure the round" in shown
+    assert 'id="mend-prompts-' in shown
+    assert 'id="mend-settings-' not in shown, "a note has nothing to mend"
     assert reverse("annotate:prompts", args=[ready.slug]) in shown
 
 

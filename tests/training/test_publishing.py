@@ -196,3 +196,16 @@ def test_withdrawn_labels_mark_every_model_that_came_of_them(
     snapshot.refresh_from_db()
     assert snapshot.uses_withdrawn_labels
     assert set(ModelVersion.objects.filter(uses_withdrawn_labels=True)) == {taught, ppo}
+
+
+def test_what_an_evaluation_says_of_its_own_records_is_not_said_of_the_model(
+    project: Project, sft: ModelVersion, data_dir: Path
+) -> None:
+    ModelVersion.objects.filter(pk=sft.pk).update(metrics={"data/used": 150, "sft/loss": 0.5})
+    run = claim_run(make_round(project, Stage.EVALUATION, policy=sft, reference=sft), Stage.EVALUATION)
+    machine.write_output(run, {"completions.jsonl": ""})
+    line = {"step": 1, "total": 1, "time": 0, "metrics": {"data/used": 268, "heldout/kl": 1.5}}
+    (run_directories.attempt(run.directory, run.fence) / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    runs.finish(run, DONE)
+    sft.refresh_from_db()
+    assert sft.metrics == {"data/used": 150, "sft/loss": 0.5, "heldout/kl": 1.5}

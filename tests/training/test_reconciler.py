@@ -14,9 +14,9 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from annotate.models import Assignment, Member, Project
 from tests.factories import make_assignment, make_project
 from tests.training import machine
-from training import doorbell
+from training import doorbell, heartbeat
 from training.models import ModelVersion, Round, Run, Stage, Worker
-from training.services import base_models, reconciler, rounds, runs, workers
+from training.services import base_models, devices, reconciler, rounds, runs, workers
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -160,3 +160,13 @@ def test_a_worker_that_stops_in_good_order_is_gone_at_once(db: None) -> None:
     make_worker()
     workers.leave("gpu@one")
     assert not workers.alive("gpu").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_beat_of_a_worker_tells_that_it_has_started_and_what_memory_it_has(project: Project) -> None:
+    workers.beat("gpu@one", queue="gpu", host="here", device="", pid=1)
+    Worker.objects.update(run=machine.queue_run(project, status=Run.Status.RUNNING), memory=None)
+    heartbeat._stopped.set()  # after one beat
+    heartbeat._beat("gpu@one", {"queue": "gpu", "host": "here", "device": "", "pid": 1})
+    worker = Worker.objects.get()
+    assert (worker.run, worker.memory) == (None, pytest.approx(devices.memory(), rel=0.5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.utils import timezone
@@ -33,3 +33,7 @@ class Result(models.Model):
 
     def __str__(self) -> str:
         return f"result of {self.round}"
+
+    def figure(self, name: str) -> dict[str, Any]:
+        """The figure that is called `name`; empty where it was not measured."""
+        return next((figure for figure in self.figures if figure["name"] == name), {})

@@ -70,19 +70,24 @@ def newest(attempt: Path) -> list[Row]:
 
 def final(attempt: Path) -> dict[str, float]:
     """The last value of everything that `attempt` measured."""
-    latest: dict[str, float] = {}
-    for row in read(attempt).rows:
-        latest |= row.metrics
-    return latest
+    return _last(read(attempt).rows)
 
 
 def summary(attempt: Path) -> dict[str, float]:
     """What `attempt` is remembered by: the last value of everything; of what is noisy, the mean of the last ones."""
-    rows, found = read(attempt).rows, final(attempt)
+    rows = read(attempt).rows
+    found = _last(rows)
     for name in NOISY & found.keys():
         values = [row.metrics[name] for row in rows if name in row.metrics]
         found[name] = fmean(values[-math.ceil(len(values) * LAST_SHARE) :])
     return found
+
+
+def _last(rows: list[Row]) -> dict[str, float]:
+    latest: dict[str, float] = {}
+    for row in rows:
+        latest |= row.metrics
+    return latest
 
 
 def _row(line: bytes) -> Row | None:

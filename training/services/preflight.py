@@ -156,9 +156,11 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, mend)
         return
     number = evaluation.counts["heldout_rankings"]
-    if plan.stage(Stage.REWARD).will_run and not number:
+    if not plan.stage(Stage.REWARD).will_run:
+        return
+    if not number:
         yield Line(WARN, _("No held-out ranking is there: nothing will measure the reward model."), "rank")
-    elif plan.stage(Stage.REWARD).will_run and number < FEW_HELDOUT_RANKINGS:
+    elif number < FEW_HELDOUT_RANKINGS:
         text = ngettext(
             "%(number)d held-out ranking measures the reward model: its accuracy will be a guess.",
             "%(number)d held-out rankings measure the reward model: its accuracy will be a guess.",

@@ -21,6 +21,7 @@ from training.rlhf.exits import InvalidInput
 from training.rlhf.records import SampledCompletion, read_completions, read_prompts, read_rankings
 from training.services import run_directories, word_diffs
 from training.services.intervals import bootstrap, wilson
+from training.services.metric_names import decimal
 
 SHOWN = 20  # held-out prompts
 MUCH_LONGER = 0.25  # share of its length by which an answer has grown
@@ -65,12 +66,12 @@ def _work_out(run: Run) -> dict[str, Any] | None:
 
 def verdict(result: Result) -> list[str]:
     """What the figures amount to, in sentences; nothing where no reward model judged."""
-    found = {figure["name"]: figure for figure in result.figures}
-    if "reward" not in found:
+    reward, length = result.figure("reward"), result.figure("length")
+    if not reward:
         return []
-    value, low, high = found["reward"]["change"]
-    sentences = [_by_reward(low, high) % {"change": f"{value:+.2f}".replace("-", "−")}]
-    before, longer = found["length"]["before"][0], found["length"]["change"][0]
+    value, low, high = reward["change"]
+    sentences = [_by_reward(low, high) % {"change": decimal(value, sign="+")}]
+    before, longer = length["before"][0], length["change"][0]
     if low > 0 and before and longer > MUCH_LONGER * before:
         text = _("They are %(share)d%% longer: read some, since length alone can raise a reward.")
         sentences.append(text % {"share": round(100 * longer / before)})

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from annotate.models import Project, User
 from training.models import Round, Run, Worker
-from training.services import plans, vitals, workers
+from training.services import plans, states, vitals, workers
 from training.services.estimates import Estimate, History
 from training.services.states import LATER, LOST
 
@@ -94,7 +94,7 @@ def of(user: User, *, beside: Project) -> Schedule:
     active = list(Run.objects.exclude(status__in=Run.FINISHED).select_related("project", "round").order_by("pk"))
     history = History({beside.pk, *(run.project_id for run in active)})
     lost = vitals.lost()
-    jobs = [_job(run, visible, history, now, is_lost=run.pk in lost) for run in active]
+    jobs = [_job(run, visible, history, now, lost) for run in active]
     alive = list(workers.alive("gpu").select_related("run__project"))
     by_run = {job.run.pk: job for job in jobs if job.run and job.state == Run.Status.RUNNING}
     holders = [Holder(worker=worker, job=by_run.get(worker.run_id or 0)) for worker in alive]
@@ -161,13 +161,13 @@ def _occupy(free: list[datetime], job: Job, start: datetime, goes_on_from: datet
     heapq.heapreplace(free, job.ends_at)
 
 
-def _job(run: Run, visible: set[int], history: History, now: datetime, *, is_lost: bool) -> Job:
+def _job(run: Run, visible: set[int], history: History, now: datetime, lost: set[int]) -> Job:
     return Job(
         project=run.project,
         round=run.round,
         stage=run.stage,
         run=run,
-        estimate=None if is_lost or run.cancel_requested else history.of(run, now=now),
+        estimate=None if run.pk in lost or run.cancel_requested else history.of(run, now=now),
         is_visible=run.project_id in visible,
-        state=LOST if is_lost else run.status,
+        state=states.of_run(run, lost),
     )

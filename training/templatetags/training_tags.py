@@ -172,9 +172,8 @@ def figure_meaning(name: str) -> str:
 
 
 @register.filter
-def figure(result: Result, name: str) -> dict[str, list[float | None]]:
-    """The figure of a round that is called `name`; empty where it was not measured."""
-    return next((figure for figure in result.figures if figure["name"] == name), {})
+def figure(result: Result, name: str) -> dict[str, Any]:
+    return result.figure(name)
 
 
 @register.filter
