@@ -1,8 +1,12 @@
-"""What we ask of allauth: no sign-up page, and the account page as the place where passwords are looked after."""
+"""What we ask of allauth: no sign-up page, our account page after a new password, and a fair brake on guessing."""
+
+from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.http import HttpRequest
 from django.urls import reverse
+
+from annotate.models import ApiToken, User
 
 
 class InvitationOnlyAdapter(DefaultAccountAdapter):
@@ -12,4 +16,15 @@ class InvitationOnlyAdapter(DefaultAccountAdapter):
         return False
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
-        return reverse("annotate:account")
+        """A new password ends the other sessions, but no token: whoever has some is asked about them."""
+        assert isinstance(request.user, User)  # these pages are behind the sign-in
+        has_tokens = ApiToken.objects.for_user(request.user).usable().exists()
+        return reverse("annotate:check-tokens" if has_tokens else "annotate:account")
+
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        """Failed guesses count by address and source together: wrong ones from elsewhere do not lock the owner out.
+
+        Guesses at many addresses from one source are counted by the limit for each source (ACCOUNT_RATE_LIMITS).
+        """
+        key = super()._get_login_attempts_cache_key(request, **credentials)
+        return f"{key}:{self.get_client_ip(request)}"

@@ -5,3 +5,8 @@ from django.utils.translation import gettext_lazy as _
 class AnnotateConfig(AppConfig):
     name = "annotate"
     verbose_name = _("Human judgement")
+
+    def ready(self) -> None:
+        from annotate.services import sign_ins
+
+        sign_ins.listen()

@@ -12,6 +12,7 @@ from annotate.views import (
     members,
     my_work,
     notices,
+    people,
     projects,
     prompts,
     rankings,
@@ -40,6 +41,7 @@ account_urls = [
     path("account/", accounts.account, name="account"),
     path("account/tokens/", accounts.make_token, name="make-token"),
     path("account/tokens/<int:pk>/revoke/", accounts.revoke_token, name="revoke-token"),
+    path("account/tokens/check/", accounts.check_tokens, name="check-tokens"),
     path("account/link/<str:secret>/", links.show, name="link"),
 ]
 
@@ -48,6 +50,16 @@ notice_urls = [
     path("notices/read/", notices.read_all, name="read-notices"),
     path("notices/<int:pk>/open/", notices.open_notice, name="open-notice"),
     path("account/mail/", notices.choose_mail, name="choose-mail"),
+]
+
+people_urls = [
+    path("people/", people.index, name="people"),
+    path("people/audit/", audit.site, name="site-audit"),
+    path("people/<int:pk>/close/", people.close, name="close-account"),
+    path("people/<int:pk>/reopen/", people.reopen, name="reopen-account"),
+    path("people/<int:pk>/tokens/revoke/", people.revoke_tokens, name="revoke-tokens"),
+    path("people/<int:pk>/site-admin/", people.make_site_admin, name="make-site-admin"),
+    path("people/<int:pk>/site-admin/end/", people.end_site_admin, name="end-site-admin"),
 ]
 
 project_urls = [
@@ -86,6 +98,7 @@ urlpatterns: list[URLPattern] = [
     *labelling_urls,
     *account_urls,
     *notice_urls,
+    *people_urls,
     *project_urls,
     *member_urls,
     *prompt_urls,

@@ -130,7 +130,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL", default="")
 # The login throttle lives here: it must count across processes, and signing in must not need Redis to be up.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"},
+    "throttle": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "throttle"},
+}
 
 # --- People -------------------------------------------------------------------------------------
 
@@ -209,8 +212,13 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": ["annotate.api.throttles.TokenThrottle", "annotate.api.throttles.PersonThrottle"],
     "EXCEPTION_HANDLER": "annotate.api.problems.problem_response",
     "UNAUTHENTICATED_USER": None,
+}
+API_CALLS_PER_MINUTE = {
+    "token": env.int("ROUNDTABLE_API_CALLS_PER_TOKEN", default=600),
+    "person": env.int("ROUNDTABLE_API_CALLS_PER_PERSON", default=1200),
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Roundtable",

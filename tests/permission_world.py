@@ -57,6 +57,7 @@ def make_world() -> World:
         "own_token": made["annotator"].token.pk,
         "notice": Notice.objects.create(member=annotator, kind="rankings.wanted", text="Rank!").pk,
         "member": make_member(project).pk,
+        "person": world.people["outsider"].pk,
         "prompt": make_prompt(project).pk,
         "invitation": invitation.link.pk,
         "secret": invitation.secret,

@@ -1,4 +1,7 @@
-"""Who did what, when: rows are added, never changed."""
+"""Who did what, when: rows are added, and the database itself refuses to change or delete them.
+
+One change is allowed, once a row: a person who is erased is taken out of it (actor and subject), and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from annotate.models.projects import Project
@@ -19,15 +23,24 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """Events of the projects that `user` administers."""
         return self.filter(project__in=Project.objects.administered_by(user))
 
+    def of_site(self) -> AuditEventQuerySet:
+        """Events that belong to no project: sign-ins, tokens, accounts."""
+        return self.filter(project=None)
+
+    def naming(self, user: User) -> AuditEventQuerySet:
+        """Events that `user` caused, or that are about this person's address."""
+        return self.filter(Q(actor=user) | Q(subject__iexact=user.email))
+
 
 class AuditEvent(models.Model):
     """One deed that mattered: an invitation, a withdrawal, a round's transition, a promotion."""
 
     project = models.ForeignKey(Project, models.PROTECT, null=True, blank=True, related_name="audit_events")
-    actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     action = models.CharField(max_length=60)  # noun.verb, as round.started
     subject = models.CharField(max_length=120, blank=True)
     detail = models.JSONField(default=dict, blank=True)
+    is_erased = models.BooleanField(default=False)  # it named somebody who asked to be forgotten
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = AuditEventQuerySet.as_manager()

@@ -110,6 +110,8 @@ def _enter(link: SignInLink, person: User | None) -> User:
     if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
         person.set_unusable_password()  # ends every session that began with the old one
         person.save(update_fields=["password"])
+        # Whoever had the old password may have asked for other ways in.
+        SignInLink.objects.usable().filter(email=person.email, project=None).update(revoked_at=timezone.now())
     return person
 
 

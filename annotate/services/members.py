@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from annotate import hooks
@@ -36,7 +37,7 @@ def change_role(member: Member, *, role: str, actor: User) -> None:
     if role != Role.ADMIN:
         _keep_an_admin(member)
     if role not in Role.at_least(member.role):
-        _revoke_invitations(member)
+        _revoke_links(member)
     before, member.role = member.role, role
     member.save(update_fields=["role"])
     audit.record(
@@ -54,12 +55,15 @@ def remove(member: Member, *, actor: User) -> None:
 @transaction.atomic
 def erase(member: Member, *, actor: User) -> None:
     """Remove `member` and the labels from later rounds; models that used them are marked. Raises LastAdmin."""
+    user = member.user
     _leave(member)
     for model in (Demonstration, Ranking):
         ids = model.objects.filter(annotator=member).values_list("pk", flat=True)
         hooks.labels_withdrawn(str(model._meta.model_name), ids)
     member.erased_at, member.user = timezone.now(), None
     member.save(update_fields=["erased_at", "user"])
+    if user:
+        _forget(user, member)
     # The event carries no name: that the person was here is what was asked to be forgotten.
     audit.record("member.erased", actor=actor, project=member.project, subject=_name(member))
 
@@ -69,16 +73,25 @@ def _leave(member: Member) -> None:
     for assignment in Assignment.objects.filter(annotator=member, status=Assignment.Status.HELD):
         with suppress(work.NotHolder):  # handed in at this very moment
             work.release(assignment)
-    _revoke_invitations(member)
+    _revoke_links(member)
     member.removed_at = timezone.now()
     member.save(update_fields=["removed_at"])
 
 
-def _revoke_invitations(member: Member) -> None:
-    """An older invitation, left unused, must not give back what is taken from `member` now."""
+def _revoke_links(member: Member) -> None:
+    """Neither an older invitation to `member` nor one that `member` handed out gives back what is taken away now."""
     if member.user:
-        invitations = SignInLink.objects.usable().filter(project=member.project_id, email=member.user.email)
+        of_member = Q(email=member.user.email) | Q(created_by=member.user)
+        invitations = SignInLink.objects.usable().filter(of_member, project=member.project_id)
         invitations.update(revoked_at=timezone.now())
+
+
+def _forget(user: User, member: Member) -> None:
+    """Take the address out of what was written about this person in the project, and where no project holds it."""
+    elsewhere = Member.objects.filter(user=user).exclude(pk=member.pk).exists() or user.is_superuser
+    audit.forget(user, project=member.project, also_outside=not elsewhere)
+    links = SignInLink.objects.filter(project=member.project, email=user.email)
+    links.update(email=f"erased-{member.pk}@roundtable.invalid")
 
 
 def _keep_an_admin(member: Member) -> None:

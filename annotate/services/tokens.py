@@ -50,10 +50,19 @@ def authenticate(secret: str) -> ApiToken | None:
 
 
 @transaction.atomic
-def revoke(token: ApiToken) -> None:
-    """The token opens nothing any more."""
+def revoke(token: ApiToken, *, actor: User | None) -> None:
+    """The token opens nothing any more. `actor` is its owner or a site admin; None at the command line."""
     if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
-        audit.record("token.revoked", actor=token.user, subject=str(token))
+        audit.record("token.revoked", actor=actor, subject=str(token), owner=token.user_id)
+
+
+@transaction.atomic
+def revoke_all(user: User, *, actor: User | None) -> int:
+    """None of the tokens of `user` opens anything any more. Returns how many did until now."""
+    usable = list(ApiToken.objects.usable().filter(user=user))
+    for token in usable:
+        revoke(token, actor=actor)
+    return len(usable)
 
 
 def _hash(secret: str) -> str:

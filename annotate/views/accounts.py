@@ -1,4 +1,4 @@
-"""The account page: name, time zone, password, API tokens."""
+"""The account page: name, time zone, password, API tokens; and what becomes of the tokens after a new password."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -43,8 +44,28 @@ def make_token(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def revoke_token(request: SignedInRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(ApiToken.objects.for_user(request.user), pk=pk)
-    tokens.revoke(token)
+    tokens.revoke(token, actor=request.user)
     messages.success(request, _("%(name)s works no more.") % {"name": token.name})
+    return redirect("annotate:account")
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def check_tokens(request: SignedInRequest) -> HttpResponse:
+    """Asked after a new password: tokens outlive it, so that programs go on, and so would somebody who made one."""
+    mine = ApiToken.objects.for_user(request.user).usable().order_by("-pk")
+    if request.method == "GET":
+        return render(request, "annotate/accounts/check_tokens.html", {"tokens": mine})
+    chosen = {value for value in request.POST.getlist("token") if value.isascii() and value.isdigit()}
+    revoked = [token for token in mine if str(token.pk) in chosen]
+    for token in revoked:
+        tokens.revoke(token, actor=request.user)
+    if revoked:
+        messages.success(
+            request,
+            ngettext("%(count)d token works no more.", "%(count)d tokens work no more.", len(revoked))
+            % {"count": len(revoked)},
+        )
     return redirect("annotate:account")
 
 

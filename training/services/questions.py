@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
+from annotate.services import audit
 from training.models import Answer, ModelVersion, Question, Run, Stage, TrainingSettings
 from training.rlhf.config import SamplingConfig
 from training.rlhf.exits import InvalidInput
@@ -50,6 +51,8 @@ def ask(project: Project, *, text: str, models: list[ModelVersion], asked_by: Us
         seeded = replace(config, k=DRAWS, seed=question.pk)
         run = runs.queue(project, config=seeded, data={}, records={"prompts": [record]})
         Answer.objects.create(question=question, model_version=model, run=run)
+    names = [model.name for model in models]
+    audit.record("question.asked", actor=asked_by, project=project, subject=f"question {question.pk}", models=names)
     return question
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 TIMEOUT_S = 60
 TRIES = 75  # a server that restarts is away for some seconds; every call here may safely be repeated
 PAUSE_S = 0.2  # between two tries
+TOO_MANY = 429  # calls a minute: the answer says how long to wait
 
 
 class ApiError(Exception):
@@ -37,7 +38,9 @@ class Client:
                 self.connection.request(method, self.prefix + path, data, self.headers)
                 response = self.connection.getresponse()
                 text = response.read().decode()
-                break
+                if response.status != TOO_MANY or not tries_left:
+                    break
+                time.sleep(float(response.headers.get("Retry-After", PAUSE_S)))
             except (HTTPException, ConnectionError):
                 self.connection.close()
                 if not tries_left:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from annotate.models import SignInLink, User
-from annotate.services import links
+from annotate.services import accounts, links
 
 
 class Command(BaseCommand):
@@ -26,10 +26,8 @@ class Command(BaseCommand):
         user = User.objects.filter(email=email.lower()).first()
         if user is None and not site_admin:
             raise CommandError(_("Nobody has the address %s. With --site-admin a new site admin is made.") % email)
-        if user is None:
-            User.objects.create_superuser(email)
-        elif site_admin:
-            User.objects.filter(pk=user.pk).update(is_superuser=True, is_staff=True)
+        if site_admin:
+            accounts.make_site_admin(user or User.objects.create_user(email), actor=None)
         purpose = SignInLink.Purpose.PASSWORD_RESET if reset_password else SignInLink.Purpose.SIGN_IN
         made = links.make(email, purpose=purpose)
         self.stdout.write(settings.PUBLIC_URL + links.path_of(made.secret))

@@ -1,0 +1,38 @@
+"""`manage.py account close|reopen|revoke-tokens|make-site-admin|end-site-admin EMAIL`: as the People page does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import User
+from annotate.services import accounts, tokens
+
+DEEDS = {
+    "close": (accounts.close, _("%s can come in no more: sessions, tokens and links have ended.")),
+    "reopen": (accounts.reopen, _("%s can sign in again. Tokens stay revoked.")),
+    "revoke-tokens": (tokens.revoke_all, _("No token of %s works any more.")),
+    "make-site-admin": (accounts.make_site_admin, _("%s is a site admin now.")),
+    "end-site-admin": (accounts.end_site_admin, _("%s is no site admin any more.")),
+}
+
+
+class Command(BaseCommand):
+    help = "Close an account or open it again, revoke its tokens, make or end a site admin."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("deed", choices=DEEDS)
+        parser.add_argument("email")
+
+    def handle(self, *, deed: str, email: str, **_options: Any) -> None:
+        user = User.objects.filter(email=email.lower()).first()
+        if user is None:
+            raise CommandError(_("Nobody has the address %s.") % email)
+        do, done = DEEDS[deed]
+        try:
+            do(user, actor=None)
+        except accounts.LastSiteAdmin:
+            raise CommandError(_("An installation needs a site admin. Make somebody else one first.")) from None
+        self.stdout.write(done % email)

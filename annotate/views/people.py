@@ -1,0 +1,86 @@
+"""People of the installation, for site admins: who may come in, and by which tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.db.models import Count, Q
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from annotate.models import User
+from annotate.permissions import SignedInRequest, site_admin_required
+from annotate.services import accounts, tokens
+from annotate.views.paging import Page
+
+PAGE_SIZE = 50
+
+
+@site_admin_required
+@require_safe
+def index(request: SignedInRequest) -> HttpResponse:
+    query = request.GET.get("q", "").strip()
+    usable = Q(api_tokens__revoked_at=None, api_tokens__expires_at__gt=timezone.now())
+    people = User.objects.annotate(
+        token_count=Count("api_tokens", filter=usable, distinct=True),
+        project_count=Count("memberships", filter=Q(memberships__removed_at=None), distinct=True),
+    )
+    if query:
+        people = people.filter(Q(email__icontains=query) | Q(name__icontains=query))
+    return render(
+        request, "annotate/people/index.html", {"page": Page(people, request, size=PAGE_SIZE), "query": query}
+    )
+
+
+@site_admin_required
+@require_POST
+def close(request: SignedInRequest, pk: int) -> HttpResponse:
+    done = _("%(name)s can come in no more: sessions, tokens and links have ended.")
+    return _done(request, pk, accounts.close, done)
+
+
+@site_admin_required
+@require_POST
+def reopen(request: SignedInRequest, pk: int) -> HttpResponse:
+    return _done(request, pk, accounts.reopen, _("%(name)s can sign in again. Tokens stay revoked."))
+
+
+@site_admin_required
+@require_POST
+def make_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
+    return _done(request, pk, accounts.make_site_admin, _("%(name)s is a site admin now."))
+
+
+@site_admin_required
+@require_POST
+def end_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
+    return _done(request, pk, accounts.end_site_admin, _("%(name)s is no site admin any more."))
+
+
+@site_admin_required
+@require_POST
+def revoke_tokens(request: SignedInRequest, pk: int) -> HttpResponse:
+    user = get_object_or_404(User, pk=pk)
+    count = tokens.revoke_all(user, actor=request.user)
+    text = ngettext("%(count)d token of %(name)s works no more.", "%(count)d tokens of %(name)s work no more.", count)
+    messages.success(request, text % {"count": count, "name": user})
+    return redirect("annotate:people")
+
+
+def _done(request: SignedInRequest, pk: int, deed: Callable[..., None], done: str) -> HttpResponse:
+    """Do `deed` to the person and say so, or say why it cannot be."""
+    user = get_object_or_404(User, pk=pk)
+    try:
+        deed(user, actor=request.user)
+        messages.success(request, done % {"name": user})
+    except accounts.LastSiteAdmin:
+        messages.error(request, _("An installation needs a site admin. Make somebody else one first."))
+    # Who ended an own right may not see the list any more.
+    request.user.refresh_from_db()
+    still_looks = request.user.is_active and request.user.is_superuser
+    return redirect("annotate:people" if still_looks else "annotate:home")
