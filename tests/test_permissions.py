@@ -5,16 +5,20 @@ A new address fails here until it has its row. "in" means that nothing but the i
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from django.contrib import admin
+from django.contrib.messages import get_messages
 from django.db import transaction
 from django.test import Client
-from django.urls import reverse
+from django.urls import resolve, reverse
 
-from annotate.models import ApiToken
+from annotate.models import ApiToken, User
 from tests.permission_world import PEOPLE, World, make_world, routes
+from tests.permitted_input import BODIES, CONDITIONS, LANDINGS
 
 pytestmark = pytest.mark.django_db
 
@@ -174,6 +178,26 @@ def test_everybody_gets_exactly_as_far_as_the_table_says(world, row):
     assert {person: visit(world, row, person) for person in PEOPLE} == row.who
 
 
+PERMITTED = [(row, person) for row in ROWS for person in PEOPLE if row.who[person] == "in"]
+
+
+@pytest.mark.parametrize(
+    ("row", "person"), PERMITTED, ids=[f"{row.method} {row.route} {person}" for row, person in PERMITTED]
+)
+def test_who_may_get_in_gets_through_with_good_input(world, row, person):
+    with transaction.atomic():
+        if prepare := CONDITIONS.get((row.method, row.route)):
+            prepare(world)
+        body = BODIES.get((row.method, row.route), {})
+        answer = send(world, row, person, body(world) if callable(body) else body)
+        transaction.set_rollback(True)
+    complaints = [str(told) for told in get_messages(answer.wsgi_request) if told.level_tag == "error"]
+    landing_page = LANDINGS.get((row.method, row.route), "")
+    if row.route == "account_login" and person != "anonymous":
+        landing_page = "annotate:home"
+    assert (landing(answer), complaints) == (landing_page, [])
+
+
 SCOPED = [row for row in ROWS if "-api:" in row.route and row.who != EVERYBODY]
 
 
@@ -224,17 +248,32 @@ def test_the_django_admin_is_for_site_admins(world, name):
 
 def visit(world: World, row: Row, person: str) -> str | int:
     """How far `person` gets; what the visit changed is undone."""
-    address = reverse(row.route, kwargs={part: world.values.get(value, value) for part, value in row.values.items()})
-    client, headers = Client(), {}
-    if "-api:" in row.route and person != "anonymous":
-        headers = {"Authorization": f"Bearer {world.secrets[person]}"}
-    elif world.people[person]:
-        client.force_login(world.people[person])
     with transaction.atomic():
-        content_type = "application/json" if "-api:" in row.route else "application/x-www-form-urlencoded"
-        answer = client.generic(row.method, address, headers=headers, content_type=content_type)
+        answer = send(world, row, person)
         transaction.set_rollback(True)
     return outcome(answer)
+
+
+def send(world: World, row: Row, person: str, body: object = None):
+    """The answer to `person`, who sends `body` the way a form or a program does."""
+    address = reverse(row.route, kwargs={part: world.values.get(value, value) for part, value in row.values.items()})
+    client, headers = Client(), {}
+    is_api = "-api:" in row.route
+    if is_api and person != "anonymous":
+        headers = {"Authorization": f"Bearer {world.secrets[person]}"}
+    elif world.people[person]:
+        client.force_login(User.objects.get(pk=world.people[person].pk))
+    content_type = "application/json" if is_api else "application/x-www-form-urlencoded"
+    sent = json.dumps(body) if is_api else urlencode(body or {}, doseq=True)
+    return client.generic(row.method, address, "" if body is None else sent, headers=headers, content_type=content_type)
+
+
+def landing(answer) -> str:
+    """The route of the page that a redirect leads to; empty for an answer that is a success by itself."""
+    if answer.status_code in (200, 201, 204):
+        return ""
+    assert answer.status_code == 302, (answer.status_code, answer.content.decode()[:2000])
+    return resolve(urlsplit(answer["Location"]).path).view_name
 
 
 def outcome(answer) -> str | int:

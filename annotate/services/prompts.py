@@ -17,7 +17,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.models import Kind, Project, Prompt, Split, User, WorkItem
+from annotate import hooks
+from annotate.models import Kind, Project, Prompt, Ranking, Split, User, WorkItem
 from annotate.services import audit, queue
 from annotate.services.splits import split_of
 from annotate.services.text import (
@@ -84,9 +85,11 @@ def add(project: Project, records: Iterable[Record]) -> Imported:
 
 @transaction.atomic
 def withdraw(prompt: Prompt, *, actor: User) -> None:
-    """Ask for nothing about `prompt` any more; what was judged is kept."""
+    """Ask for nothing about `prompt` any more; what was judged is kept, but no later round uses it."""
     if Prompt.objects.filter(pk=prompt.pk, withdrawn_at=None).update(withdrawn_at=timezone.now()):
         queue.withdraw(WorkItem.objects.filter(Q(prompt=prompt) | Q(slate__prompt=prompt)))
+        hooks.labels_withdrawn("demonstration", prompt.demonstrations.values_list("pk", flat=True))
+        hooks.labels_withdrawn("ranking", Ranking.objects.filter(slate__prompt=prompt).values_list("pk", flat=True))
         audit.record("prompt.withdrawn", actor=actor, project=prompt.project, subject=f"prompt {prompt.pk}")
     prompt.refresh_from_db()
 

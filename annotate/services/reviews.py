@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import QuerySet
 
-from annotate.models import Demonstration, Kind, Label, Member, Project, Ranking, Review, User, WorkItem
+from annotate import hooks
+from annotate.models import Demonstration, Kind, Label, Member, Project, Ranking, Review, User, Verdict, WorkItem
 from annotate.services import audit, queue
 
 MODELS: dict[str, type[Label]] = {
@@ -32,13 +33,18 @@ def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet
 
 @transaction.atomic
 def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -> Review:
-    """Store the verdict; the newest one of a label counts. Raises OwnLabel or Superseded."""
+    """Store the verdict; the newest one of a label counts. Raises OwnLabel or Superseded.
+
+    Models that a returned label helped to make are marked: it was not as it should be.
+    """
     if label.annotator_id == reviewer.pk:
         raise OwnLabel
     if type(label).objects.filter(supersedes=label).exists():
         raise Superseded
     kind = str(label._meta.model_name)
     review = Review.objects.create(reviewer=reviewer, verdict=verdict, comment=comment, **{kind: label})
+    if verdict == Verdict.RETURN:
+        hooks.labels_withdrawn(kind, [label.pk])
     audit.record(f"{kind}.{verdict}ed", actor=reviewer.user, project=label.project, subject=str(label), comment=comment)
     return review
 

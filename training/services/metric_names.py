@@ -302,6 +302,11 @@ METRICS: dict[str, Metric] = {
         meaning=_("How many prompts got enough different answers to be ranked."),
         healthy=_("As many as were planned."),
     ),
+    "sampling/completions": Metric(
+        label=_("answers"),
+        meaning=_("How many answers stand in these sets; where a policy repeats itself, a set holds fewer."),
+        healthy=_("As many as were planned for each set."),
+    ),
 }
 
 # What a person wants to see first stands first; metrics that are named nowhere here are in the file only.
@@ -333,7 +338,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
         "heldout/reference_length",
         "heldout/stop_rate",
     ),
-    Stage.SAMPLING: ("sampling/slates",),
+    Stage.SAMPLING: ("sampling/slates", "sampling/completions"),
 }
 # What was made of the records, told once before the first step.
 INTAKE: dict[str, Words] = {

@@ -1,0 +1,194 @@
+"""Good input for every address that takes any: what a form or a program sends there, and what must be so beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.hashers import make_password
+
+from annotate.models import Assignment, User
+from tests.permission_world import World
+from tests.training import run_files
+from training.models import ModelVersion, Promotion, Round, Run, TrainingSettings
+
+Body = dict[str, Any] | list[Any]
+SUBMISSION = str(UUID(int=7))
+PASSWORD, NEW_PASSWORD = "seven green bicycles", "eight blue bicycles"
+
+
+def _ranking(world: World) -> dict[int, int]:
+    """A place for each answer of the ranking that the annotator holds."""
+    order = Assignment.objects.get(pk=world.values["ranking_work"]).card_order
+    return {pk: place for place, pk in enumerate(reversed(order), 1)}
+
+
+def _typed_ranking(world: World) -> Body:
+    places = {f"place-{pk}": str(place) for pk, place in _ranking(world).items()}
+    return {"submission_id": SUBMISSION, "draft_version": "0", **places}
+
+
+PROJECT = {
+    "name": "Another one",
+    "demonstration_seats": 1,
+    "ranking_seats": 2,
+    "heldout_percent": 10,
+    "training-base_model": "tiny",
+    "training-completions_per_slate": 4,
+    "training-slates_per_round": 10,
+    "training-demonstrations_minimum": 5,
+    "training-rankings_minimum": 5,
+    "training-ppo_start": "sft",
+}
+ANSWER = {"submission_id": SUBMISSION, "draft_version": "0", "text": "Rest, and drink water."}
+
+# By (method, route); where nothing is said, nothing has to be sent.
+BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
+    ("POST", "annotate:save-draft"): _typed_ranking,
+    ("POST", "annotate:submit"): _typed_ranking,
+    ("POST", "annotate:skip"): {"choice": "knowledge"},
+    ("POST", "annotate:correct"): ANSWER,
+    ("POST", "annotate:save-correction"): ANSWER,
+    ("POST", "annotate:preview"): {"text": "*Rest*"},
+    ("POST", "annotate:account"): {"name": "Ada", "time_zone": "UTC"},
+    ("POST", "annotate:make-token"): {"name": "import", "scopes": ["read"], "days": "30"},
+    ("POST", "annotate:create-project"): PROJECT,
+    ("POST", "annotate:settings"): PROJECT,
+    ("POST", "annotate:edit-guidelines"): {"text": "Be kind.", "before": ""},
+    ("POST", "annotate:invite"): {"email": "grace@example.org", "role": "annotator"},
+    ("POST", "annotate:change-role"): {"role": "reviewer"},
+    ("POST", "annotate:add-prompts"): {"paste": "Why is the sky blue?"},
+    ("POST", "annotate:record-review"): {"verdict": "accept"},
+    ("POST", "training:run-change"): lambda world: _config(world),
+    ("POST", "training:models-roll-back"): lambda world: {"reason": "It rambles.", "seen": world.values["sft"]},
+    ("POST", "training:model-promote"): {"reason": "It wins."},
+    ("POST", "training:questions"): lambda world: {"text": "What helps?", "models": [world.values["sft"]]},
+    ("POST", "account_login"): lambda world: {"login": world.people["outsider"].email, "password": PASSWORD},
+    ("POST", "account_change_password"): {
+        "oldpassword": PASSWORD,
+        "password1": NEW_PASSWORD,
+        "password2": NEW_PASSWORD,
+    },
+    ("POST", "account_set_password"): {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD},
+    ("POST", "annotate-api:prompts"): [{"text": "Why is the sky blue?"}],
+    ("POST", "annotate-api:slates"): {"prompt": {"text": "Why?"}, "completions": [{"text": "a"}, {"text": "b"}]},
+    ("POST", "annotate-api:claim"): {"kind": "ranking"},
+    ("PUT", "annotate-api:draft"): {"draft": {"note": "hm"}, "draft_version": 0},
+    ("POST", "annotate-api:demonstration"): {"submission_id": SUBMISSION, "text": "Rest, and drink water."},
+    ("POST", "annotate-api:ranking"): lambda world: {
+        "submission_id": SUBMISSION,
+        "places": {str(pk): place for pk, place in _ranking(world).items()},
+    },
+    ("POST", "annotate-api:skip"): {"reason": "I do not know enough about this"},
+    ("POST", "training-api:model-promote"): {"reason": "It wins."},
+}
+
+
+def _config(world: World) -> Body:
+    """The failed run's own config, with one setting changed."""
+    from training.forms.configs import ConfigForm
+    from training.services import vitals
+
+    form = ConfigForm(saved=vitals.config(Run.objects.get(pk=world.values["run"])))
+    return {name: field.initial for name, field in form.fields.items()} | {"iterations": 3}
+
+
+def _passwords(world: World) -> None:
+    User.objects.update(password=make_password(PASSWORD))
+
+
+def _no_passwords(world: World) -> None:
+    User.objects.update(password=make_password(None))
+
+
+def _an_active_round(world: World) -> None:
+    Round.objects.filter(pk__isnull=False).update(status=Round.Status.RUNNING, finished_at=None)
+
+
+def _enough_labels(world: World) -> None:
+    TrainingSettings.objects.update(demonstrations_minimum=1, rankings_minimum=1)
+
+
+def _a_checkpoint(world: World) -> None:
+    run_files.write_checkpoint(Run.objects.get(pk=world.values["run"]), 2)
+
+
+def _held(world: World) -> None:
+    Run.objects.filter(pk=world.values["run"]).update(status=Run.Status.HELD)
+
+
+def _weights(world: World) -> None:
+    ModelVersion.objects.get(pk=world.values["model"]).directory.mkdir(parents=True, exist_ok=True)
+
+
+def _a_champion_before(world: World) -> None:
+    for name in ("model", "sft"):
+        model = ModelVersion.objects.get(pk=world.values[name])
+        Promotion.objects.create(project=model.project, model_version=model, reason="It wins.")
+
+
+# What must be so for the deed to make sense.
+CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
+    ("POST", "training:rounds-start"): _enough_labels,
+    ("POST", "training-api:rounds"): _enough_labels,
+    ("POST", "training:round-cancel"): _an_active_round,
+    ("POST", "training-api:round-cancel"): _an_active_round,
+    ("POST", "training:run-resume"): _a_checkpoint,
+    ("POST", "training:run-release"): _held,
+    ("POST", "training:run-close"): _held,
+    ("POST", "training:models-roll-back"): _a_champion_before,
+    ("GET", "training:models-roll-back"): _a_champion_before,
+    ("POST", "training:model-download"): _weights,
+    ("POST", "account_login"): _passwords,
+    ("GET", "account_set_password"): _no_passwords,
+    ("POST", "account_set_password"): _no_passwords,
+    ("GET", "account_change_password"): _passwords,
+    ("POST", "account_change_password"): _passwords,
+}
+
+# Where a deed that is done leads to; everything else answers with a page, or with JSON.
+LANDINGS: dict[tuple[str, str], str] = {
+    ("POST", "annotate:submit"): "annotate:rank",
+    ("POST", "annotate:skip"): "annotate:rank",
+    ("POST", "annotate:correct"): "annotate:my-work",
+    ("POST", "annotate:leave-correction"): "annotate:my-work",
+    ("POST", "annotate:account"): "annotate:account",
+    ("POST", "annotate:revoke-token"): "annotate:account",
+    ("POST", "annotate:check-tokens"): "annotate:account",
+    ("POST", "annotate:read-notices"): "annotate:notices",
+    ("POST", "annotate:open-notice"): "annotate:notices",
+    ("POST", "annotate:choose-mail"): "annotate:account",
+    ("POST", "annotate:link"): "annotate:account",
+    ("POST", "annotate:close-account"): "annotate:people",
+    ("POST", "annotate:reopen-account"): "annotate:people",
+    ("POST", "annotate:revoke-tokens"): "annotate:people",
+    ("POST", "annotate:make-site-admin"): "annotate:people",
+    ("POST", "annotate:end-site-admin"): "annotate:people",
+    ("POST", "annotate:create-project"): "annotate:project",
+    ("POST", "annotate:settings"): "annotate:settings",
+    ("POST", "annotate:edit-guidelines"): "annotate:guidelines",
+    ("POST", "annotate:revoke-invitation"): "annotate:members",
+    ("POST", "annotate:change-role"): "annotate:members",
+    ("POST", "annotate:remove-member"): "annotate:members",
+    ("POST", "annotate:withdraw-prompt"): "annotate:prompts",
+    ("POST", "annotate:record-review"): "annotate:reviews",
+    ("POST", "annotate:settle"): "annotate:escalations",
+    ("POST", "training:rounds-start"): "training:round",
+    ("POST", "training:rounds-base-model"): "training:rounds",
+    ("POST", "training:round-cancel"): "training:round",
+    ("POST", "training:run-resume"): "training:run",
+    ("POST", "training:run-repeat"): "training:run",
+    ("POST", "training:run-change"): "training:run",
+    ("POST", "training:run-release"): "training:run",
+    ("POST", "training:run-close"): "training:run",
+    ("POST", "training:run-send"): "training:run-step",
+    ("POST", "training:models-roll-back"): "training:models",
+    ("POST", "training:model-promote"): "training:models",
+    ("POST", "training:model-download"): "training:model",
+    ("POST", "training:questions"): "training:question",
+    ("POST", "account_login"): "annotate:home",
+    ("POST", "account_change_password"): "annotate:check-tokens",  # everybody here has a token
+    ("POST", "account_set_password"): "annotate:check-tokens",
+    ("POST", "account_logout"): "account_login",
+}
