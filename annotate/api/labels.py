@@ -26,7 +26,7 @@ class DemonstrationSerializer(serializers.Serializer[Any]):
 
 
 class RankingSerializer(serializers.Serializer[Any]):
-    """`places`, `ratings` and `flags` are by completion id."""
+    """`places`, `ratings` and `flags` are by completion id. Places are stored without holes: 4 4 2 2 is 2 2 1 1."""
 
     submission_id = serializers.UUIDField()
     places = serializers.DictField(child=serializers.IntegerField(allow_null=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import forms
 from django.utils.translation import gettext as _
@@ -11,10 +11,13 @@ from django.utils.translation import gettext_lazy
 
 from annotate.forms.labels import LabelForm
 from annotate.models import Completion
+from annotate.services.rankings import dense_places
 from annotate.services.text import NOTE_LIMIT
 
 LETTERS = "ABCDEFGHI"
 CANNOT_JUDGE = "none"
+AREAS = ("ranked", "unranked", "unjudged")  # of the board, from the top
+FEW = 3  # answers: so few are often meant to stand in the order in which they were seen
 
 
 class Card:
@@ -24,14 +27,25 @@ class Card:
         self.completion = completion
         self.letter = letter
         self.name = f"place-{completion.pk}"
-        self.place = str(form[self.name].value() or "")
+        said = str(form[self.name].value() or "")
+        self.place = said if said == CANNOT_JUDGE or said in map(str, form.places) else ""
 
     @property
-    def sort_key(self) -> tuple[int, str]:
+    def area(self) -> str:
+        return {"": "unranked", CANNOT_JUDGE: "unjudged"}.get(self.place, "ranked")
+
+    @property
+    def sort_key(self) -> tuple[int, int, str]:
         """Best first; then what has no place yet, then what cannot be judged."""
-        if self.place.isdigit():
-            return int(self.place), self.letter
-        return (98 if self.place == "" else 99), self.letter
+        place = int(self.place) if self.area == "ranked" else 0
+        return AREAS.index(self.area), place, self.letter
+
+
+class Area(NamedTuple):
+    """Cards that stand together: those with a place, those that wait for one, those that cannot be judged."""
+
+    name: str
+    cards: list[Card]
 
 
 class RankingForm(LabelForm):
@@ -47,7 +61,7 @@ class RankingForm(LabelForm):
         super().__init__(data, stored=stored)
         for completion in completions:
             self.fields[f"place-{completion.pk}"] = forms.ChoiceField(
-                choices=[*((str(n), n) for n in self.places), (CANNOT_JUDGE, "?")], required=False
+                choices=[*((str(n), n) for n in self.places), (CANNOT_JUDGE, 0)], required=False
             )
 
     @property
@@ -61,6 +75,15 @@ class RankingForm(LabelForm):
         return sorted(cards, key=lambda card: card.sort_key)
 
     @property
+    def areas(self) -> list[Area]:
+        cards = self.cards
+        return [Area(name, [card for card in cards if card.area == name]) for name in AREAS]
+
+    @property
+    def is_incomplete(self) -> bool:
+        return any(card.area == "unranked" for card in self.cards)
+
+    @property
     def is_unconfirmed(self) -> bool:
         """Whether only the question "did you mean this order?" stands between the form and its submission."""
         return self.has_error("is_confirmed", code="unchanged")
@@ -70,14 +93,18 @@ class RankingForm(LabelForm):
         missing = [letter for letter, place in zip(LETTERS, said.values(), strict=False) if not place]
         if missing:
             raise forms.ValidationError(_("No place yet: %(letters)s.") % {"letters": ", ".join(missing)})
-        places = {pk: None if place == CANNOT_JUDGE else int(place) for pk, place in said.items()}
-        if list(places.values()) == list(self.places) and not self.cleaned_data["is_confirmed"]:
+        places = dense_places({pk: None if place == CANNOT_JUDGE else int(place) for pk, place in said.items()})
+        is_unchanged = len(places) > FEW and list(places.values()) == list(self.places)
+        if is_unchanged and not self.cleaned_data["is_confirmed"]:
             self.add_error("is_confirmed", forms.ValidationError(_("The order is unchanged."), code="unchanged"))
         note = self.cleaned_data.get("note", "")
         return {"submission_id": self.cleaned_data.get("submission_id"), "places": places, "note": note}
 
     def typed(self, stored: dict[str, Any]) -> dict[str, Any]:
-        return {"note": stored.get("note", ""), **dict(_places_as_typed(stored.get("places", {})))}
+        places = stored.get("places", {})
+        if len(places) == len(self.completions):  # as long as one is missing, a hole may yet be filled
+            places = dense_places(places)
+        return {"note": stored.get("note", ""), **dict(_places_as_typed(places))}
 
     def draft(self) -> dict[str, Any]:
         said = {c.pk: self.data.get(f"place-{c.pk}", "") for c in self.completions}

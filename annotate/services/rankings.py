@@ -1,10 +1,11 @@
-"""Rankings are handed in, and corrected by a newer version. Ties and "cannot judge" are stored as they were said."""
+"""Rankings are handed in, and corrected by a newer version. Ties and "cannot judge" are stored as they were said; holes
+between places say nothing, and are closed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from django.utils.translation import gettext as _
@@ -12,6 +13,8 @@ from django.utils.translation import gettext as _
 from annotate.models import Assignment, Member, Placement, Ranking, Slate
 from annotate.services import labels
 from annotate.services.text import NOTE_LIMIT, clean_text
+
+Key = TypeVar("Key")
 
 
 class BadRanking(Exception):
@@ -45,6 +48,7 @@ def submit(
 ) -> Ranking:
     """Store `places` as the holder's ranking: {completion id: place}, 1 is best, equal is a tie, None: cannot judge.
 
+    They are stored without holes, see `dense_places`.
     A replay of `submission_id` returns the stored one. Raises BadRanking or BadText; OtherBody if the replay says
     something else; NotHolder if the assignment is over.
     """
@@ -73,6 +77,16 @@ def correct(
         return _create(said, ranking.assignment, annotator.pk, submission_id, supersedes=ranking)
 
     return labels.correct(ranking, annotator, submission_id, store=store, is_same=lambda old: _says(old, said))
+
+
+def dense_places(places: Mapping[Key, int | None]) -> dict[Key, int | None]:
+    """`places` without holes, as they are stored: each is one more than the number of better places that are taken, so
+    4 4 2 2 becomes 2 2 1 1; None ("cannot judge") stays.
+
+    The same function as `densePlaces` in static/js/rank.js: both are held to tests/dense_places.json.
+    """
+    taken = sorted({place for place in places.values() if place is not None})
+    return {key: None if place is None else taken.index(place) + 1 for key, place in places.items()}
 
 
 def _create(
@@ -112,7 +126,10 @@ def _said(
         _check_number(rating, 7, _("Ratings go from 1 to %d."))
     if all(place is None for place in places.values()):
         raise BadRanking(_("Place at least one answer, or skip the set and say why."))
-    judged = {pk: Judged(place, ratings.get(pk), labels.clean_flags(flags.get(pk, ()))) for pk, place in places.items()}
+    judged = {
+        pk: Judged(place, ratings.get(pk), labels.clean_flags(flags.get(pk, ())))
+        for pk, place in dense_places(places).items()
+    }
     return Said(judged, clean_text(note, limit=NOTE_LIMIT))
 
 
@@ -122,8 +139,7 @@ def _check_number(number: int | None, largest: int, message: str) -> None:
 
 
 def _says(stored: Ranking, said: Said) -> bool:
-    judged = {
-        placement.completion_id: Judged(placement.place, placement.rating, placement.flags)
-        for placement in stored.placements.all()
-    }
+    placements = {placement.completion_id: placement for placement in stored.placements.all()}
+    places = dense_places({pk: placement.place for pk, placement in placements.items()})  # older ones may have holes
+    judged = {pk: Judged(places[pk], placement.rating, placement.flags) for pk, placement in placements.items()}
     return judged == said.judged and stored.note == said.note

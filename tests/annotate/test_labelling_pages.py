@@ -56,12 +56,44 @@ def test_a_plain_form_goes_on_to_the_next_piece(signed_in: Client, annotator: Me
     assert undo not in signed_in.get(response.headers["Location"]).content.decode()
 
 
-def test_an_untouched_order_is_stored_only_when_confirmed(signed_in: Client, annotator: Member) -> None:
-    assignment = make_assignment(annotator)
-    form = ranking_form(assignment, [1, 2, 3])
+def test_an_untouched_order_of_four_is_stored_only_when_confirmed(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, completions=4)
+    form = ranking_form(assignment, [1, 2, 3, 4])
     assert submit(signed_in, assignment, form).status_code == 422
     assert submit(signed_in, assignment, form | {"is_confirmed": "1"}).status_code == 302
     assert Ranking.objects.count() == 1
+
+
+def test_an_untouched_order_of_three_is_not_asked_about(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    assert submit(signed_in, assignment, ranking_form(assignment, [1, 2, 3])).status_code == 302
+
+
+def test_a_form_with_holes_is_stored_without_them(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, completions=4)
+    assert submit(signed_in, assignment, ranking_form(assignment, [4, 4, 2, 2])).status_code == 302
+    said = dict(Ranking.objects.get().placements.values_list("completion", "place"))
+    assert [said[pk] for pk in assignment.card_order] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("drafted", "shown"), [([4, 4, 2, 2], ["2", "2", "1", "1"]), ([4, 4, 2], ["4", "4", "2", ""])])
+def test_a_whole_draft_opens_as_it_would_be_stored(
+    signed_in: Client, annotator: Member, drafted: list[int], shown: list[str]
+) -> None:
+    """As long as a place is missing, a hole may yet be filled."""
+    assignment = make_assignment(annotator, completions=4)
+    typed = {f"place-{pk}": place for pk, place in zip(assignment.card_order, drafted, strict=False)}
+    save(signed_in, assignment, 0, **typed)
+    form = signed_in.get(reverse("annotate:assignment", args=[assignment.pk])).context["form"]
+    assert [card.place for card in sorted(form.cards, key=lambda card: card.letter)] == shown
+
+
+def test_the_button_sleeps_until_every_answer_has_a_place(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    address = reverse("annotate:assignment", args=[assignment.pk])
+    assert "data-submits disabled" in signed_in.get(address).content.decode()
+    save(signed_in, assignment, 0, **{f"place-{pk}": 1 for pk in assignment.card_order})
+    assert "data-submits disabled" not in signed_in.get(address).content.decode()
 
 
 def test_a_missing_place_is_named_by_its_letter(signed_in: Client, annotator: Member) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from annotate.services.text import BadText
 from annotate.services.work import NotHolder, OtherBody
 from tests.factories import make_assignment, make_demonstration, make_member, make_ranking
 
+TABLE = Path(__file__).parents[1] / "dense_places.json"
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
@@ -26,8 +29,40 @@ def stored_places(ranking: Ranking) -> list[int | None]:
     return list(ranking.placements.order_by("completion").values_list("place", flat=True))
 
 
-def test_ties_gaps_and_cannot_judge_are_stored_as_they_were_said(annotator):
-    assert stored_places(make_ranking(annotator, [1, 4, 4, None])) == [1, 4, 4, None]
+@pytest.mark.parametrize("each", json.loads(TABLE.read_text()), ids=lambda each: str(each["said"]))
+def test_places_are_stored_without_holes(each):
+    """The table to which the page's function is held, too."""
+    assert list(rankings.dense_places(dict(enumerate(each["said"]))).values()) == each["stored"]
+
+
+def test_ties_and_cannot_judge_are_stored_as_they_were_said_and_holes_are_closed(annotator):
+    assert stored_places(make_ranking(annotator, [1, 4, 4, None])) == [1, 2, 2, None]
+
+
+def test_a_replay_that_has_the_same_holes_is_a_replay(annotator):
+    assignment, submission_id = make_assignment(annotator), uuid4()
+    stored = [
+        rankings.submit(assignment, submission_id=submission_id, places=placed(assignment, *said))
+        for said in [(3, 3, 1), (3, 3, 1), (2, 2, 1)]
+    ]
+    assert {each.pk for each in stored} == {Ranking.objects.get().pk}
+    with pytest.raises(OtherBody):
+        rankings.submit(assignment, submission_id=submission_id, places=placed(assignment, 3, 1, 1))
+
+
+def test_a_ranking_that_was_stored_with_holes_is_still_known_by_its_replay(annotator):
+    assignment, submission_id = make_assignment(annotator), uuid4()
+    places = placed(assignment, 3, 3, 1)
+    rankings.submit(assignment, submission_id=submission_id, places=places)
+    Placement.objects.filter(place=2).update(place=3)  # as earlier versions stored it
+    assert rankings.submit(assignment, submission_id=submission_id, places=places) == Ranking.objects.get()
+
+
+def test_a_correction_is_stored_without_holes(annotator):
+    first = make_ranking(annotator, [1, 2, 3])
+    places = placed(first.assignment, 3, 1, 1)
+    second = rankings.correct(first, annotator=annotator, submission_id=uuid4(), places=places)
+    assert stored_places(second) == [2, 1, 1]
 
 
 def test_ratings_flags_and_the_note_are_kept(annotator):

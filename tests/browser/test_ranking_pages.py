@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
-from annotate.models import Assignment, Member, Placement, Project, Ranking
+from annotate.models import Assignment, Member, Project, Ranking
 from annotate.services import slates
 from annotate.services.slates import NewCompletion
+from tests.browser.board import (
+    area,
+    card,
+    chosen_places,
+    expect_places,
+    letters,
+    open_board,
+    press,
+    shown_places,
+    stored_places,
+    submit,
+    submit_and_compare,
+    submit_next,
+)
 from tests.factories import make_prompt, make_slate
-
-
-def open_board(open_as: Callable[..., Page], annotator: Member) -> Page:
-    page = open_as(annotator.user, f"/projects/{annotator.project.slug}/rank/")
-    expect(page.locator("[data-answer=A] input").first).to_be_focused()
-    return page
-
-
-def letters(page: Page) -> str:
-    return "".join(page.locator("[data-answer]").evaluate_all("cards => cards.map(card => card.dataset.answer)"))
-
-
-def stored_places(ranking: Ranking) -> list[int | None]:
-    """Places in the order in which the annotator saw the answers."""
-    said = dict(Placement.objects.filter(ranking=ranking).values_list("completion", "place"))
-    return [said[pk] for pk in ranking.assignment.card_order]
-
-
-def submit(page: Page) -> None:
-    page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Handed in")).to_be_visible()
 
 
 @pytest.mark.parametrize("count", [2, 9])
@@ -71,17 +66,6 @@ def test_a_letter_marks_an_answer_and_backspace_takes_its_place_away(
     expect(page.get_by_role("button", name="Submit ranking")).to_be_disabled()
 
 
-def test_dragging_places_the_answer_where_it_is_dropped(open_as, project: Project, annotator: Member) -> None:
-    make_slate(project, completions=3)
-    page = open_board(open_as, annotator)
-    drag(page, "C", before="A")
-    assert letters(page) == "CAB"
-    drag(page, "B", before="A")
-    assert letters(page) == "CBA"
-    submit(page)
-    assert stored_places(Ranking.objects.get()) == [3, 2, 1]
-
-
 def test_arrow_buttons_and_place_buttons_do_the_same(open_as, project: Project, annotator: Member) -> None:
     make_slate(project, completions=3)
     page = open_board(open_as, annotator)
@@ -94,13 +78,22 @@ def test_arrow_buttons_and_place_buttons_do_the_same(open_as, project: Project, 
 
 
 def test_an_order_that_nobody_touched_is_asked_about_once(open_as, project: Project, annotator: Member) -> None:
-    make_slate(project, completions=3)
+    make_slate(project, completions=4)
     page = open_board(open_as, annotator)
-    for key in ["1", "2", "3", "Control+Enter"]:
-        page.keyboard.press(key)
+    press(page, "1 2 3 4 Control+Enter")
     expect(page.get_by_text("in which you first saw them")).to_be_visible()
     assert not Ranking.objects.exists()
 
+    submit(page)
+    assert stored_places(Ranking.objects.get()) == [1, 2, 3, 4]
+
+
+def test_of_three_answers_the_order_in_which_they_came_is_not_asked_about(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    press(page, "1 2 3")
     submit(page)
     assert stored_places(Ranking.objects.get()) == [1, 2, 3]
 
@@ -108,13 +101,11 @@ def test_an_order_that_nobody_touched_is_asked_about_once(open_as, project: Proj
 def test_an_order_that_was_asked_about_cannot_be_handed_in_with_a_place_missing(
     open_as, project: Project, annotator: Member
 ) -> None:
-    make_slate(project, completions=3)
+    make_slate(project, completions=4)
     page = open_board(open_as, annotator)
-    for key in ["1", "2", "3", "Control+Enter"]:
-        page.keyboard.press(key)
+    press(page, "1 2 3 4 Control+Enter")
     expect(page.get_by_text("in which you first saw them")).to_be_visible()
-    for key in ["b", "Backspace"]:
-        page.keyboard.press(key)
+    press(page, "b Backspace")
     expect(page.locator("[data-answer=B] [data-place]")).to_have_text("not placed")
     expect(page.get_by_role("button", name="Submit ranking")).to_be_disabled()
 
@@ -152,7 +143,7 @@ def test_undo_opens_the_ranking_again_and_stores_a_newer_version(open_as, projec
     page.keyboard.press("2")
     page.keyboard.press("Control+Enter")
     expect(page.get_by_text("The new version counts")).to_be_visible()
-    assert stored_places(Ranking.objects.newest().get()) == [2, 2]
+    assert stored_places(Ranking.objects.newest().get()) == [1, 1]
     assert Ranking.objects.count() == 2
 
 
@@ -168,15 +159,153 @@ def test_markup_in_an_answer_stays_text(open_as, project: Project, annotator: Me
     expect(page.locator(".answers .is-raw", has_text="<img src=x")).to_be_visible()
 
 
-def drag(page: Page, letter: str, *, before: str) -> None:
-    """Pull a card by its grip, and let go where the board shows it at its new place, as a hand does."""
-    grip = page.locator(f"[data-answer={letter}] [data-grip]").bounding_box()
-    target = page.locator(f"[data-answer={before}]").bounding_box()
-    assert grip and target
-    page.mouse.move(grip["x"] + 8, grip["y"] + 8)
-    page.mouse.down()
-    for part in range(1, 9):
-        x = grip["x"] + 8 + (target["x"] + 12 - grip["x"] - 8) * part / 8
-        page.mouse.move(x, grip["y"] + 8 + part)
-    expect(page.locator(f"[data-answer={letter}] ~ [data-answer={before}]")).to_be_attached()
-    page.mouse.up()
+def test_answers_without_a_place_wait_behind_the_ranked_ones(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=4)
+    page = open_board(open_as, annotator)
+    expect(page.get_by_role("heading", name="Not ranked yet")).to_be_visible()
+    press(page, "d 2 b 0 a 2")
+    assert [area(page, name) for name in ("ranked", "unranked", "unjudged")] == ["AD", "C", "B"]
+    assert shown_places(page) == {"A": 2, "D": 2, "B": None}  # the place that is free may yet be taken
+    assert Axe().run(page, options={"resultTypes": ["violations"]}).violations_count == 0
+    press(page, "c 1")
+    expect(page.get_by_role("heading", name="Not ranked yet")).to_be_hidden()
+    expect_places(page, {"C": 1, "A": 2, "D": 2, "B": None})
+    submit_and_compare(page)
+
+
+TABLE = Path(__file__).parents[1] / "dense_places.json"
+SHIFTED = {
+    "1 2 3 4 d Shift+1": {"D": 1, "A": 2, "B": 3, "C": 4},
+    "1 2 3 4 a Shift+Digit3": {"B": 1, "C": 2, "A": 3, "D": 4},
+    "1 1 2 3 d Shift+Digit1": {"D": 1, "A": 2, "B": 2, "C": 3},
+    "1 1 2 3 a Shift+Digit1": {"A": 1, "B": 2, "C": 3, "D": 4},
+    "1 2 c Shift+Digit1": {"C": 1, "A": 2, "B": 3},
+    "2 c Shift+Digit1": {"C": 1, "A": 2},
+    "1 3 d Shift+Digit1": {"D": 1, "A": 2, "B": 3},
+    "3 4 d Shift+Digit3": {"D": 1, "A": 2, "B": 3},
+    "1 2 d Shift+Numpad1": {"D": 1, "A": 2, "B": 3},
+    "1 2 3 0 d Shift+Digit2": {"A": 1, "D": 2, "B": 3, "C": 4},
+    "1 2 3 4 a Shift+Digit0": {"A": None, "B": 1, "C": 2, "D": 3},
+    "1 2 3 4 a Shift+Digit9": {"A": 1, "B": 2, "C": 3, "D": 4},
+}
+
+
+def test_shift_and_a_number_insert_the_marked_answer(open_as, project: Project, annotator: Member) -> None:
+    for _ in range(len(SHIFTED) + 1):
+        make_slate(project, completions=4)
+    page = open_board(open_as, annotator)
+    for keys, places in SHIFTED.items():
+        press(page, keys)
+        expect_places(page, places)
+        for letter in area(page, "unranked").lower():
+            press(page, f"{letter} 1")
+        submit_next(page)
+    press(page, "?")
+    expect(page.get_by_role("dialog", name="Keys").get_by_text("insert the marked answer")).to_be_visible()
+
+
+def test_after_an_insertion_the_next_waiting_answer_is_marked(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    press(page, "1 Shift+Digit1 Shift+Digit1")
+    expect_places(page, {"C": 1, "B": 2, "A": 3})
+
+
+@pytest.mark.parametrize(
+    ("event", "places"),
+    [
+        ({"key": "&", "code": "Digit1"}, {"A": 1, "B": 1}),  # a French keyboard
+        ({"key": "1", "code": "Digit1", "shiftKey": True}, {"B": 1, "A": 2}),  # the same with Shift
+        ({"key": "!", "code": "Digit1", "shiftKey": True}, {"B": 1, "A": 2}),
+        ({"key": "1", "code": ""}, {"A": 1, "B": 1}),  # a keyboard on a screen
+        ({"key": "1", "code": "Numpad1"}, {"A": 1, "B": 1}),
+        ({"key": "End", "code": "Numpad1", "modifierNumLock": True}, {"B": 1, "A": 2}),  # a keypad with Shift
+        ({"key": "End", "code": "Numpad1"}, {"A": 1}),  # a keypad that moves about
+    ],
+)
+def test_a_number_is_known_by_its_key_on_every_keyboard(
+    open_as, project: Project, annotator: Member, event: dict[str, object], places: dict[str, int | None]
+) -> None:
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    press(page, "1")
+    page.locator(":focus").dispatch_event("keydown", event)
+    expect_places(page, places)
+
+
+@pytest.mark.parametrize(
+    ("keys", "places"),
+    [
+        ("4 4 2 2", {"C": 1, "D": 1, "A": 2, "B": 2}),
+        ("3 3 0 0", {"A": 1, "B": 1, "C": None, "D": None}),
+        ("1 2 3 4 a 4", {"B": 1, "C": 2, "A": 3, "D": 3}),
+    ],
+)
+def test_holes_are_closed_as_soon_as_every_answer_has_a_place(
+    open_as, project: Project, annotator: Member, keys: str, places: dict[str, int | None]
+) -> None:
+    make_slate(project, completions=4)
+    page = open_board(open_as, annotator)
+    press(page, keys)
+    expect_places(page, places)
+    submit_and_compare(page)
+
+
+def test_places_are_picked_with_the_arrow_keys_too(open_as, project: Project, annotator: Member) -> None:
+    """The radio buttons' own keys; where a hole is closed, they go on from the place that is shown."""
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    press(page, "1 2 3 a ArrowRight")
+    expect_places(page, {"A": 1, "B": 1, "C": 2})
+    press(page, "ArrowRight")
+    expect_places(page, {"B": 1, "A": 2, "C": 2})
+    press(page, "ArrowRight")
+    expect_places(page, {"B": 1, "C": 2, "A": 3})
+    submit_and_compare(page)
+
+
+def test_a_step_leads_out_of_a_tie_or_past_all_of_one(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=4)
+    page = open_board(open_as, annotator)
+    press(page, "1 1 2 b Shift+ArrowRight")
+    expect_places(page, {"A": 1, "B": 2, "C": 3})
+    press(page, "d Shift+ArrowLeft a 2 d Shift+ArrowLeft")
+    expect_places(page, {"A": 1, "B": 1, "D": 2, "C": 3})
+    press(page, "Shift+ArrowUp")
+    expect_places(page, {"D": 1, "A": 2, "B": 2, "C": 3})
+    press(page, "Shift+ArrowUp a Shift+ArrowLeft")
+    expect_places(page, {"D": 1, "A": 2, "B": 3, "C": 4})
+    submit_and_compare(page)
+
+
+def test_what_is_not_on_the_screen_is_not_handed_in(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    press(page, "1 1 2")
+    card(page, "C").locator("[value='1']").evaluate("radio => { radio.checked = true; }")  # no event tells the board
+    press(page, "Control+Enter")
+    expect(page.get_by_text("look once more, then submit")).to_be_visible()
+    assert not Ranking.objects.exists()
+    assert shown_places(page) == chosen_places(page) == {"A": 1, "B": 1, "C": 1}
+    submit_and_compare(page)
+
+
+def test_cannot_judge_is_named_with_its_key(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=4)
+    make_slate(project, completions=9)
+    page = open_board(open_as, annotator)
+    for count in (4, 9):
+        expect(page.get_by_role("radio", name="0 cannot judge")).to_have_count(count)
+        expect(card(page, "A").locator(".pick-none")).to_have_attribute("title", "Cannot judge")
+        card(page, "A").get_by_role("radio", name="0 cannot judge").check()
+        expect(card(page, "A").locator("[data-place]")).to_have_text("cannot judge")
+        for letter in area(page, "unranked").lower():
+            press(page, f"{letter} 1")
+        submit_and_compare(page)
+
+
+def test_both_sides_close_holes_alike(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=2)
+    page = open_board(open_as, annotator)
+    for each in json.loads(TABLE.read_text()):
+        assert page.evaluate("places => densePlaces(places)", each["said"]) == each["stored"]
