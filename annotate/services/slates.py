@@ -40,15 +40,17 @@ def add(project: Project, *, prompt: Prompt, completions: Sequence[NewCompletion
 
 
 @transaction.atomic
-def add_with_prompt(project: Project, *, record: Any, completions: Sequence[NewCompletion]) -> AddedSlate:
-    """Open one slate for the prompt that `record` describes, adding it where it is new.
+def add_with_prompt(
+    project: Project, *, record: Any, completions: Sequence[NewCompletion]
+) -> tuple[AddedSlate, list[str]]:
+    """Open one slate for the prompt that `record` describes, word for word, adding it where it is new.
 
+    Returns, too, what was left out or changed of the prompt, and what it is almost the same as.
     Raises BadRecord, BadSlate or BadText; then the prompt is not added either.
     """
-    imported = prompts.add(project, prompts.records_from_list([record]))
-    for rejected in imported.rejected:
-        raise prompts.BadRecord(rejected["error"])
-    return add(project, prompt=imported.prompts[0], completions=completions)
+    prompt, report = prompts.add_one(project, record)
+    notes = [*report.changes, *(likeness["note"] for likeness in report.near_duplicates)]
+    return add(project, prompt=prompt, completions=completions), notes
 
 
 @transaction.atomic
