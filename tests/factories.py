@@ -34,7 +34,7 @@ def make_member(project: Project | None = None, *, role: str = Role.ANNOTATOR, *
 def make_prompt(project: Project, text: str = "", **fields: object) -> Prompt:
     """A prompt, with its demonstration to write."""
     record = {"text": text or f"Question {next(_numbers)}?"} | fields
-    return prompts.add(project, prompts.records_from_list([record])).prompts[0]
+    return prompts.add_one(project, record)[0]
 
 
 def make_slate(project: Project, *, completions: int = 3, prompt: Prompt | None = None, priority: int = 0) -> Slate:

@@ -60,6 +60,11 @@ class Endpoint(APIView):
     parser_classes = [JSONParser]
     schema = ProblemSchema()
 
+    @property
+    def largest_body(self) -> int:
+        """In bytes."""
+        return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         needed = ApiToken.Scope.READ if request.method in ("GET", "HEAD", "OPTIONS") else self.scope
@@ -67,7 +72,7 @@ class Endpoint(APIView):
             raise PermissionDenied(_("The token lacks the scope “%s”.") % needed)
         if unknown := sorted(set(request.query_params) - set(self.parameters)):
             raise ValidationError({name: [_("There is no such parameter.")] for name in unknown})
-        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > self.largest_body:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _("The body is too large: send it in parts."))
 
     @property

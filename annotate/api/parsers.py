@@ -1,14 +1,22 @@
-"""Request bodies: JSON, and newline-delimited JSON for imports."""
+"""Request bodies: JSON, and files of any size that an import may have."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import IO, Any
 
+from django.http import UnreadablePostError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.parsers import JSONParser as RestJSONParser
+
+from annotate.api.problems import Problem
+
+CHUNK = 1 << 20  # bytes
+LARGEST_MB = 250  # of an import
 
 
 class JSONParser(RestJSONParser):
@@ -23,12 +31,44 @@ class JSONParser(RestJSONParser):
             raise ParseError(_("The JSON is nested too deeply.")) from None
 
 
-class NDJSONParser(BaseParser):
-    """A JSON value a line, handed on as bytes: a bad line must not spoil the good ones."""
+class SpoolingParser(BaseParser):
+    """A body as a file on disk, of at most LARGEST_MB: what is large is not held in memory, and can be read twice."""
 
+    media_type = "application/json"
+
+    def parse(  # type: ignore[override]  # a file is what the service reads
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> IO[bytes]:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  (the endpoint closes it)
+        try:
+            _copy(stream, file, announced=int(stream.META.get("CONTENT_LENGTH") or 0))
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
+
+
+class SpoolingNDJSONParser(SpoolingParser):
     media_type = "application/x-ndjson"
 
-    def parse(  # type: ignore[override]  # bytes are what the service reads
-        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> bytes:
-        return bytes(stream.read())
+
+class SpoolingJSONLinesParser(SpoolingParser):
+    media_type = "application/jsonl"
+
+
+def _copy(stream: Any, file: IO[bytes], *, announced: int) -> None:
+    size = 0
+    try:
+        while chunk := stream.read(CHUNK):
+            size += len(chunk)
+            if size > LARGEST_MB * 1024 * 1024:
+                raise Problem(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    _("The body is larger than %d MB: send it in parts.") % LARGEST_MB,
+                )
+            file.write(chunk)
+    except UnreadablePostError:
+        announced = size + 1
+    if size < announced:
+        raise ParseError(_("The body broke off. Nothing was taken: send it again."))

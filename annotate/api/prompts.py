@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import io
+from typing import IO, Any, ClassVar
 
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.api.endpoints import Endpoint
-from annotate.api.parsers import JSONParser, NDJSONParser
+from annotate.api.parsers import LARGEST_MB, SpoolingJSONLinesParser, SpoolingNDJSONParser, SpoolingParser
 from annotate.models import ApiToken, Role
-from annotate.services import prompts
+from annotate.services import conversations, imports, prompts
+from annotate.services.encodings import NotUTF8
 
 
 class TurnSerializer(serializers.Serializer[Any]):
-    role = serializers.ChoiceField(choices=prompts.ROLES)
+    role = serializers.ChoiceField(choices=conversations.ROLES)
     content = serializers.CharField()
 
 
 class PromptSerializer(serializers.Serializer[Any]):
-    """How the OpenAPI document shows a prompt; annotate.services.prompts reads it, line by line."""
+    """How the OpenAPI document shows a prompt; annotate.services.conversations reads it."""
 
     messages = TurnSerializer(many=True, required=False)
     text = serializers.CharField(required=False)
@@ -33,19 +35,53 @@ class PromptSerializer(serializers.Serializer[Any]):
 
 
 class RejectedSerializer(serializers.Serializer[Any]):
-    line = serializers.IntegerField()
+    line = serializers.IntegerField(help_text="Of a list: the item, from 1.")
     error = serializers.CharField()
+
+
+class NearDuplicateSerializer(serializers.Serializer[Any]):
+    line = serializers.IntegerField()
+    prompt = serializers.IntegerField(help_text="The prompt that was added.")
+    like = serializers.IntegerField(help_text="The earlier prompt that is almost the same.")
+    note = serializers.CharField()
+
+
+class IgnoredSerializer(serializers.Serializer[Any]):
+    where = serializers.ChoiceField(choices=["prompt", "turn"])
+    key = serializers.CharField()
+    count = serializers.IntegerField()
 
 
 class ImportedSerializer(serializers.Serializer[Any]):
     created = serializers.IntegerField()
     existing = serializers.IntegerField()
-    rejected = RejectedSerializer(many=True)
+    withdrawn = serializers.IntegerField(help_text="Of the existing ones: nobody is asked about them.")
+    rejected = RejectedSerializer(many=True, help_text="The first hundred.")
+    rejected_count = serializers.IntegerField()
+    stopped = serializers.CharField(allow_blank=True, help_text="Why the rest was not read; empty if all of it was.")
+    train = serializers.IntegerField(help_text="Of the created ones.")
+    heldout = serializers.IntegerField(help_text="Of the created ones.")
+    near_duplicates = NearDuplicateSerializer(many=True, help_text="The first hundred; they were added.")
+    near_duplicate_count = serializers.IntegerField()
+    ignored = serializers.SerializerMethodField()
+    empty_system_turns = serializers.IntegerField(help_text="They were left out.")
+    control_characters = serializers.IntegerField(help_text="They became white space.")
+    repaired_metadata = serializers.IntegerField(help_text="Prompts whose metadata no database stores as it was.")
+    changes = serializers.ListField(child=serializers.CharField(), help_text="What was left out or changed, in words.")
+    remarks = serializers.ListField(child=serializers.CharField(), help_text="What to know about these prompts.")
+
+    @extend_schema_field(IgnoredSerializer(many=True))
+    def get_ignored(self, imported: prompts.Imported) -> list[dict[str, Any]]:
+        return [{"where": where, "key": key, "count": count} for (where, key), count in imported.ignored.items()]
 
 
 class Prompts(Endpoint):
     scope: ClassVar[str] = ApiToken.Scope.ADMIN
-    parser_classes = [JSONParser, NDJSONParser]
+    parser_classes = [SpoolingParser, SpoolingNDJSONParser, SpoolingJSONLinesParser]
+
+    @property
+    def largest_body(self) -> int:
+        return LARGEST_MB * 1024 * 1024
 
     @extend_schema(
         request={
@@ -57,13 +93,12 @@ class Prompts(Endpoint):
     def post(self, request: Request, slug: str) -> Response:
         """Add prompts. The good ones are kept, bad ones reported by number; sending them again adds nothing."""
         project = self.project(slug, role=Role.ADMIN)
-        imported = prompts.add(project, _records(request.data))
-        return Response(ImportedSerializer(imported).data)
-
-
-def _records(data: Any) -> list[prompts.Record]:
-    if isinstance(data, bytes):
-        return prompts.records_from_jsonl(data)
-    if not isinstance(data, list):
-        raise ParseError(_("The body must be a list of prompts."))
-    return prompts.records_from_list(data)
+        body: IO[bytes] = request.data or io.BytesIO()  # type: ignore[assignment]  # the parsers' file, if there is a body
+        with body:
+            try:
+                source = imports.read(body)
+            except (imports.Unreadable, NotUTF8) as error:
+                raise ParseError(str(error)) from None
+            if not source.is_list and request.content_type.startswith("application/json"):
+                raise ParseError(_("The body must be a list of prompts."))
+            return Response(ImportedSerializer(prompts.add(project, source.records, actor=self.user)).data)

@@ -15,7 +15,9 @@ from annotate.api.endpoints import Endpoint
 from annotate.api.prompts import PromptSerializer
 from annotate.models import ApiToken, FinishReason, Prompt, Role
 from annotate.services import slates
+from annotate.services.import_reports import controls_in_words
 from annotate.services.slates import NewCompletion
+from annotate.services.text import control_count
 
 
 class CompletionSerializer(serializers.Serializer[Any]):
@@ -42,6 +44,11 @@ class NewSlateSerializer(serializers.Serializer[Any]):
 class AddedSlateSerializer(serializers.Serializer[Any]):
     slate = serializers.IntegerField()
     completions = serializers.ListField(child=serializers.IntegerField(), help_text="Ids, in the order given.")
+    prompt = serializers.IntegerField()
+    notes = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What was left out or changed, and what the prompt is almost the same as.",
+    )
 
 
 class Slates(Endpoint):
@@ -53,11 +60,24 @@ class Slates(Endpoint):
         project = self.project(slug, role=Role.ADMIN)
         said = self.valid(NewSlateSerializer)
         completions = [NewCompletion(**completion) for completion in said["completions"]]
+        notes: list[str] = []
         if "prompt_external_id" in said:
             prompts = Prompt.objects.for_user(self.user).filter(project=project)
             prompt = get_object_or_404(prompts, external_id=said["prompt_external_id"])
-            added = slates.add(project, prompt=prompt, completions=completions)
+            added = slates.add(project, prompt=prompt, completions=completions, actor=self.user)
         else:
-            added = slates.add_with_prompt(project, record=said.get("prompt"), completions=completions)
-        body = {"slate": added.slate.pk, "completions": [completion.pk for completion in added.completions]}
+            added, notes = slates.add_with_prompt(
+                project, record=said.get("prompt"), completions=completions, actor=self.user
+            )
+        body = {
+            "slate": added.slate.pk,
+            "completions": [completion.pk for completion in added.completions],
+            "prompt": added.slate.prompt_id,
+            "notes": notes + _notes(completions),
+        }
         return Response(body, status=status.HTTP_201_CREATED)
+
+
+def _notes(completions: list[NewCompletion]) -> list[str]:
+    count = sum(control_count(completion.text) for completion in completions)
+    return [_("In the completions: %s") % controls_in_words(count)] if count else []

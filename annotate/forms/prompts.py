@@ -1,14 +1,22 @@
-"""Adding prompts by hand: pasted, or as a JSONL file."""
+"""Adding prompts by hand: pasted, or as a file."""
 
 from __future__ import annotations
 
+import io
+import re
 from typing import Any
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy as _
 
-LARGEST_FILE_MB = 10
+from annotate.services import imports, prompts
+from annotate.services.conversations import KEYS
+from annotate.services.encodings import NotUTF8
+
+LARGEST_FILE_MB = 100
+# What begins like a record of a file is read as a file: as a question nobody would write it.
+RECORD = re.compile(r'\s*(\[\s*)?\{\s*"(' + "|".join(KEYS) + r')"\s*:')
 
 
 class PromptsForm(forms.Form):
@@ -17,26 +25,47 @@ class PromptsForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 8, "dir": "auto", "spellcheck": "false"}),
-        help_text=_("One question a line."),
+        help_text=_("One question a line, or JSON as in a file."),
     )
     file = forms.FileField(
-        label=_("JSONL file"),
+        label=_("JSON file"),
         required=False,
-        widget=forms.ClearableFileInput(attrs={"accept": ".jsonl,.ndjson,.json,application/jsonl"}),
-        help_text=_("For conversations, ids and groups: one JSON object a line, UTF-8."),
+        widget=forms.ClearableFileInput(attrs={"accept": ".jsonl,.ndjson,.json,application/jsonl,application/json"}),
+        help_text=_("For conversations, ids and groups: one JSON object a line, or a JSON list. UTF-8, up to %d MB.")
+        % LARGEST_FILE_MB,
     )
 
-    def clean_file(self) -> UploadedFile | None:
-        file = self.cleaned_data["file"]
-        if file and file.size > LARGEST_FILE_MB * 1024 * 1024:
+    def clean_paste(self) -> imports.Source | None:
+        paste: str = self.cleaned_data["paste"]
+        if not paste.strip():
+            return None
+        if RECORD.match(paste):
+            return _source(io.BytesIO(paste.encode()))
+        return imports.Source(iter(prompts.records_from_paste(paste)))
+
+    def clean_file(self) -> imports.Source | None:
+        file: UploadedFile | None = self.cleaned_data["file"]
+        if not file:
+            return None
+        if (file.size or 0) > LARGEST_FILE_MB * 1024 * 1024:
             raise forms.ValidationError(
                 _("The file is larger than %(limit)s MB. Split it: importing again adds nothing twice.")
                 % {"limit": LARGEST_FILE_MB}
             )
-        return file
+        return _source(file.file)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if not cleaned.get("paste", "").strip() and not cleaned.get("file") and not self.errors:
+        given = [cleaned[name] for name in ("paste", "file") if cleaned.get(name)]
+        if not self.errors and not given:
             raise forms.ValidationError(_("Paste prompts or choose a file."))
-        return cleaned
+        if len(given) > 1:
+            raise forms.ValidationError(_("Paste prompts or choose a file, not both at once: nothing was added yet."))
+        return cleaned | {"source": given[0] if given else None}
+
+
+def _source(file: Any) -> imports.Source:
+    try:
+        return imports.read(file)
+    except (imports.Unreadable, NotUTF8) as error:
+        raise forms.ValidationError(str(error)) from None

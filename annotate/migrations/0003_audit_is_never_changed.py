@@ -64,7 +64,7 @@ def release(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0001_initial")]
+    dependencies = [("annotate", "0002_exact_text_hash")]
 
     operations = [
         migrations.AddField("auditevent", "is_erased", models.BooleanField(default=False)),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -13,6 +14,9 @@ from annotate.models.projects import Project
 
 if TYPE_CHECKING:
     from annotate.models.people import User
+
+
+NUMBER = re.compile(r"#[0-9]{1,18}")
 
 
 class Split(models.TextChoices):
@@ -41,9 +45,26 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(withdrawn_at=None)
 
     def matching(self, query: str) -> PromptQuerySet:
-        """Prompts in which somebody says `query`, and those whose id or group it is."""
-        said = Q(words__icontains=query)
-        return self.alias(words=Words("messages")).filter(said | Q(external_id__iexact=query) | Q(group__iexact=query))
+        """Prompts in which somebody says `query`, and those whose number (as #12), id or group it is."""
+        found = Q(words__icontains=query) | Q(external_id__iexact=query) | Q(group__iexact=query)
+        if NUMBER.fullmatch(query):
+            found |= Q(pk=int(query[1:]))
+        return self.alias(words=Words("messages")).filter(found)
+
+    def like(self, prompt: Prompt) -> PromptQuerySet:
+        """`prompt` and its near-duplicates."""
+        return self.filter(project=prompt.project_id, folded_hash=prompt.folded_hash)
+
+    def near_duplicates(self) -> PromptQuerySet:
+        """Prompts that are almost the same as another one that was not withdrawn either."""
+        others = Prompt.objects.active().filter(project=OuterRef("project"), folded_hash=OuterRef("folded_hash"))
+        return self.filter(Exists(others.exclude(pk=OuterRef("pk"))))
+
+    def sides(self) -> dict[str, int]:
+        """How many prompts stand on each side of the split."""
+        return self.aggregate(
+            train=Count("pk", filter=Q(split=Split.TRAIN)), heldout=Count("pk", filter=Q(split=Split.HELDOUT))
+        )
 
 
 class Prompt(models.Model):
@@ -51,7 +72,8 @@ class Prompt(models.Model):
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="prompts")
     messages = models.JSONField()
-    text_hash = models.CharField(max_length=64)  # SHA-256 of the folded conversation: finds duplicates
+    text_hash = models.CharField(max_length=64)  # SHA-256 of the conversation as it is: a text is there once
+    folded_hash = models.CharField(max_length=64)  # of the folded conversation: near-duplicates share it
     external_id = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001  (unique where given)
     group = models.CharField(max_length=200)  # prompts of one group share a split
     split = models.CharField(max_length=7, choices=Split)
@@ -67,7 +89,10 @@ class Prompt(models.Model):
             models.UniqueConstraint(fields=["project", "external_id"], name="prompt_external_id_once_per_project"),
             models.CheckConstraint(condition=Q(split__in=Split.values), name="prompt_split_known"),
         ]
-        indexes: ClassVar = [models.Index(fields=["project", "split", "id"], name="prompt_by_split")]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "split", "id"], name="prompt_by_split"),
+            models.Index(fields=["project", "folded_hash", "id"], name="prompt_by_folded_text"),
+        ]
 
     def __str__(self) -> str:
         return self.question[:80]
@@ -76,3 +101,8 @@ class Prompt(models.Model):
     def question(self) -> str:
         """The user turn that asks for an answer."""
         return str(self.messages[-1]["content"])
+
+    @property
+    def name(self) -> str:
+        """How people find it again: its number, by which the list of prompts searches, and its own id if it has one."""
+        return f"#{self.pk} ({self.external_id})" if self.external_id else f"#{self.pk}"

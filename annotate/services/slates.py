@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from annotate.models import Completion, FinishReason, Kind, Project, Prompt, Slate, WorkItem
-from annotate.services import prompts, queue
+from annotate.models import Completion, FinishReason, Kind, Project, Prompt, Slate, User, WorkItem
+from annotate.services import audit, prompts, queue
 from annotate.services.text import MESSAGE_LIMIT, clean_text
 
 
@@ -34,21 +34,34 @@ class AddedSlate(NamedTuple):
     completions: list[Completion]  # in the order in which they were given
 
 
-def add(project: Project, *, prompt: Prompt, completions: Sequence[NewCompletion], priority: int = 0) -> AddedSlate:
-    """Open one slate for ranking. Raises BadSlate or BadText."""
-    return add_many(project, [NewSlate(prompt, completions)], priority=priority)[0]
+@transaction.atomic
+def add(
+    project: Project,
+    *,
+    prompt: Prompt,
+    completions: Sequence[NewCompletion],
+    priority: int = 0,
+    actor: User | None = None,
+) -> AddedSlate:
+    """Open one slate for ranking; `actor` is who sent it, if a person did. Raises BadSlate or BadText."""
+    added = add_many(project, [NewSlate(prompt, completions)], priority=priority)[0]
+    if actor:
+        audit.record("slate.added", actor=actor, project=project, subject=str(added.slate), prompt=prompt.pk)
+    return added
 
 
 @transaction.atomic
-def add_with_prompt(project: Project, *, record: Any, completions: Sequence[NewCompletion]) -> AddedSlate:
-    """Open one slate for the prompt that `record` describes, adding it where it is new.
+def add_with_prompt(
+    project: Project, *, record: Any, completions: Sequence[NewCompletion], actor: User | None = None
+) -> tuple[AddedSlate, list[str]]:
+    """Open one slate for the prompt that `record` describes, word for word, adding it where it is new.
 
+    Returns, too, what was left out or changed of the prompt, and what it is almost the same as.
     Raises BadRecord, BadSlate or BadText; then the prompt is not added either.
     """
-    imported = prompts.add(project, prompts.records_from_list([record]))
-    for rejected in imported.rejected:
-        raise prompts.BadRecord(rejected["error"])
-    return add(project, prompt=imported.prompts[0], completions=completions)
+    prompt, report = prompts.add_one(project, record)
+    notes = [*report.changes, *(likeness["note"] for likeness in report.near_duplicates)]
+    return add(project, prompt=prompt, completions=completions, actor=actor), notes
 
 
 @transaction.atomic

@@ -1,7 +1,7 @@
 """What people's and models' text goes through at every door.
 
 Left out on purpose: normalising. What was written is stored as it was written, bidi marks and joiners included; only
-the duplicate hash folds.
+the hash that finds near-duplicates folds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BadText(Exception):
 
 
 def clean_text(text: str, *, limit: int) -> str:
-    """`text` with LF line ends and without control characters.
+    """`text` with LF line ends, and white space where control characters stood: words beside them stay apart.
 
     Raises BadText for NUL, lone surrogates and more than `limit` characters.
     """
@@ -86,10 +86,23 @@ def repair_json(value: Any) -> Any:
     return value
 
 
-def conversation_hash(messages: Sequence[dict[str, str]]) -> str:
+def control_count(text: str) -> int:
+    """How many characters of `text` clean_text() turns into white space; line ends are not among them."""
+    return len(_CONTROLS.findall(_with_plain_line_ends(text)))
+
+
+def text_hash(messages: Sequence[dict[str, str]]) -> str:
+    """SHA-256 of the conversation as it is: equal for equal texts said by the same roles, and for nothing else."""
+    return _hash([[message["role"], message["content"]] for message in messages])
+
+
+def folded_hash(messages: Sequence[dict[str, str]]) -> str:
     """SHA-256 of the folded conversation: the same for texts that differ in case, spacing or composition only."""
-    folded = [[message["role"], _fold(message["content"])] for message in messages]
-    return hashlib.sha256(json.dumps(folded, ensure_ascii=False).encode()).hexdigest()
+    return _hash([[message["role"], _fold(message["content"])] for message in messages])
+
+
+def _hash(turns: list[list[str]]) -> str:
+    return hashlib.sha256(json.dumps(turns, ensure_ascii=False).encode()).hexdigest()
 
 
 def _fold(text: str) -> str:
@@ -101,4 +114,8 @@ def _storable(text: str) -> str:
 
 
 def _without_controls(text: str) -> str:
-    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _CONTROLS.sub(" ", _with_plain_line_ends(text))
+
+
+def _with_plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")

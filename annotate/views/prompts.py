@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -11,8 +10,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from annotate.forms.prompts import PromptsForm
 from annotate.models import Prompt
+from annotate.models.prompts import NUMBER
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services import prompts
+from annotate.services import imports, prompts, splits
+from annotate.services.near_duplicates import near_duplicates_of
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50
@@ -22,19 +23,26 @@ PAGE_SIZE = 50
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     everything = Prompt.objects.filter(project=request.project)
-    query = request.GET.get("q", "").strip()
-    split = request.GET.get("split", "")
+    query, split, like = (request.GET.get(name, "").replace("\0", "").strip() for name in ("q", "split", "like"))
     found = everything.active().matching(query) if query else everything.active()
     if split in ("train", "heldout"):
         found = found.filter(split=split)
-    counts = everything.active().aggregate(
-        train=Count("pk", filter=Q(split="train")), heldout=Count("pk", filter=Q(split="heldout"))
-    )
+    elif split == "near":
+        found = found.near_duplicates()
+    if like:
+        number = int(like) if NUMBER.fullmatch(f"#{like}") else 0
+        found = found.like(get_object_or_404(everything, pk=number))
+    counts = everything.active().sides()
+    page = Page(found, request, size=PAGE_SIZE)
+    near = near_duplicates_of(page.rows)
     context = {
-        "page": Page(found, request, size=PAGE_SIZE),
+        "page": page,
+        "rows": [(prompt, near.get(prompt.pk)) for prompt in page],
         "query": query,
         "split": split,
+        "like": like,
         "counts": counts,
+        "split_warning": splits.warning(request.project, **counts) if request.project.heldout_share else "",
         "withdrawn_count": everything.exclude(withdrawn_at=None).count(),
     }
     return render(request, "annotate/prompts/index.html", context)
@@ -46,12 +54,9 @@ def add(request: ProjectRequest) -> HttpResponse:
     form = PromptsForm(request.POST, request.FILES) if request.method == "POST" else PromptsForm()
     if not (form.is_bound and form.is_valid()):
         return render(request, "annotate/prompts/add.html", {"form": form}, status=422 if form.is_bound else 200)
-    file = form.cleaned_data["file"]
-    records = (
-        prompts.records_from_jsonl(file.read()) if file else prompts.records_from_paste(form.cleaned_data["paste"])
-    )
-    imported = prompts.add(request.project, records)
-    return render(request, "annotate/prompts/imported.html", {"imported": imported})
+    source: imports.Source = form.cleaned_data["source"]
+    context = {"imported": prompts.add(request.project, source.records, actor=request.user), "is_list": source.is_list}
+    return render(request, "annotate/prompts/imported.html", context)
 
 
 @role_required("admin")

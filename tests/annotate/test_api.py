@@ -161,8 +161,8 @@ def test_a_demonstration_is_not_taken_for_ranking_work(program, annotator):
 
 def test_prompts_come_in_as_a_list_and_as_lines(admins_program):
     prompts = [{"text": "One?", "external_id": "1"}, {"text": "Two?"}]
-    answer = {"created": 2, "existing": 0, "rejected": []}
-    assert admins_program.send("POST", "prompts/", prompts) == (200, answer)
+    status, answer = admins_program.send("POST", "prompts/", prompts)
+    assert (status, answer["created"], answer["existing"], answer["rejected"]) == (200, 2, 0, [])
     lines = b'{"text": "Two?"}\nnonsense\n\n{"text": "Three?"}\n'
     status, answer = admins_program.send("POST", "prompts/", lines, content_type="application/x-ndjson")
     assert (status, answer["created"], answer["existing"]) == (200, 1, 1)

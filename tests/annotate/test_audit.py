@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from annotate.models import AuditEvent, SignInLink
 from annotate.services import audit, links, members
-from tests.factories import make_demonstration, make_member, make_project, make_user
+from tests.factories import bearer, make_demonstration, make_member, make_project, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 LOGIN, PASSWORD = "/account/login/", "seven green bicycles"
@@ -113,3 +113,19 @@ def test_site_admins_read_what_belongs_to_no_project(client, ada, project):
     page = client.get(reverse("annotate:site-audit")).content.decode()
     assert ada.email in page
     assert "prompt 7" not in page
+
+
+def test_what_comes_in_is_on_record_with_who_sent_it(client, project, admin):
+    client.force_login(admin.user)
+    client.post(reverse("annotate:add-prompts", args=[project.slug]), {"paste": "Why?\nWhen?"})
+    headers = bearer(admin.user)
+    client.post(f"/api/v1/projects/{project.slug}/prompts/", "[7]", "application/json", headers=headers)
+    slate = '{"prompt": {"text": "Who?"}, "completions": [{"text": "a"}, {"text": "b"}]}'
+    client.post(f"/api/v1/projects/{project.slug}/slates/", slate, "application/json", headers=headers)
+    imports = AuditEvent.objects.filter(action="prompts.imported").order_by("pk")
+    assert [event.detail for event in imports] == [
+        {"created": 2, "existing": 0, "rejected": 0},
+        {"created": 0, "existing": 0, "rejected": 1},
+    ]
+    assert {event.actor for event in imports} == {admin.user}
+    assert AuditEvent.objects.get(action="slate.added").actor == admin.user

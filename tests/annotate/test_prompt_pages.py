@@ -80,6 +80,15 @@ def test_search_reads_what_is_said_in_every_turn_and_nothing_else(client, projec
     assert len(client.get(address("prompts"), {"q": query}).context["page"].rows) == found
 
 
+@pytest.mark.database
+@pytest.mark.parametrize("query", ["\0", "a\0b", "#" + "9" * 30, "#٣", "%"])
+def test_a_search_for_what_cannot_be_there_finds_nothing(client, project, address, query):
+    make_prompt(project, "Why?")
+    page = client.get(address("prompts"), {"q": query})
+    assert page.status_code == 200
+    assert page.context["page"].rows == ([] if query.strip("\0") else [Prompt.objects.get()])
+
+
 def test_the_list_goes_on_page_by_page(client, project, address, monkeypatch):
     monkeypatch.setattr(prompt_pages, "PAGE_SIZE", 2)
     for number in range(5):

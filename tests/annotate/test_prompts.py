@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterator
 from time import perf_counter
 
 import pytest
 from django.db import IntegrityError, transaction
 
 from annotate.models import AuditEvent, Kind, Prompt, Split, WorkItem
-from annotate.services import prompts, work
+from annotate.services import imports, prompts, work
+from annotate.services.imports import Record
 from annotate.services.splits import split_of
 from tests.factories import make_assignment, make_project, make_prompt, make_slate
 
@@ -20,13 +23,17 @@ def jsonl(*bodies: object) -> bytes:
     return b"\n".join(json.dumps(body).encode() for body in bodies)
 
 
+def records(data: bytes) -> Iterator[Record]:
+    return imports.read(io.BytesIO(data)).records
+
+
 def add(project, *bodies: object) -> prompts.Imported:
     return prompts.add(project, prompts.records_from_list(bodies))
 
 
 def test_bad_lines_are_reported_by_number_and_good_ones_kept(project):
     data = jsonl({"text": "One?"}, {"txt": "Two?"}) + b'\n\n{"text": "Three?"\n' + jsonl({"text": "Four?"})
-    imported = prompts.add(project, prompts.records_from_jsonl(data))
+    imported = prompts.add(project, records(data))
     assert (imported.created, imported.existing) == (2, 0)
     assert [rejected["line"] for rejected in imported.rejected] == [2, 4]
     assert all(rejected["error"] for rejected in imported.rejected)
@@ -39,7 +46,7 @@ NO_PROMPTS = [
     *({"messages": messages} for messages in ([], "hi", ["hi"], [{"role": "user"}], [USER, SYSTEM, USER], [SYSTEM])),
     *({"messages": [{"role": role, "content": "hi"}]} for role in ("robot", "assistant", ["user"], None)),
     {"text": "a", "messages": [USER]},
-    {"text": "a", "surprise": 1},
+    *({"text": "a", nearly: "b"} for nearly in ("external-id", "grup", "Group", "externalId", "meta_data")),
     *({"text": "a", "group": group} for group in (5, "g" * 201)),
     *({"text": "a", "metadata": metadata} for metadata in ([], "m", {"m": "m" * 10_000})),
 ]
@@ -55,27 +62,30 @@ def test_what_is_no_prompt_is_refused_with_a_sentence(project, body):
 
 def test_metadata_is_kept_as_far_as_a_database_can(project):
     lines = b'{"text": "One?", "metadata": {"a": "b\\u0000\\ud800", "huge": 1e999, "list": [1, null]}}'
-    prompts.add(project, prompts.records_from_jsonl(lines))
+    imported = prompts.add(project, records(lines))
+    assert imported.changes == [
+        "The metadata of 1 prompt had characters or numbers that no database stores; they were replaced."
+    ]
     assert Prompt.objects.get().metadata == {"a": "b\ufffd\ufffd", "huge": None, "list": [1, None]}
 
 
 def test_importing_again_adds_nothing(project):
-    bodies = [{"text": "One?", "external_id": "1"}, {"text": "Two?"}, {"text": " two? "}]
-    assert add(project, *bodies).created == 2
+    bodies = [{"text": "One?", "external_id": "1"}, {"text": "Two?"}, {"text": " Two? "}]
+    assert add(project, *bodies).created == 3
     again = add(project, *bodies)
     assert (again.created, again.existing, again.rejected) == (0, 3, [])
-    assert WorkItem.objects.count() == 2
+    assert WorkItem.objects.count() == 3
 
 
 def test_a_text_that_is_there_takes_the_external_id_that_it_lacks(project):
-    add(project, {"text": "One?"}, {"text": "Two?"}, {"text": "two?", "external_id": "2"})
-    again = add(project, {"text": "one?", "external_id": "1"})
+    add(project, {"text": "One?"}, {"text": "Two?"}, {"text": "Two?", "external_id": "2"})
+    again = add(project, {"text": "One?", "external_id": "1"})
     assert (again.created, again.existing, again.rejected) == (0, 1, [])
     assert dict(Prompt.objects.values_list("external_id", "messages__0__content")) == {"1": "One?", "2": "Two?"}
 
 
 def test_a_second_external_id_for_one_text_is_refused_by_line_and_not_lost_in_silence(project):
-    lines = [{"text": "Same?", "external_id": "x1"}, {"text": "same?", "external_id": "x2"}]
+    lines = [{"text": "Same?", "external_id": "x1"}, {"text": "Same?", "external_id": "x2"}]
     for created in (1, 0):
         imported = add(project, *lines)
         assert (imported.created, imported.existing) == (created, 1 - created)
@@ -85,7 +95,7 @@ def test_a_second_external_id_for_one_text_is_refused_by_line_and_not_lost_in_si
 
 def test_an_id_that_is_taken_in_the_same_file_is_given_to_no_other_text(project):
     add(project, {"text": "One?"})
-    imported = add(project, {"text": "one?", "external_id": "1"}, {"text": "Two?", "external_id": "1"})
+    imported = add(project, {"text": "One?", "external_id": "1"}, {"text": "Two?", "external_id": "1"})
     assert [bad["line"] for bad in imported.rejected] == [2]
     assert Prompt.objects.get().external_id == "1"
 
@@ -93,7 +103,7 @@ def test_an_id_that_is_taken_in_the_same_file_is_given_to_no_other_text(project)
 def test_a_prompt_keeps_its_group_and_the_line_that_says_another_is_refused(project):
     grouped = [{"text": "One?", "group": "a"}, {"text": "Two?"}]
     add(project, *grouped)
-    assert add(project, *grouped, {"text": "one?"}).rejected == []
+    assert add(project, *grouped, {"text": "One?"}).rejected == []
     imported = add(project, {"text": "One?", "group": "b"}, {"text": "Two?", "group": "a", "external_id": "2"})
     assert [(bad["line"], "keeps the group" in bad["error"]) for bad in imported.rejected] == [(1, True), (2, True)]
     assert (imported.created, imported.existing) == (0, 0)
@@ -179,5 +189,5 @@ def test_work_in_hand_survives_the_withdrawal(annotator, admin):
 def test_ten_thousand_prompts_come_in_within_seconds(project):
     data = jsonl(*({"text": f"Question {n}?", "external_id": str(n)} for n in range(10_000)))
     started = perf_counter()
-    assert prompts.add(project, prompts.records_from_jsonl(data)).created == 10_000
+    assert prompts.add(project, records(data)).created == 10_000
     assert perf_counter() - started < 30

@@ -69,8 +69,8 @@ def test_a_withdrawn_prompt_takes_no_slates(admin):
 
 def test_slates_are_opened_for_held_out_prompts_too():
     project = make_project(heldout_share=0.5)
-    imported = prompts.add(project, prompts.records_from_paste("\n".join(f"{n}?" for n in range(20))))
-    slates.add_many(project, [NewSlate(prompt, texts("a", "b")) for prompt in imported.prompts])
+    prompts.add(project, prompts.records_from_paste("\n".join(f"{n}?" for n in range(20))))
+    slates.add_many(project, [NewSlate(prompt, texts("a", "b")) for prompt in project.prompts.all()])
     assert WorkItem.objects.filter(kind=Kind.RANKING).count() == 20
 
 

@@ -10,9 +10,11 @@ from annotate.services.text import (
     BadText,
     clean_filled_text,
     clean_text,
-    conversation_hash,
+    control_count,
+    folded_hash,
     repair_json,
     repair_text,
+    text_hash,
 )
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
@@ -27,7 +29,8 @@ def asked(text: str) -> list[dict[str, str]]:
     [
         ("a\r\nb\rc\n", "a\nb\nc\n"),
         ("a\tb", "a\tb"),
-        ("a\x1b[31mb\x7f\x85c", "a[31mbc"),
+        ("a\x1b[31mb\x7f\x85c", "a [31mb  c"),
+        ("a\x0bb", "a b"),
         ("שלום\u200f \u202bx\u202c 👩\u200d🔬", "שלום\u200f \u202bx\u202c 👩\u200d🔬"),
         ("  two  spaces  ", "  two  spaces  "),
         ("e\u0301", "e\u0301"),
@@ -57,7 +60,7 @@ def test_where_text_is_needed_white_space_is_not_enough(blank):
 
 def test_a_models_output_is_repaired_and_said_to_be():
     assert repair_text("fine\n") == ("fine\n", False)
-    assert repair_text("a\x00b\ud800\x07") == ("a\ufffdb\ufffd", True)
+    assert repair_text("a\x00b\ud800\x07") == ("a\ufffdb\ufffd ", True)
 
 
 @settings(deadline=None)
@@ -77,16 +80,31 @@ def test_whatever_json_is_repaired_stays_as_it_is_from_then_on(value):
     assert repair_json(repair_json(value)) == repair_json(value)
 
 
-@pytest.mark.parametrize("same", ["how  do i\nsleep? ", "HOW DO I SLEEP?", "How do I sleep?"])
-def test_texts_that_differ_in_case_and_spacing_are_duplicates(same):
-    assert conversation_hash(asked(same)) == conversation_hash(asked("How do I sleep?"))
+@pytest.mark.parametrize("same", ["how  do i\nsleep? ", "HOW DO I SLEEP?", "How do I sleep?\t"])
+def test_texts_that_differ_in_case_and_spacing_are_near_duplicates(same):
+    assert text_hash(asked(same)) != text_hash(asked("How do I sleep?"))
+    assert folded_hash(asked(same)) == folded_hash(asked("How do I sleep?"))
 
 
-def test_composed_and_decomposed_letters_are_duplicates():
-    assert conversation_hash(asked("cafe\u0301")) == conversation_hash(asked("café"))
+def test_composed_and_decomposed_letters_are_near_duplicates():
+    assert text_hash(asked("cafe\u0301")) != text_hash(asked("café"))
+    assert folded_hash(asked("cafe\u0301")) == folded_hash(asked("café"))
 
 
 def test_who_says_it_makes_a_difference():
     first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, *asked("c")]
     other = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, *asked("c")]
-    assert conversation_hash(first) != conversation_hash(other)
+    assert folded_hash(first) != folded_hash(other)
+    assert text_hash(first) != text_hash(other)
+
+
+def test_controls_are_counted_and_line_ends_are_none():
+    assert control_count("a\x0bb\x1b\x85\r\n\r\n\tc\rd\u200f") == 3
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=60))
+def test_as_many_characters_are_changed_as_are_counted(text):
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    changed = sum(before != after for before, after in zip(plain, clean_text(text, limit=100), strict=True))
+    assert changed == control_count(text)

@@ -22,7 +22,7 @@ def full_project(project: Project, annotator: Member, reviewer: Member) -> Proje
     project.guidelines = "# Be kind\n\n- Ask first\n- `code`\n\n> A quote"
     project.save()
     talk = [{"role": role, "content": "?"} for role in ("user", "assistant", "user")]
-    prompt = prompts.add(project, prompts.records_from_list([{"messages": talk}])).prompts[0]
+    prompt, _report = prompts.add_one(project, {"messages": talk})
     slates.add(project, prompt=prompt, completions=[NewCompletion(text) for text in ("x", LONG, LONG, "fine")])
     make_slate(project)
     for _ in range(2):

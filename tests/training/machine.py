@@ -71,8 +71,7 @@ def write_demonstrations(annotator: Member, number: int) -> None:
 
 def make_prompts(project: Project, number: int) -> list[Prompt]:
     """`number` new prompts; what is held out is decided by the project's share."""
-    lines = "\n".join(f"What is number {next(_numbers)}?" for _ in range(number))
-    return prompts.add(project, prompts.records_from_paste(lines)).prompts
+    return [prompts.add_one(project, {"text": f"What is number {next(_numbers)}?"})[0] for _ in range(number)]
 
 
 def rank_new_slates(annotator: Member, number: int, *, tied: bool = False) -> None:

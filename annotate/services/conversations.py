@@ -1,0 +1,181 @@
+"""What a record of an import says: a conversation that ends with a user turn, with its ids and its group.
+
+Keys that nobody here knows are left out and told. One that is nearly one of ours is refused instead: a misspelt group
+would decide for good, and without a word, on which side of the split its prompts stand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.services.text import (
+    MESSAGE_LIMIT,
+    NAME_LIMIT,
+    BadText,
+    clean_filled_text,
+    clean_text,
+    control_count,
+    repair_json,
+    repair_text,
+)
+
+METADATA_LIMIT = 10_000  # characters, as JSON
+METADATA_DEPTH = 20
+FIELD_LIMIT = 1000
+TURN_LIMIT = 500  # turns of one conversation
+ROLES = ("system", "user", "assistant")
+KEYS = ("messages", "text", "external_id", "group", "metadata")
+ALIKE = 0.88  # of difflib: "grup" and "external-id" are alike to ours, "source" and "tags" are not
+
+
+class BadRecord(ValueError):
+    """A line that is no prompt; the message says why."""
+
+
+@dataclass
+class Conversation:
+    """A prompt to be, and what was changed or left out while it was read."""
+
+    messages: list[dict[str, str]] = field(default_factory=list)
+    external_id: str = ""
+    group: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    ignored: list[tuple[str, str]] = field(default_factory=list)  # ("prompt" or "turn", the key's name)
+    empty_system_turns: int = 0
+    control_characters: int = 0  # that became white space
+    metadata_is_repaired: bool = False
+
+
+def read(body: Any) -> Conversation:
+    """The conversation that `body`, parsed JSON, describes. Raises BadRecord or BadText."""
+    if not isinstance(body, dict):
+        raise BadRecord(_("This is not a JSON object."))
+    said = Conversation()
+    _note_unknown_keys(said, body)
+    _read_turns(said, body)
+    said.external_id = _name(said, body, "external_id")
+    said.group = _name(said, body, "group")
+    _read_metadata(said, body.get("metadata"))
+    return said
+
+
+def _note_unknown_keys(said: Conversation, body: dict[str, Any]) -> None:
+    if len(body) > FIELD_LIMIT:
+        raise BadRecord(
+            _("There are %(given)d fields; at most %(limit)d fit.") % {"given": len(body), "limit": FIELD_LIMIT}
+        )
+    for key in body:
+        if key in KEYS:
+            continue
+        if meant := _meant(key[:100]):
+            raise BadRecord(_("Unknown field “%(key)s”: write “%(meant)s”.") % {"key": _shown(key), "meant": meant})
+        said.ignored.append(("prompt", _shown(key)))
+
+
+@lru_cache(maxsize=1000)
+def _meant(key: str) -> str:
+    """Which of KEYS was meant by one that nearly is it; empty where none was."""
+    plain = key.casefold().replace("-", "_").replace(" ", "_")
+    return next(iter(difflib.get_close_matches(plain, KEYS, n=1, cutoff=ALIKE)), "")
+
+
+def _read_turns(said: Conversation, body: dict[str, Any]) -> None:
+    if "messages" in body and "text" in body:
+        raise BadRecord(_("Give either “text” or “messages”, not both."))
+    if "text" in body:
+        said.messages = [{"role": "user", "content": _content(said, body["text"])}]
+        return
+    if "messages" not in body:
+        raise BadRecord(_without_words(body))
+    turns = body["messages"]
+    if not isinstance(turns, list) or not turns:
+        raise BadRecord(_("“messages” must be a list of turns."))
+    if len(turns) > TURN_LIMIT:
+        raise BadRecord(
+            _("The conversation has %(given)d turns; at most %(limit)d fit.")
+            % {"given": len(turns), "limit": TURN_LIMIT}
+        )
+    for number, turn in enumerate(turns, 1):
+        _read_turn(said, number, turn)
+    if not said.messages or said.messages[-1]["role"] != "user":
+        raise BadRecord(_("The conversation must end with a turn of the user."))
+    if any(message["role"] == "system" for message in said.messages[1:]):
+        raise BadRecord(_("A system turn may only stand first."))
+
+
+def _without_words(body: dict[str, Any]) -> str:
+    if not body:
+        return _("Give either “text” or “messages”.")
+    there = ", ".join(f"“{_shown(key)}”" for key in list(body)[:5])
+    return _("Give either “text” or “messages”: there is only %s.") % there
+
+
+def _read_turn(said: Conversation, number: int, turn: Any) -> None:
+    if not isinstance(turn, dict) or turn.get("role") not in ROLES or "content" not in turn:
+        raise BadRecord(
+            _("Turn %d: each turn needs “content” and a “role” that is system, user or assistant.") % number
+        )
+    if turn["role"] == "system" and _is_empty(turn["content"]):
+        said.empty_system_turns += 1
+        return
+    try:
+        content = _content(said, turn["content"])
+    except BadText as error:
+        raise BadText(_("Turn %(number)d: %(error)s") % {"number": number, "error": error}) from None
+    said.messages.append({"role": turn["role"], "content": content})
+    said.ignored += [("turn", _shown(key)) for key in turn if key not in ("role", "content")]
+
+
+def _is_empty(content: Any) -> bool:
+    return content is None or (isinstance(content, str) and not content.strip())
+
+
+def _content(said: Conversation, text: Any) -> str:
+    content = clean_filled_text(text, limit=MESSAGE_LIMIT)
+    said.control_characters += control_count(text)
+    return content
+
+
+def _name(said: Conversation, body: dict[str, Any], key: str) -> str:
+    value = body.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        given = repair_text(json.dumps(value, ensure_ascii=False)[:60])[0]
+        raise BadRecord(_("“%(key)s” must be text, in quotes: it is %(given)s.") % {"key": key, "given": given})
+    try:
+        name = clean_text(value, limit=NAME_LIMIT).strip()
+    except BadText as error:
+        raise BadText(_("“%(key)s”: %(error)s") % {"key": key, "error": error}) from None
+    said.control_characters += control_count(value)
+    return name
+
+
+def _read_metadata(said: Conversation, given: Any) -> None:
+    if not isinstance(given, dict | None):
+        raise BadRecord(_("“metadata” must be a JSON object."))
+    if _depth(given) > METADATA_DEPTH:
+        raise BadRecord(_("“metadata” is nested too deeply: at most %d levels fit.") % METADATA_DEPTH)
+    said.metadata = repair_json(given or {})
+    said.metadata_is_repaired = said.metadata != (given or {})
+    if len(json.dumps(said.metadata)) > METADATA_LIMIT:
+        raise BadRecord(_("“metadata” is too large: at most %d characters fit.") % METADATA_LIMIT)
+
+
+def _depth(value: Any) -> int:
+    """How many levels of lists and objects `value` has."""
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+def _shown(key: str) -> str:
+    return repair_text(key[:100])[0]

@@ -1,0 +1,198 @@
+"""What became of an import, told once: what came in, what was left out or changed, and what to do about it.
+
+Lists stop after LISTED entries and are counted from there on: a report does not grow with the file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from annotate.models import Prompt, Split
+from annotate.services.conversations import Conversation
+
+LISTED = 100  # lines of each list in a report
+KEYS_LISTED = 50  # different keys that are named
+
+
+@dataclass
+class Shapes:
+    """Which roles and orders occur among the prompts of an import: what a chat template may not take."""
+
+    prompts: int = 0
+    with_system: int = 0
+    with_two_users_in_a_row: int = 0
+    with_two_assistants_in_a_row: int = 0
+    beginning_with_assistant: int = 0  # after the system turn, where there is one
+
+    def count(self, messages: list[dict[str, str]]) -> None:
+        roles = [message["role"] for message in messages]
+        self.prompts += 1
+        if roles[0] == "system":
+            self.with_system += 1
+            roles = roles[1:]
+        self.beginning_with_assistant += roles[0] == "assistant"
+        pairs = set(pairwise(roles))
+        self.with_two_users_in_a_row += ("user", "user") in pairs
+        self.with_two_assistants_in_a_row += ("assistant", "assistant") in pairs
+
+
+class Likeness(NamedTuple):
+    """A new prompt that is almost an earlier one."""
+
+    line: int
+    prompt: Prompt
+    like: Prompt
+    follows: bool  # to that one's side of the split: its own group stands on the other
+
+
+@dataclass
+class Imported:
+    """What became of an import."""
+
+    created: int = 0
+    existing: int = 0
+    withdrawn: int = 0  # of the existing ones: nobody is asked about them
+    train: int = 0  # of the created ones
+    heldout: int = 0
+    rejected: list[dict[str, Any]] = field(default_factory=list)  # {"line", "error"}
+    rejected_count: int = 0
+    near_duplicates: list[dict[str, Any]] = field(default_factory=list)  # {"line", "prompt", "like", "note"}
+    near_duplicate_count: int = 0
+    ignored: Counter[tuple[str, str]] = field(default_factory=Counter)  # by ("prompt" or "turn", the key's name)
+    unnamed_ignored: int = 0  # keys beyond those that are named
+    empty_system_turns: int = 0
+    control_characters: int = 0  # that became white space
+    repaired_metadata: int = 0
+    stopped: str = ""  # why the rest was not read
+    remarks: list[str] = field(default_factory=list)
+    shapes: Shapes = field(default_factory=Shapes)
+
+    def reject(self, line: int, error: str) -> None:
+        self.rejected_count += 1
+        if len(self.rejected) < LISTED:
+            self.rejected.append({"line": line, "error": error})
+
+    def note_created(self, prompt: Prompt) -> None:
+        self.created += 1
+        if prompt.split == Split.TRAIN:
+            self.train += 1
+        else:
+            self.heldout += 1
+
+    def note_existing(self, prompt: Prompt) -> None:
+        self.existing += 1
+        self.withdrawn += prompt.withdrawn_at is not None
+
+    def note_near_duplicate(self, likeness: Likeness) -> None:
+        """Note a prompt that came in although it is almost an earlier one; both are stored by now."""
+        self.near_duplicate_count += 1
+        if len(self.near_duplicates) < LISTED:
+            line, prompt, like, _follows = likeness
+            row = {"line": line, "prompt": prompt.pk, "like": like.pk, "note": _in_words(likeness)}
+            self.near_duplicates.append(row)
+
+    def note_changes(self, said: Conversation) -> None:
+        """Count what was changed or left out of a prompt that is in."""
+        self.shapes.count(said.messages)
+        self.empty_system_turns += said.empty_system_turns
+        self.control_characters += said.control_characters
+        self.repaired_metadata += said.metadata_is_repaired
+        for key in said.ignored:
+            if key in self.ignored or len(self.ignored) < KEYS_LISTED:
+                self.ignored[key] += 1
+            else:
+                self.unnamed_ignored += 1
+
+    @property
+    def refused(self) -> list[dict[str, Any]]:
+        """What was rejected for what it says; why the rest was not read is told apart."""
+        return [row for row in self.rejected if row["error"] != self.stopped]
+
+    @property
+    def refused_count(self) -> int:
+        return self.rejected_count - bool(self.stopped)
+
+    @property
+    def changes(self) -> list[str]:
+        """What was left out or changed, a sentence each."""
+        return list(self._changes())
+
+    def _changes(self) -> Iterator[str]:
+        for (place, key), count in sorted(self.ignored.items()):
+            yield _ignored_in_turn(key, count) if place == "turn" else _ignored_in_prompt(key, count)
+        if count := self.unnamed_ignored:
+            yield (
+                ngettext("%d more unknown field was left out.", "%d more unknown fields were left out.", count) % count
+            )
+        if count := self.empty_system_turns:
+            yield ngettext("%d empty system turn was left out.", "%d empty system turns were left out.", count) % count
+        if count := self.control_characters:
+            yield controls_in_words(count)
+        if count := self.repaired_metadata:
+            yield (
+                ngettext(
+                    "The metadata of %d prompt had characters or numbers that no database stores; they were replaced.",
+                    "The metadata of %d prompts had characters or numbers that no database stores; they were replaced.",
+                    count,
+                )
+                % count
+            )
+        if count := self.withdrawn:
+            yield (
+                ngettext(
+                    "%d of those that were there is withdrawn: nobody is asked about it.",
+                    "%d of those that were there are withdrawn: nobody is asked about them.",
+                    count,
+                )
+                % count
+            )
+
+
+def controls_in_words(count: int) -> str:
+    return (
+        ngettext("%d control character became white space.", "%d control characters became white space.", count) % count
+    )
+
+
+def _ignored_in_turn(key: str, count: int) -> str:
+    sentence = ngettext(
+        "“%(key)s” of %(count)d turn was left out: a turn has a role and content.",
+        "“%(key)s” of %(count)d turns was left out: a turn has a role and content.",
+        count,
+    )
+    return sentence % {"key": key, "count": count}
+
+
+def _ignored_in_prompt(key: str, count: int) -> str:
+    sentence = ngettext(
+        "“%(key)s” of %(count)d prompt was left out: what is to be kept goes into “metadata”.",
+        "“%(key)s” of %(count)d prompts was left out: what is to be kept goes into “metadata”.",
+        count,
+    )
+    return sentence % {"key": key, "count": count}
+
+
+def _in_words(likeness: Likeness) -> str:
+    _line, prompt, like, follows = likeness
+    question = " ".join(like.question.split())
+    values = {"name": like.name, "question": question[:60] + ("…" if len(question) > 60 else ""), "group": prompt.group}
+    if not follows:
+        return _("Added. It is almost the same as prompt %(name)s, “%(question)s”.") % values
+    if prompt.split == Split.HELDOUT:
+        sentence = _(
+            "Added. It is almost the same as prompt %(name)s, “%(question)s”, and held out as that one is, although "
+            "its group “%(group)s” is for training."
+        )
+    else:
+        sentence = _(
+            "Added. It is almost the same as prompt %(name)s, “%(question)s”, and for training as that one is, "
+            "although its group “%(group)s” is held out."
+        )
+    return sentence % values
