@@ -41,8 +41,10 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(withdrawn_at=None)
 
     def matching(self, query: str) -> PromptQuerySet:
-        """Prompts in which somebody says `query`, and those whose id or group it is."""
+        """Prompts in which somebody says `query`, and those whose id or group it is; “#12” is the prompt 12."""
         said = Q(words__icontains=query)
+        if query[:1] == "#" and query[1:].isdecimal() and len(query) < 20:  # beyond what a database counts
+            said |= Q(pk=int(query[1:]))
         return self.alias(words=Words("messages")).filter(said | Q(external_id__iexact=query) | Q(group__iexact=query))
 
 

@@ -13,6 +13,7 @@ from annotate.services.text import (
     conversation_hash,
     repair_json,
     repair_text,
+    split_thought,
 )
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
@@ -90,3 +91,19 @@ def test_who_says_it_makes_a_difference():
     first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, *asked("c")]
     other = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, *asked("c")]
     assert conversation_hash(first) != conversation_hash(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "answer"),
+    [
+        ("<think>\nIs it?\n</think>\n\nYes.", "Is it?", "Yes."),
+        ("\n<think>Is it?</think>Yes </think>.", "Is it?", "Yes </think>."),
+        ("<think>\n\n</think>\n\nYes.", "", "Yes."),
+        ("<think>\nIs it?", "", "<think>\nIs it?"),
+        ("Yes. <think>Is it?</think>", "", "Yes. <think>Is it?</think>"),
+        ("Yes.", "", "Yes."),
+        ("", "", ""),
+    ],
+)
+def test_a_thought_is_told_from_its_answer_and_one_that_does_not_end_is_shown_as_it_is(text, thought, answer):
+    assert split_thought(text) == (thought, answer)
