@@ -22,8 +22,9 @@ from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import InterfaceError, OperationalError, close_old_connections
 
+from annotate.services.text import repair_text
 from training.models import LostRace, Run
-from training.rlhf import exits
+from training.rlhf import endings, exits
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
 from training.rlhf.failpoints import reach
 from training.services import environments, memory_kills, metrics, results, room, rounds, run_directories, runs, workers
@@ -49,7 +50,10 @@ ENGINE_ENVIRONMENT = (
     FAILPOINTS,
 )
 
-DELIBERATE = {exits.DONE, *(end.code for end in exits.EngineExit.__subclasses__())}
+DELIBERATE = {end.code: end.kind for end in exits.EngineExit.__subclasses__()}
+# An engine that could not write down why it left: a full disk keeps it from that, too.
+UNSAID = DELIBERATE | {exits.NeedsPerson.code: "disk"}
+SIGNALS = {signal.SIGKILL: "killed", signal.SIGTERM: "stopped", signal.SIGINT: "stopped"}  # others are crashes
 
 
 class Draining:
@@ -146,7 +150,7 @@ class Engine:
                 raise
             self.shortage = room.full(error)
         if self.shortage:
-            return Ending(exits.NeedsPerson.code, self.shortage)
+            return Ending(exits.NeedsPerson.code, self.shortage, {"kind": "disk"})
         with self._started() as process:
             next_heartbeat = 0.0
             while process.poll() is None:
@@ -240,24 +244,36 @@ class Engine:
 
     def _ending(self, exit_code: int) -> Ending:
         if self.is_stalled:
-            return Ending(exit_code, f"The engine made no progress for {settings.RUN_STALL_S / 60:.0f} minutes.")
+            error = f"The engine made no progress for {settings.RUN_STALL_S / 60:.0f} minutes."
+            return Ending(exit_code, error, {"kind": "stall"})
         if self.shortage and self.stopping_since and exit_code != exits.DONE:
-            return Ending(exits.NeedsPerson.code, self.shortage)
+            return Ending(exits.NeedsPerson.code, self.shortage, {"kind": "disk"})
         if exit_code < 0:
             return self._killed(signal.Signals(-exit_code))
+        if exit_code == exits.DONE:
+            return Ending(exit_code, "")
+        return self._left(exit_code)
+
+    def _left(self, exit_code: int) -> Ending:
+        """What an engine says that ended by itself, on purpose or in an exception."""
+        facts = endings.read(self.attempt) or {"kind": UNSAID.get(exit_code, "unknown")}
+        said, _ = repair_text(str(facts.get("sentence", "")))
         if exit_code not in DELIBERATE:
-            return Ending(exit_code, f"The engine crashed with exit status {exit_code}.")
-        said = run_directories.log_tail(self.run.directory, self.run.fence)
-        # It leaves with one sentence, the last it says; a progress bar may stand before it on the line.
-        return Ending(exit_code, said.rpartition("\n")[2].rpartition("\r")[2])
+            crashed = f"The engine crashed with exit status {exit_code}"
+            return Ending(exit_code, f"{crashed}: {said}" if said else f"{crashed}.", facts)
+        if not said:  # a progress bar may stand before the sentence on its line
+            tail = run_directories.log_tail(self.run.directory, self.run.fence)
+            said = tail.rpartition("\n")[2].rpartition("\r")[2]
+        return Ending(exit_code, said, facts)
 
     def _killed(self, by: signal.Signals) -> Ending:
         if self.stopping_since:
             # The signal that we sent came before the engine could listen to it, or it did not listen in time.
-            return Ending(exits.Interrupted.code, "The engine was stopped on request.")
+            return Ending(exits.Interrupted.code, "The engine was stopped on request.", {"kind": "interrupted"})
         if by == signal.SIGKILL and self.memory_kills.has_risen():
             return memory_kills.ending(self.run)
-        return Ending(-by, f"The engine was killed by {by.name}.")
+        facts = {"kind": SIGNALS.get(by, "killed_by_fault"), "numbers": {"signal": by.name}}
+        return Ending(-by, f"The engine was killed by {by.name}.", facts)
 
 
 def bind_to(parent: int) -> None:

@@ -12,7 +12,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
@@ -20,6 +20,7 @@ MESSAGE_LIMIT = 100_000  # characters of one turn, one answer or one completion
 NOTE_LIMIT = 4_000
 NAME_LIMIT = 200  # external ids, groups, flags
 
+THINK, THOUGHT = "<think>", "</think>"  # what begins and what ends a model's thought
 # C0 and C1 controls except tab and line feed.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -65,6 +66,22 @@ def clean_draft(draft: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             clean_text(value, limit=MESSAGE_LIMIT)
     return repaired
+
+
+class Said(NamedTuple):
+    """A model's text in its two parts; most have no thought."""
+
+    thought: str
+    answer: str
+
+
+def split_thought(text: str) -> Said:
+    """What a model thought before it answered, and the answer. A thought that does not end is all there is to read."""
+    before, begun, rest = text.partition(THINK)
+    thought, ended, answer = rest.partition(THOUGHT)
+    if before.strip() or not begun or not ended:
+        return Said("", text)
+    return Said(thought.strip(), answer.lstrip("\n"))
 
 
 def repair_text(text: str) -> tuple[str, bool]:

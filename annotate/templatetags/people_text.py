@@ -8,6 +8,8 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import ngettext
 from markdown_it import MarkdownIt
 
+from annotate.services import text as texts
+
 register = template.Library()
 
 # Raw HTML is escaped by the parser already; the sanitiser is a second lock, and the only one that is audited for it.
@@ -33,6 +35,18 @@ def markdown(text: str) -> SafeString:
         set_tag_attribute_values={"a": {"target": "_blank"}},  # a look elsewhere leaves the work where it is
     )
     return mark_safe(html)  # noqa: S308  (cleaned in the line above)
+
+
+@register.filter
+def thought(text: str) -> str:
+    """What a model thought before it answered; nearly always nothing."""
+    return texts.split_thought(text).thought
+
+
+@register.filter
+def answer(text: str) -> str:
+    """A model's text without its thought."""
+    return texts.split_thought(text).answer
 
 
 @register.filter

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Assignment, Demonstration, Kind, Member, Ranking, Verdict
+from annotate.models import Assignment, Completion, Demonstration, Kind, Member, Ranking, Verdict
 from annotate.services import reviews, work
 from annotate.templatetags.people_text import about_each, markdown, words
 from tests.factories import make_assignment, make_demonstration, make_ranking
@@ -216,3 +216,21 @@ def test_the_usual_time_is_told_in_round_words() -> None:
         "about 10 minutes each",
     ]
     assert words(" one\ntwo  three ") == 3
+
+
+def test_what_a_model_thought_first_is_folded_above_its_answer(
+    client: Client, annotator: Member, reviewer: Member
+) -> None:
+    assignment = make_assignment(annotator)
+    Completion.objects.filter(pk=assignment.card_order[0]).update(text="<think>\n**Is** it?\n</think>\n\n**Yes.**")
+    client.force_login(annotator.user)
+    shown = client.get(reverse("annotate:assignment", args=[assignment.pk])).content.decode()
+    assert shown.count('<details class="text thought"') == 1, "answers without a thought have none"
+    folded, rest = shown.split('<details class="text thought"')[1].split("</details>", 1)
+    assert "<strong>Is</strong> it?" in folded
+    assert "<strong>Yes.</strong>" in rest
+    assert "&lt;think&gt;\n**Is** it?" in rest, "the plain text is all of it"
+    submit(client, assignment, ranking_form(assignment, [2, 1, 2]))
+    client.force_login(reviewer.user)
+    page = reverse("annotate:review", args=[annotator.project.slug, "ranking", Ranking.objects.get().pk])
+    assert '<details class="text thought"' in client.get(page).content.decode()

@@ -89,6 +89,13 @@ def test_a_search_for_what_cannot_be_there_finds_nothing(client, project, addres
     assert page.context["page"].rows == ([] if query.strip("\0") else [Prompt.objects.get()])
 
 
+@pytest.mark.database
+def test_search_finds_a_prompt_by_the_number_that_other_pages_name_it_by(client, project, address):
+    first, second = make_prompt(project, "Why?"), make_prompt(project, "How?")
+    for query, found in ((f"#{first.pk}", [first]), (f"#{second.pk}", [second]), ("#999999999999999999999", [])):
+        assert list(client.get(address("prompts"), {"q": query}).context["page"].rows) == found
+
+
 def test_the_list_goes_on_page_by_page(client, project, address, monkeypatch):
     monkeypatch.setattr(prompt_pages, "PAGE_SIZE", 2)
     for number in range(5):

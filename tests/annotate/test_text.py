@@ -14,6 +14,7 @@ from annotate.services.text import (
     folded_hash,
     repair_json,
     repair_text,
+    split_thought,
     text_hash,
 )
 
@@ -108,3 +109,19 @@ def test_as_many_characters_are_changed_as_are_counted(text):
     plain = text.replace("\r\n", "\n").replace("\r", "\n")
     changed = sum(before != after for before, after in zip(plain, clean_text(text, limit=100), strict=True))
     assert changed == control_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "answer"),
+    [
+        ("<think>\nIs it?\n</think>\n\nYes.", "Is it?", "Yes."),
+        ("\n<think>Is it?</think>Yes </think>.", "Is it?", "Yes </think>."),
+        ("<think>\n\n</think>\n\nYes.", "", "Yes."),
+        ("<think>\nIs it?", "", "<think>\nIs it?"),
+        ("Yes. <think>Is it?</think>", "", "Yes. <think>Is it?</think>"),
+        ("Yes.", "", "Yes."),
+        ("", "", ""),
+    ],
+)
+def test_a_thought_is_told_from_its_answer_and_one_that_does_not_end_is_shown_as_it_is(text, thought, answer):
+    assert split_thought(text) == (thought, answer)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from training.rlhf import manifest
-from training.rlhf.exits import DONE, Diverged, EngineExit, FenceLost, Interrupted
+from training.rlhf.__main__ import attempt_of, concluded
+from training.rlhf.exits import Diverged, FenceLost, Interrupted
 from training.rlhf.failpoints import reach
 from training.rlhf.records import SampledCompletion, write
 
 STEP_S = 0.01
 STEPS = 12  # of a stage whose config names no iterations
-DISK_IS_FULL = 78
 
 
 class Attempt:
@@ -99,15 +99,7 @@ class Attempt:
 def main(run_dir: Path) -> int:
     if (run_dir / "poison").exists():
         os.kill(os.getppid(), signal.SIGKILL)
-    try:
-        Attempt(run_dir).work()
-    except EngineExit as end:
-        print(end, file=sys.stderr)
-        return end.code
-    except OSError as error:
-        print(f"the disk is full: {error}", file=sys.stderr)
-        return DISK_IS_FULL
-    return DONE
+    return concluded(lambda: Attempt(run_dir).work(), attempt_of(run_dir))
 
 
 if __name__ == "__main__":

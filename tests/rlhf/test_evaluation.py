@@ -63,15 +63,15 @@ def test_held_out_slates_that_are_too_long_are_left_out_and_counted(make_evaluat
     run = make_evaluation(fitting=20, too_long=1)
     assert main(["evaluation", str(run)]) == 0
     records, measured = told(run)
-    assert records == {"data/used": 1 + 20, "data/too_long": 1}
+    assert records == {"data/used": 1 + 20, "data/too_long": 1, "data/refused": 0}
     assert measured["heldout/reward_pairs"] == 20 * 2
 
 
 def test_too_many_held_out_slates_that_are_too_long_end_in_77(
     make_evaluation: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluation", str(make_evaluation(fitting=10, too_long=1))]) == 77
-    assert "1 of 11 held-out slates are too long" in capsys.readouterr().err
+    assert main(["evaluation", str(make_evaluation(fitting=10, too_long=2))]) == 77
+    assert "2 of 12 held-out slates cannot be used: 2 too long" in capsys.readouterr().err
 
 
 def test_without_held_out_slates_there_are_no_pairs(make_evaluation: Any) -> None:

@@ -7,7 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from training.rlhf import examination
+import pytest
+
+from tests.rlhf import templates
+from tests.rlhf.templates import model_with
+from training.rlhf import endings, examination
 from training.rlhf.__main__ import main
 from training.rlhf.batching import collate
 from training.rlhf.chat import Chat
@@ -56,7 +60,7 @@ def test_the_answer_and_its_end_are_marked_as_trained_and_the_prompt_is_not(tmp_
 def test_an_answer_of_nothing_but_its_end_blocks(tmp_path: Path, models: dict[str, Path]) -> None:
     result = sft(tmp_path, models["llama"], FOX, FOX | {"id": 7, "response": " "})
     assert blocks(result) == ["empty_answer"]
-    assert result["findings"][0]["numbers"] == {"count": 1, "ids": ["7"]}
+    assert result["findings"][0]["numbers"] == {"what": "demonstrations", "count": 1, "ids": ["7"]}
 
 
 def test_an_answer_that_the_context_cuts_is_reported_as_the_stage_will_count_it(
@@ -97,14 +101,56 @@ def test_models_that_write_conversations_differently_block(tmp_path: Path, model
     assert result["findings"][0]["numbers"] == {"models": ["base-1", "sft-1"]}
 
 
-def test_a_template_that_writes_an_answer_otherwise_than_it_is_trained_blocks(
+def test_a_template_that_changes_the_words_of_an_answer_is_told_and_what_it_writes_trains(
     tmp_path: Path, models: dict[str, Path]
 ) -> None:
     shouting = shutil.copytree(models["llama"], tmp_path / "shouting")
     template = (shouting / "chat_template.jinja").read_text()
     changed = template.replace("{{ m['content'] }}", "{{ m['content'] | replace('small', 'SMALL') }}")
     (shouting / "chat_template.jinja").write_text(changed)
-    assert blocks(sft(tmp_path, shouting, FOX)) == ["template_rewrites"]
+    result = sft(tmp_path, shouting, FOX, FOX | {"id": 2, "response": " A dog.\n"})
+    assert blocks(result) == []
+    assert result["findings"] == [
+        {"level": "warn", "kind": "template_rewrites", "numbers": {"what": "demonstrations", "count": 1, "ids": ["1"]}}
+    ]
+    assert result["examples"]["sft"][0]["pieces"][1] == ["trained", "A SMALL wild dog."]
+
+
+def test_white_space_that_a_template_strips_is_no_finding(tmp_path: Path, models: dict[str, Path]) -> None:
+    model = model_with(templates.WITHOUT_SYSTEM, models["llama"], tmp_path / "model")
+    result = sft(tmp_path, model, FOX | {"response": " A small wild dog.\n"})
+    assert result["findings"] == []
+    assert result["examples"]["sft"][0]["pieces"][1] == ["trained", "A small wild dog."]
+
+
+TALK = [{"role": "system", "content": "Be brief."}, *ASK, {"role": "assistant", "content": "A dog."}, *ASK]
+
+
+def test_a_template_that_reads_a_prompt_in_two_ways_is_told_once_and_blocks_nothing(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    model = model_with(templates.SYSTEM_IN_LAST_USER_TURN, models["llama"], tmp_path / "model")
+    stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("sft", "reward")}
+    rows = [FOX | {"id": n, "messages": TALK} for n in range(5)]
+    slates = [SLATE | {"slate_id": n, "messages": TALK} for n in range(5)]
+    result = examine(tmp_path / "look", {"base-1": model}, stages, demonstrations=rows, rankings=slates)
+    assert blocks(result) == []
+    assert [one["kind"] for one in result["findings"]] == ["two_ways", "pairs"]
+    read, trained, end = result["examples"]["sft"][0]["pieces"]
+    assert read[1].endswith("[ASK]Be brief.\n\nWhat is a fox?[/ASK]")
+    assert (trained[1], end[1]) == (" A small wild dog.", "</s>")
+
+
+@pytest.mark.parametrize(("template", "is_opened"), [(templates.THINKS, False), (templates.OPENS_AND_DROPS, True)])
+def test_a_model_that_thinks_has_its_note_that_says_what_trains(
+    tmp_path: Path, models: dict[str, Path], template: str, is_opened: bool
+) -> None:
+    model = model_with(template, models["llama"], tmp_path / "model")
+    result = sft(tmp_path, model, FOX)
+    assert result["findings"] == [{"level": "note", "kind": "thought", "numbers": {"is_opened": is_opened}}]
+    read, trained, _end = result["examples"]["sft"][0]["pieces"]
+    assert read[1] + trained[1] == "<|user|>What is a fox?<|assistant|><think>\n\n</think>\n\nA small wild dog."
+    assert read[1].endswith("<think>\n") is is_opened
 
 
 def test_a_template_that_separates_the_answer_from_its_prompt_blocks(tmp_path: Path, models: dict[str, Path]) -> None:
@@ -112,7 +158,9 @@ def test_a_template_that_separates_the_answer_from_its_prompt_blocks(tmp_path: P
     (strange / "chat_template.jinja").write_text(
         "{{ messages | length }} {% for m in messages %}{{ m.content }}{% endfor %}"
     )
-    assert blocks(sft(tmp_path, strange, FOX)) == ["template"]
+    result = sft(tmp_path, strange, FOX)
+    assert blocks(result) == ["model_refused"]
+    assert result["findings"][0]["numbers"]["kind"] == "template"
 
 
 def test_the_pairs_of_a_ranking_are_counted_without_its_ties(tmp_path: Path, models: dict[str, Path]) -> None:
@@ -130,6 +178,63 @@ def test_prompts_too_long_for_the_model_block_when_they_are_more_than_a_few(
     long = {"id": 2, "messages": [{"role": "user", "content": "fox " * 300}]}
     stages = {"ppo": {"model": "base-1", "max_response": 32}}
     rows = [{"id": 1, "messages": ASK}, long]
-    result = examine(tmp_path / "look", {"base-1": models["llama"]}, stages, prompts=rows)
+    result = examine(tmp_path / "one", {"base-1": models["llama"]}, stages, prompts=rows)
+    assert blocks(result) == [], "one odd record is left out of however few"
+    result = examine(tmp_path / "two", {"base-1": models["llama"]}, stages, prompts=[*rows, long | {"id": 3}])
     assert blocks(result) == ["too_long"]
+    assert result["findings"][0]["numbers"]["ids"] == ["2", "3"]
     assert result["examples"]["ppo"][0]["room"] == 32
+
+
+@pytest.mark.parametrize(
+    ("template", "case", "reason", "refused"),
+    [
+        (templates.WITHOUT_SYSTEM, "prompts-one-system-turn", "no system turn here", ["7"]),
+        (templates.ALTERNATING, "prompts-two-users-in-a-row", "turns must alternate", ["0", "1"]),
+    ],
+)
+def test_prompts_that_the_template_refuses_are_left_out_named_and_counted(
+    tmp_path: Path, models: dict[str, Path], template: str, case: str, reason: str, refused: list[str]
+) -> None:
+    model = model_with(template, models["llama"], tmp_path / "model")
+    rows = [json.loads(line) for line in (templates.CASES / f"{case}.jsonl").read_text().splitlines()]
+    prompts = [
+        {"id": n, "messages": row.get("messages") or [{"role": "user", "content": row["text"]}]}
+        for n, row in enumerate([*rows, *({"text": f"And {n}?"} for n in range(40 * (len(rows) < 20)))])
+    ]
+    stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("ppo", "sampling")}
+    result = examine(tmp_path / "look", {"base-1": model}, stages, prompts=prompts)
+    (found,) = result["findings"]
+    assert (found["level"], found["kind"]) == ("warn", "refused")
+    assert found["numbers"] == {
+        "stages": ["ppo", "sampling"],
+        "what": "prompts",
+        "of": len(prompts),
+        "dropped": len(refused),
+        "ids": refused,
+        "reason": reason,
+    }
+
+
+def test_answers_and_slates_whose_prompt_is_refused_are_left_out_too_and_block_when_they_are_many(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    model = model_with(templates.WITHOUT_SYSTEM, models["llama"], tmp_path / "model")
+    stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("sft", "reward")}
+    rows = [FOX, *(FOX | {"id": n, "messages": TALK} for n in (8, 9))]
+    slates = [SLATE, SLATE | {"slate_id": 2, "prompt_id": 5, "messages": TALK}]
+    result = examine(tmp_path / "look", {"base-1": model}, stages, demonstrations=rows, rankings=slates)
+    found = {one["numbers"]["what"]: one for one in result["findings"] if one["kind"] == "refused"}
+    assert found["demonstrations"]["level"] == "block"
+    assert found["demonstrations"]["numbers"]["ids"] == ["8", "9"]
+    assert (found["rankings"]["level"], found["rankings"]["numbers"]["ids"]) == ("warn", ["5"]), "the prompt is named"
+
+
+def test_a_look_that_is_refused_leaves_why_as_data(tmp_path: Path, models: dict[str, Path]) -> None:
+    (tmp_path / "look/data").mkdir(parents=True)
+    request = {"models": {"a": str(models["llama"])}, "stages": {"ppo": {"model": "a", "max_response": 8}}}
+    (tmp_path / "look/request.json").write_text(json.dumps(request))
+    (tmp_path / "look/data/prompts.jsonl").write_text("{\n")
+    assert main(["examine", str(tmp_path / "look")]) == 77
+    ending = endings.read(tmp_path / "look")
+    assert (ending["kind"], ending["numbers"]) == ("records", {"file": "prompts.jsonl", "line": 1})

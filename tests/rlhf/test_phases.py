@@ -107,7 +107,7 @@ def test_answers_report_how_many_of_the_prompts_are_done(
     assert (steps[0], steps[-1]) == (0, 10)
     assert len(set(steps)) > 5
     assert {row["total"] for row in rows} == {10}
-    assert rows[0]["metrics"] == {"data/used": 10, "data/too_long": 0}
+    assert rows[0]["metrics"] == {"data/used": 10, "data/too_long": 0, "data/refused": 0}
     assert rows[-1]["metrics"] and not any(row["metrics"] for row in rows[1:-1])
 
 
@@ -124,6 +124,7 @@ def test_what_is_not_used_of_the_rankings_is_counted_before_the_first_step(
     assert first["metrics"] == {
         "data/used": 28,
         "data/too_long": 1,
+        "data/refused": 0,
         "data/tied": 1,
         "data/cut": 28,
         "data/pairs": 56,

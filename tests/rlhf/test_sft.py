@@ -63,7 +63,7 @@ def test_a_demonstration_that_is_cut_has_no_end_to_learn(chat: Chat) -> None:
     (cut,) = intake.used
     assert len(cut.response) == 10
     assert chat.eos_id not in cut.response
-    assert intake.counts == {"too_long": 0, "cut": 1}
+    assert intake.counts == {"too_long": 0, "refused": 0, "cut": 1}
 
 
 def test_an_answer_that_the_context_cuts_is_counted_as_cut(chat: Chat) -> None:
@@ -71,7 +71,7 @@ def test_an_answer_that_the_context_cuts_is_counted_as_cut(chat: Chat) -> None:
     room = chat.context - len(chat.prompt_ids(row.messages))
     intake = render([row], chat, max_response=room)
     assert len(intake.used[0].response) == room
-    assert intake.counts == {"too_long": 0, "cut": 1}
+    assert intake.counts == {"too_long": 0, "refused": 0, "cut": 1}
 
 
 def test_an_answer_that_just_fits_is_not_cut(chat: Chat) -> None:

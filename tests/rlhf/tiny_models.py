@@ -51,7 +51,7 @@ def build(family: str, directory: Path, seed: int = 0) -> Path:
     return directory
 
 
-def _bpe(special: list[str], bos: str | None = None) -> Tokenizer:
+def bpe(special: list[str], bos: str | None = None) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,7 +72,7 @@ def _bpe(special: list[str], bos: str | None = None) -> Tokenizer:
 def _llama_tokenizer() -> PreTrainedTokenizerFast:
     special = ["<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
     return PreTrainedTokenizerFast(
-        tokenizer_object=_bpe(special, bos="<s>"),
+        tokenizer_object=bpe(special, bos="<s>"),
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
@@ -82,7 +82,7 @@ def _llama_tokenizer() -> PreTrainedTokenizerFast:
 
 def _qwen2_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=_bpe(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]),
+        tokenizer_object=bpe(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]),
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
         chat_template=CHATML,
@@ -91,7 +91,7 @@ def _qwen2_tokenizer() -> PreTrainedTokenizerFast:
 
 def _gpt2_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=_bpe(["<|endoftext|>"]), bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+        tokenizer_object=bpe(["<|endoftext|>"]), bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )
 
 

@@ -16,7 +16,7 @@ from training.rlhf.manifest import sealed
 from training.services import environments, run_directories
 from training.tiny.preset import PRESET
 
-PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"]}
+PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"], "sampling": ["policy"]}
 WEIGHTS = "weights of the parent"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from annotate.models import Project
 from tests.training import machine
+from training.forms.configs import ConfigForm
 from training.models import ModelVersion, Stage, TrainingSettings
 from training.rlhf.config import STAGES, Parent, to_json
 from training.rlhf.exits import InvalidInput
@@ -44,3 +47,27 @@ def test_a_field_that_no_stage_knows_is_refused_by_name(project: Project, model:
     training = machine.make_settings(project, overrides={"sampling": {"warmth": 2}})
     with pytest.raises(InvalidInput, match="'warmth'"):
         configs.make(training, Stage.SAMPLING, round_number=1, parents={"policy": model})
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"epochs": 0}, "epochs", "epochs must be above 0"),
+        ({"dtype": "fp16"}, "dtype", "Select a valid choice"),
+        ({"batch_tokens": 0}, "batch_tokens", "batch_tokens must be at least 1"),
+    ],
+)
+def test_a_form_shows_a_refusal_beside_the_field_that_the_engine_names(
+    project: Project, model: ModelVersion, change: dict[str, Any], field: str, said: str
+) -> None:
+    training = machine.make_settings(project)
+    saved = to_json(configs.make(training, Stage.SFT, round_number=1, parents={"base": model}))
+    form = ConfigForm(saved | change, saved=saved)
+    assert list(form.errors) == [field]
+    assert said in form.errors[field][0]
+
+
+def test_a_refusal_of_what_no_field_shows_stands_above_the_form(project: Project, model: ModelVersion) -> None:
+    training = machine.make_settings(project)
+    saved = to_json(configs.make(training, Stage.SFT, round_number=1, parents={"base": model})) | {"parents": {}}
+    assert list(ConfigForm(saved, saved=saved).errors) == ["__all__"]

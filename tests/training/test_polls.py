@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Member, Project
+from annotate.models import Member, Project, Prompt
 from tests.training import machine, run_files
 from training import examiner
 from training.models import Examination, ModelVersion, Round, Run, Worker
@@ -123,8 +123,15 @@ def assert_keeps_focus(page: Client, project: Project, name: str, *args: object)
 def test_the_plan_keeps_the_focus_and_what_was_opened_when_it_renews_itself(page: Client, ready: Project) -> None:
     page.get(reverse("training:rounds", args=[ready.slug]))
     examiner.examine(Examination.objects.get().pk)
-    machine.queue_run(ready, "ppo", status=Run.Status.HELD)
-    machine.queue_run(ready, "pretraining", status=Run.Status.FAILED)
+    asked = [str(pk) for pk in Prompt.objects.values_list("pk", flat=True)[:2]]
+    numbers = {"stages": ["sft"], "what": "prompts", "of": 40, "dropped": 2, "ids": asked, "reason": "no"}
+    findings = [
+        {"level": "warn", "kind": kind, "numbers": numbers | {"context": 9}} for kind in ("refused", "too_long")
+    ]
+    Examination.objects.update(findings=findings)
+    ending = {"kind": "left_out", "records": asked, "numbers": {"what": "prompts"}}
+    machine.queue_run(ready, "ppo", status=Run.Status.HELD, ending=ending)
+    machine.queue_run(ready, "pretraining", status=Run.Status.FAILED, ending=ending)
     assert_keeps_focus(page, ready, "rounds")
 
 

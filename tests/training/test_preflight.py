@@ -10,8 +10,11 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import time_format
+from django.utils.timezone import localtime
 
-from annotate.models import Demonstration, Member, Project
+from annotate.models import Demonstration, Member, Project, Prompt
+from tests.rlhf import templates
 from tests.training import machine
 from training import examiner
 from training.models import Examination, ModelVersion, Round, Run, TrainingSettings, Worker
@@ -102,11 +105,16 @@ def test_an_empty_answer_blocks_once_a_worker_has_looked(ready: Project) -> None
     assert examined(ready).status == "done"
     assert "1 answer is empty" in lines(ready, "block")[0]
     assert f"(answer {empty.pk})" in refused(ready)
+    (line,) = check(ready).blocks
+    assert [record.url for record in line.records] == [
+        reverse("annotate:review", args=[ready.slug, "demonstration", empty.pk])
+    ]
 
 
 def test_a_template_that_does_not_fit_blocks_once_a_worker_has_looked(ready: Project, base: ModelVersion) -> None:
     (base.directory / "chat_template.jinja").write_text("{{ messages | length }}")
     assert examined(ready).status == "done"
+    assert lines(ready, "block")[0].startswith("The model's chat template cannot be used.")
     assert "does not write an answer straight after its prompt" in lines(ready, "block")[0]
     assert "chat template" in refused(ready)
 
@@ -138,10 +146,101 @@ def test_the_button_waits_for_a_worker_that_is_looking_but_not_for_long(ready: P
     assert "Nobody has looked at the labels: no worker has taken that up." in lines(ready, "warn")
     assert lines(ready, "block") == []
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
-    assert lines(ready, "block") == ["A worker is looking at the labels: the round can start in a moment."]
-    assert "can start in a moment" in refused(ready)
+    about_to = "A worker is about to look at the labels: the round can start once it has."
+    assert lines(ready, "block") == [about_to]
+    assert refused(ready) == about_to
     Examination.objects.update(created_at=timezone.now() - examinations.RECENT)
     assert lines(ready, "block") == []
+
+
+def under_way(project: Project) -> Examination:
+    """A look that a worker has begun, long after it was asked for."""
+    check(project)
+    Examination.objects.update(created_at=timezone.now() - timedelta(minutes=3))
+    taken = examinations.take(Examination.objects.get().pk)
+    assert taken is not None
+    return taken
+
+
+def test_the_button_waits_for_a_look_as_long_as_somebody_is_at_it(ready: Project) -> None:
+    look = under_way(ready)
+    assert look.started_at is not None
+    since = time_format(localtime(look.started_at), "TIME_FORMAT")
+    said = f"A worker is looking at the labels (since {since}): the round can start once it has."
+    assert lines(ready, "block") == [said], "the worker's own row may be late: it is busy"
+    assert refused(ready) == said
+    assert not any("Nobody has looked" in line for line in lines(ready, "warn"))
+
+
+def test_a_look_under_way_is_not_asked_for_again_nor_begun_twice(ready: Project) -> None:
+    look = under_way(ready)
+    Examination.objects.update(rung_at=timezone.now() - timedelta(minutes=2))
+    check(ready)
+    assert Examination.objects.get().rung_at < timezone.now() - timedelta(minutes=1)
+    assert examinations.take(look.pk) is None
+
+
+def test_a_look_whose_worker_died_is_asked_for_again_and_taken_by_another(ready: Project) -> None:
+    look = under_way(ready)
+    long_ago = timezone.now() - timedelta(minutes=2)
+    Examination.objects.update(alive_at=long_ago, started_at=long_ago, rung_at=long_ago)
+    assert "Nobody has looked at the labels: no worker has taken that up." in lines(ready, "warn")
+    assert lines(ready, "block") == []
+    rung_at = Examination.objects.get().rung_at
+    assert rung_at is not None
+    assert rung_at > long_ago
+    assert examinations.take(look.pk) is not None
+
+
+def test_a_look_says_that_somebody_is_at_it_as_long_as_the_engine_works(
+    ready: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examiner, "BEAT_S", 0.05)
+    look = examined(ready)
+    assert look.status == "done"
+    assert look.started_at is not None
+    assert look.alive_at is not None
+    assert look.alive_at - look.started_at > timedelta(seconds=0.5), "it imports torch for longer"
+
+
+def test_a_look_that_takes_too_long_is_ended_and_says_so(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examiner, "BEAT_S", 0.05)
+    monkeypatch.setattr(examiner, "LONGEST_S", 0.1)
+    assert examined(ready).status == "failed"
+    assert "The records could not be looked at: It took too long." in lines(ready, "warn")
+    assert lines(ready, "block") == []
+
+
+def test_a_look_that_waits_behind_another_of_the_project_is_not_given_up(ready: Project, annotator: Member) -> None:
+    workers.beat("default@here", queue="default", host="here", device="", pid=1)
+    first = under_way(ready)
+    machine.write_demonstrations(annotator, 1)
+    check(ready)
+    second = Examination.objects.exclude(pk=first.pk).get()
+    Examination.objects.filter(pk=second.pk).update(created_at=timezone.now() - timedelta(minutes=2))
+    assert "A worker is looking at the labels (since" in lines(ready, "block")[0], "the first one, which is under way"
+    examinations.settle(first, status="done", findings=[], examples={})
+    assert "A worker is about to look" in lines(ready, "block")[0]
+
+
+def test_what_the_template_refuses_is_counted_and_linked_and_does_not_keep_the_round_from_starting(
+    client: Client, ready: Project, annotator: Member, admin: Member, base: ModelVersion
+) -> None:
+    (base.directory / "chat_template.jinja").write_text(templates.WITHOUT_SYSTEM)
+    machine.write_demonstrations(annotator, 20)
+    odd = Demonstration.objects.order_by("pk")[1].prompt
+    Prompt.objects.filter(pk=odd.pk).update(messages=[{"role": "system", "content": "Be brief."}, *odd.messages])
+    assert examined(ready).status == "done"
+    assert lines(ready, "block") == []
+    sft, sampling = [line.text for line in check(ready).lines if "refused by the model's chat template" in line.text]
+    assert sft == "SFT: 1 of 23 texts is refused by the model's chat template (“no system turn here”) and is left out."
+    assert sampling.startswith("sampling: 1 of ")
+    client.force_login(admin.user)
+    shown = client.get(reverse("training:rounds", args=[ready.slug])).content.decode()
+    page = f"{reverse('annotate:prompts', args=[ready.slug])}?q=%23{odd.pk}"
+    assert f'href="{page}">prompt {odd.pk}</a>' in shown
+    assert "disabled" not in shown.split('id="start-round"')[1].split(">")[0]
+    assert rounds.open(ready, opened_by=None).pk
 
 
 def test_what_a_look_found_binds_while_the_next_one_is_under_way(ready: Project, annotator: Member) -> None:
@@ -212,7 +311,7 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
     address = reverse("training:rounds", args=[ready.slug])
     assert "Nobody has looked at the labels yet." in client.get(address).content.decode()
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
-    assert "A worker is looking at the labels" in client.get(address).content.decode()
+    assert "A worker is about to look at the labels" in client.get(address).content.decode()
     TrainingSettings.objects.update(overrides={"sft": {"max_response": 64}})
     Examination.objects.all().delete()
     examined(ready)

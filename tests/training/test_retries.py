@@ -187,7 +187,7 @@ def test_two_admins_who_press_at_once_make_one_retry(failed: Run, admin: Member)
 
 
 def test_a_held_run_goes_on_where_it_stood(failed: Run, page: Client) -> None:
-    Run.objects.update(status=Status.HELD, exit_code=78, error="the disk is full")
+    Run.objects.update(status=Status.HELD, exit_code=78, error="the disk is full", ending={"kind": "disk"})
     Round.objects.update(status=Round.Status.RUNNING)
     shown = page.get(url(failed)).content.decode()
     assert "The disk was full." in shown

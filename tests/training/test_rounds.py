@@ -121,7 +121,8 @@ def test_advancing_a_round_again_changes_nothing(round: Round) -> None:
 def test_a_round_fails_with_its_run_and_says_why(round: Round) -> None:
     run = runs.claim(round.runs.get().pk, owner="gpu@one")
     assert run is not None
-    runs.finish(run, Ending(exits.InvalidInput.code, "no usable demonstrations"))
+    facts = {"kind": "nothing_to_learn", "sentence": "no usable demonstrations"}
+    runs.finish(run, Ending(exits.InvalidInput.code, "no usable demonstrations", facts))
     rounds.advance(round)
     round.refresh_from_db()
     assert (round.status, round.error) == (

@@ -68,8 +68,60 @@ def test_bad_input_fails_the_run_with_one_clear_sentence(run: Run) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"patience": 3}))
     run = supervise(run)
     assert (run.status, run.exit_code, run.error) == (Status.FAILED, 77, "unknown field 'patience'")
+    assert run.ending == {"kind": "config", "field": "patience", "sentence": "unknown field 'patience'"}
     run.round.refresh_from_db()
     assert run.round.error == "SFT: A setting of the run does not hold together. (unknown field 'patience')"
+
+
+def test_records_that_cannot_be_read_are_named_by_their_file(run: Run) -> None:
+    records = run.directory / "data/demonstrations.jsonl"
+    records.unlink()
+    records.mkdir()
+    run = supervise(run)
+    assert (run.exit_code, run.ending["kind"], run.ending["numbers"]["file"]) == (77, "records", "demonstrations.jsonl")
+
+
+def left_by(run: Run, program: str, settings: Settings, tmp_path: Path) -> Run:
+    """The run after an engine that does nothing but `program`."""
+    (tmp_path / "odd_engine.py").write_text(program)
+    settings.BASE_DIR = tmp_path  # where the engine is started
+    settings.ENGINE_MODULE = "odd_engine"
+    return supervise(run)
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "error"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed", "The engine was killed by SIGKILL."),
+        ("import os; os.abort()", "killed_by_fault", "The engine was killed by SIGABRT."),
+        ("raise SystemExit(3)", "unknown", "The engine crashed with exit status 3."),
+    ],
+)
+def test_the_end_of_an_engine_that_says_nothing_is_told_by_its_supervisor(
+    run: Run, settings: Settings, tmp_path: Path, program: str, kind: str, error: str
+) -> None:
+    run = left_by(run, program, settings, tmp_path)
+    assert (run.status, run.ending["kind"], run.error) == (Status.QUEUED, kind, error)
+
+
+def test_an_engine_that_could_not_write_down_why_is_believed_its_exit_status(
+    run: Run, settings: Settings, tmp_path: Path
+) -> None:
+    run = left_by(run, "print('the disk is full'); raise SystemExit(78)", settings, tmp_path)
+    assert (run.status, run.ending, run.error) == (Status.HELD, {"kind": "disk"}, "the disk is full")
+
+
+def test_what_a_crash_says_is_stored_whatever_it_holds(run: Run, settings: Settings, tmp_path: Path) -> None:
+    program = (
+        "import json, os, pathlib, sys\n"
+        "ending = {'kind': 'crash', 'numbers': {'loss': float('nan')}, 'sentence': 'KeyError: \\0'}\n"
+        "folder = next(pathlib.Path(sys.argv[2]).glob('attempts/*'))\n"
+        "(folder / 'ending.json').write_text(json.dumps(ending))\n"
+        "raise SystemExit(1)\n"
+    )
+    run = left_by(run, program, settings, tmp_path)
+    assert run.error == "The engine crashed with exit status 1: KeyError: \N{REPLACEMENT CHARACTER}"
+    assert run.ending["numbers"] == {"loss": None}
 
 
 def test_a_cancellation_reaches_a_running_engine(run: Run) -> None:
@@ -99,7 +151,8 @@ def test_an_engine_without_progress_is_killed_and_tried_again(run: Run, settings
     claimed = runs.claim(run.pk, owner="gpu@test")
     assert claimed is not None
     ending = runner.Engine(claimed).see_through()
-    assert ending == runs.Ending(-signal.SIGUSR1, "The engine made no progress for 0 minutes.")  # it was starting up
+    said = "The engine made no progress for 0 minutes."
+    assert ending == runs.Ending(-signal.SIGUSR1, said, {"kind": "stall"})  # it was starting up
     runs.finish(claimed, ending)
     assert Run.objects.get(pk=run.pk).status == Status.QUEUED
 

@@ -131,7 +131,7 @@ def test_a_failed_cell_holds_its_own_buttons_and_the_cells_after_it_say_why_noth
 
 def test_the_cell_of_a_held_run_lets_it_go_on(client: Client, ready: Project, admin: Member) -> None:
     run = rounds.open(ready, opened_by=None).runs.get()
-    Run.objects.update(status=Run.Status.HELD, error="The disk is full.")
+    Run.objects.update(status=Run.Status.HELD, error="The disk is full.", ending={"kind": "disk"})
     cell = shown_cell(client, admin, ready, "held")
     assert "The disk was full." in cell
     assert reverse("training:run-release", args=[ready.slug, run.pk]) in cell

@@ -33,12 +33,8 @@ class ConfigForm(forms.Form):
             try:
                 self.config = parse(self.saved | cleaned)
             except InvalidInput as error:
-                self.add_error(self._named_in(str(error)), str(error))
+                self.add_error(error.field if error.field in self.fields else None, str(error))
         return cleaned
-
-    def _named_in(self, sentence: str) -> str | None:
-        """The field that the engine's sentence names first."""
-        return next((word for word in sentence.replace("'", " ").split() if word in self.fields), None)
 
 
 def _form_field(name: str, kind: Any, value: Any) -> forms.Field:

@@ -34,8 +34,10 @@ class Examination(models.Model):
     findings = models.JSONField(default=list, blank=True)  # [{"level", "kind", "numbers"}]
     examples = models.JSONField(default=dict, blank=True)  # {stage: [example]}
     error = models.TextField(blank=True)
+    ending = models.JSONField(default=dict, blank=True)  # why it failed, as data: rlhf/endings.py
     rung_at = models.DateTimeField(null=True, blank=True)  # when a worker was last asked
     started_at = models.DateTimeField(null=True, blank=True)
+    alive_at = models.DateTimeField(null=True, blank=True)  # when the worker that is at it last said so
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = ExaminationQuerySet.as_manager()

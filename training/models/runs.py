@@ -79,6 +79,7 @@ class Run(models.Model):
     cancel_requested = models.BooleanField(default=False)
     exit_code = models.IntegerField(null=True, blank=True)
     error = models.TextField(blank=True)
+    ending = models.JSONField(default=dict, blank=True)  # why the last attempt ended early, as data: rlhf/endings.py
     metrics = models.JSONField(default=dict, blank=True)  # the final summary; live curves are read from the file
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)

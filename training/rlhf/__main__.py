@@ -1,14 +1,15 @@
 """The command line: `python -m training.rlhf STAGE RUN_DIR`, and `inspect` and `examine` to look into it."""
 
 import argparse
-import errno
 import faulthandler
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import endings
 from .config import (
     STAGES,
     EvaluationConfig,
@@ -20,12 +21,11 @@ from .config import (
     SFTConfig,
     load_config,
 )
-from .exits import DONE, EngineExit, InvalidInput, NeedsPerson
+from .exits import DONE, EngineExit, InvalidInput, NeedsPerson, current_fence
 
 if TYPE_CHECKING:
     from .rundir import RunDirectory
 
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -49,29 +49,43 @@ def main(arguments: list[str]) -> int:
     look = commands.add_parser("examine", help="say before a round what its records would train")
     look.add_argument("directory", type=Path)
     options = parser.parse_args(arguments)
+    if options.command == "inspect":  # which only reads: it leaves nothing in a run's directory
+        return concluded(lambda: show(options.run_dir, options.step), None)
+    if options.command == "examine":
+        folder = options.directory if options.directory.is_dir() else None
+        return concluded(lambda: examine(options.directory), folder)
+    return concluded(lambda: perform(options.command, options.run_dir), attempt_of(options.run_dir))
+
+
+def concluded(work: Callable[[], None], folder: Path | None) -> int:
+    """The exit status of `work`; where it did not end well, `folder` says why as data. A crash is raised on."""
+    if folder:
+        endings.discard(folder)
     try:
-        if options.command == "inspect":
-            show(options.run_dir, options.step)
-        elif options.command == "examine":
-            examine(options.directory)
-        else:
-            perform(options.command, options.run_dir)
-    except EngineExit as end:
+        work()
+    except Exception as error:
+        end = error
+        if endings.fills_the_disk(error):
+            end = NeedsPerson(f"the disk is full: {error}", kind="disk")
+        if folder:
+            endings.leave(folder, endings.describe(end))
+        if not isinstance(end, EngineExit):
+            raise
         print(end, file=sys.stderr)
         return end.code
-    except OSError as error:
-        if error.errno not in DISK_IS_FULL:
-            raise
-        print(f"the disk is full: {error}", file=sys.stderr)
-        return NeedsPerson.code
     return DONE
+
+
+def attempt_of(run_dir: Path) -> Path | None:
+    """Where the attempt writes that the fence names now; None where there is no run."""
+    return run_dir / "attempts" / current_fence(run_dir) if run_dir.is_dir() else None
 
 
 def perform(stage: str, run_dir: Path) -> None:
     """Run a stage in its directory, on from where an earlier attempt was killed."""
     cfg = load_config(run_dir / "config.json")
     if cfg.stage != stage:
-        raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}")
+        raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}", kind="config", field="stage")
     os.environ.update(ENVIRONMENT)
     import torch  # late: a bad config is refused at once, and importing torch takes seconds
 

@@ -6,6 +6,10 @@ that means something else does no harm.
 
 Only the template writes control tokens, those that begin and end turns. What people and policies write is text: a
 `</s>` in it becomes the ids of its characters, or else anybody could end or forge a turn.
+
+Some models think before they answer, between <think> and </think>. A thought is a part of an answer's text, also where
+it is the template that opens it. An answer without one, as people write them, follows an empty thought where the
+template writes or opens one.
 """
 
 import hashlib
@@ -29,6 +33,8 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+THINK, THOUGHT = "<think>", "</think>"  # what begins and what ends a thought
+EMPTY_THOUGHT = f"{THINK}\n\n{THOUGHT}\n\n"  # as models are taught it
 QUESTION: Message = {"role": "user", "content": "a question"}
 PROBE = "an answer"
 BREAK = "\ufdd0"  # parts the text of a control token that is only text; Unicode keeps this code point out of all text
@@ -46,24 +52,37 @@ class Rendered(NamedTuple):
         return len(self.prompt) + len(self.response)
 
 
+class Written(NamedTuple):
+    """A prompt and an answer as text. `as_template`: the answer stands as the template writes it after this prompt."""
+
+    prompt: str
+    answer: str
+    as_template: bool
+
+
 class Chat:
     """How one model writes conversations. Build it with `load`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
         if tokenizer.eos_token_id is None:
-            raise InvalidInput("the model's tokenizer has no EOS token: answers would never end")
+            raise InvalidInput("the model's tokenizer has no EOS token: answers would never end", kind="no_eos")
         if not tokenizer.is_fast:
-            raise InvalidInput("the model has no tokenizer.json")
+            raise InvalidInput("the model has no tokenizer.json", kind="tokenizer")
         self.tokenizer = tokenizer
         self.context = context  # tokens that the model can read
         if not tokenizer.chat_template:
             tokenizer.chat_template = _starts_with_bos(tokenizer) * "{{ bos_token }}" + PLAIN_TEMPLATE
         self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # ids beyond are padding of the embedding
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._control = self._control_tokens()
-        self._begins_control = _beginning_of(self._control)
-        self.lead, tail = self._around_an_answer()
-        self.eos_id = self._end_of_turn(tail)  # written and learnt where an answer ends by itself
+        self._silent = self._silent_tokens()
+        try:
+            self._control = self._control_tokens()
+            self._begins_control = _beginning_of(self._control)
+            self.opened = self._opened_thought()  # by the template, where the answer is to begin; nearly always ""
+            self.lead, self.tail = self._around_an_answer()  # of an answer that has no thought
+        except InvalidInput as refusal:  # of a conversation that every template has to take
+            raise InvalidInput(str(refusal), kind="template") from refusal
+        self.eos_id = self._end_of_turn(self.tail)  # written and learnt where an answer ends by itself
         self.stop_ids = frozenset({self.eos_id, tokenizer.eos_token_id})
 
     @classmethod
@@ -73,10 +92,14 @@ class Chat:
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
             config = json.loads((model / "config.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise InvalidInput(f"the model directory {model.name} has no usable tokenizer: {error}") from error
+            raise InvalidInput(
+                f"the model directory {model.name} has no usable tokenizer: {error}", kind="tokenizer"
+            ) from error
         context = config.get("max_position_embeddings") or config.get("n_positions")
         if not context:
-            raise InvalidInput(f"the model directory {model.name} does not say how long its context is")
+            raise InvalidInput(
+                f"the model directory {model.name} does not say how long its context is", kind="no_context"
+            )
         return cls(tokenizer, context)
 
     def save(self, directory: Path) -> None:
@@ -93,16 +116,40 @@ class Chat:
 
     def reward_ids(self, messages: list[Message], text: str, stopped: bool) -> Rendered:
         """What is read of a prompt and an answer: a function of the text, however its ids were sampled."""
-        prompt_text = self._prompt_text(messages)
-        prompt = self._encode(prompt_text)
-        answer_text = self.lead + self._as_text(text)
-        whole = self._encode(prompt_text + answer_text)
+        written = self.written(messages, text)
+        prompt = self._encode(written.prompt)
+        whole = self._encode(written.prompt + written.answer)
         # An answer whose first characters would merge with the prompt's last ones is encoded apart.
         joined = whole[: len(prompt)] == prompt
-        response = whole[len(prompt) :] if joined else self._encode(answer_text)
+        response = whole[len(prompt) :] if joined else self._encode(written.answer)
         if stopped:
             response = [*response, self.eos_id]
         return Rendered(prompt, response[: max(0, self.context - len(prompt))])
+
+    def written(self, messages: list[Message], text: str) -> Written:
+        """A prompt, and an answer as the template writes it there.
+
+        What is sampled follows the prompt as it is alone. A template that writes the prompt in another way once it is
+        answered, or that leaves out the answer's thought, is not asked how it would write the answer.
+        """
+        turns = self._as_texts(messages)
+        prompt, answer = self._render(turns, add_generation_prompt=True), self._as_text(text)
+        try:
+            whole = self._render([*turns, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+        except InvalidInput:  # of this answer alone: the prompt was taken
+            whole = ""
+        if not text.startswith(THINK):
+            whole = self._with_its_thought(prompt, whole)
+        if whole.startswith(prompt) and whole.endswith(self.tail):
+            rest = whole[len(prompt) : len(whole) - len(self.tail)]
+            if not text.startswith(THINK) or rest.count(THOUGHT) == text.count(THOUGHT):
+                return Written(prompt, rest, as_template=True)
+        return Written(prompt, self._after_lead(answer), as_template=False)
+
+    def check_answer(self, text: str) -> None:
+        """Raises InvalidInput, about this text alone, where the tokenizer has no ids for it."""
+        if self._begins_control.search(text):
+            self._encode(self._after_lead(self._as_text(text)))
 
     def conversation_ids(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
         """Whole conversations that end with an answer, each with its end id. One by one would take minutes."""
@@ -118,8 +165,11 @@ class Chat:
 
     def decode(self, response: list[int]) -> str:
         """The text of sampled answer ids, without what only marks its beginning and end."""
-        text = self.tokenizer.decode(response, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return str(text).removeprefix(self.lead)
+        said = [token for token in response if token not in self._silent]
+        text = str(self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if text.startswith(self.lead):
+            return text.removeprefix(self.lead)
+        return self.opened + text
 
     def fits(self, prompt: list[int], max_response: int) -> bool:
         """Whether the context leaves room for an answer."""
@@ -134,11 +184,25 @@ class Chat:
     def refuse_other(self, other: "Chat", role: str) -> None:
         """Raises InvalidInput where `other`, that of the parent in this role, is not this one, the policy's."""
         if other.template_hash != self.template_hash:
-            raise InvalidInput(f"parents.policy and parents.{role} turn conversations into different tokens")
+            raise InvalidInput(
+                f"parents.policy and parents.{role} turn conversations into different tokens",
+                kind="tokens_differ",
+                field=f"parents.{role}",
+            )
 
     def _prompt_text(self, messages: list[Message]) -> str:
-        written: list[Message] = [{**message, "content": self._as_text(message["content"])} for message in messages]
-        return self._render(written, add_generation_prompt=True)
+        return self._render(self._as_texts(messages), add_generation_prompt=True)
+
+    def _as_texts(self, messages: list[Message]) -> list[Message]:
+        return [{**message, "content": self._as_text(message["content"])} for message in messages]
+
+    def _after_lead(self, answer: str) -> str:
+        """An answer as it follows a prompt, without asking the template."""
+        if not answer.startswith(THINK):
+            return self.lead + answer
+        if not self.opened:
+            return self.lead.partition(THINK)[0] + answer
+        return answer.removeprefix(self.opened if answer.startswith(self.opened) else THINK)
 
     def _as_text(self, content: str) -> str:
         """The content with every control token's text in it parted by a BREAK; nearly always as it is."""
@@ -149,7 +213,9 @@ class Chat:
         try:
             text: str = template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
         except Exception as error:  # a template is a program of somebody else's
-            raise InvalidInput(f"the model's chat template refuses a conversation: {error}") from error
+            raise InvalidInput(
+                f"the model's chat template refuses a conversation: {error}", kind="template_refuses", says=str(error)
+            ) from error
         return text
 
     def _encode(self, text: str) -> list[int]:
@@ -166,7 +232,9 @@ class Chat:
     def _encode_broken(self, text: str) -> list[int]:
         ids: list[int] = self._breaking_tokenizer.encode(text, add_special_tokens=False).ids
         if sum(token in self._control for token in ids) > len(self._begins_control.findall(text)):
-            raise InvalidInput("the model's tokenizer knows the text of a control token as that token only")
+            raise InvalidInput(
+                "the model's tokenizer knows the text of a control token as that token only", kind="control_text"
+            )
         return ids
 
     @cached_property
@@ -190,17 +258,40 @@ class Chat:
             for number, token in self.tokenizer.added_tokens_decoder.items()
             # Runs of white space and single characters mark nothing, whatever a tokenizer calls them.
             if len(token.content.strip()) > 1 and (token.special or token.content in dialogue)
+            if token.content not in (THINK, THOUGHT)
         }
+
+    def _silent_tokens(self) -> frozenset[int]:
+        """The special tokens, which are no text; a thought's ends are, whatever a tokenizer calls them."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return frozenset(number for number, token in added if token.special and token.content not in (THINK, THOUGHT))
+
+    def _opened_thought(self) -> str:
+        """The beginning of a thought with which the template ends a prompt; empty where it does not."""
+        prompt = self._prompt_text([QUESTION])
+        _before, found, space = prompt.rpartition(THINK)
+        return found + space if found and not space.strip() else ""
 
     def _around_an_answer(self) -> tuple[str, str]:
         """The text between a prompt and the answer, and after the answer."""
         prompt = self._prompt_text([QUESTION])
         whole = self._render([QUESTION, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
+        whole = self._with_its_thought(prompt, whole)
         lead, found, tail = whole.removeprefix(prompt).partition(PROBE)
         prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + lead + PROBE)
         if not (whole.startswith(prompt) and found and whole_ids[: len(prompt_ids)] == prompt_ids != whole_ids):
-            raise InvalidInput("the model's chat template does not write an answer straight after its prompt")
+            raise InvalidInput(
+                "the model's chat template does not write an answer straight after its prompt", kind="template"
+            )
         return lead, tail
+
+    def _with_its_thought(self, prompt: str, whole: str) -> str:
+        """An answered conversation after `prompt`, also where the template opens a thought only for what it asks."""
+        unopened = prompt.removesuffix(self.opened)
+        if whole.startswith(prompt) or not whole.startswith(unopened):
+            return whole
+        closing = EMPTY_THOUGHT.removeprefix(self.opened) if EMPTY_THOUGHT.startswith(self.opened) else THOUGHT
+        return prompt + closing + whole.removeprefix(unopened)
 
     def _end_of_turn(self, tail: str) -> int:
         """The special token by which the template ends a turn, else EOS."""

@@ -43,14 +43,18 @@ class RunConfig:
     checkpoint_seconds: int = 300  # between two checkpoints; 0 saves after every step
 
     def __post_init__(self) -> None:
-        require(self.threads >= 1, "threads must be at least 1")
-        require(self.dtype in DTYPES, f"dtype must be one of {', '.join(DTYPES)}")
-        require(self.batch_tokens >= 1, "batch_tokens must be at least 1")
-        require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
+        require(self.threads >= 1, "threads", "must be at least 1")
+        require(self.dtype in DTYPES, "dtype", f"must be one of {', '.join(DTYPES)}")
+        require(self.batch_tokens >= 1, "batch_tokens", "must be at least 1")
+        require(self.checkpoint_seconds >= 0, "checkpoint_seconds", "must not be negative")
         if missing := self.required_parents - set(self.parents):
-            raise InvalidInput(f"{self.stage} needs parents.{min(missing)}")
+            raise InvalidInput(
+                f"{self.stage} needs parents.{min(missing)}", kind="config", field=f"parents.{min(missing)}"
+            )
         if unknown := set(self.parents) - self.required_parents - self.optional_parents:
-            raise InvalidInput(f"{self.stage} knows no parents.{min(unknown)}")
+            raise InvalidInput(
+                f"{self.stage} knows no parents.{min(unknown)}", kind="config", field=f"parents.{min(unknown)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +77,9 @@ class PretrainingConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "layers", "heads", "mlp_size", "context", "tokens", "batch_size", "learning_rate")
-        require(self.vocab_size >= 300, "vocab_size must be at least 300: 256 bytes and some pieces")
-        require(self.hidden_size % (2 * self.heads) == 0, "hidden_size must be a multiple of twice the heads")
-        require(0 <= self.warmup < 1, "warmup must be a share of the steps")
+        require(self.vocab_size >= 300, "vocab_size", "must be at least 300: 256 bytes and some pieces")
+        require(self.hidden_size % (2 * self.heads) == 0, "hidden_size", "must be a multiple of twice the heads")
+        require(0 <= self.warmup < 1, "warmup", "must be a share of the steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +142,12 @@ class PPOConfig(RunConfig):
         super().__post_init__()
         require_positive(self, "iterations", "rollout_size", "minibatch_size", "max_response", "kl_limit")
         require_positive(self, "clip", "value_clip")
-        require(self.learning_rate >= 0, "learning_rate must not be negative")
-        require(self.value_learning_rate >= 0, "value_learning_rate must not be negative")
-        require(self.rollout_size % self.minibatch_size == 0, "rollout_size must be a multiple of minibatch_size")
-        require(0 <= self.gamma <= 1, "gamma must lie between 0 and 1")
-        require(0 <= self.lam <= 1, "lam must lie between 0 and 1")
-        require(self.shown_samples >= 0, "shown_samples must not be negative")
+        require(self.learning_rate >= 0, "learning_rate", "must not be negative")
+        require(self.value_learning_rate >= 0, "value_learning_rate", "must not be negative")
+        require(self.rollout_size % self.minibatch_size == 0, "rollout_size", "must be a multiple of minibatch_size")
+        require(0 <= self.gamma <= 1, "gamma", "must lie between 0 and 1")
+        require(0 <= self.lam <= 1, "lam", "must lie between 0 and 1")
+        require(self.shown_samples >= 0, "shown_samples", "must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +179,7 @@ class SamplingConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(2 <= self.k <= 9, "k must be 2 to 9")
+        require(2 <= self.k <= 9, "k", "must be 2 to 9")
         require_positive(self, "max_response")
 
 
@@ -189,17 +193,17 @@ def load_config(path: Path) -> RunConfig:
     try:
         return parse(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path.name} cannot be read: {error}") from error
+        raise InvalidInput(f"{path.name} cannot be read: {error}", kind="settings_unreadable") from error
 
 
 def parse(raw: Mapping[str, Any]) -> RunConfig:
     """The config of the stage that `raw` names. Raises InvalidInput, naming the field that is wrong."""
     fields = dict(raw)
-    require(fields.pop("schema", None) == SCHEMA, f"schema must be {SCHEMA}")
+    require(fields.pop("schema", None) == SCHEMA, "schema", f"must be {SCHEMA}")
     stage = fields.pop("stage", None)
-    require(stage in STAGES, f"stage must be one of {', '.join(STAGES)}, not {stage!r}")
+    require(stage in STAGES, "stage", f"must be one of {', '.join(STAGES)}, not {stage!r}")
     parents = fields.get("parents", {})
-    require(isinstance(parents, dict), "parents must be an object")
+    require(isinstance(parents, dict), "parents", "must be an object")
     fields["parents"] = {role: _build(Parent, parent) for role, parent in parents.items()}
     return _build(STAGES[stage], fields)
 
@@ -209,28 +213,29 @@ def to_json(cfg: RunConfig) -> dict[str, Any]:
     return {"schema": SCHEMA, "stage": cfg.stage, **dataclasses.asdict(cfg)}
 
 
-def require(holds: bool, otherwise: str) -> None:
-    """Raises InvalidInput where a config does not hold together."""
+def require(holds: bool, field: str, otherwise: str) -> None:
+    """Raises InvalidInput, which names `field`, where a config does not hold together; its sentence begins with it."""
     if not holds:
-        raise InvalidInput(otherwise)
+        raise InvalidInput(f"{field} {otherwise}", kind="config", field=field)
 
 
 def require_positive(cfg: RunConfig, *names: str) -> None:
     """Raises InvalidInput for the first of these fields that is not above 0."""
     for name in names:
-        require(getattr(cfg, name) > 0, f"{name} must be above 0")
+        require(getattr(cfg, name) > 0, name, "must be above 0")
 
 
 def _build(cls: type[T], raw: Any) -> T:
-    require(isinstance(raw, dict), f"{cls.__name__} must be an object")
+    require(isinstance(raw, dict), cls.__name__, "must be an object")
     types = get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name, value in raw.items():
-        require(name in known, f"unknown field {name!r}")
-        require(_fits(value, types[name]), f"{name} cannot be {value!r}")
+        if name not in known:
+            raise InvalidInput(f"unknown field {name!r}", kind="config", field=name)
+        require(_fits(value, types[name]), name, f"cannot be {value!r}")
     for name, f in known.items():
         optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        require(name in raw or optional, f"{name} is missing")
+        require(name in raw or optional, name, "is missing")
     return cls(**raw)
 
 

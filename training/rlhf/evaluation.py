@@ -73,7 +73,7 @@ def fitting_slates(run: RunDirectory, chat: Chat, cfg: EvaluationConfig) -> Inta
     """The held-out slates that fit the model; there may be none. Raises InvalidInput where too few of them do."""
     rows = read_rankings(run.data("heldout_rankings")) if "reward" in cfg.parents else []
     if not rows:
-        return Intake([], {"too_long": 0})
+        return Intake([], {"too_long": 0, "refused": 0})
     return fitting(run.phases.read("heldout_rankings", rows), chat, cfg.max_response, "held-out slates")
 
 

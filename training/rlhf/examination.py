@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .batching import Batch, collate, micro_batches
-from .chat import Chat, Rendered
+from .chat import BREAK, PROBE, THINK, Chat, Rendered, Written
 from .config import RunConfig
 from .exits import InvalidInput
-from .intake import sift
+from .intake import NAMED, Intake, sift
 from .records import (
-    DROP_LIMIT,
     Demonstration,
-    Message,
     Prompt,
     RankedSlate,
+    drops_too_many,
     read_demonstrations,
     read_prompts,
     read_rankings,
@@ -34,9 +33,10 @@ from .sft import cut_to_length
 T = TypeVar("T")
 
 EXAMPLES = 3
-NAMED = 20  # labels that a finding names at most
 READ, TRAINED, SCORED, END = "read", "trained", "scored", "end"  # what becomes of a piece of text
 BLOCK, WARN, NOTE = "block", "warn", "note"
+
+OF_THE_TEMPLATE = ("thought", "two_ways")  # said once, however many stages and records it shows in
 
 Example = dict[str, Any]
 
@@ -78,14 +78,31 @@ def _look(request: dict[str, Any], data: Path) -> dict[str, Any]:
     try:
         chats = {name: Chat.load(Path(path)) for name, path in request["models"].items()}
     except InvalidInput as refusal:
-        return {"findings": [Finding(level=BLOCK, kind="template", numbers={"text": str(refusal)})]}
+        return {"findings": [Finding(level=BLOCK, kind="model_refused", numbers=refusal.as_json())]}
     findings, examples = list(templates(chats)), {}
     for stage, wanted in request["stages"].items():
         desk = Desk(stage=stage, chat=chats[wanted["model"]], max_response=wanted["max_response"], data=data)
         found, shown = STAGES[stage](desk)
         findings += found
         examples[stage] = shown
-    return {"findings": findings, "examples": examples}
+    return {"findings": said_once(findings), "examples": examples}
+
+
+def said_once(findings: Iterable[Finding]) -> list[Finding]:
+    """What is true of several stages is one finding, which names them all; the gravest level holds."""
+    by_what: dict[str, Finding] = {}
+    for one in findings:
+        stages = one.numbers.get("stages", [])
+        what = json.dumps([one.kind, one.numbers | {"stages": []}], sort_keys=True)
+        if one.kind in OF_THE_TEMPLATE:
+            what = one.kind
+        if before := by_what.get(what):
+            numbers = before.numbers | ({"stages": [*before.numbers["stages"], *stages]} if stages else {})
+            level = min(before.level, one.level, key=(BLOCK, WARN, NOTE).index)
+            by_what[what] = Finding(level=level, kind=one.kind, numbers=numbers)
+        else:
+            by_what[what] = one
+    return list(by_what.values())
 
 
 def templates(chats: dict[str, Chat]) -> Iterator[Finding]:
@@ -103,10 +120,13 @@ def of_demonstrations(desk: Desk) -> tuple[list[Finding], list[Example]]:
     chat, rows = desk.chat, desk.read("demonstrations", read_demonstrations)
     kept = sift(rows, chat, desk.max_response)
     rendered = cut_to_length(kept, chat, desk.max_response)
+    written = [chat.written(row.messages, row.response) for row in kept.used]
     findings = [
-        *_too_long(desk, rendered.counts["too_long"], len(rows)),
+        *_left_out(desk, kept, "demonstrations"),
         *_empty(zip(kept.used, rendered.used, strict=True), chat),
-        *_rewritten(kept.used, chat),
+        *_rewritten(zip(kept.used, written, strict=True)),
+        *_two_ways(written),
+        *_thought(chat),
         *_cut(rendered.counts["cut"], len(rows)),
     ]
     if not kept.used:
@@ -122,7 +142,9 @@ def of_rankings(desk: Desk) -> tuple[list[Finding], list[Example]]:
     chat, rows = desk.chat, desk.read("rankings", read_rankings)
     kept = sift(rows, chat, desk.max_response)
     pairs = sum(len(compare(one.places)) for row in kept.used for one in row.judgements)
-    findings = list(_too_long(desk, kept.counts["too_long"], len(rows)))
+    findings = [*_left_out(desk, kept, "rankings")]
+    # A thought of its own tells nothing of how the template writes the prompt.
+    findings += [*_two_ways(chat.written(row.messages, PROBE) for row in kept.used), *_thought(chat)]
     if rows:
         findings.append(Finding(level=NOTE if pairs else BLOCK, kind="pairs", numbers={"pairs": pairs}))
     return findings, [_slate(row, chat) for row in kept.used[:EXAMPLES]]
@@ -134,7 +156,7 @@ def of_prompts(desk: Desk) -> tuple[list[Finding], list[Example]]:
     rows: list[Prompt] = desk.read("heldout_prompts" if held_out else "prompts", read_prompts)
     kept = sift(rows, desk.chat, desk.max_response)
     shown = [_prompt(row, desk) for row in kept.used[:EXAMPLES]]
-    return list(_too_long(desk, kept.counts["too_long"], len(rows))), shown
+    return list(_left_out(desk, kept, "prompts")), shown
 
 
 STAGES: dict[str, Callable[[Desk], tuple[list[Finding], list[Example]]]] = {
@@ -201,32 +223,53 @@ def _text(chat: Chat, ids: list[int]) -> str:
     return str(chat.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _too_long(desk: Desk, dropped: int, of: int) -> Iterator[Finding]:
-    if dropped:
-        numbers = {"stage": desk.stage, "dropped": dropped, "of": of, "context": desk.chat.context}
-        yield Finding(level=BLOCK if dropped > DROP_LIMIT * of else WARN, kind="too_long", numbers=numbers)
+def _left_out(desk: Desk, kept: Intake[Any], what: str) -> Iterator[Finding]:
+    """Records that the model cannot read, too long ones and refused ones; all of them together must be few."""
+    of = len(kept.used) + kept.left_out
+    level = BLOCK if drops_too_many(len(kept.used), kept.left_out) else WARN
+    counted = {"stages": [desk.stage], "of": of, "what": what}
+    if number := kept.counts["too_long"]:
+        numbers = {"dropped": number, "context": desk.chat.context, "ids": kept.named["too_long"]}
+        yield Finding(level=level, kind="too_long", numbers=counted | numbers)
+    if number := kept.counts["refused"]:
+        numbers = {"dropped": number, "reason": kept.reason, "ids": kept.named["refused"]}
+        yield Finding(level=level, kind="refused", numbers=counted | numbers)
 
 
 def _empty(kept: Iterable[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[Finding]:
     """Answers that hold nothing but their end would teach to say nothing."""
     empty = [row.id for row, one in kept if not chat.decode(one.response).strip()]
     if empty:
-        yield Finding(level=BLOCK, kind="empty_answer", numbers={"count": len(empty), "ids": empty[:NAMED]})
+        yield Finding(
+            level=BLOCK,
+            kind="empty_answer",
+            numbers={"what": "demonstrations", "count": len(empty), "ids": empty[:NAMED]},
+        )
 
 
-def _rewritten(rows: list[Demonstration], chat: Chat) -> Iterator[Finding]:
-    """Answers that the template would write otherwise than they are trained: another program would read others."""
-    changed = [row.id for row in rows if not _template_keeps(row.messages, row.response, chat)]
+def _rewritten(rows: Iterable[tuple[Demonstration, Written]]) -> Iterator[Finding]:
+    """Answers whose words the template changes: they train as it writes them, and nobody wrote that."""
+    changed = [row.id for row, written in rows if not _squeezed(written.answer).endswith(_squeezed(row.response))]
     if changed:
-        yield Finding(level=BLOCK, kind="template_rewrites", numbers={"count": len(changed), "ids": changed[:NAMED]})
+        numbers = {"what": "demonstrations", "count": len(changed), "ids": changed[:NAMED]}
+        yield Finding(level=WARN, kind="template_rewrites", numbers=numbers)
 
 
-def _template_keeps(messages: list[Message], text: str, chat: Chat) -> bool:
-    answered = [*messages, {"role": "assistant", "content": text}]
-    template: Any = chat.tokenizer.apply_chat_template
-    prompt: str = template(messages, tokenize=False, add_generation_prompt=True)
-    whole: str = template(answered, tokenize=False, add_generation_prompt=False)
-    return whole.startswith(prompt + chat.lead + text.strip())
+def _squeezed(text: str) -> str:
+    """The text without white space, and without what only keeps its control tokens apart."""
+    return "".join(text.replace(BREAK, "").split())
+
+
+def _two_ways(written: Iterable[Written]) -> Iterator[Finding]:
+    """A template that writes a prompt otherwise once it is answered: what is sampled decides what trains."""
+    if not all(one.as_template for one in written):
+        yield Finding(level=NOTE, kind="two_ways")
+
+
+def _thought(chat: Chat) -> Iterator[Finding]:
+    """Whether the model thinks before it answers, and so what answers without a thought follow."""
+    if chat.opened or THINK in chat.lead:
+        yield Finding(level=NOTE, kind="thought", numbers={"is_opened": bool(chat.opened)})
 
 
 def _cut(number: int, of: int) -> Iterator[Finding]:

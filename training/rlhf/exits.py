@@ -1,9 +1,11 @@
 """How a stage may end other than well. The exit code tells the supervisor what to do next."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 DONE = 0
+FIRST_FENCE = "1"  # where nobody supervises
 
 
 class EngineExit(Exception):
@@ -42,6 +44,14 @@ class FenceLost(EngineExit):
 
     code = 76
     kind = "fence_lost"
+
+
+def current_fence(run_dir: Path) -> str:
+    """The attempt that may write now."""
+    try:
+        return (run_dir / "fence").read_text("utf-8").strip()
+    except FileNotFoundError:
+        return FIRST_FENCE
 
 
 class InvalidInput(EngineExit):

@@ -41,7 +41,11 @@ class Learner:
             self._skipped_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
         if self._skipped_in_a_row == PATIENCE:
-            raise Diverged(f"the gradient of the {self.name} was not finite {PATIENCE} times in a row")
+            raise Diverged(
+                f"the gradient of the {self.name} was not finite {PATIENCE} times in a row",
+                kind="not_finite",
+                network=self.name,
+            )
         return norm
 
     @property

@@ -32,7 +32,7 @@ class Policy(nn.Module):
     def __init__(self, network: PreTrainedModel, vocab_size: int, dtype: str) -> None:
         super().__init__()
         if vocab_size > network.get_input_embeddings().num_embeddings:  # type: ignore[operator]
-            raise InvalidInput("the model's tokenizer has more tokens than its embedding")
+            raise InvalidInput("the model's tokenizer has more tokens than its embedding", kind="tokenizer")
         self.network = network.eval()
         self.vocab_size = vocab_size
         self.bf16 = runs_in_bf16(network, dtype)
@@ -149,16 +149,18 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
     """A reward model and its card. Raises InvalidInput where a weight is missing or one too many."""
     backbone, unexpected = _load(AutoModel, directory)
     if unexpected:
-        raise InvalidInput(f"the reward model {directory.name} has a weight too many: {unexpected[0]}")
+        raise InvalidInput(f"the reward model {directory.name} has a weight too many: {unexpected[0]}", kind="weights")
     model = ScalarModel(backbone, dtype)
     try:
         head = safetensors.torch.load_file(directory / HEAD)
         card: dict[str, Any] = json.loads((directory / CARD).read_text("utf-8"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise InvalidInput(f"the reward model {directory.name} cannot be read: {error}") from error
+        raise InvalidInput(f"the reward model {directory.name} cannot be read: {error}", kind="model_files") from error
     ours = _head_tensors(model)
     if {name: value.shape for name, value in head.items()} != {name: value.shape for name, value in ours.items()}:
-        raise InvalidInput(f"the reward model {directory.name} has other weights in its head: {sorted(head)}")
+        raise InvalidInput(
+            f"the reward model {directory.name} has other weights in its head: {sorted(head)}", kind="weights"
+        )
     with torch.no_grad():
         for name, value in ours.items():
             value.copy_(head[name])
@@ -168,15 +170,17 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
 def refuse_unsafe(directory: Path) -> None:
     """Raises InvalidInput for a model directory that holds code or pickles, or no safetensors."""
     if not directory.is_dir():
-        raise InvalidInput(f"there is no model directory {directory.name}")
+        raise InvalidInput(f"there is no model directory {directory.name}", kind="parent_gone")
     names = sorted(path.name for path in directory.iterdir())
     for name in names:
         if Path(name).suffix in PICKLES:
-            raise InvalidInput(f"the model directory {directory.name} holds a pickle: {name}")
+            raise InvalidInput(f"the model directory {directory.name} holds a pickle: {name}", kind="model_unsafe")
         if name.endswith("config.json") and "auto_map" in _json_object(directory / name):
-            raise InvalidInput(f"the model directory {directory.name} asks for own code: auto_map in {name}")
+            raise InvalidInput(
+                f"the model directory {directory.name} asks for own code: auto_map in {name}", kind="model_unsafe"
+            )
     if not any(name.endswith(".safetensors") for name in names):
-        raise InvalidInput(f"the model directory {directory.name} holds no safetensors")
+        raise InvalidInput(f"the model directory {directory.name} holds no safetensors", kind="model_files")
 
 
 def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]:
@@ -194,9 +198,11 @@ def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]
     except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
         if memory.ran_out(error):  # which is no fault of the directory
             raise
-        raise InvalidInput(f"the model directory {directory.name} cannot be read: {error}") from error
+        raise InvalidInput(
+            f"the model directory {directory.name} cannot be read: {error}", kind="model_files"
+        ) from error
     if missing := sorted(info["missing_keys"]):
-        raise InvalidInput(f"the model directory {directory.name} lacks a weight: {missing[0]}")
+        raise InvalidInput(f"the model directory {directory.name} lacks a weight: {missing[0]}", kind="weights")
     return network, sorted(info["unexpected_keys"])
 
 
@@ -204,7 +210,7 @@ def _json_object(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path.name} cannot be read: {error}") from error
+        raise InvalidInput(f"{path.name} cannot be read: {error}", kind="model_files") from error
     return raw if isinstance(raw, dict) else {}
 
 

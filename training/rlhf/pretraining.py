@@ -34,7 +34,7 @@ def train(run: RunDirectory, cfg: PretrainingConfig) -> None:
     run.phases.enter("reading", "corpus")
     corpus = read_corpus(run.data("corpus"))
     if not corpus:
-        raise InvalidInput("the corpus is empty")
+        raise InvalidInput("the corpus is empty", kind="nothing_to_learn")
     chat = learn_tokenizer(corpus, cfg)
     intake = read_documents(corpus, chat)
     samples = intake.used

@@ -146,12 +146,14 @@ def write(path: Path, rows: Iterable[Any]) -> None:
             out.write(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n")
 
 
-def require_most(kept: int, dropped: int, what: str) -> None:
-    """Raises InvalidInput where nothing is left to use, or so little that it cannot be meant."""
-    if not kept:
-        raise InvalidInput(f"no usable {what}: {dropped} too long for the model" if dropped else f"no {what}")
-    if dropped > DROP_LIMIT * (kept + dropped):
-        raise InvalidInput(f"{dropped} of {kept + dropped} {what} are too long for the model: more than 5 %")
+def prompt_of(row: Prompt | Demonstration | RankedSlate) -> str:
+    """The id by which a record is named to people: that of its prompt; a demonstration has only its own."""
+    return row.prompt_id if isinstance(row, RankedSlate) else row.id
+
+
+def drops_too_many(kept: int, dropped: int) -> bool:
+    """Whether so much cannot be used that it cannot be meant. One odd record is left out of however few."""
+    return not kept or dropped > max(1, DROP_LIMIT * (kept + dropped))
 
 
 class _Fields:
@@ -208,21 +210,23 @@ def _read(path: Path, parse: Callable[[_Fields], T]) -> Iterator[T]:
     try:
         lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeError) as error:
-        raise InvalidInput(f"{path.name} cannot be read: {error}") from error
+        raise InvalidInput(f"{path.name} cannot be read: {error}", kind="records", file=path.name) from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             yield _parse_whole(json.loads(line), parse)
         except ValueError as error:
-            raise InvalidInput(f"{path.name}:{number}: {error}") from error
+            raise InvalidInput(f"{path.name}:{number}: {error}", kind="records", file=path.name, line=number) from error
 
 
 def _unique(rows: Iterable[T], key: Callable[[T], str], path: Path) -> list[T]:
     by_id: dict[str, T] = {}
     for row in rows:
         if key(row) in by_id:
-            raise InvalidInput(f"{path.name}: {key(row)!r} occurs twice")
+            raise InvalidInput(
+                f"{path.name}: {key(row)!r} occurs twice", kind="records", records=[key(row)], file=path.name
+            )
         by_id[key(row)] = row
     return list(by_id.values())
 

@@ -49,7 +49,9 @@ def slow_down(run: RunDirectory, cfg: RunConfig, end: Diverged) -> None:
     """Note that the stage goes on at half the learning rate. Raises Diverged the second time."""
     if run.setbacks.had("not_finite"):
         rates = " and ".join(f"{name} (it was {rate:g})" for name, rate in learning_rates(cfg).items())
-        raise Diverged(f"{end}, even at half the learning rate: try again with a lower {rates}") from end
+        raise Diverged(
+            f"{end}, even at half the learning rate: try again with a lower {rates}", kind=end.kind, **end.numbers
+        ) from end
     back = back_to(run)
     text = f"After step {run.step} {end}, so the stage went back to {back} and on at half the learning rate."
     run.setbacks.note(Setback("not_finite", run.step, text))
@@ -58,7 +60,7 @@ def slow_down(run: RunDirectory, cfg: RunConfig, end: Diverged) -> None:
 def take_smaller_bites(run: RunDirectory, cfg: RunConfig) -> None:
     """Note that the stage goes on with half the micro-batch. Raises InvalidInput the second time."""
     if run.setbacks.had("out_of_memory"):
-        raise InvalidInput(memory.advice(cfg))
+        raise InvalidInput(memory.advice(cfg), kind="memory", field="batch_tokens", batch_tokens=cfg.batch_tokens)
     text = (
         f"After step {run.step} the memory did not suffice, so the stage went back to {back_to(run)} and on with half"
         f" as many tokens at once (batch_tokens {memory.halved(cfg).batch_tokens})."

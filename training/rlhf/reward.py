@@ -125,7 +125,8 @@ def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]
     if not spread >= SMALLEST_SPREAD:
         raise InvalidInput(
             "all ranked answers get the same score: there is nothing to learn from answers that do not differ;"
-            " where they do, try another learning_rate"
+            " where they do, try another learning_rate",
+            kind="answers_alike",
         )
     centre = scorer.scores(demonstrations) if demonstrations else scores
     scorer.model.offset.fill_(centre.mean())
@@ -138,7 +139,11 @@ def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) 
     pairs = [sum(len(compare(judgement.places)) for judgement in slate.judgements) for slate in intake.used]
     untied = [slate for slate, count in zip(intake.used, pairs, strict=True) if count]
     if not untied:
-        raise InvalidInput("no ranking prefers one completion to another: there is nothing to learn")
+        raise InvalidInput(
+            "no ranking prefers one completion to another: there is nothing to learn",
+            kind="all_tied",
+            rankings=len(intake.used),
+        )
     cut = sum(not completion.stopped for slate in untied for completion in slate.completions)
     tied = len(intake.used) - len(untied)
     return Intake(untied, {**intake.counts, "tied": tied, "cut": cut, "pairs": sum(pairs)})

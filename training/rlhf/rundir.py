@@ -2,7 +2,7 @@
 
 config.json   what to do                          fence   the attempt that may write
 data/*.jsonl  the records                         alive   touched whenever there is progress
-attempts/<fence>/metrics.jsonl, phase.json, setbacks.json, checkpoints/step-000200/, output/
+attempts/<fence>/metrics.jsonl, phase.json, setbacks.json, ending.json, checkpoints/step-000200/, output/
 """
 
 import json
@@ -18,13 +18,11 @@ from typing import Any
 from . import checkpoint
 from .checkpoint import Checkpoint, Tensors
 from .config import RunConfig, load_config
-from .exits import FenceLost, Interrupted, InvalidInput
+from .exits import FenceLost, Interrupted, InvalidInput, current_fence
 from .failpoints import reach
 from .manifest import hashed_files, manifest_sha256, sealed, verifies
 from .phases import Phases
 from .setbacks import Setback, Setbacks
-
-FIRST_FENCE = "1"  # where nobody supervises
 
 Saved = tuple[Mapping[str, Tensors], Mapping[str, Any]]  # tensors by name, and the state beside them
 
@@ -34,7 +32,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.fence = self._read_fence()
+        self.fence = current_fence(self.path)
         self.attempt = self.path / "attempts" / self.fence
         self.attempt.mkdir(parents=True, exist_ok=True)
         self.interrupted = False  # somebody asked us to stop soon
@@ -57,12 +55,18 @@ class RunDirectory:
         parent = cfg.parents[role]
         directory = self.path / parent.path  # an absolute path stays what it is
         if not directory.is_dir():
-            raise InvalidInput(f"there is no model directory for parents.{role}")
+            raise InvalidInput(
+                f"there is no model directory for parents.{role}", kind="parent_gone", field=f"parents.{role}"
+            )
         size = sum(path.stat().st_size for path in hashed_files(directory))
         checked = (directory, parent.manifest_sha256) in self._checked
         self.phases.enter("loading", role, done=size if checked else 0, total=size, unit="bytes")
         if not checked and manifest_sha256(directory, self.phases.advance) != parent.manifest_sha256:
-            raise InvalidInput(f"the model directory for parents.{role} has changed: its hash is another one")
+            raise InvalidInput(
+                f"the model directory for parents.{role} has changed: its hash is another one",
+                kind="parent_changed",
+                field=f"parents.{role}",
+            )
         self._checked.add((directory, parent.manifest_sha256))
         return directory
 
@@ -73,7 +77,7 @@ class RunDirectory:
 
     def check_fence(self) -> None:
         """Raises FenceLost once another attempt owns the run."""
-        if self._read_fence() != self.fence:
+        if current_fence(self.path) != self.fence:
             raise FenceLost(f"attempt {self.fence} no longer owns this run")
 
     def stop_on_sigterm(self) -> None:
@@ -159,12 +163,6 @@ class RunDirectory:
     @property
     def _metrics(self) -> Path:
         return self.attempt / "metrics.jsonl"
-
-    def _read_fence(self) -> str:
-        try:
-            return (self.path / "fence").read_text("utf-8").strip()
-        except FileNotFoundError:
-            return FIRST_FENCE
 
     def _interrupt(self, signum: int, frame: object) -> None:
         self.interrupted = True

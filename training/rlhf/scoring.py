@@ -49,7 +49,9 @@ class Scorer:
         model, card = load_reward(directory, cfg.dtype)
         chat = Chat.load(directory)
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
-            raise InvalidInput("the reward model and the policy turn conversations into different tokens")
+            raise InvalidInput(
+                "the reward model and the policy turn conversations into different tokens", kind="tokens_differ"
+            )
         scorer = cls(model, chat, cfg.batch_tokens, touch)
         scorer._replay(card)
         return scorer
@@ -82,7 +84,11 @@ class Scorer:
         answers = [Answer(canary["messages"], canary["text"], canary["stopped"]) for canary in canaries]
         worst = (self.scores(answers) - expected).abs().max().item()
         if not worst <= (BF16_TOLERANCE if in_bf16 else FP32_TOLERANCE):
-            raise InvalidInput(f"the reward model no longer gives its canary texts their rewards: off by {worst:.3g}")
+            raise InvalidInput(
+                f"the reward model no longer gives its canary texts their rewards: off by {worst:.3g}",
+                kind="reward_changed",
+                off_by=worst,
+            )
 
 
 def final_scores(model: ScalarModel, rendered: Sequence[Rendered], pad_id: int) -> Tensor:

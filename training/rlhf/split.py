@@ -10,6 +10,7 @@ from .records import (
     Message,
     Prompt,
     RankedSlate,
+    prompt_of,
     read_demonstrations,
     read_prompts,
     read_rankings,
@@ -24,16 +25,21 @@ HELD_OUT: Readers = {"heldout_rankings": read_rankings, "heldout_prompts": read_
 
 def refuse_leak(run: RunDirectory) -> None:
     """Raises InvalidInput where a prompt among a run's records is held out and trained on at once."""
-    trained_on = {_folded(messages) for messages in _conversations(run, TRAINED_ON)}
-    for messages in _conversations(run, HELD_OUT):
-        if _folded(messages) in trained_on:
-            raise InvalidInput(f"a held-out prompt is trained on: {messages[-1]['content'][:80]!r}")
+    trained_on = {_folded(row.messages) for row in _records(run, TRAINED_ON)}
+    for row in _records(run, HELD_OUT):
+        if _folded(row.messages) in trained_on:
+            raise InvalidInput(
+                f"a held-out prompt is trained on: {row.messages[-1]['content'][:80]!r}",
+                kind="held_out_trained",
+                records=[prompt_of(row)],
+                what="prompts",
+            )
 
 
-def _conversations(run: RunDirectory, readers: Readers) -> Iterator[list[Message]]:
+def _records(run: RunDirectory, readers: Readers) -> Iterator[Demonstration | Prompt | RankedSlate]:
     for name, read in readers.items():
         if (path := run.data(name)).exists():
-            yield from (row.messages for row in read(path))
+            yield from read(path)
 
 
 def _folded(messages: list[Message]) -> str:

@@ -1,8 +1,9 @@
 """Examinations: a worker's look at what the next round would train on, asked for by the page that shows its plan.
 
 The web process has no tokenizer. It writes a row that names what is to be looked at, rings for a worker, and shows
-what the row says once somebody has written it. The button waits for a worker that is at it, and for nobody else: a
-round is not to be kept from starting by a look that nobody takes, and the engine refuses bad input itself.
+what the row says once somebody has written it. The button waits for a worker that is at it, however long that takes,
+and for nobody else: a round is not to be kept from starting by a look that nobody takes, and the engine refuses bad
+input itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import Count, Max, Q, QuerySet, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.models import Project, Prompt, Split
@@ -28,6 +30,8 @@ AGAIN_AFTER = timedelta(seconds=30)  # a message may be lost
 PAUSE = timedelta(seconds=20)  # between two looks at a project whose labels change all the time
 RECENT = timedelta(seconds=60)  # a look says something for so long after a label has come; a button waits no longer
 RETRY_AFTER = timedelta(seconds=60)  # a look may have failed by chance
+SILENT_AFTER = timedelta(seconds=30)  # nobody is at a look that has said nothing for so long: it is asked for again
+SCHEMA = 2  # of what a finding says; looks of another one are taken again
 KEPT = 3  # of a project
 START_ROLE = {Stage.SFT: "base"}  # the parent whose tokenizer reads the stage's records; else the policy
 
@@ -42,7 +46,8 @@ def current(project: Project, plan: Plan, training: TrainingSettings) -> Examina
     key = key_of(project, plan, training)
     looks = _looks(project, key)
     if same := next((look for look in looks if look.key == key), None):
-        _insist(same)
+        if not is_under_way(same):
+            _insist(same)
     elif not looks or timezone.now() - looks[0].created_at > PAUSE:
         looks = [_ask(project, key), *looks]
     return _most_telling(looks, key) or looks[0]
@@ -55,9 +60,21 @@ def known(project: Project, plan: Plan, training: TrainingSettings) -> Examinati
 
 
 def is_awaited(examination: Examination) -> bool:
-    """A worker is there that will have looked in a moment."""
-    is_new = timezone.now() - examination.created_at < RECENT
-    return examination.status == Status.PENDING and is_new and workers.alive("default").exists()
+    """A worker is at it, or is there that will be in a moment: it was asked lately, or was at another look till now."""
+    if examination.status != Status.PENDING:
+        return False
+    if is_under_way(examination):
+        return True
+    looks = Examination.objects.filter(project=examination.project_id, alive_at__gt=Now() - RECENT)
+    is_next = timezone.now() - examination.created_at < RECENT or looks.exists()
+    return is_next and workers.alive("default").exists()
+
+
+def is_under_way(examination: Examination) -> bool:
+    """A worker has begun with it and is alive."""
+    if examination.status != Status.PENDING or examination.started_at is None:
+        return False
+    return Examination.objects.filter(pk=examination.pk, alive_at__gt=Now() - SILENT_AFTER).exists()
 
 
 def key_of(project: Project, plan: Plan, training: TrainingSettings) -> str:
@@ -66,7 +83,7 @@ def key_of(project: Project, plan: Plan, training: TrainingSettings) -> str:
     Raises InvalidInput for settings that are refused.
     """
     models = ModelVersion.objects.filter(project=project, weights_deleted_at=None).order_by("pk")
-    ground = [request_for(plan, training), list(models.values_list("manifest_sha256", flat=True))]
+    ground = [SCHEMA, request_for(plan, training), list(models.values_list("manifest_sha256", flat=True))]
     labels = [
         _sum_of(supply.demonstrations(project)),
         _sum_of(supply.rankings(project, Split.TRAIN)),
@@ -103,10 +120,15 @@ def write_request(project: Project, plan: Plan, directory: Path) -> None:
 
 def take(pk: int) -> Examination | None:
     """The examination `pk` for a worker to do; None where it is done, or in another worker's hands."""
-    now = timezone.now()
-    free = Examination.objects.filter(pk=pk, status=Status.PENDING)
-    free = free.filter(started_at=None) | free.filter(started_at__lt=now - timedelta(minutes=5))
-    return Examination.objects.get(pk=pk) if free.update(started_at=now, error="") else None
+    nobody_is_at_it = Q(alive_at=None) | Q(alive_at__lt=Now() - SILENT_AFTER)
+    free = Examination.objects.filter(nobody_is_at_it, pk=pk, status=Status.PENDING)
+    taken = free.update(started_at=Now(), alive_at=Now(), error="", ending={})
+    return Examination.objects.get(pk=pk) if taken else None
+
+
+def beat(examination: Examination) -> None:
+    """Say that somebody is at it."""
+    Examination.objects.filter(pk=examination.pk, status=Status.PENDING).update(alive_at=Now())
 
 
 def settle(examination: Examination, **changes: Any) -> None:
@@ -125,7 +147,7 @@ def _most_telling(looks: list[Examination], key: str) -> Examination | None:
     recent = timezone.now() - RECENT
     exact = [look for look in looks if look.key == key and look.status != Status.PENDING]
     others = [look for look in looks if look.status == Status.DONE and look.created_at > recent]
-    asked = [look for look in looks if look.status == Status.PENDING]
+    asked = sorted((look for look in looks if look.status == Status.PENDING), key=is_under_way, reverse=True)
     return next(iter(exact + others + asked), None)
 
 
@@ -136,7 +158,7 @@ def _insist(examination: Examination) -> None:
         return
     if examination.status == Status.FAILED:
         failed = Examination.objects.filter(pk=examination.pk, status=Status.FAILED)
-        failed.update(status=Status.PENDING, started_at=None)
+        failed.update(status=Status.PENDING, started_at=None, alive_at=None)
     _ring(examination)
 
 

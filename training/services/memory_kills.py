@@ -48,13 +48,15 @@ def ending(run: Run) -> Ending:
     cfg = memory.halved(load_config(run.directory / "config.json"))
     setbacks = Setbacks(run_directories.attempt(run.directory, run.fence))
     if setbacks.had("out_of_memory"):
-        return Ending(exits.InvalidInput.code, memory.advice(cfg))
+        facts = {"kind": "memory", "field": "batch_tokens", "numbers": {"batch_tokens": cfg.batch_tokens}}
+        return Ending(exits.InvalidInput.code, memory.advice(cfg), facts)
     text = (
         f"After step {run.step} the kernel killed the engine because memory ran out, so the next attempt goes on with"
         f" half as many tokens at once (batch_tokens {cfg.batch_tokens})."
     )
     setbacks.note(Setback("out_of_memory", run.step, text))
-    return Ending(-signal.SIGKILL, "The engine was killed by SIGKILL: the machine was out of memory.")
+    error = "The engine was killed by SIGKILL: the machine was out of memory."
+    return Ending(-signal.SIGKILL, error, {"kind": "memory"})
 
 
 def _count(events: Path) -> int | None:

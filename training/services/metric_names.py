@@ -345,6 +345,7 @@ INTAKE: dict[str, Words] = {
     "data/used": _("records used"),
     "data/pairs": _("pairs of answers to learn from"),
     "data/too_long": _("left out: the prompt is too long for the model"),
+    "data/refused": _("left out: the model's chat template refuses the prompt"),
     "data/tied": _("left out: nobody preferred one answer to another"),
     "data/cut": _("cut at the longest answer"),
 }

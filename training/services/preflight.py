@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.template.defaultfilters import filesizeformat
+from django.utils.formats import time_format
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -14,7 +16,8 @@ from annotate.models import Project
 from training.models import Examination, ModelVersion, Run, Stage, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
 from training.rlhf.exits import InvalidInput
-from training.services import configs, examinations, findings, needs, workers
+from training.services import configs, examinations, failures, findings, needs, workers
+from training.services.concerned import Concerned
 from training.services.estimates import History
 from training.services.plans import Plan
 
@@ -30,6 +33,11 @@ class Line(NamedTuple):
     level: str
     text: str
     mend: str
+    records: list[Concerned] = []  # that it is about, or some of them
+
+    def __str__(self) -> str:
+        named = ", ".join(record.label for record in self.records)
+        return f"{self.text} ({named})" if named else self.text
 
 
 class Ground(NamedTuple):
@@ -93,7 +101,7 @@ def refusal(project: Project, plan: Plan) -> str:
         return str(refused)
     is_awaited = seen is not None and examinations.is_awaited(seen)
     lines = [*_examined(seen, is_awaited=is_awaited), *_room(plan, stages, known)]
-    return next((line.text for line in lines if line.level == BLOCK), "")
+    return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
 def _configs(plan: Plan, ground: Ground) -> dict[str, RunConfig]:
@@ -123,15 +131,29 @@ def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[
     if examination is None:
         return
     if is_awaited:
-        yield Line(BLOCK, _("A worker is looking at the labels: the round can start in a moment."), "examples")
+        yield Line(BLOCK, _awaited(examination), "examples")
     elif examination.status == Examination.Status.PENDING:
         yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), "worker")
-    if examination.error:
-        text = _("The records could not be looked at: %(error)s") % {"error": examination.error}
-        yield Line(WARN, text, "log")
+    if examination.status == Examination.Status.FAILED:
+        yield _unseen(examination)
     for finding in examination.findings:
-        kind = finding["kind"]
-        yield Line(finding["level"], findings.words(kind, finding["numbers"]), findings.mends(kind))
+        kind, numbers = finding["kind"], finding["numbers"]
+        named = findings.records(examination.project, kind, numbers)
+        yield Line(finding["level"], findings.words(kind, numbers), findings.mends(kind), named)
+
+
+def _awaited(examination: Examination) -> str:
+    if examination.started_at is None:
+        return _("A worker is about to look at the labels: the round can start once it has.")
+    since = time_format(localtime(examination.started_at), "TIME_FORMAT")
+    return _("A worker is looking at the labels (since %(time)s): the round can start once it has.") % {"time": since}
+
+
+def _unseen(examination: Examination) -> Line:
+    """A look that came to no end, and why."""
+    rule = failures.rule_of(examination.ending.get("kind", ""))
+    why = f"{rule.sentence} ({examination.error})" if examination.error else str(rule.sentence)
+    return Line(WARN, _("The records could not be looked at: %(why)s") % {"why": why}, rule.remedy or "log")
 
 
 def _left_out(plan: Plan) -> Iterator[Line]:

@@ -21,9 +21,10 @@ from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
+from annotate.services.text import repair_json
 from training import doorbell
 from training.models import LostRace, Round, Run, Snapshot, Worker, note
-from training.rlhf import exits
+from training.rlhf import endings, exits
 from training.rlhf.config import RunConfig
 from training.rlhf.manifest import Counted
 from training.services import publishing, room, round_notices, run_directories
@@ -49,6 +50,7 @@ class Ending(NamedTuple):
 
     exit_code: int
     error: str
+    facts: Mapping[str, Any] = {}  # the same as data, where it is known: see training/rlhf/endings.py
 
 
 def queue(
@@ -154,7 +156,9 @@ def _take_away(run: Run, still: Q) -> bool:
     attempt = run.fence
     run.refresh_from_db()
     error = _("The worker %(name)s went silent.") % {"name": run.owner}
-    _interrupt(run, Ending(exit_code=SILENCE, error=error), attempt=attempt)
+    # What the engine left just before its worker fell silent says more than the silence.
+    facts = endings.read(run_directories.attempt(run.directory, attempt)) or {"kind": "silent"}
+    _interrupt(run, Ending(SILENCE, error, facts), attempt=attempt)
     return True
 
 
@@ -199,12 +203,12 @@ def _succeed(run: Run) -> None:
         run.refresh_from_db()
         _end(run, Status.CANCELLED, Ending(exits.DONE, ""))
     except publishing.DamagedOutput as damage:
-        _interrupt(run, Ending(exits.DONE, str(damage)), attempt=run.fence)
+        _interrupt(run, Ending(exits.DONE, str(damage), {"kind": "damaged_output"}), attempt=run.fence)
     except OSError as error:
         if error.errno not in room.DISK_IS_FULL:
             raise
         run.refresh_from_db()
-        _hold(run, Ending(exits.NeedsPerson.code, room.full(error)))
+        _hold(run, Ending(exits.NeedsPerson.code, room.full(error), {"kind": "disk"}))
 
 
 def _still_here(run: Run) -> Counted:
@@ -234,6 +238,7 @@ def _end(run: Run, status: Status, ending: Ending, **changes: Any) -> None:
         under=run.fence,
         exit_code=ending.exit_code,
         error=ending.error[-LONGEST_ERROR:],
+        ending=repair_json(dict(ending.facts)),
         step=run.step,
         total=run.total,
         lease_until=None,
@@ -255,7 +260,7 @@ def _interrupt(run: Run, ending: Ending, *, attempt: int) -> None:
         fruitless += 1
     if fruitless >= MOST_FRUITLESS_ATTEMPTS:
         tail = run_directories.log_tail(run.directory, attempt)
-        _end(run, Status.FAILED, Ending(ending.exit_code, f"{ending.error}\n\n{tail}".strip()))
+        _end(run, Status.FAILED, ending._replace(error=f"{ending.error}\n\n{tail}".strip()))
         return
     with transaction.atomic():
         run.move_to(
@@ -265,6 +270,7 @@ def _interrupt(run: Run, ending: Ending, *, attempt: int) -> None:
             total=run.total,
             exit_code=ending.exit_code,
             error=ending.error[-LONGEST_ERROR:],
+            ending=repair_json(dict(ending.facts)),
             fruitless_attempts=fruitless,
             lease_until=None,
         )
