@@ -11,9 +11,9 @@ from django.utils.translation import gettext_lazy
 
 from annotate.forms.labels import LabelForm
 from annotate.models import Completion
+from annotate.services.letters import letters
 from annotate.services.text import NOTE_LIMIT
 
-LETTERS = "ABCDEFGHI"
 CANNOT_JUDGE = "none"
 
 
@@ -44,6 +44,7 @@ class RankingForm(LabelForm):
         self, data: Any = None, *, completions: list[Completion], stored: dict[str, Any] | None = None
     ) -> None:
         self.completions = completions
+        self.letters = letters([completion.pk for completion in completions])
         super().__init__(data, stored=stored)
         for completion in completions:
             self.fields[f"place-{completion.pk}"] = forms.ChoiceField(
@@ -57,7 +58,7 @@ class RankingForm(LabelForm):
     @property
     def cards(self) -> list[Card]:
         """Best first, as far as they have been placed."""
-        cards = [Card(completion, letter, self) for completion, letter in zip(self.completions, LETTERS, strict=False)]
+        cards = [Card(completion, self.letters[completion.pk], self) for completion in self.completions]
         return sorted(cards, key=lambda card: card.sort_key)
 
     @property
@@ -67,7 +68,7 @@ class RankingForm(LabelForm):
 
     def clean(self) -> dict[str, Any]:
         said = {c.pk: self.cleaned_data.get(f"place-{c.pk}", "") for c in self.completions}
-        missing = [letter for letter, place in zip(LETTERS, said.values(), strict=False) if not place]
+        missing = [self.letters[pk] for pk, place in said.items() if not place]
         if missing:
             raise forms.ValidationError(_("No place yet: %(letters)s.") % {"letters": ", ".join(missing)})
         places = {pk: None if place == CANNOT_JUDGE else int(place) for pk, place in said.items()}

@@ -7,12 +7,13 @@ from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
+from annotate.addresses import posts_from
 from annotate.forms.prompts import PromptsForm
 from annotate.models import Prompt
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services import prompts
+from annotate.services import prompts, splits
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50
@@ -35,6 +36,7 @@ def index(request: ProjectRequest) -> HttpResponse:
         "query": query,
         "split": split,
         "counts": counts,
+        "split_warning": splits.warning(request.project, **counts),
         "withdrawn_count": everything.exclude(withdrawn_at=None).count(),
     }
     return render(request, "annotate/prompts/index.html", context)
@@ -55,7 +57,7 @@ def add(request: ProjectRequest) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("annotate:prompts", "slug")
 def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     prompt = get_object_or_404(Prompt.objects.for_user(request.user).filter(project=request.project), pk=pk)
     prompts.withdraw(prompt, actor=request.user)
