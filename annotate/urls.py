@@ -39,6 +39,7 @@ labelling_urls = [
 
 account_urls = [
     path("account/", accounts.account, name="account"),
+    path("account/who/", accounts.who, name="who"),
     path("account/tokens/", accounts.make_token, name="make-token"),
     path("account/tokens/<int:pk>/revoke/", accounts.revoke_token, name="revoke-token"),
     path("account/tokens/check/", accounts.check_tokens, name="check-tokens"),

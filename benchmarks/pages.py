@@ -48,8 +48,8 @@ class Browser:
         page = self.get("sign in", link)
         self.post("signed in", link, {"csrfmiddlewaretoken": field(page, "csrfmiddlewaretoken")})
 
-    def get(self, name: str, path: str) -> str:
-        return self._send(name, "GET", path, None, {})
+    def get(self, name: str, path: str, *, htmx: bool = False) -> str:
+        return self._send(name, "GET", path, None, {"HX-Request": "true"} if htmx else {})
 
     def post(self, name: str, path: str, fields: dict[str, str], *, htmx: bool = False) -> str:
         headers = {"Content-Type": "application/x-www-form-urlencoded"} | ({"HX-Request": "true"} if htmx else {})
@@ -105,7 +105,7 @@ def watch(browser: Browser, number: int, over: threading.Event) -> None:
     """What a browser asks for that shows a running round."""
     browser.get("round", f"/projects/{PROJECT}/rounds/{number}/")
     while not over.wait(WATCH_S):
-        browser.get("round, live", f"/projects/{PROJECT}/rounds/{number}/live/")
+        browser.get("round, live", f"/projects/{PROJECT}/rounds/{number}/live/", htmx=True)
 
 
 def measure(place: Installation, people: int, think_s: float) -> dict[str, Any]:

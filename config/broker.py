@@ -18,6 +18,8 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.utils.json import dumps, loads
 
 SCHEME = "roundtable-files"
+UNREADABLE = "unreadable"  # the folder beside the queues' for what is no message
+SHOWN = 500  # bytes of such a message that the log repeats where it cannot be kept
 logger = logging.getLogger(__name__)
 
 
@@ -28,8 +30,7 @@ class Channel(virtual.Channel):
         """Publish `message`: it appears under its final name at once and whole, or not at all."""
         folder = self._folder(queue)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The wall clock, since the monotonic one starts again at every boot. It decides order, never correctness.
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
+        name = f"{_new_name()}.json"
         unfinished = folder / f".{name}"
         try:
             with open(unfinished, "x", opener=_open_private) as file:
@@ -45,12 +46,12 @@ class Channel(virtual.Channel):
         """Take the oldest readable message. Raises Empty."""
         for path in self._messages(queue):
             try:
-                message = _parse(path.read_bytes())
+                message = parse(path.read_bytes(), self)
                 # Of several workers that read the file, one manages to remove it: the message is that one's.
                 path.unlink()
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError):
+            except Exception:  # whatever somebody has put there, the next message is worked off
                 self._set_aside(path)
             else:
                 return message
@@ -72,7 +73,7 @@ class Channel(virtual.Channel):
         return sorted(self._folder(queue).glob("[0-9]*.json"))
 
     def _set_aside(self, path: Path) -> None:
-        aside = path.parent.parent / "unreadable"
+        aside = path.parent.parent / UNREADABLE
         aside.mkdir(mode=0o700, exist_ok=True)
         try:
             path.rename(aside / path.name)
@@ -99,11 +100,31 @@ class Transport(virtual.Transport):
         return "1"
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
-    message = loads(raw)
-    if not (isinstance(message, dict) and "delivery_tag" in message.get("properties", {})):
+def parse(raw: bytes, channel: virtual.Channel) -> dict[str, Any]:
+    """The message that `raw` is, whole enough for `channel` to hand it on. Raises whatever its contents make fail."""
+    message: dict[str, Any] = loads(raw)
+    whole = channel.Message(message, channel=channel)
+    if not {"exchange", "routing_key"} <= whole.delivery_info.keys() or not isinstance(whole.delivery_tag, str):
         raise ValueError("JSON, but not a message")
     return message
+
+
+def keep_aside(folder: Path, content: bytes, why: object) -> None:
+    """Log a message that nobody understands, and keep it in the broker's `folder` for a person to look at."""
+    path = folder / UNREADABLE / f"{_new_name()}.json"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(path, "xb", opener=_open_private) as file:
+            file.write(content)
+    except OSError:
+        logger.exception("A message was not understood (%s) and cannot be set aside: %r", why, content[:SHOWN])
+    else:
+        logger.error("A message was not understood (%s) and is set aside as %s", why, path)
+
+
+def _new_name() -> str:
+    # The wall clock, since the monotonic one starts again at every boot. It decides order, never correctness.
+    return f"{time.time_ns():020d}-{uuid.uuid4().hex}"
 
 
 def _open_private(path: str, flags: int) -> int:
@@ -111,3 +132,4 @@ def _open_private(path: str, flags: int) -> int:
 
 
 TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "config.redis_broker:Transport")

@@ -164,9 +164,10 @@ import os, sys
 from celery import Celery
 from kombu import Exchange, Queue
 import config.broker
-app = Celery("rings", broker=config.broker.SCHEME + "://")
+app = Celery("rings", broker=os.environ["BROKER"])
 app.conf.update(
     broker_transport_options={"folder": os.environ["BROKER_FOLDER"]}, task_ignore_result=True,
+    worker_consumer="config.consumer:Consumer", accept_content=["json"],
     task_queues=[Queue("rings", Exchange("rings"), routing_key="rings")], task_default_queue="rings",
     task_create_missing_queues=False,
 )
@@ -184,7 +185,8 @@ def application(folder: Path, tmp_path: Path) -> dict[str, str]:
     python_path = os.pathsep.join([str(tmp_path), str(ROOT)])
     notes = tmp_path / "notes"
     notes.touch()
-    return os.environ | {"BROKER_FOLDER": str(folder), "NOTES": str(notes), "PYTHONPATH": python_path}
+    own = {"BROKER": f"{broker.SCHEME}://", "BROKER_FOLDER": str(folder), "NOTES": str(notes)}
+    return os.environ | own | {"PYTHONPATH": python_path}
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from django.utils.translation import gettext_lazy
 
 from annotate.forms.labels import LabelForm
 from annotate.models import Completion
+from annotate.services.letters import letters
 from annotate.services.rankings import dense_places
 from annotate.services.text import NOTE_LIMIT
 
-LETTERS = "ABCDEFGHI"
 CANNOT_JUDGE = "none"
 AREAS = ("ranked", "unranked", "unjudged")  # of the board, from the top
 FEW = 3  # answers: so few are often meant to stand in the order in which they were seen
@@ -58,6 +58,7 @@ class RankingForm(LabelForm):
         self, data: Any = None, *, completions: list[Completion], stored: dict[str, Any] | None = None
     ) -> None:
         self.completions = completions
+        self.letters = letters([completion.pk for completion in completions])
         super().__init__(data, stored=stored)
         for completion in completions:
             self.fields[f"place-{completion.pk}"] = forms.ChoiceField(
@@ -71,7 +72,7 @@ class RankingForm(LabelForm):
     @property
     def cards(self) -> list[Card]:
         """Best first, as far as they have been placed."""
-        cards = [Card(completion, letter, self) for completion, letter in zip(self.completions, LETTERS, strict=False)]
+        cards = [Card(completion, self.letters[completion.pk], self) for completion in self.completions]
         return sorted(cards, key=lambda card: card.sort_key)
 
     @property
@@ -90,7 +91,7 @@ class RankingForm(LabelForm):
 
     def clean(self) -> dict[str, Any]:
         said = {c.pk: self.cleaned_data.get(f"place-{c.pk}", "") for c in self.completions}
-        missing = [letter for letter, place in zip(LETTERS, said.values(), strict=False) if not place]
+        missing = [self.letters[pk] for pk, place in said.items() if not place]
         if missing:
             raise forms.ValidationError(_("No place yet: %(letters)s.") % {"letters": ", ".join(missing)})
         places = dense_places({pk: None if place == CANNOT_JUDGE else int(place) for pk, place in said.items()})

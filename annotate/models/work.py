@@ -123,6 +123,9 @@ class Assignment(models.Model):
     draft = models.JSONField(null=True, blank=True)  # what the page autosaves; after the label is in: of its correction
     draft_version = models.PositiveIntegerField(default=0)
     draft_saved_at = models.DateTimeField(null=True, blank=True)
+    # How long the person has been at it: from the claim over each saved draft to the end, without the pauses; see
+    # services.work. None: not measured.
+    active_time = models.DurationField(null=True, blank=True)
     # Ranking only: completion ids in the order in which this person sees them, as letters A, B, C…
     card_order = models.JSONField(default=list, blank=True)
 

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Assignment, Kind, Member, WorkItem
 
 RECENT = 50  # labels that the usual time is taken from
+FEWEST = 5  # that make a time the usual one
 Status = WorkItem.Status
 
 
@@ -22,10 +23,10 @@ class Work:
     """One kind of work, as one member sees it."""
 
     kind: Kind
-    waiting: int  # items the member could be given now; what is held comes on top
-    held: Assignment | None  # what the member has in hand
+    waiting: int  # items the member could be given now, and one that was only looked at; what is held comes on top
+    held: Assignment | None  # what the member has begun: something in it was typed or placed
     reason: str  # why there is nothing; empty when there is something
-    median_seconds: int | None  # from claim to submission, of the member's last ones; None before the first
+    median_seconds: int | None  # of active time, see services.work; None before FEWEST were handed in
 
 
 def overview(member: Member) -> list[Work]:
@@ -76,6 +77,8 @@ def _reason(kind: str, counts: dict[str, int]) -> str:
 def _work(
     kind: Kind, *, waiting: int, held: Assignment | None, median_seconds: int | None, queue_counts: dict[str, int]
 ) -> Work:
+    if held and held.draft is None:
+        held, waiting = None, waiting + 1
     reason = "" if held or waiting else _reason(kind, queue_counts)
     return Work(kind=kind, waiting=waiting, held=held, reason=reason, median_seconds=median_seconds)
 
@@ -104,12 +107,12 @@ def _statuses(items: QuerySet[WorkItem]) -> defaultdict[tuple[int, str], dict[st
 
 
 def _median_seconds(members: Sequence[Member]) -> dict[tuple[int, str], int]:
-    """From claim to submission, over the RECENT last ones, by member and kind."""
+    """The usual active time over the RECENT last labels, by member and kind."""
     age = Window(RowNumber(), partition_by=["annotator", "kind"], order_by="-claimed_at")
     submitted = Assignment.objects.filter(annotator__in=members, status=Assignment.Status.SUBMITTED)
-    recent = submitted.annotate(age=age).filter(age__lte=RECENT)
+    recent = submitted.exclude(active_time=None).annotate(age=age).filter(age__lte=RECENT)
     seconds: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
-    for annotator_pk, kind, claimed, finished in recent.values_list("annotator", "kind", "claimed_at", "finished_at"):
-        if finished:
-            seconds[annotator_pk, kind].append((finished - claimed).total_seconds())
-    return {key: round(median(values)) for key, values in seconds.items()}
+    for annotator_pk, kind, active_time in recent.values_list("annotator", "kind", "active_time"):
+        assert active_time is not None  # left out above
+        seconds[annotator_pk, kind].append(active_time.total_seconds())
+    return {key: round(median(values)) for key, values in seconds.items() if len(values) >= FEWEST}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from math import ceil
 
 from django.utils.translation import gettext as _
 
 from annotate.models.projects import Project
 from annotate.models.prompts import Split
+
+USUALLY_ENOUGH = 3  # groups on the smaller side, on average: then it is empty in one project of twenty only
 
 
 def split_of(group: str, heldout_share: float) -> Split:
@@ -18,23 +21,26 @@ def split_of(group: str, heldout_share: float) -> Split:
 
 
 def warning(project: Project, *, train: int, heldout: int) -> str:
-    """What cannot be done while all prompts stand on one side, and what helps; empty where nothing is wrong.
+    """What cannot be done while one side of the split is empty, and what helps; empty where nothing is wrong.
 
-    `train` and `heldout` count those that were not withdrawn.
+    `train` and `heldout` are the active prompts of `project` on either side.
     """
-    if heldout and not train:
-        return _(
-            "All prompts are held out: nothing can be written or trained. Prompts of one group stand on one side; "
-            "add prompts of other groups, or without a group."
-        )
-    if heldout or not train:
+    share = project.heldout_share
+    if not train and not heldout:
         return ""
-    if not project.heldout_share:
+    if not share:
         return _(
-            "No prompt is held out, as was chosen when the project was made: what a model has learned can be "
-            "measured only in a project that holds some out."
+            "This project holds out no prompts, so nothing can be measured on prompts that the models have not seen."
+            " The share is chosen when a project is made: make another one where that matters."
         )
-    return _(
-        "No prompt is held out: what a model has learned cannot be measured. About %(share)d %% of all groups, "
-        "and of prompts without a group, are held out by their texts: add more of them."
-    ) % {"share": round(project.heldout_share * 100)}
+    if not heldout:
+        return _(
+            "Nothing can be measured: of %(number)d prompts none is held out. Add more: %(percent)d%% of all groups"
+            " of prompts are held out, so that from about %(enough)d on some nearly always are."
+        ) % {"number": train, "percent": round(share * 100), "enough": ceil(USUALLY_ENOUGH / share)}
+    if not train:
+        return _(
+            "Nothing can be written or trained: all %(number)d prompts are held out. Prompts of one group stay on one"
+            " side, so add prompts of other groups, or without a group: %(percent)d%% of them are to train on."
+        ) % {"number": heldout, "percent": round((1 - share) * 100)}
+    return ""

@@ -7,11 +7,14 @@ always taken in the order member's cursor, assignments, items. Nothing here need
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, DateTimeField, DurationField, ExpressionWrapper, F, Value, When
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import LessThan
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,6 +24,9 @@ from annotate.services import overview, queue
 from annotate.services.text import clean_draft, clean_filled_text
 
 LEASE = timedelta(minutes=60)  # after the last autosave
+# Active time is the sum of the gaps between claim, saved drafts and the end, each counted up to this: whoever reads or
+# thinks longer without a key is taken to have gone.
+LONGEST_PAUSE = timedelta(minutes=5)
 REASON_LIMIT = 300
 Status = Assignment.Status
 # An expired holder keeps the text and may still hand it in; everything else is over.
@@ -67,17 +73,20 @@ def claim(project: Project, *, annotator: Member, kind: str) -> Claim:
 def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -> Assignment:
     """Keep `draft`, if `version` is the one it was written over; a held seat stays so for another LEASE.
 
-    Repeating a save whose answer got lost is harmless. Raises StaleDraft, NotHolder or BadText.
+    A draft that says nothing (any more) is none. Repeating a save whose answer got lost is harmless. Raises StaleDraft,
+    NotHolder or BadText.
     """
-    draft, now = clean_draft(draft), timezone.now()
+    now, cleaned = timezone.now(), clean_draft(draft)
+    kept = cleaned if says_something(cleaned) else None
     saved = Assignment.objects.filter(pk=assignment.pk, draft_version=version, status__in=WRITABLE).update(
-        draft=draft,
+        draft=kept,
         draft_version=version + 1,
         draft_saved_at=now,
+        active_time=_active_time(now),
         lease_until=Case(When(status=Status.HELD, then=Value(now + LEASE)), default=F("lease_until")),
     )
     stored = Assignment.objects.select_related("item", "annotator").get(pk=assignment.pk)
-    if saved or (stored.draft_version == version + 1 and stored.draft == draft):
+    if saved or (stored.draft_version == version + 1 and stored.draft == kept):
         return stored
     if stored.status not in WRITABLE:
         raise NotHolder(why_not_held(stored))
@@ -106,7 +115,13 @@ def close_seat(assignment: Assignment) -> None:
     """
     now = timezone.now()
     mine = Assignment.objects.filter(pk=assignment.pk)
-    handed_in = {"status": Status.SUBMITTED, "finished_at": now, "draft": None, "draft_saved_at": None}
+    handed_in = {
+        "status": Status.SUBMITTED,
+        "finished_at": now,
+        "active_time": _active_time(now),
+        "draft": None,
+        "draft_saved_at": None,
+    }
     if mine.filter(status=Status.HELD).update(**handed_in):
         queue.fill_seat(assignment.item_id)
     elif not mine.filter(status=Status.EXPIRED).update(**handed_in, is_extra=True):
@@ -125,6 +140,11 @@ def expire_leases(*, limit: int = 20, spare: Member | None = None) -> int:
     return _expire(silent, limit) if silent.exists() else 0
 
 
+def says_something(draft: dict[str, Any]) -> bool:
+    """Whether anything was typed or placed in `draft`."""
+    return any(value.strip() if isinstance(value, str) else value for value in draft.values())
+
+
 def why_not_held(assignment: Assignment) -> str:
     """The sentence for a person who wants to go on with an assignment that is over."""
     return {
@@ -132,6 +152,14 @@ def why_not_held(assignment: Assignment) -> str:
         Status.SKIPPED: _("You have skipped this."),
         Status.RELEASED: _("This was given back to the queue."),
     }.get(Status(assignment.status), _("This is not in your hands any more."))
+
+
+def _active_time(now: datetime) -> Combinable:
+    """The active time of the row that is being updated, with the gap that ends `now`."""
+    last = Coalesce("draft_saved_at", "claimed_at")
+    gap = ExpressionWrapper(Value(now, DateTimeField()) - last, DurationField())
+    is_pause = When(LessThan(last, now - LONGEST_PAUSE), then=Value(LONGEST_PAUSE, DurationField()))
+    return Coalesce("active_time", Value(timedelta(), DurationField())) + Case(is_pause, default=gap)
 
 
 @transaction.atomic

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_safe
 
+from annotate.addresses import posts_from
+from annotate.compression import shows_secret
 from annotate.forms.accounts import AccountForm, TokenForm
 from annotate.models import ApiToken
 from annotate.permissions import SignedInRequest
@@ -28,9 +30,16 @@ def account(request: SignedInRequest) -> HttpResponse:
     return _account_page(request, form, TokenForm(), status=422 if form.errors else 200)
 
 
+@require_safe
+@shows_secret
+def who(request: HttpRequest) -> HttpResponse:
+    """Who is signed in, for a page that was opened before somebody signed in, and the token to go on with."""
+    return JsonResponse({"person": request.user.pk, "token": get_token(request)})
+
+
 @login_required
-@require_POST
-@never_cache
+@posts_from("annotate:account")
+@shows_secret
 def make_token(request: SignedInRequest) -> HttpResponse:
     form = TokenForm(request.POST)
     if not form.is_valid():
@@ -41,7 +50,7 @@ def make_token(request: SignedInRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:account")
 def revoke_token(request: SignedInRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(ApiToken.objects.for_user(request.user), pk=pk)
     tokens.revoke(token, actor=request.user)

@@ -15,17 +15,19 @@ from django.template.defaultfilters import date
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from annotate import hooks
+from annotate.addresses import posts_from
 from annotate.forms.skips import SkipForm
 from annotate.models import Assignment, Member
 from annotate.permissions import ProjectRequest, SignedInRequest
 from annotate.services import work
+from annotate.services.letters import by_place
 from annotate.services.rankings import BadRanking
 from annotate.services.text import BadText
 from annotate.services.work import NotHolder, OtherBody, StaleDraft
-from annotate.views.desks import DESKS, LabelForm, lettered_places, next_address
+from annotate.views.desks import DESKS, LabelForm, next_address
 
 LONGEST_VERSION = 10  # digits: what follows fits into its column
 JUST_DONE = "just-done"  # in the session, until the next page says it: the assignment that a plain form has ended
@@ -51,7 +53,7 @@ def show(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:assignment", "pk")
 def save_draft(request: ProjectRequest, pk: int) -> HttpResponse:
     """Keep what was typed so far. 409 with both texts when another window saved something else in the meantime."""
     assignment = _fetch(request, pk)
@@ -80,7 +82,7 @@ def keep_draft(
 
 
 @login_required
-@require_POST
+@posts_from("annotate:assignment", "pk")
 def submit(request: ProjectRequest, pk: int) -> HttpResponse:
     """Hand the label in; the answer is the next piece."""
     assignment = _fetch(request, pk)
@@ -99,7 +101,7 @@ def submit(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:assignment", "pk")
 def skip(request: ProjectRequest, pk: int) -> HttpResponse:
     """Give the piece back with a reason; the answer is the next one."""
     assignment = _fetch(request, pk)
@@ -131,8 +133,8 @@ def _both_texts(stored: Assignment, form: LabelForm, before: dict[str, Any]) -> 
     """
     here, there = form.draft(), stored.draft or before
     places = {
-        "here_places": lettered_places(stored, here.get("places", {})),
-        "there_places": lettered_places(stored, there.get("places", {})),
+        "here_places": by_place(stored, here.get("places", {})),
+        "there_places": by_place(stored, there.get("places", {})),
     }
     return {"stored": stored, "here": here, "there": there, "there_content": urlencode(form.typed(there))} | places
 

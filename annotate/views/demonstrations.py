@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
 from annotate.models import Kind
 from annotate.permissions import ProjectRequest, SignedInRequest, role_required
 from annotate.services.text import MESSAGE_LIMIT
@@ -21,7 +22,7 @@ def write(request: ProjectRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:home")
 def preview(request: SignedInRequest) -> HttpResponse:
     """The posted text as its readers will see it."""
     return render(

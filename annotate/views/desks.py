@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from django.urls import reverse
 
 from annotate.forms.demonstrations import DemonstrationForm
-from annotate.forms.rankings import LETTERS, RankingForm
+from annotate.forms.rankings import RankingForm
 from annotate.models import Assignment, Completion, Demonstration, Kind, Label, Project, Ranking
 from annotate.services import demonstrations, rankings
 
@@ -96,13 +96,6 @@ def completions_as_shown(assignment: Assignment) -> list[Completion]:
     assert slate is not None  # only ranking work is ranked
     by_id = {completion.pk: completion for completion in slate.completions.all()}
     return [by_id[pk] for pk in assignment.card_order]
-
-
-def lettered_places(assignment: Assignment, places: Mapping[Any, int | None]) -> list[tuple[str, int | None]]:
-    """(letter, place) of every completion that has one, by letter."""
-    said = {int(pk): place for pk, place in places.items()}
-    lettered = zip(LETTERS, assignment.card_order, strict=False)
-    return [(letter, said[pk]) for letter, pk in lettered if pk in said]
 
 
 def next_address(kind: str, project: Project) -> str:

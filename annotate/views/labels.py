@@ -11,9 +11,10 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
+from annotate.addresses import posts_from
 from annotate.models import Label, Review
 from annotate.permissions import ProjectRequest
 from annotate.services import corrections
@@ -49,7 +50,7 @@ def correct(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:correct", "kind", "pk")
 def save_draft(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     """Keep what was changed so far. 409 with both texts when another window saved something else in the meantime."""
     desk, label = _fetch(request, kind, pk)
@@ -58,7 +59,7 @@ def save_draft(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:correct", "kind", "pk")
 def leave(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     """Give the correction up: the label stays as it was handed in."""
     _desk, label = _fetch(request, kind, pk)

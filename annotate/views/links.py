@@ -8,14 +8,14 @@ from django.contrib.auth import login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from annotate.compression import shows_secret
 from annotate.models import SignInLink, User
 from annotate.services import links
 
 
-@never_cache
+@shows_secret
 @require_http_methods(["GET", "POST"])
 def show(request: HttpRequest, secret: str) -> HttpResponse:
     try:

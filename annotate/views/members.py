@@ -7,9 +7,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
+from annotate.compression import shows_secret
 from annotate.forms.members import InvitationForm, RoleForm
 from annotate.models import Member, Role, SignInLink
 from annotate.permissions import ProjectRequest, role_required
@@ -23,8 +24,8 @@ def index(request: ProjectRequest) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
-@never_cache
+@posts_from("annotate:members", "slug")
+@shows_secret
 def invite(request: ProjectRequest) -> HttpResponse:
     form = InvitationForm(request.POST)
     if not form.is_valid():
@@ -37,7 +38,7 @@ def invite(request: ProjectRequest) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("annotate:members", "slug")
 def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
     invitations = SignInLink.objects.for_user(request.user).filter(project=request.project)
     link = get_object_or_404(invitations, pk=pk)
@@ -47,7 +48,7 @@ def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("annotate:members", "slug")
 def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
     member = _member(request, pk)
     form = RoleForm(request.POST)
@@ -62,7 +63,7 @@ def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("annotate:members", "slug")
 def remove(request: ProjectRequest, pk: int) -> HttpResponse:
     """Remove a member; `labels=erase` also takes their labels out of training."""
     member = _member(request, pk)
@@ -77,8 +78,8 @@ def remove(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
-@never_cache
+@posts_from("annotate:members", "slug")
+@shows_secret
 def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
     """A link for a member who lost the password. Site admins only: it is a way into everything the member may see."""
     if not request.user.is_superuser:

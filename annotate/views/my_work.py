@@ -14,7 +14,8 @@ from django.views.decorators.http import require_safe
 
 from annotate.models import Assignment, Demonstration, Kind, Label, Member, Ranking, Review
 from annotate.permissions import ProjectRequest, role_required
-from annotate.views.desks import DESKS, lettered_places
+from annotate.services.letters import Place, best_answers, by_place
+from annotate.views.desks import DESKS
 from annotate.views.paging import Page
 
 PAGE_SIZE = 20
@@ -55,8 +56,7 @@ def returned_counts(members: Sequence[Member]) -> Counter[int]:
 def _on_shelf(name: str, members: Sequence[Member]) -> QuerySet[Assignment]:
     mine = Assignment.objects.filter(annotator__in=members)
     if name == "drafts":
-        has_words = Q(status__in=(Status.EXPIRED, Status.SUBMITTED), draft__isnull=False)
-        mine = mine.filter(Q(status=Status.HELD) | has_words)
+        mine = mine.filter(status__in=(Status.HELD, Status.EXPIRED, Status.SUBMITTED), draft__isnull=False)
     elif name == "skipped":
         mine = mine.filter(status=Status.SKIPPED)
     else:
@@ -74,16 +74,19 @@ def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict
     """
     assignments = list(assignments)
     labels = {label.assignment_id: label for model in (Demonstration, Ranking) for label in _newest(model, assignments)}
+    words = {} if drafts else labels
+    places = {each.pk: _places(each, words.get(each.pk)) for each in assignments if each.kind == Kind.RANKING}
+    best = best_answers(places.values())
     for assignment in assignments:
-        label = labels.get(assignment.pk)
-        words_of = None if drafts else label
+        label, placed = labels.get(assignment.pk), places.get(assignment.pk)
         yield {
             "assignment": assignment,
             "question": assignment.item.subject_prompt.question,
             "label": label,
-            "said": _said(assignment, words_of),
+            "said": _said(assignment, words.get(assignment.pk)),
             "returned": _returned(label),
-            "places": _places(assignment, words_of) if assignment.kind == Kind.RANKING else None,
+            "places": placed,
+            "best": best.get(placed[0].completions[0]) if placed else None,
         }
 
 
@@ -100,11 +103,11 @@ def _said(assignment: Assignment, label: Label | None) -> str:
     return str(draft.get("text") or draft.get("note") or "")
 
 
-def _places(assignment: Assignment, label: Label | None) -> list[tuple[str, int | None]]:
+def _places(assignment: Assignment, label: Label | None) -> list[Place]:
     places = (assignment.draft or {}).get("places", {})
     if isinstance(label, Ranking):
         places = {placement.completion_id: placement.place for placement in label.placements.all()}
-    return lettered_places(assignment, places)
+    return by_place(assignment, places)
 
 
 def _returned(label: Label | None) -> Review | None:

@@ -7,8 +7,9 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
 from annotate.models import Notice
 from annotate.permissions import SignedInRequest
 from annotate.services import notices
@@ -26,7 +27,7 @@ def index(request: SignedInRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:notices")
 def open_notice(request: SignedInRequest, pk: int) -> HttpResponse:
     """Mark one as read, and go where it points."""
     mine = Notice.objects.for_user(request.user)
@@ -36,14 +37,14 @@ def open_notice(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@posts_from("annotate:notices")
 def read_all(request: SignedInRequest) -> HttpResponse:
     notices.mark_read(Notice.objects.for_user(request.user))
     return redirect("annotate:notices")
 
 
 @login_required
-@require_POST
+@posts_from("annotate:notices")
 def choose_mail(request: SignedInRequest) -> HttpResponse:
     """Which projects' notices come by mail, too."""
     chosen = [int(pk) for pk in request.POST.getlist("project") if pk.isascii() and pk.isdigit() and len(pk) < 19]

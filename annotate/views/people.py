@@ -11,8 +11,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
 from annotate.models import User
 from annotate.permissions import SignedInRequest, site_admin_required
 from annotate.services import accounts, tokens
@@ -38,32 +39,32 @@ def index(request: SignedInRequest) -> HttpResponse:
 
 
 @site_admin_required
-@require_POST
+@posts_from("annotate:people")
 def close(request: SignedInRequest, pk: int) -> HttpResponse:
     done = _("%(name)s can come in no more: sessions, tokens and links have ended.")
     return _done(request, pk, accounts.close, done)
 
 
 @site_admin_required
-@require_POST
+@posts_from("annotate:people")
 def reopen(request: SignedInRequest, pk: int) -> HttpResponse:
     return _done(request, pk, accounts.reopen, _("%(name)s can sign in again. Tokens stay revoked."))
 
 
 @site_admin_required
-@require_POST
+@posts_from("annotate:people")
 def make_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
     return _done(request, pk, accounts.make_site_admin, _("%(name)s is a site admin now."))
 
 
 @site_admin_required
-@require_POST
+@posts_from("annotate:people")
 def end_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
     return _done(request, pk, accounts.end_site_admin, _("%(name)s is no site admin any more."))
 
 
 @site_admin_required
-@require_POST
+@posts_from("annotate:people")
 def revoke_tokens(request: SignedInRequest, pk: int) -> HttpResponse:
     user = get_object_or_404(User, pk=pk)
     count = tokens.revoke_all(user, actor=request.user)

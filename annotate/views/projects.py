@@ -17,7 +17,7 @@ from annotate import hooks
 from annotate.forms.projects import GuidelinesForm, NewProjectForm, ProjectSettingsForm
 from annotate.models import Demonstration, Project, Ranking
 from annotate.permissions import ProjectRequest, SignedInRequest, role_required, site_admin_required
-from annotate.services import projects
+from annotate.services import projects, splits
 
 
 @login_required
@@ -48,10 +48,12 @@ def create(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def overview(request: ProjectRequest) -> HttpResponse:
     project = request.project
+    counts = project.prompts.active().aggregate(
+        train=Count("pk", filter=Q(split="train")), heldout=Count("pk", filter=Q(split="heldout"))
+    )
     context = {
-        "prompts": project.prompts.active().aggregate(
-            train=Count("pk", filter=Q(split="train")), heldout=Count("pk", filter=Q(split="heldout"))
-        ),
+        "prompts": counts,
+        "split_warning": splits.warning(project, **counts),
         "demonstration_count": Demonstration.objects.filter(project=project).newest().count(),
         "ranking_count": Ranking.objects.filter(project=project).newest().count(),
         "member_count": project.members.active().count(),

@@ -6,8 +6,9 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
+from annotate.addresses import posts_from
 from annotate.forms.prompts import PromptsForm
 from annotate.models import Prompt
 from annotate.models.prompts import NUMBER
@@ -42,7 +43,7 @@ def index(request: ProjectRequest) -> HttpResponse:
         "split": split,
         "like": like,
         "counts": counts,
-        "split_warning": splits.warning(request.project, **counts) if request.project.heldout_share else "",
+        "split_warning": splits.warning(request.project, **counts),
         "withdrawn_count": everything.exclude(withdrawn_at=None).count(),
     }
     return render(request, "annotate/prompts/index.html", context)
@@ -60,7 +61,7 @@ def add(request: ProjectRequest) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("annotate:prompts", "slug")
 def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     prompt = get_object_or_404(Prompt.objects.for_user(request.user).filter(project=request.project), pk=pk)
     prompts.withdraw(prompt, actor=request.user)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from string import ascii_uppercase
 from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, Prefetch, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
 from annotate.forms.reviews import ReviewForm
-from annotate.models import Kind, Label, Placement, Ranking, WorkItem
+from annotate.models import Completion, Kind, Label, Ranking, WorkItem
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import reviews
+from annotate.services.letters import Place, best_answers, by_place, letters
 
 PAGE_SIZE = 50
-SUBJECT = {Kind.DEMONSTRATION.value: ["prompt"], Kind.RANKING.value: ["slate__prompt"]}
+SUBJECT = {Kind.DEMONSTRATION.value: ["prompt"], Kind.RANKING.value: ["slate__prompt", "assignment"]}
 
 
 @role_required("reviewer")
@@ -29,7 +30,7 @@ def index(request: ProjectRequest) -> HttpResponse:
         {
             "kind": kind,
             "count": waiting.count(),
-            "labels": waiting.select_related("annotator__user", *SUBJECT[kind])[:PAGE_SIZE],
+            "rows": _rows(waiting.select_related("annotator__user", *SUBJECT[kind])[:PAGE_SIZE], kind),
         }
         for kind in Kind.values
         for waiting in [reviews.waiting(request.project, kind, reviewer=request.member)]
@@ -44,7 +45,7 @@ def label(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 
 
 @role_required("reviewer")
-@require_POST
+@posts_from("annotate:review", "slug", "kind", "pk")
 def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     """Store the verdict and go to the next label that waits."""
     subject = _label(request, kind, pk)
@@ -71,14 +72,14 @@ def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 @role_required("reviewer")
 @require_safe
 def escalations(request: ProjectRequest) -> HttpResponse:
-    items = (
-        _escalated(request).select_related("prompt", "slate__prompt").prefetch_related("assignments__annotator__user")
-    )
-    return render(request, "annotate/reviews/escalations.html", {"items": items.order_by("pk")[:PAGE_SIZE]})
+    items = _escalated(request).select_related("prompt", "slate__prompt")
+    items = items.prefetch_related("assignments__annotator__user", "slate__completions").order_by("pk")[:PAGE_SIZE]
+    rows = [(item, _answers_given_up_on(item)) for item in items]
+    return render(request, "annotate/reviews/escalations.html", {"rows": rows})
 
 
 @role_required("reviewer")
-@require_POST
+@posts_from("annotate:escalations", "slug")
 def settle(request: ProjectRequest, pk: int) -> HttpResponse:
     """Give an escalated item back to the queue (`decision=reopen`) or take it out for good (`withdraw`)."""
     item = get_object_or_404(_escalated(request), pk=pk)
@@ -119,26 +120,60 @@ def _label_page(request: ProjectRequest, subject: Label, form: ReviewForm, *, st
     return render(request, "annotate/reviews/label.html", context, status=status)
 
 
+def _rows(labels: QuerySet[Any], kind: str) -> list[dict[str, Any]]:
+    """The labels of a queue, each with its question; of rankings, what they say as well."""
+    if kind != Kind.RANKING:
+        return [{"label": label, "question": label.prompt.question} for label in labels]
+    rankings = list(labels.prefetch_related("placements"))
+    places = {ranking.pk: _places(ranking) for ranking in rankings}
+    best = best_answers(places.values())
+    return [
+        {
+            "label": ranking,
+            "question": ranking.slate.prompt.question,
+            "places": places[ranking.pk],
+            "best": best.get(places[ranking.pk][0].completions[0]),
+        }
+        for ranking in rankings
+    ]
+
+
+def _places(ranking: Ranking) -> list[Place]:
+    return by_place(ranking.assignment, {each.completion_id: each.place for each in ranking.placements.all()})
+
+
 def _side_by_side(request: ProjectRequest, ranking: Ranking) -> list[dict[str, Any]]:
-    """The reviewed ranking first, then what others said of the same slate, under the same letters."""
+    """The reviewed ranking first, then what others said of the same slate, each under its annotator's letters."""
     of_slate = Ranking.objects.for_user(request.user).filter(slate=ranking.slate)
     shown = of_slate.filter(Q(pk=ranking.pk) | Q(superseded_by=None)).exclude(
         Q(annotator=ranking.annotator) & ~Q(pk=ranking.pk)
     )
-    placed = Placement.objects.select_related("completion").order_by(F("place").asc(nulls_last=True), "completion")
-    shown = shown.select_related("annotator__user").prefetch_related(Prefetch("placements", placed))
+    shown = shown.select_related("annotator__user", "assignment").prefetch_related("placements")
+    completions = {completion.pk: completion for completion in ranking.slate.completions.all()}
+    reviewed = letters(ranking.assignment.card_order)
     return [
-        {"ranking": one, "cards": _cards(one)} for one in sorted(shown, key=lambda one: (one.pk != ranking.pk, one.pk))
+        {"ranking": one, "cards": _cards(one, completions, {} if one == ranking else reviewed)}
+        for one in sorted(shown, key=lambda one: (one.pk != ranking.pk, one.pk))
     ]
 
 
-def _cards(ranking: Ranking) -> list[dict[str, Any]]:
-    """The placements, best first, with letters that tell the completions apart but not who wrote them."""
-    placements = list(ranking.placements.all())
-    in_order = sorted(placement.completion_id for placement in placements)
+def _cards(ranking: Ranking, completions: dict[int, Completion], elsewhere: dict[int, str]) -> list[dict[str, Any]]:
+    """The answers, best first; `elsewhere` are the letters by which another ranking calls them."""
     return [
-        {"letter": ascii_uppercase[in_order.index(placement.completion_id)], "placement": placement}
-        for placement in placements
+        {"letter": letter, "place": place.number, "completion": completions[pk], "elsewhere": elsewhere.get(pk)}
+        for place in _places(ranking)
+        for letter, pk in zip(place.letters, place.completions, strict=True)
+    ]
+
+
+def _answers_given_up_on(item: WorkItem) -> list[dict[str, Any]]:
+    """The answers of a slate, each with the letters by which the reasons of those who skipped it may call it."""
+    if item.slate is None:
+        return []
+    said = [(each.annotator, letters(each.card_order)) for each in item.assignments.all() if each.skip_reason]
+    return [
+        {"completion": one, "called": [(annotator, lettered.get(one.pk)) for annotator, lettered in said]}
+        for one in item.slate.completions.all()
     ]
 
 

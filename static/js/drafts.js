@@ -130,7 +130,7 @@ class Draft {
     else if (answer.status === 409) await this.settle(await answer.text());
     else if (answer.status === 422) this.refused(await answer.text());
     else if (answer.type === "opaqueredirect") this.tell("signedOut"), this.retry();
-    else if (answer.status === 404 || answer.status === 410) this.tell("gone");
+    else if (answer.status === 404 || answer.status === 410) await this.missed();
     else this.tell("failed"), this.retry();
   }
 
@@ -149,6 +149,12 @@ class Draft {
   refused(why) {
     this.firstUnsaved = 0;
     this.tell("refused", why);
+  }
+
+  /* Not there for whoever is signed in: gone, unless that is another person, who may leave again. */
+  async missed() {
+    if ((await whoIsHere()) === "same") this.tell("gone");
+    else this.tell("otherPerson"), this.retry();
   }
 
   retry() {

@@ -146,7 +146,3 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     document.getElementById("trouble").hidden = true;
   }
 });
-
-function csrfToken() {
-  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
-}

@@ -53,7 +53,9 @@ def test_it_keeps_the_projects_apart(signed_in: Client, annotator: Member) -> No
     for _ in range(2):
         make_slate(other.project)
     make_prompt(other.project)
-    work.claim(other.project, annotator=other, kind=Kind.DEMONSTRATION)
+    claimed = work.claim(other.project, annotator=other, kind=Kind.DEMONSTRATION).assignment
+    assert claimed is not None
+    work.save_draft(claimed, draft={"text": "Rest"}, version=0)
     shown = {place.member: place for place in signed_in.get(reverse("annotate:home")).context["workplaces"]}
     waiting = {
         member.pk: [(each.kind, each.waiting, bool(each.held)) for each in place.works]

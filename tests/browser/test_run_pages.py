@@ -76,11 +76,13 @@ def test_curves_are_drawn_and_go_on_while_the_run_goes_on(open_as, admin: Member
     assert drawn_pixels(page, "rollout-kl") > 1_000
 
 
-def test_a_curve_can_be_smoothed_and_seen_on_a_logarithmic_axis(open_as, admin: Member, running: Run) -> None:
+def test_a_curve_is_smoothed_at_first_and_can_be_seen_raw_and_on_a_logarithmic_axis(
+    open_as, admin: Member, running: Run
+) -> None:
     page = open_as(admin.user, address(running))
-    expect(page.locator("#plot-rollout-kl .u-series")).to_have_count(2)
-    page.get_by_label("Smoothing").fill("0.8")
     expect(page.locator("#plot-rollout-kl .u-series")).to_have_count(3)
+    page.get_by_label("Smoothing").fill("0")
+    expect(page.locator("#plot-rollout-kl .u-series")).to_have_count(2)
     page.get_by_label("Logarithmic axis").check()
     assert drawn_pixels(page, "rollout-kl") > 1_000
 

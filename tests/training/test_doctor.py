@@ -223,6 +223,7 @@ def test_a_database_that_does_not_keep_its_promises_is_found() -> None:
 
 
 def test_a_broker_folder_that_cannot_be_written_is_found(settings: Settings, data_dir: Path) -> None:
+    settings.REDIS_URL = ""
     settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"folder": str(data_dir / "broker")}
     assert faults(surroundings.broker) == ""
     (data_dir / "broker").rmdir()
@@ -233,9 +234,9 @@ def test_a_broker_folder_that_cannot_be_written_is_found(settings: Settings, dat
 def test_a_broker_that_does_not_answer_is_found(settings: Settings) -> None:
     from celery import current_app
 
-    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {}
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
     before = current_app.conf.broker_url
-    current_app.conf.broker_url = "redis://127.0.0.1:1/0"
+    current_app.conf.broker_url = settings.REDIS_URL
     try:
         assert "The broker cannot be used" in faults(surroundings.broker)
     finally:

@@ -53,9 +53,9 @@ def test_what_is_downloaded_is_the_model_as_it_lies_on_the_disk(page: Client, mo
     address = reverse("training:model-download", args=[model.project.slug, model.pk])
     page.post(address)
     download = Download.objects.get()
-    assert "Waits for a worker" in page.get(address).content.decode()
+    assert "Waits for a worker" in page.get(address, headers={"HX-Request": "true"}).content.decode()
     downloads.pack(download.pk)
-    assert "Download sft-1" in page.get(address).content.decode()
+    assert "Download sft-1" in page.get(address, headers={"HX-Request": "true"}).content.decode()
     answer = page.get(reverse("training:download-file", args=[model.project.slug, download.pk]))
     content = io.BytesIO(b"".join(answer.streaming_content))
     with tarfile.open(fileobj=content) as tar:

@@ -27,7 +27,8 @@ def ask(page: Client, project: Project, *models: ModelVersion, text: str = "What
 
 
 def shown(page: Client, question: Question) -> str:
-    return page.get(reverse("training:question-live", args=[question.project.slug, question.pk])).content.decode()
+    address = reverse("training:question-live", args=[question.project.slug, question.pk])
+    return page.get(address, headers={"HX-Request": "true"}).content.decode()
 
 
 def test_a_question_is_answered_by_the_engine_and_reaches_nobody_else(

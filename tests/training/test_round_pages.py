@@ -18,6 +18,8 @@ from training.models import ModelVersion, Result, Round, Run, Stage, TrainingSet
 from training.services import plans, run_directories, runs, workers
 from training.templatetags import training_tags
 
+HTMX = {"HX-Request": "true"}  # as a page asks for its parts
+
 
 @pytest.fixture
 def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
@@ -69,7 +71,7 @@ def test_a_running_stage_shows_its_step_its_newest_metrics_and_its_log(page: Cli
     attempt.mkdir(parents=True, exist_ok=True)
     (attempt / "metrics.jsonl").write_text('{"step":7,"total":20,"time":0,"metrics":{"sft/loss":1.2345}}\n')
     (attempt / run_directories.LOG).write_text("reading <b>3</b> demonstrations\n")
-    shown = page.get(rounds_url(ready, "round-live", 1)).content.decode()
+    shown = page.get(rounds_url(ready, "round-live", 1), headers=HTMX).content.decode()
     assert "step 7 of 20" in shown
     assert "1.234" in shown
     assert "reading &lt;b&gt;3&lt;/b&gt; demonstrations" in shown
@@ -84,13 +86,13 @@ def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_heal
     rows = [{"rollout/kl": distance, "rollout/stop_rate": 0.99} for distance in (1.0, 2.0, 5.0)]
     run_files.write_metrics(run, rows, total=12)
     run_files.write_samples(run, 2)
-    shown = page.get(rounds_url(project, "round-live", 1)).content.decode()
+    shown = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert f'href="{rounds_url(project, "run-step", run.pk, 2)}"' in shown
     words = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
     assert "5 nats per answer ! outside: healthy 0.3 to 4" in words
     assert "99% healthy 95% to 100%" in words
     run_files.write_metrics(run, rows, total=40)
-    early = page.get(rounds_url(project, "round-live", 1)).content.decode()
+    early = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert "outside:" not in early, "the first steps may be anywhere"
 
 

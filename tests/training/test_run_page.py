@@ -19,6 +19,8 @@ from training.rlhf import endings
 from training.services import failures, progress, runs
 from training.services.plans import StagePlan
 
+HTMX = {"HX-Request": "true"}  # as a page asks for its parts
+
 
 @pytest.fixture
 def page(client: Client, admin: Member, data_dir: Path) -> Client:
@@ -42,7 +44,7 @@ def url(run: Run, name: str = "run") -> str:
 
 
 def shown(page: Client, run: Run, name: str = "run") -> str:
-    return page.get(url(run, name)).content.decode()
+    return page.get(url(run, name), headers=HTMX if name == "run-live" else {}).content.decode()
 
 
 def test_the_page_shows_the_config_the_step_and_a_table_behind_every_curve(page: Client, running: Run) -> None:
@@ -131,9 +133,9 @@ def test_a_run_that_is_over_asks_for_nothing_any_more(page: Client, running: Run
 
 def test_curves_are_sent_again_only_when_something_came(page: Client, running: Run) -> None:
     seen = page.get(url(running)).context["seen"]
-    assert page.get(url(running, "run-curves"), {"seen": seen}).status_code == 204
+    assert page.get(url(running, "run-curves"), {"seen": seen}, headers=HTMX).status_code == 204
     run_files.write_metrics(running, run_files.ppo_metrics(6))
-    assert page.get(url(running, "run-curves"), {"seen": seen}).status_code == 200
+    assert page.get(url(running, "run-curves"), {"seen": seen}, headers=HTMX).status_code == 200
 
 
 def test_the_csv_holds_every_step_and_every_metric(page: Client, running: Run) -> None:

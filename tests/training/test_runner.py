@@ -21,7 +21,7 @@ from tests.training import machine
 from training import runner
 from training.models import LostRace, ModelVersion, Run, Worker
 from training.rlhf import failpoints
-from training.services import metrics, rounds, run_directories, runs, workers
+from training.services import metrics, rounds, run_directories, runs, summaries, workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Status = Run.Status
@@ -204,7 +204,7 @@ def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> N
     with file.open("a") as out:
         out.write('tal": 2, "time": 0, "metrics": {"sft/loss": 2.0, "value/explained_variance": NaN}}\n')
     assert [row.step for row in metrics.read(attempt, since=first.place).rows] == [2]
-    assert metrics.final(attempt) == {"sft/loss": 2.0}
+    assert summaries.summarise(metrics.read(attempt).rows) == {"sft/loss": 2.0}
 
 
 def test_what_single_batches_measured_is_remembered_by_the_mean_of_the_last_ones(data_dir: Path) -> None:
@@ -215,7 +215,10 @@ def test_what_single_batches_measured_is_remembered_by_the_mean_of_the_last_ones
         for step in range(1, 21)
     ]
     (attempt / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert metrics.summary(attempt) == {"reward/accuracy": pytest.approx(0.975), "skipped_steps": 20}
+    assert summaries.summarise(metrics.read(attempt).rows) == {
+        "reward/accuracy": pytest.approx(0.975),
+        "skipped_steps": 20,
+    }
 
 
 def metrics_line(step: int, loss: float = 1.0) -> str:

@@ -21,9 +21,17 @@ from training.services.progress import StageProgress
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):
+    metrics = serializers.SerializerMethodField(
+        help_text="The figures that the pages show. Of pretraining/loss, sft/loss, reward/loss and reward/accuracy the"
+        " mean of the last tenth of the steps, so far; of everything else the last value."
+    )
+
     class Meta:
         model = Run
         fields = ("id", "status", "step", "total", "attempt", "metrics", "error", "started_at", "finished_at")
+
+    def get_metrics(self, run: Run) -> dict[str, float]:
+        return {name: figure.value for name, figure in progress.figures(run).items()}
 
 
 class StageSerializer(serializers.Serializer[Any]):

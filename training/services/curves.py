@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from training.models import Run
-from training.services import metric_names, metrics
+from training.services import metric_names, metrics, summaries
 from training.services.metric_names import INTAKE, OF_STAGE, Metric, Words
 from training.services.metrics import Row
+from training.services.summaries import Figure
 
 MOST_POINTS = 1_000  # of a curve: more than a screen has columns
 TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV
@@ -29,6 +30,7 @@ class Curve:
 
     name: str
     metric: Metric
+    figure: Figure  # the run's, the same as on every other page
     points: list[Point]
 
     @property
@@ -37,13 +39,13 @@ class Curve:
         return self.name.replace("/", "-").replace("_", "-")
 
     @property
-    def newest(self) -> str:
-        return self.metric.show(self.points[-1].value)
+    def value(self) -> str:
+        return self.metric.show(self.figure.value)
 
     @property
     def is_outside(self) -> bool:
-        """Whether the newest value lies outside the healthy band."""
-        return self.metric.is_outside(self.points[-1].value)
+        """Whether the figure lies outside the healthy band."""
+        return self.metric.is_outside(self.figure.value)
 
     @property
     def table(self) -> list[tuple[int, str]]:
@@ -77,10 +79,11 @@ def history(run: Run) -> list[Row]:
 
 def of(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
     """The curves of `rows` that have a name for people, the most telling first."""
+    figures = summaries.of_run(run, rows)
     return [
-        Curve(name=name, metric=metric_names.of(name, config), points=thin(points))
+        Curve(name=name, metric=metric_names.of(name, config), figure=figures[name], points=thin(points))
         for name in OF_STAGE[run.stage]
-        if (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
+        if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from annotate.models import Kind, Split
 from training.models import ModelVersion, Snapshot
-from training.services import figures, lineage, metric_names
+from training.services import figures, lineage, metric_names, summaries
 
 MOST = 5  # models beside each other that a person can still follow
 NOTHING = "–"
@@ -17,7 +17,7 @@ class Row(NamedTuple):
     """One thing, and what each model says about it."""
 
     name: str
-    unit: str
+    unit: str  # and over which steps
     values: list[str]
 
 
@@ -54,7 +54,8 @@ def of_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
 def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
     readings = [figures.reading(key, model.metrics[key]) if key in model.metrics else None for model in models]
     first = next(reading for reading in readings if reading)
-    return Row(label, str(first.unit), [reading.value if reading else NOTHING for reading in readings])
+    unit = ", ".join(filter(None, [str(first.unit), summaries.rule(key)]))
+    return Row(label, unit, [reading.value if reading else NOTHING for reading in readings])
 
 
 def _against_the_first(kind: str, snapshots: list[Snapshot | None]) -> list[Labels | None]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from training.models import Stage
+from training.models import ModelVersion, Stage
+from training.services import summaries
 from training.services.metric_names import INTAKE, METRICS, NUMBERED, OF_STAGE, Metric, Words, number
 from training.services.progress import Reading
 
@@ -18,10 +19,12 @@ from training.services.progress import Reading
 NO_FIELDS_OF_INTEREST = {"schema", "parents"}
 
 
-def of_model(metrics: Mapping[str, Any]) -> list[Reading]:
+def of_model(model: ModelVersion) -> list[Reading]:
     """Every metric in the order of the stages; those of one kind that carry a number come last."""
+    metrics, steps = model.metrics, model.run.step if model.run else 0
     named = [key for key in METRICS if key in metrics]
-    return [reading(key, metrics[key]) for key in (*named, *sorted(set(metrics) - set(named)))]
+    keys = (*named, *sorted(set(metrics) - set(named)))
+    return [reading(key, metrics[key])._replace(span=summaries.span(key, steps)) for key in keys]
 
 
 def reading(key: str, value: Any) -> Reading:

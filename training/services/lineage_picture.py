@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training.models import ModelVersion
 from training.services.lineage import Turn
+from training.services.metric_names import percent
 
 WIDTH, HEIGHT = 148, 48  # of a box
 STEP_X, STEP_Y = 192, 100  # from one column, one row, to the next
@@ -140,11 +141,11 @@ def _note(model: ModelVersion) -> str:
     if model.weights_deleted_at:
         return _("weights deleted")
     for metric, sentence in (
-        ("reward/accuracy", _("agrees with %(share)d %%")),
-        ("proxy/win_rate", _("proxy wins %(share)d %%")),
+        ("reward/accuracy", _("agrees with %(share)s")),
+        ("proxy/win_rate", _("proxy wins %(share)s")),
     ):
         if metric in model.metrics:
-            return sentence % {"share": round(model.metrics[metric] * 100)}
+            return sentence % {"share": percent(model.metrics[metric])}
     return ""
 
 

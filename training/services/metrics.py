@@ -6,12 +6,9 @@ import json
 import math
 import os
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 FILE = "metrics.jsonl"
-NOISY = {"pretraining/loss", "sft/loss", "reward/loss", "reward/accuracy"}  # measured on one batch of records each
-LAST_SHARE = 0.1  # of the steps, whose mean says more than the last of them
 TAIL = 64_000  # bytes: some hundred lines, which say how fast it goes now
 
 
@@ -66,28 +63,6 @@ def newest(attempt: Path) -> list[Row]:
     except OSError:
         return []
     return read(attempt, since=Place(about.st_ino, max(0, about.st_size - TAIL))).rows
-
-
-def final(attempt: Path) -> dict[str, float]:
-    """The last value of everything that `attempt` measured."""
-    return _last(read(attempt).rows)
-
-
-def summary(attempt: Path) -> dict[str, float]:
-    """What `attempt` is remembered by: the last value of everything; of what is noisy, the mean of the last ones."""
-    rows = read(attempt).rows
-    found = _last(rows)
-    for name in NOISY & found.keys():
-        values = [row.metrics[name] for row in rows if name in row.metrics]
-        found[name] = fmean(values[-math.ceil(len(values) * LAST_SHARE) :])
-    return found
-
-
-def _last(rows: list[Row]) -> dict[str, float]:
-    latest: dict[str, float] = {}
-    for row in rows:
-        latest |= row.metrics
-    return latest
 
 
 def _row(line: bytes) -> Row | None:

@@ -12,12 +12,14 @@ from typing import NamedTuple
 from django.utils.functional import Promise
 
 from training.models import ModelVersion, Round, Run, Stage
-from training.services import curves, failures, metric_names, plans, retries, states, step_samples, vitals
+from training.services import curves, failures, metric_names, plans, retries, states, step_samples, summaries, vitals
 from training.services.failures import Cause
 from training.services.metric_names import OF_STAGE, READINGS, Metric
 from training.services.plans import StagePlan
 from training.services.step_samples import Cell
+from training.services.summaries import Figure
 
+HELDOUT_ACCURACY = "heldout/reward_accuracy"
 EARLY = 0.1  # the share of its steps in which a run may be anywhere
 
 
@@ -29,6 +31,7 @@ class Reading(NamedTuple):
     unit: str | Promise
     band: str = ""
     is_outside: bool = False
+    span: str = ""  # over which steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +103,32 @@ def of_run(plan: StagePlan, run: Run, *, lost: Collection[int]) -> StageProgress
     )
 
 
+def figures(run: Run) -> dict[str, Figure]:
+    """What `run` is remembered by, or would be if it ended now."""
+    return summaries.of_run(run, [] if run.metrics else curves.history(run))
+
+
+def measured_by(run: Run) -> Run | None:
+    """The evaluation that told how far a reward model agrees with people on prompts that it has never seen."""
+    if run.stage != Stage.REWARD or run.round is None:
+        return None
+    ended = run.round.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).order_by("-pk")
+    return next((each for each in ended if HELDOUT_ACCURACY in each.metrics), None)
+
+
+def heldout_accuracy(evaluation: Run) -> Reading:
+    """The agreement on held-out rankings, as `evaluation` measured it."""
+    return _reading(metric_names.METRICS[HELDOUT_ACCURACY], figures(evaluation)[HELDOUT_ACCURACY], is_early=False)
+
+
 def readings(run: Run) -> list[Reading]:
-    """The newest value of every metric that has a name for people; a finished run's from its summary."""
-    latest, config = run.metrics or vitals.newest_metrics(run), vitals.config(run)
+    """The figures of `run` that have a name for people."""
+    found, config = figures(run), vitals.config(run)
     names = OF_STAGE[run.stage][:READINGS]
     is_early = run.status == Run.Status.RUNNING and run.step < run.total * EARLY
-    return [_reading(metric_names.of(name, config), latest[name], is_early) for name in names if name in latest]
+    return [_reading(metric_names.of(name, config), found[name], is_early) for name in names if name in found]
 
 
-def _reading(metric: Metric, value: float, is_early: bool) -> Reading:
-    is_outside = metric.is_outside(value) and not is_early
-    return Reading(metric.label, metric.show(value), metric.unit, metric.band, is_outside)
+def _reading(metric: Metric, figure: Figure, is_early: bool) -> Reading:
+    is_outside = metric.is_outside(figure.value) and not is_early
+    return Reading(metric.label, metric.show(figure.value), metric.unit, metric.band, is_outside, figure.span)

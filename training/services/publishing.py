@@ -11,7 +11,7 @@ from training.models import ModelVersion, Run, Stage
 from training.rlhf import exits
 from training.rlhf.failpoints import reach
 from training.rlhf.manifest import Counted, verifies
-from training.services import answers, metrics, model_versions, plans, run_directories, slates
+from training.services import answers, metrics, model_versions, plans, run_directories, slates, summaries
 
 
 class CancelRequested(Exception):
@@ -38,7 +38,7 @@ def publish(run: Run, *, counted: Counted) -> None:
             Run.Status.SUCCEEDED,
             under=run.fence,
             exit_code=exits.DONE,
-            metrics=metrics.summary(attempt),
+            metrics=summaries.summarise(metrics.read(attempt).rows),
             step=run.step,
             total=run.total,
             lease_until=None,

@@ -69,12 +69,6 @@ def log_tail(run: Run) -> str:
     return run_directories.log_tail(run.directory, int(folder.name)) if folder else ""
 
 
-def newest_metrics(run: Run) -> dict[str, float]:
-    """The last value of everything that the newest attempt measured, or took over from the one before it."""
-    folder = newest_attempt(run, metrics.FILE)
-    return metrics.final(folder) if folder else {}
-
-
 def catch_up(run: Run) -> Run:
     """`run` with the step that its engine has told, which the row learns with the next heartbeat; not saved."""
     folder = newest_attempt(run, metrics.FILE) if run.status == Run.Status.RUNNING else None

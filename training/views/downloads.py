@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
+from annotate.addresses import fragment_of
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Download
 from training.services import downloads
@@ -18,6 +19,7 @@ from training.views.models import fetch
 
 @role_required("admin")
 @require_http_methods(["GET", "HEAD", "POST"])
+@fragment_of("training:model")
 def download(request: ProjectRequest, pk: int) -> HttpResponse:
     """How far the download of a model is; POST asks for one."""
     model = fetch(request, pk)

@@ -56,7 +56,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
         "can_answer": can_answer(model),
         "teachers": lineage.teachers(model),
         "children": _visible(request).filter(parent=model).order_by("pk"),
-        "readings": figures.of_model(model.metrics),
+        "readings": figures.of_model(model),
         "settings": figures.settings(model.config),
         "files": model.manifest.get("files", {}),
         "promotions": model.promotions.select_related("promoted_by"),

@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from annotate.addresses import fragment_of
 from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.questions import QuestionForm
@@ -47,6 +48,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
+@fragment_of("training:question")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
     """The part of a question's page that changes until every model has answered."""
     return render(request, "training/questions/_answers.html", _question(request, pk))

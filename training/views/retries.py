@@ -8,8 +8,9 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
+from annotate.addresses import posts_from
 from annotate.permissions import ProjectRequest, role_required
 from training.forms.configs import ConfigForm
 from training.models import IllegalMove, LostRace, Run
@@ -18,14 +19,14 @@ from training.views.runs import find
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:run", "slug", "pk")
 def resume(request: ProjectRequest, pk: int) -> HttpResponse:
     """Go on from the newest whole checkpoint, as a new run."""
     return _answer(request, pk, lambda run: retries.resume(run, actor=request.user))
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:run", "slug", "pk")
 def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
     """Do the same again from the start, as a new run."""
     return _answer(request, pk, lambda run: retries.repeat(run, actor=request.user))
@@ -48,14 +49,14 @@ def change(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:run", "slug", "pk")
 def release(request: ProjectRequest, pk: int) -> HttpResponse:
     """Let a held run go on."""
     return _settle(request, pk, lambda run: retries.release(run, actor=request.user))
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:run", "slug", "pk")
 def close(request: ProjectRequest, pk: int) -> HttpResponse:
     """Give a held run up."""
     return _settle(request, pk, lambda run: retries.close(run, actor=request.user))

@@ -6,8 +6,9 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
+from annotate.addresses import fragment_of, posts_from
 from annotate.permissions import ProjectRequest, role_required
 from training.models import IllegalMove, LostRace, ModelVersion, Round, Run, Stage, TrainingSettings
 from training.services import (
@@ -41,13 +42,14 @@ def index(request: ProjectRequest) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
+@fragment_of("training:rounds")
 def next_round(request: ProjectRequest) -> HttpResponse:
     """The part of the overview that changes by itself: what runs, what is missing, what the next round would do."""
     return render(request, "training/rounds/_next.html", _overview(request))
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:rounds", "slug")
 def start(request: ProjectRequest) -> HttpResponse:
     """Open the next round. Who comes second is taken to the round that the first one opened."""
     try:
@@ -62,7 +64,7 @@ def start(request: ProjectRequest) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:rounds", "slug")
 def make_base(request: ProjectRequest) -> HttpResponse:
     """Try again to make the base model, after a person has mended what kept it from being made."""
     held = (
@@ -89,6 +91,7 @@ def detail(request: ProjectRequest, number: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
+@fragment_of("training:round")
 def live(request: ProjectRequest, number: int) -> HttpResponse:
     """The part of a round's page that changes while it runs."""
     return render(request, "training/rounds/_live.html", _round(request, number))

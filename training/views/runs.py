@@ -8,9 +8,10 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from annotate.addresses import fragment_of
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage
-from training.services import config_fields, curves, failures, retries, step_samples, vitals, workers
+from training.services import config_fields, curves, failures, progress, retries, step_samples, vitals, workers
 
 
 @role_required("admin")
@@ -23,6 +24,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
+@fragment_of("training:run")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
     """The part that changes with every heartbeat."""
     return render(request, "training/runs/_live.html", live_context(request, find(request, pk)))
@@ -30,6 +32,7 @@ def live(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
+@fragment_of("training:run")
 def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
     """The curves, or 204 where nothing came since the browser last looked."""
     context = curves_context(request, find(request, pk))
@@ -78,7 +81,7 @@ def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
 
 def curves_context(request: ProjectRequest, run: Run) -> dict[str, object]:
     """What the curves and the saved config show."""
-    config, rows = vitals.config(run), curves.history(run)
+    config, rows, evaluation = vitals.config(run), curves.history(run), progress.measured_by(run)
     return {
         "project": request.project,
         "run": run,
@@ -88,6 +91,8 @@ def curves_context(request: ProjectRequest, run: Run) -> dict[str, object]:
         "limit": config.get("kl_limit"),
         "seen": f"{len(rows)}-{rows[-1].step if rows else 0}-{run.fence}-{run.status}",
         "intake": curves.intake(rows),
+        "evaluation": evaluation,
+        "heldout": progress.heldout_accuracy(evaluation) if evaluation else None,
         "fields": list(config_fields.of(config)),
         "parents": config.get("parents", {}),
     }

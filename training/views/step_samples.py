@@ -7,8 +7,9 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services.slates import BadSlate
 from annotate.services.text import BadText
@@ -37,7 +38,7 @@ def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
 
 
 @role_required("admin")
-@require_POST
+@posts_from("training:run-step", "slug", "pk", "step")
 def send(request: ProjectRequest, pk: int, step: int, place: int) -> HttpResponse:
     """Let people rank a sample and the reference's answer."""
     run = find(request, pk)

@@ -20,7 +20,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def broker() -> Iterator[Finding]:
-    folder = settings.CELERY_BROKER_TRANSPORT_OPTIONS.get("folder")
+    folder = "" if settings.REDIS_URL else settings.CELERY_BROKER_TRANSPORT_OPTIONS["folder"]
     error = _why_no_folder(Path(folder)) if folder else _why_no_connection()
     if error:
         fault = _("The broker cannot be used: %(error)s.") % {"error": error}
@@ -30,11 +30,11 @@ def broker() -> Iterator[Finding]:
 
 
 def unreadable_messages() -> Iterator[Finding]:
-    folder = settings.CELERY_BROKER_TRANSPORT_OPTIONS.get("folder")
-    torn = list((Path(folder) / "unreadable").glob("*")) if folder else []
-    if torn:
-        fault = _("%(number)d messages were torn and are set aside in broker/unreadable.") % {"number": len(torn)}
-        yield Finding("broker", fault, _("Nothing is lost: delete them."), Level.NOTE)
+    aside = list((Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["folder"]) / "unreadable").glob("*"))
+    if aside:
+        fault = _("%(number)d messages were not understood and are set aside in broker/unreadable.")
+        remedy = _("Nothing is lost: delete them. The worker's log says what was wrong with each.")
+        yield Finding("broker", fault % {"number": len(aside)}, remedy, Level.NOTE)
 
 
 def public_url() -> Iterator[Finding]:
