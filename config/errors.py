@@ -6,11 +6,16 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
+from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.middleware.security import SecurityMiddleware
+from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views import defaults
 
 from annotate.api.problems import MEDIA_TYPE, problem_body
+from config.bodies import REFUSAL
 
 API = "/api/"
 Page = Callable[..., HttpResponseBase]
@@ -27,12 +32,25 @@ def handler(page: Page, status: HTTPStatus, detail: Any) -> Page:
     return answer
 
 
+def refused(status: HTTPStatus, title: Any, detail: Any) -> Page:
+    """A refusal that one sentence explains."""
+
+    def page(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
+        return render(request, "refused.html", {"title": title, "detail": detail}, status=status)
+
+    return handler(page, status, detail)
+
+
 def problem_document(status: HTTPStatus, detail: str) -> JsonResponse:
     """A problem where no endpoint was reached that could have stated it."""
     return JsonResponse(problem_body(status, detail), status=status, content_type=MEDIA_TYPE)
 
 
-bad_request = handler(defaults.bad_request, HTTPStatus.BAD_REQUEST, _("This request cannot be read."))
+unreadable = refused(
+    HTTPStatus.BAD_REQUEST,
+    _("This cannot be read"),
+    _("Something in this request is not as it should be, and nothing was changed. Reload the page and try again."),
+)
 not_allowed = handler(defaults.permission_denied, HTTPStatus.FORBIDDEN, _("This is not allowed."))
 not_found = handler(defaults.page_not_found, HTTPStatus.NOT_FOUND, _("There is no such address in this API."))
 server_error = handler(
@@ -40,3 +58,55 @@ server_error = handler(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     _("Something went wrong on the server. Nothing is lost: try again in a moment."),
 )
+REFUSALS: dict[HTTPStatus, Page] = {
+    HTTPStatus.REQUEST_TIMEOUT: refused(
+        HTTPStatus.REQUEST_TIMEOUT,
+        _("That took too long"),
+        _("What was sent did not arrive in time, and nothing was changed. Try again, or send it in smaller parts."),
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: refused(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        _("That is too large"),
+        _("What was sent is larger than the server takes, and nothing was changed. Send it in smaller parts."),
+    ),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: refused(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        _("Text is read as UTF-8"),
+        _("What was sent says that it is written in another encoding, and nothing was changed. Send it as UTF-8."),
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: refused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        _("Too much at the same time"),
+        _("Others are sending large files just now, and nothing was changed. Try again in a minute."),
+    ),
+}
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
+    """What Django refuses to read. A form without files may be smaller than a body as such: 10 MB."""
+    is_large = isinstance(exception, RequestDataTooBig)
+    return REFUSALS[HTTPStatus.REQUEST_ENTITY_TOO_LARGE](request) if is_large else unreadable(request)
+
+
+def refusals(get_response: Page) -> Page:
+    """Answer what was refused before a view could see it; as a middleware, so that the answer has every header."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        status = request.META.get(REFUSAL)
+        return get_response(request) if status is None else REFUSALS[status](request)
+
+    return middleware
+
+
+def known_hosts(get_response: Page) -> Page:
+    """Refuse a request for a host that is not ours before Django's redirect to https trips over it, without headers."""
+    security = SecurityMiddleware(get_response)
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        try:
+            request.get_host()
+        except DisallowedHost as error:
+            return security.process_response(request, response_for_exception(request, error))
+        return get_response(request)
+
+    return middleware

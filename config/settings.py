@@ -6,8 +6,11 @@ interface to operators (docs/deployment.md). What only tests and tuning change c
 
 import os
 import secrets
+import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -39,8 +42,27 @@ def _complete_key(path: Path) -> str:
     raise ImproperlyConfigured(f"{path} holds no usable secret key: delete it, and a new one is made.")
 
 
+def read_address(variable: str, read: Callable[[], Any]) -> Any:
+    """What `read` makes of an address in the environment. Its own complaint might quote a part of the password."""
+    try:
+        return read()
+    except (ValueError, KeyError, ImproperlyConfigured):
+        fault = f"{variable} cannot be read as an address. Special characters in a password are written as %XX."
+        raise ImproperlyConfigured(fault) from None
+
+
+def close_to_others(folder: Path) -> None:
+    """Nobody else on this machine reads in `folder`; one that is not ours alone is left, and `doctor` tells of it."""
+    found = folder.stat()
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
+        folder.chmod(0o700)
+
+
+# Whatever a process of ours writes, nobody else reads: people's texts, models, logs.
+os.umask(0o077)
 DATA_DIR = Path(env("DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
-DATA_DIR.mkdir(parents=True, exist_ok=True)
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+close_to_others(DATA_DIR)
 
 SECRET_KEY = env("SECRET_KEY", default="") or read_or_make_secret_key(DATA_DIR / "secret_key")
 if len(SECRET_KEY) < 50:
@@ -71,21 +93,24 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # These first: what any other refuses leaves with their headers, too.
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.errors.known_hosts",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "annotate.compression.CompressedPages",
-    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "annotate.middleware.time_zone",
     "annotate.middleware.no_copies",
+    "config.errors.refusals",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -119,7 +144,8 @@ SQLITE_OPTIONS = {
     ),
 }
 
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'roundtable.sqlite3'}")}
+_sqlite = f"sqlite:///{DATA_DIR / 'roundtable.sqlite3'}"
+DATABASES = {"default": read_address("DATABASE_URL", lambda: env.db_url("DATABASE_URL", default=_sqlite))}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"] |= {"ENGINE": "config.sqlite3", "OPTIONS": SQLITE_OPTIONS}
 else:
@@ -130,6 +156,7 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL", default="")
+read_address("REDIS_URL", lambda: urlsplit(REDIS_URL).port)
 # The login throttle lives here: it must count across processes, and signing in must not need Redis to be up.
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"},
@@ -188,7 +215,7 @@ CONTENT_SECURITY_POLICY = {
 # The platform is useful over plain http on one machine; what https would add is checked where PUBLIC_URL is https.
 SILENCED_SYSTEM_CHECKS = [] if IS_HTTPS else ["security.W004", "security.W008", "security.W012", "security.W016"]
 
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_CONFIG = read_address("EMAIL_URL", lambda: env.email_url("EMAIL_URL", default="consolemail://"))
 vars().update(EMAIL_CONFIG)
 
 # --- Pages --------------------------------------------------------------------------------------
@@ -205,7 +232,14 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+# Django opens what it stores in STATIC_ROOT to everybody, unless told otherwise.
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+# What is larger is refused while it comes in; below that a form can still say what is wrong with its file.
+LARGEST_BODY_BYTES = env.int("ROUNDTABLE_LARGEST_BODY_BYTES", default=64 * 1024 * 1024)
+# A body that stands still, or takes longer than this altogether, in seconds, is refused.
+BODY_IDLE_S = env.float("ROUNDTABLE_BODY_IDLE_S", default=20.0)
+BODY_TOTAL_S = env.float("ROUNDTABLE_BODY_TOTAL_S", default=300.0)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["annotate.api.authentication.TokenAuthentication"],
@@ -287,7 +321,14 @@ BASE_MODELS_DIR = Path(env("BASE_MODELS_DIR", default=str(DATA_DIR / "base-model
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "config.masking.Formatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django.server": {"handlers": ["console"], "propagate": False}},
 }

@@ -1,4 +1,4 @@
-"""The web process's entry point: `granian --interface wsgi config.wsgi:application`."""
+"""The pages alone, for `manage.py runserver` and tests; the web process serves them by config.asgi."""
 
 import os
 

@@ -25,10 +25,11 @@ FIRST_ANSWER_S = 120  # on a machine that does much else; people should see the 
 
 
 def main() -> int:
+    os.umask(0o077)
     os.chdir(ROOT)
     os.environ |= {"DATA_DIR": str(DATA_DIR), "PORT": str(PORT), "PUBLIC_URL": ADDRESS, "PYTHON": sys.executable}
     began = time.monotonic()
-    (DATA_DIR / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    (DATA_DIR / "logs").mkdir(parents=True, exist_ok=True)
     lock = take_data_dir()
     refuse_taken_port()
     print("Roundtable is starting …", flush=True)

@@ -1,16 +1,23 @@
-"""The WSGI application in a server process that ends with granian's main process, even when that one is killed.
+"""The web application in a server process that ends with granian's main process, even when that one is killed.
 
 Without this, an orphan goes on answering on the port beside its successor, with old code.
 """
 
+import logging
 from multiprocessing import parent_process
 
+from deploy import connections
 from deploy.child import end_with
 
 if granian := parent_process():
     assert granian.pid is not None
     end_with(granian.pid)
+    connections.allow_many()
+    connections.drop_unread_answers()
 
-from config.wsgi import application
+from config.asgi import application
+from config.masking import mask_handlers
+
+mask_handlers([logging.getLogger("_granian"), logging.getLogger("granian.access")])
 
 __all__ = ["application"]

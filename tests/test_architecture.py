@@ -149,3 +149,12 @@ def test_one_machine_and_several_run_the_same_processes() -> None:
     assert services.keys() == programs | {"prepare", "postgres", "redis"}
     assert machine["program:gpu-worker"]["stopwaitsecs"] == "120"
     assert services["gpu-worker"]["stop_grace_period"] == "120s"
+
+
+def test_what_runs_jobs_in_containers_gets_no_secret_of_the_pages() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name in ("gpu-worker", "beat"):
+        assert "env_file" not in services[name]
+        assert services[name]["environment"].keys() == {"DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "BASE_MODELS_DIR"}
+    for name in ("prepare", "web", "worker"):
+        assert services[name]["environment"].keys() == {*services["beat"]["environment"], "SECRET_KEY"}

@@ -150,3 +150,31 @@ def test_behind_https_no_link_stands_in_the_log_but_how_to_get_one(tmp_path: Pat
     with sqlite3.connect(data_dir / "roundtable.sqlite3") as database:
         assert database.execute("SELECT count(*) FROM annotate_project").fetchone() == (1,)
         assert database.execute("SELECT count(*) FROM annotate_signinlink").fetchone() == (0,)
+
+
+def test_nothing_of_it_can_be_read_by_others_and_no_secret_stands_where_it_is_not_needed(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o755)
+    data_dir.chmod(0o755)  # as an older version, or a person, may have left it
+    secrets = {"SECRET_KEY": "only-for-this-test-" * 4, "EMAIL_URL": "smtp+tls://me:a-password@mail.invalid:587"}
+    with launched(data_dir, **secrets):
+        wait_for(lambda: any("training.rlhf" in line for line in processes(data_dir).values()), timeout_s=60)
+        found = processes(data_dir)
+        umasks = {line: umask for pid, line in found.items() if (umask := umask_of(pid))}
+        engines = [pid for pid, line in found.items() if "training.rlhf" in line]
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in engines]
+    assert len(umasks) >= len(PROGRAMS)
+    assert {line: umask for line, umask in umasks.items() if umask != "0077"} == {}
+    for secret in secrets.values():
+        assert not any(secret in line for line in found.values())
+        assert not any(secret.encode() in environment for environment in environments)
+    assert environments
+    below = [path for path in [data_dir, *data_dir.rglob("*")] if path.exists() and not path.is_symlink()]
+    assert {str(path.relative_to(data_dir)) for path in below if path.stat().st_mode & 0o077} == set()
+
+
+def umask_of(pid: int) -> str:
+    """As /proc tells it; nothing where the process has ended."""
+    with suppress(OSError):
+        return re.search(r"^Umask:\s*(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+    return ""

@@ -67,18 +67,22 @@ def keep_draft(
     form = DESKS[assignment.kind].form(assignment, request.POST)
     version = request.POST.get("draft_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < LONGEST_VERSION):
-        return HttpResponse(status=400)
+        return _in_words(_("This window sent no number of its draft: reload the page."), status=400)
     try:
         stored = save(draft=form.draft(), version=int(version))
     except StaleDraft as stale:
         context = _both_texts(stale.stored, form, before)
         return render(request, "annotate/assignments/_conflict.html", context, status=409)
     except NotHolder:
-        return HttpResponse(status=410)
+        return _in_words(_("This piece is no longer in your hands: reload the page."), status=410)
     except BadText as error:
-        return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
+        return _in_words(str(error), status=422)
     saved_at = timezone.localtime(stored.draft_saved_at)
     return JsonResponse({"version": stored.draft_version, "saved_at": date(saved_at, "TIME_FORMAT")})
+
+
+def _in_words(sentence: str, *, status: int) -> HttpResponse:
+    return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
 
 
 @login_required

@@ -171,6 +171,13 @@ def test_a_key_that_others_can_read_is_found(data_dir: Path) -> None:
     assert "sign in as anybody" in faults(folders.secret_key)
 
 
+def test_a_data_directory_that_others_can_look_into_is_found(data_dir: Path) -> None:
+    data_dir.chmod(0o700)
+    assert faults(folders.private) == ""
+    data_dir.chmod(0o750)
+    assert "can look into" in faults(folders.private)
+
+
 def test_static_files_that_were_never_collected_are_missed(settings: Settings, data_dir: Path) -> None:
     settings.STATIC_ROOT = data_dir
     assert "not collected" in faults(folders.static_files)

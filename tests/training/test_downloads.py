@@ -141,3 +141,30 @@ def test_asking_rings_for_a_worker_that_knows_the_task(
         downloads.ask(model, asked_by=admin.user)
     assert len(rings) == 1
     assert "did not ring" not in caplog.text
+
+
+def test_a_link_out_of_the_folder_is_packed_by_nobody(model: ModelVersion, admin: Member, data_dir: Path) -> None:
+    (data_dir / "secret").write_text("the key")
+    (model.directory / "vocab.json").symlink_to(data_dir / "secret")
+    with pytest.raises(downloads.NoWeights, match=r"vocab\.json is a link that leads out of the folder"):
+        downloads.ask(model, asked_by=admin.user)
+
+
+def test_a_link_that_comes_after_the_question_is_not_followed_either(
+    model: ModelVersion, admin: Member, data_dir: Path
+) -> None:
+    download = downloads.ask(model, asked_by=admin.user)
+    (data_dir / "secret").write_text("the key")
+    (model.directory / "vocab.json").symlink_to(data_dir / "secret")
+    downloads.pack(download.pk)
+    download.refresh_from_db()
+    assert (download.status, download.path.exists()) == (Status.FAILED, False)
+    assert "leads out of the folder" in download.error
+
+
+def test_a_link_within_the_folder_is_packed_as_the_file_it_stands_for(model: ModelVersion, admin: Member) -> None:
+    (model.directory / "vocab.json").symlink_to("config.json")
+    with tarfile.open(packed(model, admin).path) as tar:
+        member = tar.getmember("sft-1/vocab.json")
+        assert member.isfile()
+        assert tar.extractfile(member).read() == b"{}"  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ A directory is written under a temporary name, every file is synced, manifest.js
 last, and then it is renamed. Whatever kills the writer, a reader sees a manifest that verifies, or looks elsewhere.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,14 @@ from .failpoints import reach
 
 MANIFEST = "manifest.json"
 CHUNK = 1 << 22  # bytes
+
+
+class LeadsOut(OSError):
+    """A link in a directory points out of it: what it points to is not the model's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ELOOP, f"{path.name} is a link that leads out of the folder; put a copy in its place")
+
 
 Counted = Callable[[int], None]  # told of so many more bytes
 
@@ -86,9 +95,18 @@ def file_hashes(directory: Path, counted: Counted = uncounted) -> dict[str, dict
 
 
 def hashed_files(directory: Path) -> list[Path]:
-    """The files that a directory's hash is about."""
-    files = [path for path in sorted(directory.iterdir()) if path.is_file()]
-    return [path for path in files if path.name != MANIFEST and not path.name.startswith(".")]
+    """The files that a directory's hash is about. Raises LeadsOut."""
+    return [path for path in visible_files(directory) if path.name != MANIFEST]
+
+
+def visible_files(directory: Path) -> list[Path]:
+    """The files in a directory, hidden ones apart. Raises LeadsOut where one is a link to somewhere else."""
+    files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    home = directory.resolve()
+    for path in files:
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise LeadsOut(path)
+    return files
 
 
 def _hash_of(files: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from .batching import positions
 from .chat import Chat
 from .exits import InvalidInput
 from .logprobs import shift
+from .manifest import LeadsOut, visible_files
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 HEAD = "head.safetensors"
@@ -171,6 +172,10 @@ def refuse_unsafe(directory: Path) -> None:
     """Raises InvalidInput for a model directory that holds code or pickles, or no safetensors."""
     if not directory.is_dir():
         raise InvalidInput(f"there is no model directory {directory.name}", kind="parent_gone")
+    try:
+        visible_files(directory)
+    except LeadsOut as error:
+        raise InvalidInput(f"the model directory {directory.name}: {error.strerror}", kind="leads_out") from error
     names = sorted(path.name for path in directory.iterdir())
     for name in names:
         if Path(name).suffix in PICKLES:

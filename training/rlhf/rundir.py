@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, Tensors
 from .config import RunConfig, load_config
 from .exits import FenceLost, Interrupted, InvalidInput, current_fence
 from .failpoints import reach
-from .manifest import hashed_files, manifest_sha256, sealed, verifies
+from .manifest import LeadsOut, hashed_files, manifest_sha256, sealed, verifies
 from .phases import Phases
 from .setbacks import Setback, Setbacks
 
@@ -58,7 +58,12 @@ class RunDirectory:
             raise InvalidInput(
                 f"there is no model directory for parents.{role}", kind="parent_gone", field=f"parents.{role}"
             )
-        size = sum(path.stat().st_size for path in hashed_files(directory))
+        try:
+            size = sum(path.stat().st_size for path in hashed_files(directory))
+        except LeadsOut as error:
+            raise InvalidInput(
+                f"the model directory for parents.{role}: {error.strerror}", kind="leads_out", field=f"parents.{role}"
+            ) from error
         checked = (directory, parent.manifest_sha256) in self._checked
         self.phases.enter("loading", role, done=size if checked else 0, total=size, unit="bytes")
         if not checked and manifest_sha256(directory, self.phases.advance) != parent.manifest_sha256:

@@ -11,7 +11,7 @@ from django.db import transaction
 from annotate.models import Project
 from training import doorbell
 from training.models import ModelVersion, Run, Stage, TrainingSettings
-from training.rlhf.manifest import file_hashes, manifest_sha256
+from training.rlhf.manifest import LeadsOut, file_hashes, manifest_sha256
 from training.services import configs
 from training.tiny import recipe
 
@@ -66,6 +66,9 @@ def _adopt(project: Project, folder: str) -> None:
         raise UnknownFolder(folder)
     directory = (Path(settings.BASE_MODELS_DIR) / folder).resolve()
     model = ModelVersion(project=project, kind=ModelVersion.Kind.BASE, number=1, external_path=str(directory))
-    model.manifest = {"files": file_hashes(directory)}
+    try:
+        model.manifest = {"files": file_hashes(directory)}
+    except LeadsOut as error:
+        raise UnknownFolder(f"{folder}: {error.strerror}.") from error
     model.manifest_sha256 = manifest_sha256(directory)
     model.save()

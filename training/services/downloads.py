@@ -27,6 +27,7 @@ from annotate.models import User
 from annotate.services import audit
 from training import doorbell
 from training.models import Download, IllegalMove, LostRace, ModelVersion
+from training.rlhf.manifest import LeadsOut, visible_files
 
 KEPT = timedelta(days=1)
 SILENT_AFTER = timedelta(minutes=2)  # then another packer may take over
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class NoWeights(Exception):
-    """The model's weights are gone; the message says so."""
+    """The model's weights cannot be had; the message says why."""
 
 
 def newest(model: ModelVersion) -> Download | None:
@@ -53,7 +54,7 @@ def ask(model: ModelVersion, *, asked_by: User) -> Download:
         raise NoWeights(_("The weights of %(model)s have been deleted.") % {"model": model.name})
     try:
         with transaction.atomic():
-            total = sum(path.stat().st_size for path in files(model))
+            total = sum(path.stat().st_size for path in visible_files(model.directory))
             download = Download.objects.create(
                 project=model.project, model_version=model, asked_by=asked_by, total=total
             )
@@ -61,12 +62,9 @@ def ask(model: ModelVersion, *, asked_by: User) -> Download:
             doorbell.ring_for_download(download)
     except IntegrityError:
         return Download.objects.live().get(model_version=model)
+    except LeadsOut as error:
+        raise NoWeights(_("This model is not packed: %(reason)s.") % {"reason": error.strerror}) from error
     return download
-
-
-def files(model: ModelVersion) -> list[Path]:
-    """What belongs to `model`, hidden files apart."""
-    return [path for path in sorted(model.directory.iterdir()) if path.is_file() and not path.name.startswith(".")]
 
 
 def pack(download_pk: int) -> None:
@@ -119,7 +117,7 @@ def _write(download: Download) -> None:
     try:
         # Weights do not compress; a plain tar is as quick as the disk.
         with tarfile.open(draft, "w") as tar:
-            for path in files(model):
+            for path in visible_files(model.directory):
                 with path.open("rb") as source:
                     member = tarfile.TarInfo(f"{model.name}/{path.name}")
                     member.size = path.stat().st_size

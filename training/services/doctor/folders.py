@@ -51,6 +51,13 @@ def secret_key() -> Iterator[Finding]:
         yield Finding("secret key", fault, _("Run “chmod 600” on it; if somebody may have read it, delete it, too."))
 
 
+def private() -> Iterator[Finding]:
+    path = Path(settings.DATA_DIR)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        fault = _("Other users of this machine can look into %(path)s.") % {"path": path}
+        yield Finding("folders", fault, _("Run “chmod 700” on it, or choose a folder of Roundtable's own as DATA_DIR."))
+
+
 def static_files() -> Iterator[Finding]:
     if not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
         fault = _("The static files are not collected: pages come without style.")
@@ -72,4 +79,4 @@ def _why_not_writable(folder: Path) -> str:
         return error.strerror or str(error)
 
 
-CHECKS: tuple[Check, ...] = (room, writable, file_clock, secret_key, static_files, damaged_checkpoints)
+CHECKS: tuple[Check, ...] = (room, writable, file_clock, secret_key, private, static_files, damaged_checkpoints)

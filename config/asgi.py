@@ -1,0 +1,217 @@
+"""The web process's entry point: `granian --interface asginl config.asgi:application`.
+
+Django answers pages in few threads. None of them waits for a client: a body is complete before a page thread takes
+the request, and an answer is complete, or an open file, when it leaves the thread. docs/decisions/0008 says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import IO, Any
+from urllib.parse import unquote_to_bytes
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.wsgi import get_wsgi_application
+
+from config import bodies
+from config.bodies import Receive
+
+Scope = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Environ = dict[str, Any]
+
+PAGE_THREADS = 4
+FILE_THREADS = 4
+CHUNK = 256 * 1024  # bytes of a download that are read at once
+IN_MEMORY = 1024 * 1024  # bytes; a file this small is sent like a page
+STALLED_S = 300.0  # a download nobody reads from is given up
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """An ASGI application around a WSGI one."""
+
+    def __init__(self, pages: Callable[..., Iterable[bytes]]) -> None:
+        self.pages = pages
+        self.page_threads = ThreadPoolExecutor(PAGE_THREADS, "page")
+        self.file_threads = ThreadPoolExecutor(FILE_THREADS, "file")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            environ = await self._complete(scope, receive)
+        except bodies.Gone:  # or the server could not read on: then somebody is there to hear it
+            await self._deliver(plain(HTTPStatus.BAD_REQUEST, "The body of this request cannot be read."), send)
+            return
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self.page_threads, self._answer, environ)
+        finally:
+            environ["roundtable.body"].close()
+        await self._deliver(answer, send)
+
+    async def _complete(self, scope: Scope, receive: Receive) -> Environ:
+        """The request with its body, or with why that is refused. Raises Gone."""
+        headers = dict(scope["headers"])
+        try:
+            body = await bodies.read(headers, receive)
+        except bodies.Refused as refused:
+            if refused.status != HTTPStatus.REQUEST_TIMEOUT:
+                await bodies.drain(headers, receive)
+            return environ_of(scope, bodies.Body()) | {bodies.REFUSAL: refused.status}
+        return bodies.utf8_only(environ_of(scope, body))
+
+    def _answer(self, environ: Environ) -> Answer:
+        """In a page thread: what Django says, ready to be sent without it."""
+        started = Started()
+        try:
+            response = self.pages(environ, started)
+            try:
+                return Answer(started.status, started.headers, _content(response))
+            finally:
+                if hasattr(response, "close"):
+                    response.close()
+        except Exception:
+            logger.exception("%s %s has no answer", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on the server. Try again in a moment.")
+
+    async def _deliver(self, answer: Answer, send: Send) -> None:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        if isinstance(answer.content, bytes):
+            await send({"type": "http.response.body", "body": answer.content})
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            while chunk := await loop.run_in_executor(self.file_threads, answer.content.read, CHUNK):
+                message = {"type": "http.response.body", "body": chunk, "more_body": True}
+                await asyncio.wait_for(send(message), STALLED_S)
+            await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            logger.info("a download was given up: nobody has read from it for %.0f s", STALLED_S)
+        finally:
+            answer.content.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response that needs no page thread any more."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes | IO[bytes]
+
+
+def plain(status: HTTPStatus, sentence: str) -> Answer:
+    """An answer where Django has none, with the headers that its answers have."""
+    headers = {
+        "content-type": "text/plain; charset=utf-8",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "referrer-policy": "same-origin",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+    }
+    return Answer(status, [(name.encode(), value.encode()) for name, value in headers.items()], sentence.encode())
+
+
+class Started:
+    """WSGI's start_response: keeps what it is told."""
+
+    status = 500
+    headers: list[tuple[bytes, bytes]] = []
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: object = None) -> None:
+        self.status = int(status.partition(" ")[0])
+        self.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+class FileContent:
+    """WSGI's file wrapper: an answer that is a file."""
+
+    def __init__(self, file: IO[bytes], block_size: int = 0) -> None:
+        self.file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.file.read(CHUNK), b"")
+
+    def opened_again(self) -> IO[bytes] | None:
+        """The same file for whoever sends it, since Django closes its own; None where it is none of the disk."""
+        try:
+            return os.fdopen(os.dup(self.file.fileno()), "rb")
+        except (OSError, AttributeError):
+            return None
+
+    def close(self) -> None:
+        self.file.close()  # Django puts the end of the request in here
+
+
+def _content(response: Iterable[bytes]) -> bytes | IO[bytes]:
+    """All that `response` yields: a page as it is, a file open, and what comes in many pieces spooled."""
+    if isinstance(response, FileContent):
+        file = response.opened_again()
+        if file is None or os.fstat(file.fileno()).st_size > IN_MEMORY:
+            return file or b"".join(response)
+        with file:
+            return file.read()
+    if not getattr(response, "streaming", False):
+        return b"".join(response)
+    spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  (closed when it was sent)
+    try:
+        spool.writelines(response)
+    except BaseException:
+        spool.close()
+        raise
+    spool.seek(0)
+    return spool
+
+
+def environ_of(scope: Scope, body: bodies.Body) -> Environ:
+    """The request as WSGI (PEP 3333) describes it; text is latin-1 there, whatever its bytes mean."""
+    client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
+    return {
+        **_header_variables(scope["headers"]),
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "CONTENT_LENGTH": str(body.size),
+        "REMOTE_ADDR": client[0],
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": body.file,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileContent,
+        "roundtable.body": body,
+    }
+
+
+def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for name, value in headers:
+        if b"_" in name:
+            continue  # X_Forwarded_Proto is not X-Forwarded-Proto, which a proxy vouches for
+        variable = name.decode("latin-1").upper().replace("-", "_")
+        if variable != "CONTENT_TYPE":
+            variable = f"HTTP_{variable}"
+        separator = "; " if variable == "HTTP_COOKIE" else ","
+        said = value.decode("latin-1")
+        variables[variable] = f"{variables[variable]}{separator}{said}" if variable in variables else said
+    return variables
+
+
+application = Application(get_wsgi_application())
