@@ -130,7 +130,7 @@ def spoilt(model: Path, to: Path, spoil: str) -> Path:
     shutil.copytree(model, to)
     match spoil:
         case "a pickle":
-            (to / "pytorch_model.bin").write_bytes(b"")
+            (to / "model.safetensors").rename(to / "PYTORCH_MODEL.BIN")
         case "auto_map":
             config = json.loads((to / "config.json").read_text())
             (to / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "own.Model"}}))

@@ -48,7 +48,7 @@ def test_logprobs_do_not_depend_on_the_batch(policy: Policy, chat: Chat, rendere
 
 
 def test_scores_do_not_depend_on_the_batch(model_dir: Path, chat: Chat, rendered: list[Rendered]) -> None:
-    model = scalar_from_policy(model_dir, "fp32", seeding.generator(0, "test"))
+    model = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", seeding.generator(0, "test"))
     together = collate(rendered * 6, chat.pad_id)
     scores = model(together.tokens, together.attention)
     for row, sample in enumerate(rendered):
@@ -61,7 +61,7 @@ def test_scores_do_not_depend_on_the_batch(model_dir: Path, chat: Chat, rendered
 def test_in_bf16_scores_depend_on_the_batch_by_little_beside_their_spread(
     model_dir: Path, chat: Chat, rendered: list[Rendered]
 ) -> None:
-    model = scalar_from_policy(model_dir, "bf16", seeding.generator(0, "test"))
+    model = scalar_from_policy(load_policy(model_dir, chat, "bf16"), "bf16", seeding.generator(0, "test"))
     together = collate(rendered * 6, chat.pad_id)
     scores = model(together.tokens, together.attention)
     spread = scores[together.attention].std()
@@ -93,7 +93,7 @@ def test_two_readings_are_bitwise_equal(policy: Policy, chat: Chat, rendered: li
 def test_a_value_does_not_see_the_token_that_it_stands_at(
     model_dir: Path, chat: Chat, rendered: list[Rendered]
 ) -> None:
-    model = scalar_from_policy(model_dir, "fp32", seeding.generator(0, "test"))
+    model = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", seeding.generator(0, "test"))
     batch = collate(rendered[:1], chat.pad_id)
     t = rendered[0].length - 3
     changed = batch.tokens.clone()

@@ -46,7 +46,7 @@ def count_of_e(answers: Sequence[Answer]) -> Tensor:
 def make_trainer(model_dir: Path, chat: Chat) -> MakeTrainer:
     def make(rewarder: Callable[[Sequence[Answer]], Tensor] = count_of_e, **options: Any) -> Trainer:
         policy, reference = (load_policy(model_dir, chat, "fp32") for _ in range(2))
-        critic = scalar_from_policy(model_dir, "fp32", generator(0, "critic"))
+        critic = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", generator(0, "critic"))
         return Trainer(policy, reference, critic, chat, rewarder, configured(**options), touch=lambda: None)
 
     return make

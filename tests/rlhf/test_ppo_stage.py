@@ -124,14 +124,15 @@ def test_the_last_update_is_measured_too_and_taken_back_where_it_went_too_far(
     assert not all(torch.equal(tensor, start[name]) for name, tensor in published(near).items())
 
 
-def test_a_last_update_that_breaks_the_policy_is_taken_back(make_run: MakeRun, parents: dict[str, Path]) -> None:
+def test_a_last_update_that_breaks_the_policy_ends_in_79_with_advice(
+    make_run: MakeRun, parents: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run("ppo", parents=parents, data={"prompts": PROMPTS}, **{**LAST_STEP, "learning_rate": 1e38})
-    assert main(["ppo", str(run)]) == 0
-    (metrics,) = metrics_of(run)
-    assert metrics["skipped_steps"] == 1 and "rollout/final_kl" not in metrics  # it is no number
-    assert [path.name for path in run.glob("attempts/1/checkpoints/*")] == ["step-000001"]
-    start = load_file(parents["policy"] / "model.safetensors")
-    assert all(torch.equal(tensor, start[name]) for name, tensor in published(run).items())
+    assert main(["ppo", str(run)]) == 79
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert "the policy's logits are not finite" in sentence
+    assert "even at half the learning rate" in sentence
+    assert not (run / "attempts/1/output").exists()
 
 
 def test_a_measurement_that_is_interrupted_is_made_again(make_run: MakeRun, parents: dict[str, Path]) -> None:

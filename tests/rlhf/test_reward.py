@@ -19,7 +19,7 @@ from training.rlhf.chat import Chat
 from training.rlhf.config import Parent, RewardConfig
 from training.rlhf.exits import InvalidInput
 from training.rlhf.learner import Learner
-from training.rlhf.networks import ScalarModel, load_reward, scalar_from_policy
+from training.rlhf.networks import ScalarModel, load_policy, load_reward, scalar_from_policy
 from training.rlhf.reward import Slate, ranking_loss, train_step, weigh
 from training.rlhf.scoring import Answer, Scorer
 
@@ -35,8 +35,9 @@ def prepared(chat: Chat) -> list[Slate]:
 
 
 def fresh(model_dir: Path, batch_tokens: int = 8192) -> Scorer:
-    model = scalar_from_policy(model_dir, "fp32", seeding.generator(0, "reward"))
-    return Scorer(model, Chat.load(model_dir), batch_tokens, touch=lambda: None)
+    chat = Chat.load(model_dir)
+    model = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", seeding.generator(0, "reward"))
+    return Scorer(model, chat, batch_tokens, touch=lambda: None)
 
 
 @pytest.fixture(scope="module")

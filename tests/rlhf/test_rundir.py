@@ -13,7 +13,7 @@ import torch
 from tests.rlhf.conftest import MakeRun
 from training.rlhf import checkpoint, failpoints
 from training.rlhf.__main__ import main
-from training.rlhf.exits import FenceLost, Interrupted
+from training.rlhf.exits import Diverged, FenceLost, Interrupted
 from training.rlhf.learner import Learner
 from training.rlhf.manifest import manifest_sha256, sealed, uncounted, verifies
 from training.rlhf.rundir import RunDirectory
@@ -162,7 +162,9 @@ def test_a_disk_that_is_full_for_safetensors_is_the_same_error_as_for_everybody(
     assert not (tmp_path / "step-000001").exists()
 
 
-def test_what_is_not_a_finite_number_is_left_out_of_the_metrics(make_run: MakeRun, models: dict[str, Path]) -> None:
+def test_a_metric_that_is_no_number_ends_the_stage(make_run: MakeRun, models: dict[str, Path]) -> None:
     run = RunDirectory(make_run("sft", parents={"base": models["llama"]}))
-    run.log(1, 2, {"sft/loss": float("nan"), "policy/grad_norm": float("inf"), "skipped_steps": 1})
-    assert json.loads((run.attempt / "metrics.jsonl").read_text())["metrics"] == {"skipped_steps": 1}
+    with pytest.raises(Diverged, match="sft/loss is not finite") as end:
+        run.log(1, 2, {"skipped_steps": 1, "sft/loss": float("nan")})
+    assert (end.value.kind, end.value.field) == ("metric_not_finite", "sft/loss")
+    assert not (run.attempt / "metrics.jsonl").exists()

@@ -1,4 +1,4 @@
-"""The command line: `python -m training.rlhf STAGE RUN_DIR`, and `inspect` and `examine` to look into it."""
+"""The command line: `python -m training.rlhf STAGE RUN_DIR`; `inspect`, `examine` and `adopt` look at what it uses."""
 
 import argparse
 import faulthandler
@@ -40,7 +40,9 @@ ENVIRONMENT = {
 def main(arguments: list[str]) -> int:
     """Do what the command line says; the exit status tells the supervisor what to do next."""
     parser = argparse.ArgumentParser(prog="python -m training.rlhf", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="|".join([*STAGES, "inspect", "examine"]))
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="|".join([*STAGES, "inspect", "examine", "adopt"])
+    )
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
     inspect = commands.add_parser("inspect", help="print some samples of a PPO step token by token")
@@ -48,12 +50,19 @@ def main(arguments: list[str]) -> int:
     inspect.add_argument("step", type=int)
     look = commands.add_parser("examine", help="say before a round what its records would train")
     look.add_argument("directory", type=Path)
+    take = commands.add_parser("adopt", help="examine a base model, and keep of it what every stage may read")
+    take.add_argument("directory", type=Path)
+    take.add_argument("out", type=Path)
+    take.add_argument("--context", type=int, help="tokens that it can read, where its config does not say, or fewer")
     options = parser.parse_args(arguments)
     if options.command == "inspect":  # which only reads: it leaves nothing in a run's directory
         return concluded(lambda: show(options.run_dir, options.step), None)
     if options.command == "examine":
         folder = options.directory if options.directory.is_dir() else None
         return concluded(lambda: examine(options.directory), folder)
+    if options.command == "adopt":
+        options.out.mkdir(parents=True, exist_ok=True)
+        return concluded(lambda: adopt(options.directory, options.out, options.context), options.out)
     return concluded(lambda: perform(options.command, options.run_dir), attempt_of(options.run_dir))
 
 
@@ -145,6 +154,14 @@ def examine(directory: Path) -> None:
     from . import examination
 
     examination.examine(directory)
+
+
+def adopt(directory: Path, out: Path, context: int | None) -> None:
+    """Examine a base model; what is adopted of it, and the report, lie in `out`."""
+    os.environ.update(ENVIRONMENT)
+    from . import adoption
+
+    adoption.adopt(directory, out, context)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from . import architecture
 from .exits import InvalidInput
 from .records import Message
 
@@ -90,17 +91,11 @@ class Chat:
         """The chat of a model directory. Raises InvalidInput where it cannot hold a conversation that ends."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
-            config = json.loads((model / "config.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise InvalidInput(
                 f"the model directory {model.name} has no usable tokenizer: {error}", kind="tokenizer"
             ) from error
-        context = config.get("max_position_embeddings") or config.get("n_positions")
-        if not context:
-            raise InvalidInput(
-                f"the model directory {model.name} does not say how long its context is", kind="no_context"
-            )
-        return cls(tokenizer, context)
+        return cls(tokenizer, architecture.context_of(architecture.parse(model)).tokens)
 
     def save(self, directory: Path) -> None:
         """Write the tokenizer with its template beside a model."""

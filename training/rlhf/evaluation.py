@@ -13,6 +13,7 @@ from .batching import collate, micro_batches
 from .chat import Chat, Rendered
 from .config import EvaluationConfig
 from .intake import Intake, fitting, fitting_prompts
+from .limits import require_finite
 from .logprobs import entropy_of, exact_kl
 from .networks import device
 from .records import Prompt, RankedSlate, read_rankings, write
@@ -109,6 +110,8 @@ def divergence(
         kl[indices] = (exact_kl(logits, reference.policy(tokens, attention)) * response).sum(dim=1)
         entropy[indices] = (entropy_of(logits) * response).sum(dim=1)
         run.touch_or_leave()
+    require_finite(kl, "the divergences from the reference", "kl_not_finite")
+    require_finite(entropy, "the policy's logits", "logits_not_finite")
     return kl.tolist(), entropy.tolist()
 
 

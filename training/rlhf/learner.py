@@ -85,7 +85,9 @@ class Learner:
             run.log(0, total, data)
         for number in range(run.step, total):
             metrics = step(number)
-            run.log(number + 1, total, {**metrics, "skipped_steps": self.skipped_steps})
+            # A step that was skipped has nothing to report but that.
+            measured = metrics if self.is_steady else {}
+            run.log(number + 1, total, {**measured, "skipped_steps": self.skipped_steps})
             if self.is_steady or number + 1 == total:  # after the last step nothing is left that could go wrong
                 run.save_if_due(number + 1, total, cfg.checkpoint_seconds, lambda: (self.tensors(), self.state()))
             else:

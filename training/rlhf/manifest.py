@@ -49,7 +49,7 @@ def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
     for path in sorted(draft.iterdir()):
         _sync(path)
     files = file_hashes(draft)
-    manifest = {"files": files, "sha256": _hash_of(files), "time": time.time()}
+    manifest = {"files": files, "sha256": hash_of(files), "time": time.time()}
     (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
     _sync(draft / MANIFEST)
     _sync(draft)
@@ -84,13 +84,18 @@ def verifies(directory: Path, counted: Counted = uncounted) -> bool:
 
 def manifest_sha256(directory: Path, counted: Counted = uncounted) -> str:
     """One hash over the names and contents of a model directory as it is now, with or without a manifest."""
-    return _hash_of(file_hashes(directory, counted))
+    return hash_of(file_hashes(directory, counted))
 
 
 def file_hashes(directory: Path, counted: Counted = uncounted) -> dict[str, dict[str, Any]]:
     """{name: {"size", "sha256"}} of the files in a directory, hidden ones and the manifest apart."""
+    return hashes_of({path.name: path for path in hashed_files(directory)}, counted)
+
+
+def hashes_of(files: Mapping[str, Path], counted: Counted = uncounted) -> dict[str, dict[str, Any]]:
+    """{name: {"size", "sha256"}} of these files."""
     return {
-        path.name: {"size": path.stat().st_size, "sha256": _sha256(path, counted)} for path in hashed_files(directory)
+        name: {"size": path.stat().st_size, "sha256": _sha256(path, counted)} for name, path in sorted(files.items())
     }
 
 
@@ -109,7 +114,8 @@ def visible_files(directory: Path) -> list[Path]:
     return files
 
 
-def _hash_of(files: Mapping[str, Any]) -> str:
+def hash_of(files: Mapping[str, Any]) -> str:
+    """One hash over what `file_hashes` gave."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,6 +10,12 @@ from typing import TypeVar
 
 from .config import RunConfig
 
+# How many times its weights a stage holds in memory: weights, gradients and two moments of what it trains, and what
+# it only reads. PPO trains a policy and a critic, and reads a reference and a reward model.
+WEIGHTS_HELD = {"sft": 4, "reward": 4, "ppo": 10, "evaluation": 4, "sampling": 3}
+LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is taken
+PROCESS_BYTES = 600_000_000  # an engine that has loaded nothing yet
+
 C = TypeVar("C", bound=RunConfig)
 
 # torch has an exception of its own for one of these cases; for the others there is only what they say.
@@ -27,6 +33,12 @@ def ran_out(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(SAYS_SO.search(str(error))))
+
+
+def at_most(parameters: int, vocabulary: int) -> dict[str, int]:
+    """Bytes that each stage takes of a model of this size, roughly: weights and optimiser in fp32, a full batch."""
+    logits = RunConfig.batch_tokens * vocabulary * 4 * LOGITS_COPIES
+    return {stage: held * parameters * 4 + logits + PROCESS_BYTES for stage, held in WEIGHTS_HELD.items()}
 
 
 def halved(cfg: C) -> C:

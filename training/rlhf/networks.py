@@ -5,6 +5,7 @@ that two readings of the same batch are bitwise equal. The linear layers may run
 not. Only safetensors are read: a pickle can run code.
 """
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,36 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, Cache, DynamicCache, PreTrainedModel
 
-from . import memory
+from . import memory, model_files, selftest
 from .batching import positions
 from .chat import Chat
 from .exits import InvalidInput
 from .logprobs import shift
-from .manifest import LeadsOut, visible_files
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 HEAD = "head.safetensors"
 CARD = "reward.json"
 AMX_WORTHWHILE = 4_000_000  # parameters from which bf16 on a CPU with matrix tiles is faster than fp32
+
+
+class Reading:
+    """How a network wants to be called: with the arguments that its forward pass names, and no others."""
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        self._network = network
+        self._named = frozenset(inspect.signature(network.forward).parameters)
+        self._cache = "past_key_values" if "past_key_values" in self._named else "cache_params"
+
+    def __call__(self, tokens: Tensor, attention: Tensor, *, cache: Cache | None = None, **options: Any) -> Any:
+        """What the network says of `tokens` (B, N), the last of those that `attention` (B, T) covers."""
+        options["position_ids"] = positions(attention)[:, -tokens.shape[1] :]  # (B, N)
+        if cache is not None:
+            options[self._cache] = cache
+        if self._cache == "cache_params":  # state-space models: what was padding is in their state, and read no more
+            attention = attention[:, -tokens.shape[1] :]
+        known = {name: value for name, value in options.items() if name in self._named}
+        return self._network(tokens, attention_mask=attention, **known)
 
 
 class Policy(nn.Module):
@@ -32,35 +50,45 @@ class Policy(nn.Module):
 
     def __init__(self, network: PreTrainedModel, vocab_size: int, dtype: str) -> None:
         super().__init__()
-        if vocab_size > network.get_input_embeddings().num_embeddings:  # type: ignore[operator]
-            raise InvalidInput("the model's tokenizer has more tokens than its embedding", kind="tokenizer")
+        rows: int = network.get_input_embeddings().num_embeddings  # type: ignore[assignment]
+        if vocab_size > rows:
+            raise InvalidInput(
+                "the model's tokenizer has more tokens than its embedding: use the tokenizer that it was trained with",
+                kind="tokenizer_larger",
+                tokens=vocab_size,
+                embedding=rows,
+            )
         self.network = network.eval()
         self.vocab_size = vocab_size
         self.bf16 = runs_in_bf16(network, dtype)
+        self.rows_leave = True  # its cache lets go of single rows; the self-test knows better
+        self._reading = Reading(network)
         self.to(device())
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, T, V) fp32 logits; those at column t are about token t + 1."""
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.network(tokens, attention_mask=attention, position_ids=positions(attention), use_cache=False)
+            output = self._reading(tokens, attention, use_cache=False)
         logits: Tensor = output.logits[..., : self.vocab_size].float()
         return logits
+
+    @property
+    def device(self) -> torch.device:
+        """Where it reads."""
+        place: torch.device = self.network.device
+        return place
+
+    def new_cache(self) -> Cache:
+        """A cache that has read nothing."""
+        return DynamicCache(config=self.network.config)
 
     def next_logits(self, tokens: Tensor, attention: Tensor, cache: Cache) -> Tensor:
         """(B, V) fp32 logits after `tokens` (B, N), which follow what `cache` has read.
 
         `attention` (B, T) covers all that was read, `tokens` included.
         """
-        place = positions(attention)[:, -tokens.shape[1] :]  # (B, N)
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.network(
-                tokens,
-                attention_mask=attention,
-                position_ids=place,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            output = self._reading(tokens, attention, cache=cache, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1, : self.vocab_size].float()
         return logits
 
@@ -77,10 +105,11 @@ class ScalarModel(nn.Module):
     def __init__(self, backbone: PreTrainedModel, dtype: str) -> None:
         super().__init__()
         self.backbone = backbone.eval()
-        self.head = nn.Linear(backbone.config.hidden_size, 1)
+        self.head = nn.Linear(width_of(backbone), 1)
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("gain", torch.ones(()))
         self.bf16 = runs_in_bf16(backbone, dtype)
+        self._reading = Reading(backbone)
         self.to(device())
 
     def reset_head(self, draw: torch.Generator) -> None:
@@ -94,7 +123,7 @@ class ScalarModel(nn.Module):
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, T) fp32: column t judges the text up to and including token t."""
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.backbone(tokens, attention_mask=attention, position_ids=positions(attention), use_cache=False)
+            output = self._reading(tokens, attention, use_cache=False)
         raw: Tensor = self.head(output.last_hidden_state.float()).squeeze(-1)
         return (raw - self.offset) * self.gain
 
@@ -108,6 +137,17 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@torch.no_grad()
+def width_of(backbone: PreTrainedModel) -> int:
+    """Numbers that a trunk really gives for a token; its config may name another width."""
+    nothing = torch.zeros((1, 2), dtype=torch.int64, device=backbone.device)
+    output = Reading(backbone)(nothing, torch.ones_like(nothing, dtype=torch.bool), use_cache=False)
+    if getattr(output, "last_hidden_state", None) is None:
+        raise _no_trunk(backbone)
+    width: int = output.last_hidden_state.shape[-1]
+    return width
+
+
 def runs_in_bf16(network: nn.Module, dtype: str) -> bool:
     """Whether the linear layers run in bf16 under a config's `dtype`."""
     if dtype != "auto":
@@ -119,9 +159,19 @@ def runs_in_bf16(network: nn.Module, dtype: str) -> bool:
 
 
 def load_policy(directory: Path, chat: Chat, dtype: str) -> Policy:
-    """The policy in a transformers directory. Raises InvalidInput where it is unsafe or incomplete."""
-    network, _ = _load(AutoModelForCausalLM, directory)
-    return Policy(network, chat.vocab_size, dtype)
+    """The policy in a transformers directory, once it has passed its self-test.
+
+    Raises InvalidInput where it is unsafe, incomplete, or reads one text in two ways.
+    """
+    policy, _ = read_policy(directory, chat, dtype)
+    selftest.check(policy, chat)
+    return policy
+
+
+def read_policy(directory: Path, chat: Chat, dtype: str) -> tuple[Policy, list[str]]:
+    """The policy before its self-test, and the names of weights in the files that it has no place for."""
+    network, unused = _load(AutoModelForCausalLM, directory)
+    return Policy(network, chat.vocab_size, dtype), unused
 
 
 def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
@@ -130,12 +180,30 @@ def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
     chat.save(directory)
 
 
-def scalar_from_policy(directory: Path, dtype: str, draw: torch.Generator) -> ScalarModel:
-    """A scalar model with a policy's trunk and a fresh head."""
-    network, _ = _load(AutoModelForCausalLM, directory)
-    model = ScalarModel(network.base_model, dtype)  # type: ignore[arg-type]
+def scalar_from_policy(policy: Policy, dtype: str, draw: torch.Generator) -> ScalarModel:
+    """A scalar model with a policy's trunk, which it takes over, and a fresh head."""
+    model = ScalarModel(trunk_of(policy.network), dtype)
     model.reset_head(draw)
     return model
+
+
+def trunk_of(network: PreTrainedModel) -> PreTrainedModel:
+    """A language model without its head. Raises InvalidInput where that could not be loaded again by itself."""
+    trunk: Any = network.base_model
+    known: Any = AutoModel._model_mapping.get(type(trunk.config), None)
+    if known is not type(trunk):
+        raise _no_trunk(network)
+    backbone: PreTrainedModel = trunk
+    return backbone
+
+
+def _no_trunk(network: PreTrainedModel) -> InvalidInput:
+    return InvalidInput(
+        f"a model of the type {network.config.model_type} cannot become a reward model: transformers knows no such"
+        " model without its head",
+        kind="trunk_unknown",
+        field="model_type",
+    )
 
 
 def save_reward(model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any]) -> None:
@@ -169,23 +237,14 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
 
 
 def refuse_unsafe(directory: Path) -> None:
-    """Raises InvalidInput for a model directory that holds code or pickles, or no safetensors."""
-    if not directory.is_dir():
-        raise InvalidInput(f"there is no model directory {directory.name}", kind="parent_gone")
-    try:
-        visible_files(directory)
-    except LeadsOut as error:
-        raise InvalidInput(f"the model directory {directory.name}: {error.strerror}", kind="leads_out") from error
-    names = sorted(path.name for path in directory.iterdir())
-    for name in names:
-        if Path(name).suffix in PICKLES:
-            raise InvalidInput(f"the model directory {directory.name} holds a pickle: {name}", kind="model_unsafe")
-        if name.endswith("config.json") and "auto_map" in _json_object(directory / name):
-            raise InvalidInput(
-                f"the model directory {directory.name} asks for own code: auto_map in {name}", kind="model_unsafe"
-            )
-    if not any(name.endswith(".safetensors") for name in names):
-        raise InvalidInput(f"the model directory {directory.name} holds no safetensors", kind="model_files")
+    """Raises InvalidInput for a model directory that cannot be read as it is: see model_files."""
+    model_files.require(directory)
+    if (directory / model_files.ADAPTER).exists():  # transformers would put it on top without a word
+        raise InvalidInput(
+            f"the model directory {directory.name} holds an adapter beside its weights: merge it into them",
+            kind="adapter_beside",
+            field=model_files.ADAPTER,
+        )
 
 
 def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]:
@@ -200,7 +259,7 @@ def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
+    except Exception as error:  # of any kind: each architecture builds itself
         if memory.ran_out(error):  # which is no fault of the directory
             raise
         raise InvalidInput(
@@ -209,14 +268,6 @@ def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]
     if missing := sorted(info["missing_keys"]):
         raise InvalidInput(f"the model directory {directory.name} lacks a weight: {missing[0]}", kind="weights")
     return network, sorted(info["unexpected_keys"])
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path.name} cannot be read: {error}", kind="model_files") from error
-    return raw if isinstance(raw, dict) else {}
 
 
 def _head_tensors(model: ScalarModel) -> dict[str, Tensor]:

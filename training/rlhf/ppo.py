@@ -6,8 +6,9 @@ Left out on purpose: several passes over a rollout (more of them diverge), a tru
 clipping of rewards (they are normalised), and a beta that adapts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from .checkpoint import Checkpoint, Tensors, module_tensors, restore_module
 from .config import PPOConfig
 from .intake import Intake, fitting_prompts
 from .learner import Learner
+from .limits import is_beyond, refuse_sampler_gap
 from .logprobs import k3, masked_sum, token_logprobs
 from .networks import Policy, ScalarModel, load_policy, load_reward, save_policy
 from .records import Prompt
@@ -128,7 +130,7 @@ class Trainer:
         cfg = self.cfg
         left = 1 - iteration / cfg.iterations  # of the peak learning rates
         self._before = _copied(self.policy)
-        reports = []
+        reports: list[dict[str, float]] = []
         for minibatch in minibatches:
             actor = policy_step(self.policy, self.policy_learner, minibatch, left * cfg.learning_rate, cfg.clip)
             self.touch()
@@ -136,18 +138,25 @@ class Trainer:
                 self.critic, self.critic_learner, minibatch, left * cfg.value_learning_rate, cfg.value_clip
             )
             self.touch()
-            reports.append(actor | critic)
-        return {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
+            # A step that was skipped has nothing to report but that, and it is counted already.
+            reports += [actor] * self.policy_learner.is_steady + [critic] * self.critic_learner.is_steady
+        return _means(reports)
 
     def measure_result(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """Play once more after the last iteration, and step back where that is beyond the KL limit.
 
         Each iteration sees by its own answers how far the one before it went; nothing else would see the last one.
         """
-        kl = measure(flat(self.roll_out(prompts, self.cfg.iterations, self.touch)))["rollout/kl"]
-        if not kl <= self.cfg.kl_limit:  # nor is a policy to be published whose divergence is no number
+        metrics = self.measure(self.roll_out(prompts, self.cfg.iterations, self.touch))
+        if is_beyond(metrics["rollout/kl"], self.cfg.kl_limit):
             self.step_back()
-        return {"rollout/final_kl": kl}
+        return {"rollout/final_kl": metrics["rollout/kl"]}
+
+    def measure(self, minibatches: list[list[Rollout]]) -> dict[str, float]:
+        """What to plot of a rollout. Raises Diverged where it is not what the policy would say of it."""
+        metrics = measure(flat(minibatches))
+        refuse_sampler_gap(metrics["rollout/sampler_gap"], bf16=self.policy.bf16)
+        return metrics
 
     def step_back(self) -> None:
         """Give the policy the weights it had when it was last seen within the KL limit, and leave it at that."""
@@ -236,16 +245,24 @@ def stay_or_leave(run: RunDirectory, trainer: Trainer, done: int) -> None:
 
 def react(run: RunDirectory, trainer: Trainer, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
     """Learn from a rollout, or step back where it shows a policy too far from its reference. Returns what to plot."""
-    metrics = measure(flat(minibatches))
+    metrics = trainer.measure(minibatches)
     shown = inspection.choose(minibatches[0])
     after: Tensors = {}
-    if metrics["rollout/kl"] > trainer.cfg.kl_limit:
+    if is_beyond(metrics["rollout/kl"], trainer.cfg.kl_limit):
         trainer.step_back()
     else:
         metrics |= trainer.learn(minibatches, iteration)
         after = look_again(trainer.policy, trainer.critic, shown.batch)
     inspection.record(run.attempt, iteration + 1, shown, after)
     return metrics
+
+
+def _means(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the reports that hold it."""
+    values: dict[str, list[float]] = {}
+    for name, value in chain.from_iterable(report.items() for report in reports):
+        values.setdefault(name, []).append(value)
+    return {name: sum(group) / len(group) for name, group in values.items()}
 
 
 def _copied(policy: Policy) -> Tensors:

@@ -16,6 +16,7 @@ from .exits import Diverged, InvalidInput
 from .rundir import RunDirectory
 from .setbacks import Setback, Setbacks
 
+INCURABLE = frozenset({"sampler_gap", "reference_not_finite"})
 LEARNING_RATES = ("learning_rate", "value_learning_rate")
 
 Stage = Callable[[RunDirectory, RunConfig], None]
@@ -28,6 +29,8 @@ def persevere(run: RunDirectory, cfg: RunConfig, stage: Stage) -> None:
         try:
             return stage(run, adapted)
         except Diverged as end:
+            if not is_cured_by_slowing_down(adapted, end):
+                raise
             slow_down(run, adapted, end)
         except (RuntimeError, MemoryError, OSError) as error:
             if not memory.ran_out(error):
@@ -43,6 +46,13 @@ def remedied(cfg: RunConfig, setbacks: Setbacks) -> RunConfig:
         halves = {name: rate / 2 for name, rate in learning_rates(cfg).items()}
         cfg = dataclasses.replace(cfg, **halves)  # type: ignore[arg-type]
     return memory.halved(cfg) if setbacks.had("out_of_memory") else cfg
+
+
+def is_cured_by_slowing_down(cfg: RunConfig, end: Diverged) -> bool:
+    """Whether a lower learning rate may help: not where the fault is in what the stage was given."""
+    if not learning_rates(cfg) or end.kind in INCURABLE:
+        return False
+    return end.kind != "reward_not_finite" or cfg.stage == "reward"  # elsewhere the reward model does not learn
 
 
 def slow_down(run: RunDirectory, cfg: RunConfig, end: Diverged) -> None:

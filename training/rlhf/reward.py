@@ -19,7 +19,7 @@ from .config import RewardConfig
 from .exits import InvalidInput
 from .intake import Intake, fitting, sift
 from .learner import Learner, cosine
-from .networks import save_reward, scalar_from_policy
+from .networks import load_policy, save_reward, scalar_from_policy
 from .records import RankedSlate, read_demonstrations, read_rankings
 from .rundir import RunDirectory
 from .scoring import FP32_TOLERANCE, Answer, Scorer, final_scores
@@ -157,7 +157,7 @@ def train(run: RunDirectory, cfg: RewardConfig) -> None:
     rows = read_rankings(run.data("rankings"))
     intake = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
     ranked = intake.used
-    model = scalar_from_policy(policy, cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
+    model = scalar_from_policy(load_policy(policy, chat, cfg.dtype), cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
     scorer = Scorer(model, chat, cfg.batch_tokens, run.touch)
     slates = [_prepare(slate, chat) for slate in run.phases.read("rankings", ranked)]
     fit(run, cfg, scorer, slates, intake.metrics())

@@ -18,6 +18,7 @@ from .advantages import generalized_advantages, shaped_rewards, whitened
 from .batching import Batch, collate, micro_batches
 from .chat import Chat, Rendered
 from .config import PPOConfig
+from .limits import gap_of, require_finite
 from .logprobs import entropy_of, k1, logprobs_of, token_logprobs
 from .networks import Policy, ScalarModel, device
 from .records import Prompt
@@ -126,6 +127,9 @@ def look(
     logprobs = logprobs_of(logits, tokens) * response
     reference_logprobs = logprobs_of(reference(tokens, attention), tokens) * response
     values = critic.values(tokens, attention) * response
+    require_finite(logprobs[response], "the policy's logits", "logits_not_finite")
+    require_finite(reference_logprobs[response], "the reference's logits", "reference_not_finite")
+    require_finite(values[response], "the critic's values", "values_not_finite")
     rewards = shaped_rewards(torch.tensor(scores, device=device()), logprobs, reference_logprobs, response, cfg.beta)
     advantages = generalized_advantages(rewards, values, response, cfg.gamma, cfg.lam)
     return Rollout(
@@ -176,7 +180,7 @@ def measure(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "rollout/length": len(logprobs) / len(episodes),
         "rollout/stop_rate": sum(episode.stopped for episode in episodes) / len(episodes),
         "rollout/entropy": _answers(rollouts, "entropy").mean().item(),
-        "rollout/sampler_gap": (logprobs - _answers(rollouts, "drawn")).abs().expm1().mean().item(),
+        "rollout/sampler_gap": gap_of(_answers(rollouts, "drawn"), logprobs),
         "rollout/noncanonical": sum(not episode.canonical for episode in episodes),
         "value/explained_variance": 1 - unexplained.item(),
     }

@@ -18,7 +18,7 @@ from typing import Any
 from . import checkpoint
 from .checkpoint import Checkpoint, Tensors
 from .config import RunConfig, load_config
-from .exits import FenceLost, Interrupted, InvalidInput, current_fence
+from .exits import Diverged, FenceLost, Interrupted, InvalidInput, current_fence
 from .failpoints import reach
 from .manifest import LeadsOut, hashed_files, manifest_sha256, sealed, verifies
 from .phases import Phases
@@ -110,9 +110,12 @@ class RunDirectory:
         return sealed(self.attempt / "output", self.check_fence)
 
     def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Append what was measured after `step` of `total`."""
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # JSON knows no other numbers
-        line = {"step": step, "total": total, "time": time.time(), "metrics": finite}
+        """Append what was measured after `step` of `total`. Raises Diverged where it is no number."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                told = f"{name} is not finite ({value}) after step {step}"
+                raise Diverged(told, kind="metric_not_finite", field=name)
+        line = {"step": step, "total": total, "time": time.time(), "metrics": metrics}
         with self._metrics.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
         self.step = step

@@ -8,21 +8,23 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
 
 from . import seeding
-from .batching import collate_prompts, micro_batches
-from .chat import Chat
+from .batching import collate, micro_batches
+from .chat import Chat, Rendered
 from .config import EvaluationConfig, SamplingConfig
+from .decoding import Decoding
 from .intake import fitting_prompts
+from .limits import gap_of, refuse_sampler_gap, require_finite
+from .logprobs import token_logprobs
 from .networks import Policy, device, load_policy
 from .records import Prompt, SampledCompletion, write
 from .rundir import RunDirectory
 from .scoring import Answer, Scorer
 
 TOUCH_EVERY = 32  # decoded tokens
+COMPARED = 8  # answers whose tokens the training forward reads again
 REDRAWS = 4  # of a completion that says the same as another one of its slate
 
 
@@ -71,12 +73,11 @@ def _generate_batch(
     stop_ids = torch.tensor(sorted(chat.stop_ids), device=place)
     drawn = torch.zeros(uniforms.shape, dtype=torch.int64, device=place)  # (N, R)
     logprobs = torch.zeros(uniforms.shape, device=place)  # (N, R) nats
-    tokens, attention = collate_prompts(prompts, chat.pad_id, place)  # (B, T), B the answers not ended yet
-    cache = DynamicCache(config=policy.network.config)
-    rows = torch.arange(len(prompts), device=place)  # (B,) which answer each row of the batch is
+    decoding = Decoding(policy, prompts, chat.pad_id)
+    rows = torch.arange(len(prompts), device=place)  # (B,) the answers not ended yet
     lengths = torch.full((len(prompts),), uniforms.shape[1], device=place)  # (N,)
     for column in range(uniforms.shape[1]):
-        distribution = policy.next_logits(tokens, attention, cache).log_softmax(dim=-1)  # (B, V)
+        distribution = decoding.next_logits().log_softmax(dim=-1)  # (B, V)
         chosen = inverse_cdf(distribution, uniforms[rows, column])  # (B,)
         drawn[rows, column] = chosen
         logprobs[rows, column] = distribution.gather(1, chosen[:, None]).squeeze(1)
@@ -87,10 +88,9 @@ def _generate_batch(
         going = (~ended).nonzero().squeeze(1)
         if not len(going):
             break
-        if len(going) < len(rows):
-            cache.batch_select_indices(going)
-            rows, chosen, attention = rows[going], chosen[going], attention[going]
-        tokens, attention = chosen[:, None], F.pad(attention, (0, 1), value=True)
+        decoding.append(chosen, going)
+        rows = rows[going]
+    require_finite(logprobs, "the policy's logits", "logits_not_finite")
     return _collect(drawn, logprobs, lengths, chat)
 
 
@@ -172,10 +172,20 @@ class Writer(NamedTuple):
         ids = [self.chat.prompt_ids(prompt.messages) for prompt, _ in wanted]
         touch = run.touch_or_leave
         sampled = generate(self.policy, self.chat, ids, draws, cfg.max_response, cfg.batch_tokens, touch, finished)
+        self._compare(ids[:COMPARED], sampled[:COMPARED])
         return [
             Draw(self.role, prompt, number, one, self.chat.decode(one.response))
             for (prompt, number), one in zip(wanted, sampled, strict=True)
         ]
+
+    @torch.no_grad()
+    def _compare(self, prompts: Sequence[list[int]], sampled: Sequence[Sampled]) -> None:
+        """Raises Diverged where the training forward gives these answers other probabilities than the sampler did."""
+        for prompt, one in zip(prompts, sampled, strict=True):
+            batch = collate([Rendered(prompt, one.response)], self.chat.pad_id, device())
+            read = token_logprobs(self.policy, batch)[batch.response]
+            gap = gap_of(torch.tensor(one.logprobs, device=read.device), read)
+            refuse_sampler_gap(gap, bf16=self.policy.bf16)
 
 
 Slates = dict[str, dict[int, Draw]]  # by prompt id and number

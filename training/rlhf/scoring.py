@@ -15,6 +15,7 @@ from .batching import collate, last_token, micro_batches
 from .chat import Chat, Rendered
 from .config import RunConfig
 from .exits import InvalidInput
+from .limits import require_finite
 from .networks import ScalarModel, device, load_reward
 from .records import Message
 
@@ -56,9 +57,12 @@ class Scorer:
         scorer._replay(card)
         return scorer
 
-    @torch.no_grad()
     def scores(self, answers: Sequence[Answer]) -> Tensor:
-        """(N,) fp32 on the CPU: the reward of each answer."""
+        """(N,) fp32 on the CPU: the reward of each answer. Raises Diverged where one is no number."""
+        return require_finite(self._scores(answers), "the rewards", "reward_not_finite")
+
+    @torch.no_grad()
+    def _scores(self, answers: Sequence[Answer]) -> Tensor:
         rendered = [self.chat.reward_ids(*answer) for answer in answers]
         scores = torch.zeros(len(rendered))
         for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
@@ -82,7 +86,7 @@ class Scorer:
         in_bf16 = self.model.bf16 or card.get("dtype") == "bf16"  # older cards do not tell
         expected = torch.tensor([canary["reward"] for canary in canaries])
         answers = [Answer(canary["messages"], canary["text"], canary["stopped"]) for canary in canaries]
-        worst = (self.scores(answers) - expected).abs().max().item()
+        worst = (self._scores(answers) - expected).abs().max().item()
         if not worst <= (BF16_TOLERANCE if in_bf16 else FP32_TOLERANCE):
             raise InvalidInput(
                 f"the reward model no longer gives its canary texts their rewards: off by {worst:.3g}",
