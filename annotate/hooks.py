@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from django.forms import ModelForm
 
     from annotate.models import Project
+    from annotate.services.import_reports import Shapes
 
 LabelsWithdrawn = Callable[[str, Iterable[int]], None]
 
@@ -35,8 +36,15 @@ class ProjectForm(Protocol):
     def __call__(self, data: object = None, *, project: Project | None = None) -> ModelForm: ...
 
 
+class PromptsRemarks(Protocol):
+    """What another app has to say about prompts that were imported, by the roles and orders among them."""
+
+    def __call__(self, project: Project, shapes: Shapes) -> list[str]: ...  # translated sentences
+
+
 _readiness: list[ReadinessOf] = []
 _labels_withdrawn: list[LabelsWithdrawn] = []
+_prompts_remarks: list[PromptsRemarks] = []
 project_forms: list[ProjectForm] = []  # each saved form gets `.instance.project` set before save()
 
 
@@ -46,6 +54,10 @@ def register_readiness(answer: ReadinessOf) -> None:
 
 def register_labels_withdrawn(listener: LabelsWithdrawn) -> None:
     _labels_withdrawn.append(listener)
+
+
+def register_prompts_remarks(answer: PromptsRemarks) -> None:
+    _prompts_remarks.append(answer)
 
 
 def readiness(project: Project) -> Readiness | None:
@@ -63,3 +75,8 @@ def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:
     ids = list(label_ids)
     for listener in _labels_withdrawn:
         listener(kind, ids)
+
+
+def prompts_remarks(project: Project, shapes: Shapes) -> list[str]:
+    """What others have to say about the prompts of an import; they stand in its report."""
+    return [remark for answer in _prompts_remarks for remark in answer(project, shapes)]
