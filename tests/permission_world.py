@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
@@ -88,7 +89,7 @@ def _training(project) -> dict[str, object]:
 
 
 def _around(model: ModelVersion) -> dict[str, object]:
-    """What people make of models: an SFT with its snapshot, a packed file, a question."""
+    """What people make of models: an SFT with its snapshot, a packed file, a question; and a folder for a new one."""
     snapshot = Snapshot.objects.create(project=model.project, files={}, counts={}, sha256="0" * 64)
     sft = ModelVersion.objects.create(
         project=model.project, kind="sft", number=1, parent=model, snapshot=snapshot, manifest_sha256="0" * 64
@@ -97,7 +98,9 @@ def _around(model: ModelVersion) -> dict[str, object]:
     download.path.parent.mkdir(parents=True, exist_ok=True)
     download.path.touch()
     question = Question.objects.create(project=model.project, text="Why?")
-    return {"sft": sft.pk, "download": download.pk, "question": question.pk}
+    folder = settings.BASE_MODELS_DIR / "looked-at"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"sft": sft.pk, "download": download.pk, "question": question.pk, "folder": folder.name}
 
 
 def routes() -> dict[str, URLPattern]:

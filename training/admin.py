@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from training.models import (
+    Adoption,
     Answer,
     Download,
     ModelVersion,
@@ -58,6 +59,12 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     list_display = ("project", "name", "parent", "reward", "reference", "uses_withdrawn_labels", "created_at")
     list_filter = ("kind", "uses_withdrawn_labels")
     list_select_related = ("project", "parent", "reward", "reference")
+
+
+@admin.register(Adoption)
+class AdoptionAdmin(ReadOnlyAdmin):
+    list_display = ("pk", "folder", "status", "context", "fence", "worker", "created_at", "finished_at")
+    list_filter = ("status",)
 
 
 @admin.register(Worker)

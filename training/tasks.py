@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from celery import Task, shared_task
 
-from training import examiner, heartbeat, runner
+from training import adopter, examiner, heartbeat, runner
 from training.services import downloads, reconciler, retries
 
 __all__ = [
+    "adopt",
     "examine",
     "heartbeat",
     "pack",
@@ -45,3 +46,9 @@ def read_files(run_pk: int) -> None:
 def examine(examination_pk: int) -> None:
     """Look at what a round would train on; see examiner.examine."""
     examiner.examine(examination_pk)
+
+
+@shared_task(name="training.adopt.v1", bind=True)
+def adopt(self: Task, adoption_pk: int) -> None:
+    """Examine a folder of BASE_MODELS_DIR; see adopter.examine."""
+    adopter.examine(adoption_pk, worker=self.request.hostname)

@@ -1,10 +1,13 @@
 from django.urls import path
 
-from training.views import downloads, models, questions, retries, rounds, runs, step_samples, system
+from training.views import base_models, downloads, models, questions, retries, rounds, runs, step_samples, system
 
 app_name = "training"
 urlpatterns = [
     path("system/", system.show, name="system"),
+    path("base-models/", base_models.index, name="base-models"),
+    path("base-models/<str:folder>/live/", base_models.live, name="base-model-live"),
+    path("base-models/<str:folder>/examine/", base_models.examine, name="base-model-examine"),
     path("projects/<slug:slug>/rounds/", rounds.index, name="rounds"),
     path("projects/<slug:slug>/rounds/next/", rounds.next_round, name="rounds-next"),
     path("projects/<slug:slug>/rounds/start/", rounds.start, name="rounds-start"),

@@ -8,6 +8,7 @@ from django.urls import reverse
 from annotate.models import AuditEvent, Member, Project
 from annotate.services import projects
 from tests.factories import make_demonstration, make_project, make_ranking, make_user
+from tests.training import machine
 from training.models import TrainingSettings
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -53,13 +54,15 @@ def test_a_site_admin_makes_a_project_with_its_training_settings(client, site_ad
 def test_the_base_model_may_be_a_folder_that_the_operator_put_there_and_no_other(
     client, site_admin, settings, tmp_path
 ):
-    settings.BASE_MODELS_DIR = tmp_path / "base-models"
+    settings.DATA_DIR, settings.BASE_MODELS_DIR = tmp_path, tmp_path / "base-models"
     for folder in (settings.BASE_MODELS_DIR / "our-model-1b", tmp_path / "secret"):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-    for elsewhere in ("../secret", str(tmp_path / "secret"), "other-model"):
+    # The last one lies there, but nobody has examined it yet.
+    for elsewhere in ("../secret", str(tmp_path / "secret"), "other-model", "our-model-1b"):
         answer = client.post(reverse("annotate:create-project"), FORM | {"training-base_model": elsewhere})
         assert answer.status_code == 422
+    machine.adopt("our-model-1b")
     client.post(reverse("annotate:create-project"), FORM | {"training-base_model": "our-model-1b"})
     assert TrainingSettings.objects.get().base_model == "our-model-1b"
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from annotate.models import Demonstration, Member, Project, Ranking, Role
 from tests.factories import make_member
 from tests.faults.processes import engines, orphans, temporary, wait_until
-from training.models import Download, Examination, ModelVersion, Round, Run, Snapshot
+from training.models import Adoption, Download, Examination, ModelVersion, Round, Run, Snapshot
 from training.rlhf.manifest import verifies
 from training.services import leftovers
 
@@ -85,6 +85,7 @@ class Witness:
 def strangers() -> list[Path]:
     """What no row knows: a crash between the disk and the database may leave one."""
     known = {folder: {str(uuid) for uuid in model.objects.values_list("uuid", flat=True)} for folder, model in ROWS}
+    known["models"] |= {str(uuid) for uuid in Adoption.objects.values_list("uuid", flat=True)}
     known["downloads"] = {one.path.name for one in Download.objects.exclude(status=Download.Status.DELETED)}
     pending = Examination.objects.filter(status=Examination.Status.PENDING)
     known["examinations"] = {str(pk) for pk in pending.values_list("pk", flat=True)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 from django.utils import timezone
@@ -13,9 +15,9 @@ from annotate.models import Kind, Member, Project, Prompt
 from annotate.services import demonstrations, prompts, rankings, slates, work
 from annotate.services.slates import NewCompletion, NewSlate
 from training import runner
-from training.models import ModelVersion, Run, Snapshot, TrainingSettings
+from training.models import Adoption, ModelVersion, Run, Snapshot, TrainingSettings
 from training.rlhf import manifest
-from training.services import base_models, run_directories
+from training.services import adoptions, base_models, model_folders, run_directories
 
 _numbers = itertools.count(1)
 
@@ -28,6 +30,23 @@ OVERRIDES = {
     "evaluation": {"max_response": 8, "threads": 1, "draws": 2, "dtype": "fp32"},
     "sampling": {"max_response": 8, "threads": 1, "dtype": "fp32"},
 }
+REPORT = {
+    "schema": 1,
+    "fits": True,
+    "files": [{"name": "config.json", "bytes": 600}, {"name": "model.safetensors", "bytes": 240_000}],
+    "ignored": ["README.md"],
+    "architecture": "LlamaForCausalLM",
+    "parameters": 1_100_000_000,
+    "context": 2048,
+    "context_source": "config",
+    "width": 2048,
+    "vocabulary": 32_000,
+    "template": {"own": True, "system": True, "alternates": False, "begins_with_assistant": True, "date": None,
+                 "opens_thought": False, "hash": "0" * 64},
+    "memory": {"sft": 20_000_000_000, "ppo": 48_000_000_000},
+    "selftest": {},
+    "findings": [],
+}  # fmt: skip
 
 
 def make_settings(project: Project, **fields: object) -> TrainingSettings:
@@ -44,9 +63,24 @@ def make_settings(project: Project, **fields: object) -> TrainingSettings:
 
 
 def make_base(project: Project) -> ModelVersion:
-    """The folder BASE as the project's base model; needs the fixture `random_base`."""
+    """The project's folder of BASE_MODELS_DIR as its base model, as if a worker had examined it."""
+    adopt(TrainingSettings.objects.get(project=project).base_model)
     base_models.register(project)
     return ModelVersion.objects.get(project=project, kind=ModelVersion.Kind.BASE)
+
+
+def adopt(folder: str, **facts: Any) -> Adoption:
+    """What a worker leaves that finds nothing wrong with the folder; `facts` go into its report."""
+    adoption = Adoption.objects.create(folder=folder, fingerprint=model_folders.look(folder).fingerprint)
+    taken = adoptions.take(adoption.pk, worker="default@test")
+    assert taken
+    out = taken.directory.with_name(f"out-{taken.pk}")
+    with manifest.sealed(out, lambda: None) as draft:
+        for path in manifest.hashed_files(model_folders.path_of(folder)):
+            shutil.copyfile(path, draft / path.name)
+    report = REPORT | {"sha256": manifest.manifest_sha256(out)} | facts
+    adoptions.adopt(taken, report, out)
+    return taken
 
 
 def make_snapshot(project: Project) -> Snapshot:

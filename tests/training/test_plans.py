@@ -140,7 +140,7 @@ def test_the_first_round_waits_for_demonstrations_and_the_base_model(project: Pr
     assert hooks.readiness(project) == supply.Readiness("1 more answer before round 1 can train", 1)
     machine.write_demonstrations(annotator, 1)
     assert hooks.readiness(project) == supply.Readiness("Round 1 can train once the base model is there", 0)
-    assert plans.make(project).obstacle == "The base model is not ready yet."
+    assert "The base model “random” is not ready yet" in plans.make(project).obstacle
     with pytest.raises(rounds.NotReady):
         rounds.open(project, opened_by=None)
     machine.make_model(project, "base")

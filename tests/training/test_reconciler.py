@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from celery import current_app
 from django.utils import timezone
-from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from annotate.models import Assignment, Member, Project
 from tests.factories import make_assignment, make_project
@@ -133,14 +133,6 @@ def test_a_failed_pretraining_is_tried_again_when_a_person_asks(project: Project
     assert Run.objects.count() == 1
     base_models.register(project)
     assert Run.objects.get(status=Run.Status.QUEUED).retry_of == first
-
-
-def test_a_folder_of_the_operator_becomes_the_base_model_as_it_is(
-    project: Project, base: ModelVersion, settings: Settings
-) -> None:
-    assert base.directory == settings.BASE_MODELS_DIR.resolve() / machine.BASE
-    assert "model.safetensors" in base.manifest["files"]
-    assert base_models.available() == [machine.BASE]
 
 
 def test_a_folder_outside_the_allow_list_is_refused(project: Project, data_dir: Path) -> None:

@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
+from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
 from training.services import base_models
 
@@ -38,18 +39,8 @@ class TrainingSettingsForm(forms.ModelForm):
     def __init__(self, data: Any = None, *, project: Project | None = None) -> None:
         stored = TrainingSettings.objects.filter(project=project).first() if project else None
         super().__init__(data, instance=stored, prefix="training")
-        choices = [
-            (TrainingSettings.TINY, _("built-in tiny model")),
-            *((name, name) for name in base_models.available()),
-        ]
-        current = self.instance.base_model
-        if current not in dict(choices):
-            choices.append((current, current))  # its folder is gone; that is no reason to change the setting
-        self.fields["base_model"] = forms.ChoiceField(
+        self.fields["base_model"] = BaseModelField(
             label=_("Base model"),
-            choices=choices,
-            help_text=_(
-                "The tiny one learns within minutes on a laptop. Fixed once it is there: later models descend from it."
-            ),
+            current=self.instance.base_model,
             disabled=stored is not None and base_models.is_settled(stored.project),
         )

@@ -1,3 +1,4 @@
+from training.models.adoptions import Adoption
 from training.models.downloads import Download
 from training.models.examinations import Examination
 from training.models.model_versions import ModelVersion
@@ -14,6 +15,7 @@ from training.models.transitions import IllegalMove, LostRace, note
 from training.models.workers import Worker
 
 __all__ = [
+    "Adoption",
     "Answer",
     "Download",
     "Examination",

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
+from training.models.adoptions import Adoption
 from training.models.runs import Run
 from training.models.snapshots import Snapshot
 
@@ -36,7 +37,7 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 
 
 class ModelVersion(models.Model):
-    """A directory of weights under DATA_DIR/models/<uuid>/ (or the operator's own, for a base model)."""
+    """A directory of weights under DATA_DIR/models/<uuid>/, or the one that was adopted from an operator's folder."""
 
     class Kind(models.TextChoices):
         BASE = "base", _("base model")
@@ -55,7 +56,10 @@ class ModelVersion(models.Model):
     run = models.OneToOneField(Run, models.PROTECT, null=True, blank=True, related_name="model_version")
     attempt = models.PositiveIntegerField(default=0)  # the fence of the attempt that was published
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, blank=True, related_name="model_versions")
-    external_path = models.CharField(max_length=500, blank=True)  # base models that lie outside DATA_DIR/models
+    # Base models from BASE_MODELS_DIR: where the adopted one lies below DATA_DIR, or, before there were adoptions, the
+    # operator's folder itself.
+    external_path = models.CharField(max_length=500, blank=True)
+    adoption = models.ForeignKey(Adoption, models.PROTECT, null=True, blank=True, related_name="model_versions")
     manifest = models.JSONField(default=dict)
     manifest_sha256 = models.CharField(max_length=64)
     config = models.JSONField(default=dict, blank=True)
@@ -84,4 +88,4 @@ class ModelVersion(models.Model):
     @property
     def directory(self) -> Path:
         """Where the weights lie."""
-        return Path(self.external_path) if self.external_path else Path(settings.DATA_DIR) / "models" / str(self.uuid)
+        return Path(settings.DATA_DIR) / (self.external_path or f"models/{self.uuid}")

@@ -1,28 +1,22 @@
-"""Base models: where a project's line of models begins. Built in (pretrained here), or a folder of the operator's."""
+"""Base models: where a project's line of models begins. Built in (pretrained here), or adopted from a folder."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from pathlib import Path
 
-from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from training import doorbell
 from training.models import ModelVersion, Run, Stage, TrainingSettings
-from training.rlhf.manifest import LeadsOut, file_hashes, manifest_sha256
-from training.services import configs
+from training.rlhf.manifest import MANIFEST
+from training.services import adoptions, configs
+from training.services.adoptions import NotAdopted, UnknownFolder
 from training.tiny import recipe
 
-
-class UnknownFolder(Exception):
-    """BASE_MODELS_DIR has no such model."""
-
-
-def available() -> list[str]:
-    """The folders of BASE_MODELS_DIR that hold a model."""
-    return sorted(path.parent.name for path in Path(settings.BASE_MODELS_DIR).glob("*/config.json"))
+__all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
 
 
 def is_settled(project: Project) -> bool:
@@ -31,10 +25,22 @@ def is_settled(project: Project) -> bool:
     return made.exists() or Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists()
 
 
+def why_missing(training: TrainingSettings) -> str:
+    """In words, what a project without a base model waits for."""
+    name = training.base_model
+    if name == TrainingSettings.TINY:
+        return _("The base model is not ready yet.")
+    try:
+        adoptions.adopted(name)
+    except (NotAdopted, UnknownFolder) as refusal:
+        return _("The base model “%(name)s” is not ready yet: %(why)s") % {"name": name, "why": refusal}
+    return _("The base model “%(name)s” is taken over in a moment.") % {"name": name}
+
+
 def register(project: Project) -> None:
     """Make sure that `project` has its base model, or a run on its way to one.
 
-    Asking again after the run has failed tries again. Raises UnknownFolder.
+    Asking again after the run has failed tries again. Raises UnknownFolder or NotAdopted.
     """
     if ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).exists():
         return
@@ -61,14 +67,15 @@ def _pretrain(project: Project, training: TrainingSettings) -> None:
 
 
 def _adopt(project: Project, folder: str) -> None:
-    """Take a folder of the operator's as it is; the hash makes every later change of it visible."""
-    if folder not in available():
-        raise UnknownFolder(folder)
-    directory = (Path(settings.BASE_MODELS_DIR) / folder).resolve()
-    model = ModelVersion(project=project, kind=ModelVersion.Kind.BASE, number=1, external_path=str(directory))
-    try:
-        model.manifest = {"files": file_hashes(directory)}
-    except LeadsOut as error:
-        raise UnknownFolder(f"{folder}: {error.strerror}.") from error
-    model.manifest_sha256 = manifest_sha256(directory)
-    model.save()
+    """Take what was adopted from the folder; the hash makes every later change of it visible."""
+    adoption = adoptions.adopted(folder)
+    manifest = json.loads((adoption.directory / MANIFEST).read_text("utf-8"))
+    ModelVersion.objects.create(
+        project=project,
+        kind=ModelVersion.Kind.BASE,
+        number=1,
+        adoption=adoption,
+        external_path=adoption.path,
+        manifest={"files": manifest["files"]},
+        manifest_sha256=manifest["sha256"],
+    )

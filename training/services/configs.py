@@ -41,5 +41,6 @@ def threads() -> int:
 
 def _parent(model: ModelVersion) -> dict[str, str]:
     # Relative, where the model lies in the data directory, so that the directory can be moved.
-    path = model.external_path or os.path.relpath(model.directory, Path(settings.DATA_DIR, "runs", "run"))
+    is_outside = Path(model.external_path).is_absolute()
+    path = model.directory if is_outside else os.path.relpath(model.directory, Path(settings.DATA_DIR, "runs", "run"))
     return {"path": str(path), "manifest_sha256": model.manifest_sha256}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training.models import ModelVersion, Run, Snapshot
+from training.models import Adoption, ModelVersion, Run, Snapshot
 
-KEEPERS = {"runs": Run, "models": ModelVersion, "snapshots": Snapshot}
+KEEPERS = {"runs": (Run,), "models": (ModelVersion, Adoption), "snapshots": (Snapshot,)}
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def remove() -> None:
 
 
 def _strangers() -> Iterator[Path]:
-    for folder, model in KEEPERS.items():
+    for folder, models in KEEPERS.items():
         # The disk is read first: a row that is written meanwhile is seen.
         found = {path.name: path for path in Path(settings.DATA_DIR, folder).glob("*")}
-        known = {str(uuid) for uuid in model._default_manager.values_list("uuid", flat=True)}
+        known = {str(uuid) for model in models for uuid in model._default_manager.values_list("uuid", flat=True)}
         yield from (path for name, path in sorted(found.items()) if name not in known)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings
-from training.services import promotions, supply
+from training.services import base_models, promotions, supply
 from training.services.supply import Readiness, Supply
 
 HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
@@ -93,7 +93,7 @@ def make_from(project: Project, training: TrainingSettings, readiness: Readiness
     lineage = _after_ppo(project, reward, ppo, lineage)
     return Plan(
         number=supply.next_round_number(project),
-        obstacle=_obstacle(lineage, readiness),
+        obstacle=_obstacle(lineage, training, readiness),
         stages=[sft, reward, ppo, _evaluation(labels, lineage), _sampling(labels, training, lineage)],
         minima={"demonstrations": training.demonstrations_minimum, "rankings": training.rankings_minimum},
     )
@@ -125,9 +125,9 @@ def slate_budget(wanted: int, labels: Supply) -> tuple[int, int]:
     return min(wanted - heldout, labels.train_prompts), heldout
 
 
-def _obstacle(lineage: _Lineage, readiness: Readiness | None) -> str:
+def _obstacle(lineage: _Lineage, training: TrainingSettings, readiness: Readiness | None) -> str:
     if lineage.base.model_version is None:
-        return _("The base model is not ready yet.")
+        return base_models.why_missing(training)
     return readiness.sentence if readiness and readiness.missing else ""
 
 

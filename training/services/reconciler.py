@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -17,7 +18,7 @@ from annotate.models import Project
 from annotate.services import work
 from training import doorbell
 from training.models import ModelVersion, Round, Run, Stage
-from training.services import base_models, downloads, leftovers, rounds, runs, workers
+from training.services import adoptions, base_models, downloads, leftovers, rounds, runs, workers
 
 ASSIGNMENTS_A_SWEEP = 200
 NOBODY_FREE_S = 600.0
@@ -31,6 +32,9 @@ def sweep() -> None:
         runs.reclaim,
         runs.release_where_there_is_room,
         advance_rounds,
+        adoptions.reclaim,
+        adoptions.ask_for_changed,
+        adoptions.ring_again,
         make_base_models,
         ring_again,
         expire_assignments,
@@ -53,7 +57,13 @@ def make_base_models() -> None:
     projects = Project.objects.exclude(training_settings=None)
     projects = projects.exclude(model_versions__kind=ModelVersion.Kind.BASE)
     for project in projects.exclude(runs__stage=Stage.PRETRAINING):
-        _attempt(base_models.register, project)
+        _attempt(_make_base_model, project)
+
+
+def _make_base_model(project: Project) -> None:
+    # A folder that is being examined, or was refused, is told about on the pages; the next sweep looks again.
+    with suppress(base_models.NotAdopted, base_models.UnknownFolder):
+        base_models.register(project)
 
 
 def ring_again() -> None:

@@ -77,7 +77,7 @@ def make_base(request: ProjectRequest) -> HttpResponse:
     else:
         try:
             base_models.register(request.project)
-        except base_models.UnknownFolder as refusal:
+        except (base_models.UnknownFolder, base_models.NotAdopted) as refusal:
             messages.error(request, str(refusal))
     return redirect("training:rounds", request.project.slug)
 

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Assignment, Project
 from training.models import ModelVersion, Promotion, Run, Stage, Worker
 from training.services import workers
+from training.services.base_models import why_missing
 from training.services.doctor.findings import Check, Finding, Level
 
 QUEUED_TOO_LONG = timedelta(minutes=1)  # with a free worker
@@ -81,10 +82,13 @@ def sweeps() -> Iterator[Finding]:
 
 
 def base_models() -> Iterator[Finding]:
-    trained = Project.objects.exclude(training_settings=None)
+    trained = Project.objects.exclude(training_settings=None).select_related("training_settings")
     for project in trained.exclude(model_versions__kind=ModelVersion.Kind.BASE).order_by("pk"):
         if not project.runs.filter(stage=Stage.PRETRAINING).exclude(status__in=Run.FINISHED).exists():
-            fault = _("The project “%(project)s” has no base model.") % {"project": project.name}
+            fault = _("The project “%(project)s” has no base model. %(why)s") % {
+                "project": project.name,
+                "why": why_missing(project.training_settings),
+            }
             yield Finding("models", fault, _("Choose one in its settings, or try again on its rounds page."))
 
 
