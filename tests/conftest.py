@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.operations import BaseDatabaseOperations
 
 from annotate.models import Member, Project, Role
+from tests.audit_triggers import triggers_off
 from tests.factories import make_member, make_project
 
 
@@ -46,22 +45,3 @@ def _flushes_may_empty_the_audit() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseDatabaseOperations, "execute_sql_flush", flush_without_triggers)
         yield
-
-
-@contextmanager
-def triggers_off(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Without the triggers of the audit table inside the block."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-            triggers = cursor.fetchall()
-            before = [f"DROP TRIGGER {name}" for name, _sql in triggers]
-            after = [sql for _name, sql in triggers]
-        else:
-            before = ["ALTER TABLE annotate_auditevent DISABLE TRIGGER USER"]
-            after = ["ALTER TABLE annotate_auditevent ENABLE TRIGGER USER"]
-        for statement in before:
-            cursor.execute(statement)
-        yield
-        for statement in after:
-            cursor.execute(statement)

@@ -149,6 +149,15 @@ CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
 
 # Where a deed that is done leads to; everything else answers with a page, or with JSON.
 LANDINGS: dict[tuple[str, str], str] = {
+    # Parts of a page, read by themselves.
+    ("GET", "training:rounds-next"): "training:rounds",
+    ("GET", "training:round-live"): "training:round",
+    ("GET", "training:run-live"): "training:run",
+    ("GET", "training:run-curves"): "training:run",
+    ("GET", "training:question-live"): "training:question",
+    ("GET", "training:base-model-live"): "training:base-models",
+    ("GET", "training:model-download"): "training:model",
+    ("POST", "training:base-model-examine"): "training:base-models",
     ("POST", "annotate:submit"): "annotate:rank",
     ("POST", "annotate:skip"): "annotate:rank",
     ("POST", "annotate:correct"): "annotate:my-work",

@@ -92,7 +92,7 @@ def test_every_fault_is_reported_that_can_be_found_and_the_first_is_said(
     assert report["fits"] is False
     assert kinds(report) == ["weights_truncated", "own_code", "context_missing", "template_refuses"]
     assert capsys.readouterr().err.splitlines()[-1] == report["findings"][0]["sentence"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["alive", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["alive", "ending.json", "report.json"]
 
 
 def test_an_earlier_result_does_not_outlive_a_later_one(folder: Path, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import AuditEvent, Member, Project
+from tests.audit_triggers import triggers_off
 from tests.factories import make_member
 from tests.training import machine, run_files
 from training.models import ModelVersion, Round, Run, Snapshot
@@ -228,11 +230,12 @@ def set_audit_times(seconds_ago: dict[str, list[float]]) -> None:
     now = timezone.now()
     Run.objects.update(created_at=now - timedelta(seconds=700), started_at=now - timedelta(seconds=600))
     queued = AuditEvent.objects.filter(action="run.queued").order_by("pk").values_list("pk", flat=True)
-    for pk, ago in zip(queued, [700, 590], strict=False):
-        AuditEvent.objects.filter(pk=pk).update(created_at=now - timedelta(seconds=ago))
+    dated = dict(zip(queued, [700, 590], strict=False))
     for action, times in seconds_ago.items():
         found = AuditEvent.objects.filter(action=action).order_by("pk").values_list("pk", flat=True)
-        for pk, ago in zip(found, times, strict=True):
+        dated |= dict(zip(found, times, strict=True))
+    with triggers_off(connection):
+        for pk, ago in dated.items():
             AuditEvent.objects.filter(pk=pk).update(created_at=now - timedelta(seconds=ago))
 
 

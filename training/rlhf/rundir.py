@@ -62,7 +62,7 @@ class RunDirectory:
             size = sum(path.stat().st_size for path in hashed_files(directory))
         except LeadsOut as error:
             raise InvalidInput(
-                f"the model directory for parents.{role}: {error.strerror}", kind="leads_out", field=f"parents.{role}"
+                f"the model directory for parents.{role}: {error.strerror}", kind="link_leaves", field=f"parents.{role}"
             ) from error
         checked = (directory, parent.manifest_sha256) in self._checked
         self.phases.enter("loading", role, done=size if checked else 0, total=size, unit="bytes")

@@ -227,6 +227,7 @@ MODEL_RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
             "adapter_alone",
+            "adapter_beside",
             "config_missing",
             "config_unreadable",
             "folder_missing",

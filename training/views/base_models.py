@@ -11,8 +11,9 @@ from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
+from annotate.addresses import posts_from
 from annotate.permissions import SignedInRequest, site_admin_required
 from training.forms.base_models import ContextForm
 from training.models import Adoption
@@ -123,7 +124,7 @@ def live(request: SignedInRequest, folder: str) -> HttpResponse:
 
 
 @site_admin_required
-@require_POST
+@posts_from("training:base-models")
 def examine(request: SignedInRequest, folder: str) -> HttpResponse:
     """Have a worker look at a folder, again or with the context that the operator states."""
     form = ContextForm(request.POST)
