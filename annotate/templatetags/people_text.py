@@ -1,40 +1,40 @@
-"""How people's text gets onto a page: rendered Markdown that cannot carry markup, and counts of its words."""
+"""How people's text gets onto a page (services/markup.py renders it), and counts of its words."""
 
 from __future__ import annotations
 
-import nh3
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
 from django import template
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import ngettext
-from markdown_it import MarkdownIt
 
+from annotate.services import markup
 from annotate.services import text as texts
 
 register = template.Library()
 
-# Raw HTML is escaped by the parser already; the sanitiser is a second lock, and the only one that is audited for it.
-# No images: a picture from elsewhere would tell its server who reads here.
-_parser = MarkdownIt("js-default", {"html": False, "breaks": True}).disable("image")
-_TAGS = {
-    "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "blockquote",
-    "ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td",
-}  # fmt: skip
-_ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
-_SCHEMES = {"http", "https", "mailto"}
+LINE_LENGTH = 600  # characters of a text in a list
+LONG_WORD = 30  # characters on average: then words say nothing about how long a text is
 
 
 @register.filter
 def markdown(text: str) -> SafeString:
     """`text` as HTML, with nothing in it that runs, loads or leaves the page unasked."""
-    html = nh3.clean(
-        _parser.render(text),
-        tags=_TAGS,
-        attributes=_ATTRIBUTES,
-        url_schemes=_SCHEMES,
-        link_rel="noopener noreferrer nofollow",
-        set_tag_attribute_values={"a": {"target": "_blank"}},  # a look elsewhere leaves the work where it is
-    )
-    return mark_safe(html)  # noqa: S308  (cleaned in the line above)
+    return mark_safe(markup.render(text))  # noqa: S308  (sanitised there)
+
+
+@register.filter
+def markdown_line(text: str, length: int = LINE_LENGTH) -> SafeString:
+    """The beginning of `text` for a list, as HTML without links and boxes."""
+    return mark_safe(markup.render_line(text, length))  # noqa: S308  (sanitised there)
+
+
+@register.filter
+def is_blank(text: str) -> bool:
+    """Whether nothing in `text` can be seen."""
+    return all(each.isspace() or unicodedata.category(each) in ("Cc", "Cf") for each in text)
 
 
 @register.filter
@@ -44,15 +44,31 @@ def thought(text: str) -> str:
 
 
 @register.filter
-def answer(text: str) -> str:
-    """A model's text without its thought."""
-    return texts.split_thought(text).answer
+def shown(text: str, of_model: bool) -> str:
+    """What a page shows of `text`: all of it, or of a model's the part behind its thought."""
+    return texts.split_thought(text).answer if of_model else text
 
 
 @register.filter
 def words(text: str) -> int:
     """How many words `text` has, counted as static/js/write.js counts them."""
     return len(text.split())
+
+
+@register.filter
+def show_all(text: str) -> str:
+    """What a button says that opens all of `text`: its words, or its characters where its words are no measure."""
+    count = words(text)
+    if len(text) > LONG_WORD * count:
+        return ngettext("Show all of %d character", "Show all %d characters", len(text)) % len(text)
+    return ngettext("Show all of %d word", "Show all %d words", count) % count
+
+
+@register.filter
+def same_as(card: Any, cards: Iterable[Any]) -> str:
+    """The letters of the other answers among `cards` that have the very same text."""
+    same = [other for other in cards if other.completion.text == card.completion.text and other.letter != card.letter]
+    return ", ".join(sorted(other.letter for other in same))
 
 
 @register.filter
