@@ -74,7 +74,8 @@ def test_every_handler_of_the_product_masks() -> None:
         "import django, logging; django.setup()\n"
         "names = ['', *logging.root.manager.loggerDict]\n"
         "handlers = [handler for name in names for handler in logging.getLogger(name).handlers]\n"
-        "print(*{type(handler.formatter).__module__ for handler in handlers if not handler.filters})"  # no debugging
+        "write = [one for one in handlers if not isinstance(one, logging.NullHandler)]\n"
+        "print(*{type(handler.formatter).__module__ for handler in write if not handler.filters})"  # no debugging
     )
     environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
     done = subprocess.run(

@@ -58,8 +58,3 @@ class Completion(models.Model):
 
     def __str__(self) -> str:
         return self.text[:80]
-
-    @property
-    def first_line(self) -> str:
-        """The first line that says something; empty where none does."""
-        return next((line.strip() for line in self.text.splitlines() if line.strip()), "")

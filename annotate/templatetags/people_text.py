@@ -44,9 +44,15 @@ def thought(text: str) -> str:
 
 
 @register.filter
-def shown(text: str, of_model: bool) -> str:
-    """What a page shows of `text`: all of it, or of a model's the part behind its thought."""
-    return texts.split_thought(text).answer if of_model else text
+def answer(text: str) -> str:
+    """A model's text without its thought."""
+    return texts.split_thought(text).answer
+
+
+@register.filter
+def first_line(text: str) -> str:
+    """The first line of `text` that says something; empty where none does."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 @register.filter

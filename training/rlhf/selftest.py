@@ -41,10 +41,13 @@ class Measures(NamedTuple):
 
 
 # What a model does of which a measure shows too much, worst first.
-FAULTS = {
-    "causal": "a later token changes what it says of earlier ones, so it is no causal language model",
-    "padded": "what it says of a text depends on the texts that it is batched with",
-    "cached": "what it samples with its cache is not what it computes when it learns",
+FAULTS = {  # measure -> (kind, what it means where it is too large)
+    "causal": (
+        "selftest_causal",
+        "a later token changes what it says of earlier ones, so it is no causal language model",
+    ),
+    "padded": ("selftest_padded", "what it says of a text depends on the texts that it is batched with"),
+    "cached": ("selftest_cached", "what it samples with its cache is not what it computes when it learns"),
 }
 
 
@@ -90,12 +93,12 @@ def _check(policy: "Policy", chat: Chat, tolerance: float) -> Measures:
     padded = max(_difference(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
     causal = _looks_ahead(policy, samples[1], alone[1], pad_id)
     measures = Measures(_cached(policy, samples, together, pad_id, limit), padded, causal)
-    for name, fault in FAULTS.items():
+    for name, (kind, fault) in FAULTS.items():
         measure = getattr(measures, name)
         if not measure <= limit:
             raise InvalidInput(
                 f"the model cannot be trained here: {fault} (logits differ by {measure:.2g}, {limit:.2g} at most)",
-                kind=f"selftest_{name}",
+                kind=kind,
                 measured=measure,
                 limit=limit,
             )

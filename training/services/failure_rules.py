@@ -89,11 +89,6 @@ RULES: dict[str, Rule] = {
         _("Its files are missing or damaged; the engine's sentence says which."),
         "model_files",
     ),
-    "model_unsafe": Rule(
-        _("A model that the run needs holds files that could run code, and is not read."),
-        _("Bring the same model as safetensors, without code of its own."),
-        "model_files",
-    ),
     "weights": Rule(
         _("The weights of a model do not fit its configuration."),
         _("A file is missing or belongs to another model; the engine's sentence names the first weight."),
@@ -107,11 +102,6 @@ RULES: dict[str, Rule] = {
     "no_eos": Rule(
         _("The model's tokenizer has no token that ends an answer."),
         _("Answers would never end. Name its EOS token in the tokenizer's files."),
-        "model_files",
-    ),
-    "no_context": Rule(
-        _("The model does not say how much text it can read at once."),
-        _("Its config.json lacks max_position_embeddings."),
         "model_files",
     ),
     "template": Rule(
@@ -212,7 +202,17 @@ RULES: dict[str, Rule] = {
     ),
 }
 
-_FILES, _SAFE, _WEIGHTS, _TEMPLATE = (RULES[kind] for kind in ("model_files", "model_unsafe", "weights", "template"))
+_FILES, _WEIGHTS, _TEMPLATE = (RULES[kind] for kind in ("model_files", "weights", "template"))
+_UNSAFE = Rule(
+    _("A model that the run needs holds files that could run code, or lead elsewhere, and is not read."),
+    _("Bring the same model as safetensors, without code of its own and without links out of its folder."),
+    "model_files",
+)
+_CONTEXT = Rule(
+    _("The model does not say how much text it can read at once."),
+    _("Its config.json lacks max_position_embeddings; whoever examines the folder may state the number."),
+    "model_files",
+)
 _WRONG_NUMBERS = Rule(
     _("The model does not compute what it should on this machine."),
     _("The engine's self-test says which two readings differ. Use another number format, or another model."),
@@ -244,12 +244,22 @@ MODEL_RULES: dict[str, Rule] = {
         ),
         _FILES,
     ),
-    **dict.fromkeys(("link_leaves", "own_code", "pickles_only"), _SAFE),
+    **dict.fromkeys(("link_leaves", "own_code", "pickles_only"), _UNSAFE),
     **dict.fromkeys(("weights_missing", "weights_truncated", "weights_unreadable"), _WEIGHTS),
     **dict.fromkeys(("tokenizer_larger", "tokenizer_missing", "tokenizer_unreadable"), RULES["tokenizer"]),
-    **dict.fromkeys(("context_missing", "context_too_long", "context_too_short"), RULES["no_context"]),
+    **dict.fromkeys(("context_missing", "context_too_long", "context_too_short"), _CONTEXT),
     **dict.fromkeys(("template_ambiguous", "template_random"), _TEMPLATE),
-    **dict.fromkeys(("selftest_error", "selftest_not_finite", "sampler_gap"), _WRONG_NUMBERS),
+    **dict.fromkeys(
+        (
+            "sampler_gap",
+            "selftest_cached",
+            "selftest_causal",
+            "selftest_error",
+            "selftest_not_finite",
+            "selftest_padded",
+        ),
+        _WRONG_NUMBERS,
+    ),
     **dict.fromkeys(("not_causal", "quantised", "trunk_unknown", "unknown_architecture"), _WRONG_KIND),
     **dict.fromkeys(
         (
