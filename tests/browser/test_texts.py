@@ -26,7 +26,7 @@ HOSTILE = r"<img src=x onerror='window.pwned=1'> $\text{</annotation><img src=x 
 def board(open_as: Callable[..., Page], project: Project, annotator: Member) -> Page:
     """The ranking board with answers of every kind, below a conversation of 25 turns."""
     talk = [{"role": ("user", "assistant")[n % 2], "content": f"Turn {n}: $x_1$ costs $5 and $6"} for n in range(25)]
-    prompt = prompts.add(project, prompts.records_from_list([{"messages": talk}])).prompts[0]
+    prompt = prompts.add_one(project, {"messages": talk})[0]
     texts = [FORMULAS, TABLE, CODE, ARABIC, " \n", HOSTILE, "twins", "twins"]
     slates.add(project, prompt=prompt, completions=[NewCompletion(text) for text in texts])
     return open_as(annotator.user, f"/projects/{project.slug}/rank/")
