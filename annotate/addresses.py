@@ -3,7 +3,7 @@ in. It leads to its page. Both decorators stand below those that say who may com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
@@ -34,14 +34,14 @@ def posts_from(page: str, *values: str) -> Callable[[View], View]:
     return decorator
 
 
-def fragment_of(page: str) -> Callable[[View], View]:
-    """A view that renders a part of `page`, whose address has the same parts. Read by itself, it leads to the page."""
+def fragment_of(page: str, *values: str) -> Callable[[View], View]:
+    """A view that renders a part of `page`; `values` as in posts_from. Read by itself, it leads to the page."""
 
     def decorator(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if request.method in READS and not request.htmx:  # type: ignore[attr-defined]  # as django_htmx sets it
-                return _to(page, request, request.resolver_match.kwargs)  # type: ignore[union-attr]  # it has matched
+                return _to(page, request, values)
             return view(request, *args, **kwargs)
 
         return guarded
@@ -49,6 +49,6 @@ def fragment_of(page: str) -> Callable[[View], View]:
     return decorator
 
 
-def _to(page: str, request: HttpRequest, names: Any) -> HttpResponse:
+def _to(page: str, request: HttpRequest, values: Iterable[str]) -> HttpResponse:
     assert request.resolver_match is not None  # or no view had been called
-    return redirect(page, **{name: request.resolver_match.kwargs[name] for name in names})
+    return redirect(page, **{name: request.resolver_match.kwargs[name] for name in values})

@@ -43,7 +43,7 @@ def _complete_key(path: Path) -> str:
 
 
 def read_address(variable: str, read: Callable[[], Any]) -> Any:
-    """What `read` makes of an address in the environment. Its own complaint might quote a part of the password."""
+    """What `read` makes of an address in the environment. Raises ImproperlyConfigured, without quoting the password."""
     try:
         return read()
     except (ValueError, KeyError, ImproperlyConfigured):

@@ -24,6 +24,7 @@ FRAGMENTS = {
     "training:run-curves": "training:run",
     "training:question-live": "training:question",
     "training:model-download": "training:model",
+    "training:base-model-live": "training:base-models",
 }
 
 

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from training import runner
 from training.models import Adoption, LostRace
-from training.rlhf import exits
+from training.rlhf import endings, exits
 from training.services import adoption_words, adoptions, model_folders, room
 
 POLL_S = 0.25
@@ -61,8 +61,8 @@ def _see_through(adoption: Adoption, directory: Path) -> None:
         _settle(adoption, directory, code)
     except (OSError, ValueError, KeyError) as failure:
         logger.warning("adoption %s failed", adoption.pk, exc_info=True)
-        is_full = isinstance(failure, OSError) and failure.errno in room.DISK_IS_FULL
-        adoptions.fail(adoption, room.full(failure) if is_full else str(failure)[-LONGEST_ERROR:])  # type: ignore[arg-type]
+        sentence = room.full(failure) if endings.fills_the_disk(failure) else str(failure)
+        adoptions.fail(adoption, sentence[-LONGEST_ERROR:])
     except _Stopped as stopped:
         if str(stopped):
             adoptions.fail(adoption, str(stopped))

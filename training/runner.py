@@ -146,7 +146,7 @@ class Engine:
         try:
             self._prepare()
         except OSError as error:
-            if error.errno not in room.DISK_IS_FULL:
+            if not endings.fills_the_disk(error):
                 raise
             self.shortage = room.full(error)
         if self.shortage:

@@ -17,7 +17,7 @@ class LastSiteAdmin(Exception):
 
 @transaction.atomic
 def close(user: User, *, actor: User | None) -> None:
-    """Let `user` in no more, by any way: sessions, tokens and links end now. Labels stay. Raises LastSiteAdmin."""
+    """Shut `user` out: sessions, tokens and links end now, labels stay. Raises LastSiteAdmin."""
     locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if not locked.is_active:
         return

@@ -43,7 +43,7 @@ def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
     invitations = SignInLink.objects.for_user(request.user).filter(project=request.project)
     link = get_object_or_404(invitations, pk=pk)
     links.revoke(link, actor=request.user)
-    messages.success(request, _("The invitation of %(email)s works no more.") % {"email": link.email})
+    messages.success(request, _("The invitation of %(email)s no longer works.") % {"email": link.email})
     return _back(request)
 
 

@@ -41,7 +41,7 @@ def index(request: SignedInRequest) -> HttpResponse:
 @site_admin_required
 @posts_from("annotate:people")
 def close(request: SignedInRequest, pk: int) -> HttpResponse:
-    done = _("%(name)s can come in no more: sessions, tokens and links have ended.")
+    done = _("%(name)s can no longer sign in: sessions, tokens and links have ended.")
     return _done(request, pk, accounts.close, done)
 
 
@@ -68,7 +68,9 @@ def end_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
 def revoke_tokens(request: SignedInRequest, pk: int) -> HttpResponse:
     user = get_object_or_404(User, pk=pk)
     count = tokens.revoke_all(user, actor=request.user)
-    text = ngettext("%(count)d token of %(name)s works no more.", "%(count)d tokens of %(name)s work no more.", count)
+    text = ngettext(
+        "%(count)d token of %(name)s no longer works.", "%(count)d tokens of %(name)s no longer work.", count
+    )
     messages.success(request, text % {"count": count, "name": user})
     return redirect("annotate:people")
 

@@ -48,9 +48,7 @@ def create(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def overview(request: ProjectRequest) -> HttpResponse:
     project = request.project
-    counts = project.prompts.active().aggregate(
-        train=Count("pk", filter=Q(split="train")), heldout=Count("pk", filter=Q(split="heldout"))
-    )
+    counts = project.prompts.active().sides()
     context = {
         "prompts": counts,
         "split_warning": splits.warning(project, **counts),

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from annotate.services.text import folded_hash
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forwards import dying_at_forward, forwards_seen
 from tests.rlhf.reward_runs import question, ranked_slate
 from tests.rlhf.test_resume import metrics, samples, weights
-from training.rlhf import failpoints
+from training.rlhf import failpoints, split
 from training.rlhf.__main__ import main
 from training.rlhf.batching import collate
 from training.rlhf.chat import Chat
@@ -252,6 +254,14 @@ def test_the_first_round_is_evaluated_without_a_reward_model(make_run: MakeRun, 
     (metrics,) = metrics_of(run)
     assert not any("reward" in name or "proxy" in name for name in metrics)
     assert all(row.reward is None for row in read_completions(run / "attempts/1/output/completions.jsonl"))
+
+
+@pytest.mark.parametrize("text", ["HOW do  I boil\n2 eggs?", "cafe\u0301 STRASSE", "\u0390 \u1fb7", "Ω\u0345"])
+def test_the_engine_and_the_import_agree_on_which_prompts_are_almost_the_same(text: str) -> None:
+    """Each looks by itself, since the engine imports nothing of the pages."""
+    for other in (text.upper(), text.casefold(), unicodedata.normalize("NFD", text), f"{text} indeed"):
+        one, two = ([{"role": "user", "content": said}] for said in (text, other))
+        assert (split._folded(one) == split._folded(two)) == (folded_hash(one) == folded_hash(two))
 
 
 @pytest.mark.parametrize("stage", ["reward", "ppo", "evaluation"])

@@ -91,7 +91,7 @@ def attempt_of(run_dir: Path) -> Path | None:
 
 
 def perform(stage: str, run_dir: Path) -> None:
-    """Run a stage in its directory, on from where an earlier attempt was killed."""
+    """Run a stage in its directory, on from where an earlier attempt was killed. Raises EngineExit where it cannot."""
     cfg = load_config(run_dir / "config.json")
     if cfg.stage != stage:
         raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}", kind="config", field="stage")

@@ -109,9 +109,17 @@ def visible_files(directory: Path) -> list[Path]:
     files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(".")]
     home = directory.resolve()
     for path in files:
-        if path.is_symlink() and not path.resolve().is_relative_to(home):
+        if leads_out(path, home):
             raise LeadsOut(path)
     return files
+
+
+def leads_out(path: Path, home: Path) -> bool:
+    """Whether `path` is a link to somewhere outside of `home`, which is resolved."""
+    try:
+        return path.is_symlink() and not path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # a link to itself
+        return True
 
 
 def hash_of(files: Mapping[str, Any]) -> str:

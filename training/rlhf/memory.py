@@ -37,8 +37,13 @@ def ran_out(error: BaseException) -> bool:
 
 def at_most(parameters: int, vocabulary: int) -> dict[str, int]:
     """Bytes that each stage takes of a model of this size, roughly: weights and optimiser in fp32, a full batch."""
-    logits = RunConfig.batch_tokens * vocabulary * 4 * LOGITS_COPIES
+    logits = logits_bytes(RunConfig.batch_tokens, vocabulary)
     return {stage: held * parameters * 4 + logits + PROCESS_BYTES for stage, held in WEIGHTS_HELD.items()}
+
+
+def logits_bytes(batch_tokens: int, vocabulary: int) -> int:
+    """What the logits of a full batch take, in fp32."""
+    return batch_tokens * vocabulary * 4 * LOGITS_COPIES
 
 
 def halved(cfg: C) -> C:

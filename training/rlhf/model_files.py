@@ -139,11 +139,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _leaves(path: Path, folder: Path) -> Finding | None:
     """Links that lead out of the folder, whatever they are called."""
-    try:
-        leads_out = path.is_symlink() and not path.resolve().is_relative_to(folder)
-    except (OSError, RuntimeError):  # a link to itself
-        leads_out = True
-    if not leads_out:
+    if not manifest.leads_out(path, folder):
         return None
     return block(
         f"{path.name} is a link that leads out of the folder: put the file itself into the folder, or remove the link",

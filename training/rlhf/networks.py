@@ -139,7 +139,7 @@ def device() -> torch.device:
 
 @torch.no_grad()
 def width_of(backbone: PreTrainedModel) -> int:
-    """Numbers that a trunk really gives for a token; its config may name another width."""
+    """Numbers that a trunk really gives for a token; its config may name another width. Raises InvalidInput."""
     nothing = torch.zeros((1, 2), dtype=torch.int64, device=backbone.device)
     output = Reading(backbone)(nothing, torch.ones_like(nothing, dtype=torch.bool), use_cache=False)
     if getattr(output, "last_hidden_state", None) is None:

@@ -43,6 +43,10 @@ def _records(run: RunDirectory, readers: Readers) -> Iterator[Demonstration | Pr
 
 
 def _folded(messages: list[Message]) -> str:
-    """Equal for conversations that a reader would call the same."""
-    turns = (f"{message['role']} {' '.join(message['content'].split())}" for message in messages)
-    return unicodedata.normalize("NFC", "\n".join(turns)).casefold()
+    """Equal for conversations that differ in case, spacing or composition only, as the import of prompts sees it."""
+    return "\n".join(f"{message['role']} {_fold(message['content'])}" for message in messages)
+
+
+def _fold(text: str) -> str:
+    # Once more after the case is folded: some letters come apart by it.
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())

@@ -12,16 +12,13 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from training.models import ModelVersion, Stage, Worker
+from training.rlhf import memory
 from training.rlhf.config import RunConfig
 from training.services.plans import Plan
 
-# How many times its weights a stage holds in memory: weights, gradients and two moments of what it trains, and what
-# it only reads. PPO trains a policy and a critic, and reads a reference and a reward model.
-WEIGHTS_IN_MEMORY = {Stage.SFT: 4, Stage.REWARD: 4, Stage.PPO: 10, Stage.EVALUATION: 4, Stage.SAMPLING: 3}
-# And on disk at most: two checkpoints and the one that is being written, of weights and two moments, and its output.
+# How many times its weights a stage puts on the disk at most: two checkpoints and the one that is being written, of
+# weights and two moments, and its output.
 WEIGHTS_ON_DISK = {Stage.SFT: 10, Stage.REWARD: 10, Stage.PPO: 19, Stage.EVALUATION: 0, Stage.SAMPLING: 0}
-LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is taken
-PROCESS_BYTES = 600_000_000  # an engine that has loaded nothing yet
 SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
 HALF_PRECISION = ("bfloat16", "float16")
 
@@ -45,10 +42,11 @@ def of(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Needs:
     shape, stages = _shape(base), [Stage(stage.stage) for stage in plan.stages if stage.will_run]
     weights = _weights(base, shape)
     vocabulary = int(shape.get("vocab_size", 0))
-    logits = max((configs[stage].batch_tokens * vocabulary * 4 * LOGITS_COPIES for stage in stages), default=0)
-    memory = max((WEIGHTS_IN_MEMORY[stage] * weights for stage in stages), default=0) + logits + PROCESS_BYTES
+    held = max((memory.WEIGHTS_HELD[stage] * weights for stage in stages), default=0)
+    logits = max((memory.logits_bytes(configs[stage].batch_tokens, vocabulary) for stage in stages), default=0)
+    written = max((WEIGHTS_ON_DISK[stage] * weights for stage in stages), default=0)
     kept = sum(weights for stage in stages if WEIGHTS_ON_DISK[stage])  # outputs stay; checkpoints of one stage at once
-    return Needs(memory, max((WEIGHTS_ON_DISK[stage] * weights for stage in stages), default=0) + kept + SPARE_BYTES)
+    return Needs(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES)
 
 
 def there(workers: list[Worker]) -> There:

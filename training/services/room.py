@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
-
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def shortage() -> str:
@@ -23,6 +20,6 @@ def shortage() -> str:
     ) % {"free": filesizeformat(free), "needed": filesizeformat(settings.MIN_FREE_BYTES)}
 
 
-def full(error: OSError) -> str:
+def full(error: Exception) -> str:
     """In words, that a file could not be written."""
     return _("The disk is full: %(error)s") % {"error": error}

@@ -205,7 +205,7 @@ def _succeed(run: Run) -> None:
     except publishing.DamagedOutput as damage:
         _interrupt(run, Ending(exits.DONE, str(damage), {"kind": "damaged_output"}), attempt=run.fence)
     except OSError as error:
-        if error.errno not in room.DISK_IS_FULL:
+        if not endings.fills_the_disk(error):
             raise
         run.refresh_from_db()
         _hold(run, Ending(exits.NeedsPerson.code, room.full(error), {"kind": "disk"}))

@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from annotate.addresses import posts_from
+from annotate.addresses import fragment_of, posts_from
 from annotate.permissions import SignedInRequest, site_admin_required
 from training.forms.base_models import ContextForm
 from training.models import Adoption
@@ -111,10 +111,9 @@ def index(request: SignedInRequest) -> HttpResponse:
 
 @site_admin_required
 @require_safe
+@fragment_of("training:base-models")
 def live(request: SignedInRequest, folder: str) -> HttpResponse:
     """A folder's part of the page, which changes while a worker looks."""
-    if not request.htmx:
-        return redirect("training:base-models")
     try:
         found = adoptions.find(folder)
     except adoptions.UnknownFolder:

@@ -19,7 +19,7 @@ from training.views.models import fetch
 
 @role_required("admin")
 @require_http_methods(["GET", "HEAD", "POST"])
-@fragment_of("training:model")
+@fragment_of("training:model", "slug", "pk")
 def download(request: ProjectRequest, pk: int) -> HttpResponse:
     """How far the download of a model is; POST asks for one."""
     model = fetch(request, pk)

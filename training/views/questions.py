@@ -48,7 +48,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
-@fragment_of("training:question")
+@fragment_of("training:question", "slug", "pk")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
     """The part of a question's page that changes until every model has answered."""
     return render(request, "training/questions/_answers.html", _question(request, pk))

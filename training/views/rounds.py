@@ -42,7 +42,7 @@ def index(request: ProjectRequest) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
-@fragment_of("training:rounds")
+@fragment_of("training:rounds", "slug")
 def next_round(request: ProjectRequest) -> HttpResponse:
     """The part of the overview that changes by itself: what runs, what is missing, what the next round would do."""
     return render(request, "training/rounds/_next.html", _overview(request))
@@ -91,7 +91,7 @@ def detail(request: ProjectRequest, number: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
-@fragment_of("training:round")
+@fragment_of("training:round", "slug", "number")
 def live(request: ProjectRequest, number: int) -> HttpResponse:
     """The part of a round's page that changes while it runs."""
     return render(request, "training/rounds/_live.html", _round(request, number))

@@ -24,7 +24,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
-@fragment_of("training:run")
+@fragment_of("training:run", "slug", "pk")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
     """The part that changes with every heartbeat."""
     return render(request, "training/runs/_live.html", live_context(request, find(request, pk)))
@@ -32,7 +32,7 @@ def live(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required("admin")
 @require_safe
-@fragment_of("training:run")
+@fragment_of("training:run", "slug", "pk")
 def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
     """The curves, or 204 where nothing came since the browser last looked."""
     context = curves_context(request, find(request, pk))

@@ -11,7 +11,7 @@ from annotate.models import User
 from annotate.services import accounts, tokens
 
 DEEDS = {
-    "close": (accounts.close, _("%s can come in no more: sessions, tokens and links have ended.")),
+    "close": (accounts.close, _("%s can no longer sign in: sessions, tokens and links have ended.")),
     "reopen": (accounts.reopen, _("%s can sign in again. Tokens stay revoked.")),
     "revoke-tokens": (tokens.revoke_all, _("No token of %s works any more.")),
     "make-site-admin": (accounts.make_site_admin, _("%s is a site admin now.")),
