@@ -97,9 +97,11 @@ class Endpoint(APIView):
         raise PermissionDenied(_("Only members label."))
 
     def valid(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        """The request's body as `serializer` reads it. Raises ValidationError."""
+        """The request's body as `serializer` reads it, every field of it. Raises ValidationError."""
         bound = serializer(data=self.request.data)
         bound.is_valid(raise_exception=True)
+        if unknown := sorted(set(self.request.data) - set(bound.fields)):
+            raise ValidationError({name: [_("There is no such field.")] for name in unknown})
         return dict(bound.validated_data)
 
     def page(self, rows: QuerySet[Any], serializer: type[serializers.BaseSerializer[Any]], **context: Any) -> Response:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, ClassVar
 
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.request import Request
@@ -15,7 +17,7 @@ from annotate.api.endpoints import Endpoint
 from annotate.api.prompts import PromptSerializer
 from annotate.models import ApiToken, FinishReason, Prompt, Role
 from annotate.services import slates
-from annotate.services.import_reports import controls_in_words
+from annotate.services.import_reports import KEYS_LISTED, controls_in_words
 from annotate.services.slates import NewCompletion
 from annotate.services.text import control_count
 
@@ -60,6 +62,7 @@ class Slates(Endpoint):
         project = self.project(slug, role=Role.ADMIN)
         said = self.valid(NewSlateSerializer)
         completions = [NewCompletion(**completion) for completion in said["completions"]]
+        as_sent: Any = request.data
         notes: list[str] = []
         if "prompt_external_id" in said:
             prompts = Prompt.objects.for_user(self.user).filter(project=project)
@@ -73,7 +76,7 @@ class Slates(Endpoint):
             "slate": added.slate.pk,
             "completions": [completion.pk for completion in added.completions],
             "prompt": added.slate.prompt_id,
-            "notes": notes + _notes(completions),
+            "notes": notes + _notes(completions) + _ignored(as_sent["completions"]),
         }
         return Response(body, status=status.HTTP_201_CREATED)
 
@@ -81,3 +84,23 @@ class Slates(Endpoint):
 def _notes(completions: list[NewCompletion]) -> list[str]:
     count = sum(control_count(completion.text) for completion in completions)
     return [_("In the completions: %s") % controls_in_words(count)] if count else []
+
+
+def _ignored(said: list[dict[str, Any]]) -> list[str]:
+    """What is in completions and no part of one, in words."""
+    known = set(CompletionSerializer().fields)
+    keys = Counter(key for completion in said for key in completion if key not in known)
+    notes = [
+        ngettext(
+            "“%(key)s” of %(count)d completion was left out: a completion has a text and a finish_reason.",
+            "“%(key)s” of %(count)d completions was left out: a completion has a text and a finish_reason.",
+            count,
+        )
+        % {"key": key[:100], "count": count}
+        for key, count in sorted(keys.items())[:KEYS_LISTED]
+    ]
+    if more := len(keys) - len(notes):
+        notes.append(
+            ngettext("%d more unknown field was left out.", "%d more unknown fields were left out.", more) % more
+        )
+    return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from typing import Any
 
@@ -39,7 +40,7 @@ class PromptsForm(forms.Form):
         paste: str = self.cleaned_data["paste"]
         if not paste.strip():
             return None
-        if RECORD.match(paste):
+        if RECORD.match(paste) or _is_record(paste) or _is_record(paste.strip().splitlines()[0]):
             return _source(io.BytesIO(paste.encode()))
         return imports.Source(iter(prompts.records_from_paste(paste)))
 
@@ -62,6 +63,15 @@ class PromptsForm(forms.Form):
         if len(given) > 1:
             raise forms.ValidationError(_("Paste prompts or choose a file, not both at once: nothing was added yet."))
         return cleaned | {"source": given[0] if given else None}
+
+
+def _is_record(text: str) -> bool:
+    """Whether `text` is JSON as a file has it, whatever its keys are called: the report names a wrong one."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said[0] if isinstance(said, list) and said else said, dict)
 
 
 def _source(file: Any) -> imports.Source:

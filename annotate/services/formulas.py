@@ -37,11 +37,26 @@ _MACROS = {
 }
 _converter = LatexToMathML(macros=_MACROS, fancy_error=False, allow_unreliable_rendering=True)
 
-# Definitions may expand without end, labels and references point out of the formula, and a comment or a phantom hides
-# what it says.
+# Definitions may expand without end, labels and references point out of the formula, a comment or a phantom hides
+# what it says, and what is raised may lie over other people's words.
 _REFUSED = re.compile(
-    r"\\(?:(?:re)?newcommand|providecommand|[egx]?def|let|global|label|eqref|ref|h?phantom)(?![a-zA-Z])|(?<!\\)(?:\\\\)*%"
+    r"\\(?:(?:re)?newcommand|providecommand|[egx]?def|let|global|label|eqref|ref|[hv]?phantom|raisebox)(?![a-zA-Z])|(?<!\\)(?:\\\\)*%"
 )
+# Spaces that would push what they say out of sight, or over something else
+_FARTHEST_EM = 5
+_SPACE = re.compile(r"\\(?:[hv]space\*?|[hm]skip|m?kern|\\)\s*[{\[]?\s*-?\s*(\d*\.?\d+)\s*([a-z]{2})")
+_EM = {
+    "em": 1,
+    "ex": 0.45,
+    "mu": 1 / 18,
+    "pt": 0.1,
+    "bp": 0.1,
+    "px": 0.075,
+    "pc": 1.2,
+    "mm": 0.285,
+    "cm": 2.85,
+    "in": 7.2,
+}
 _LEVELS = re.compile(r"\\(?:begin|end|left|right)(?![a-zA-Z])|\\(?:[a-zA-Z]+|.)|[{}\[\]]|[\^_\s]|.", re.DOTALL)
 _OPENS, _CLOSES = {"{", "[", r"\begin", r"\left"}, {"}", "]", r"\end", r"\right"}
 
@@ -65,6 +80,8 @@ _UNSEEN = re.compile(
 )
 _MARKUP = re.compile(r"<[^>]*>")
 _STYLE = re.compile(r' style="([^"]*)"')
+_HEX = re.compile(r"#[0-9A-Fa-f]{6}")
+_DARKEST, _LIGHTEST = 0.14, 0.29  # luminance of colours that can be read on light and on dark pages
 _OPEN_MATH = re.compile(r"^<math[^>]*>")
 
 # The policy of our pages refuses style attributes, and so do we: what the converter puts there becomes classes.
@@ -90,7 +107,7 @@ _CLASS_OF = {
 @lru_cache(maxsize=2_048)
 def typeset(source: str, *, is_display: bool) -> str | None:
     """`source`, without its delimiters, as a <math> element that carries it; None where it cannot be typeset."""
-    if len(source) > LENGTH_LIMIT or _depth(source) > DEPTH_LIMIT or _REFUSED.search(source):
+    if len(source) > LENGTH_LIMIT or _depth(source) > DEPTH_LIMIT or _REFUSED.search(source) or _reaches_far(source):
         return None
     try:
         mathml = _converter.convert_with_local_state(_adapted(source), displaystyle=is_display)
@@ -102,6 +119,10 @@ def typeset(source: str, *, is_display: bool) -> str | None:
     display = ' display="block"' if is_display else ""
     annotation = f'<annotation encoding="application/x-tex">{escape(source.strip(), quote=False)}</annotation>'
     return f"<math{display}><semantics><mrow>{inner}</mrow>{annotation}</semantics></math>"
+
+
+def _reaches_far(source: str) -> bool:
+    return any(float(number) * _EM.get(unit, 1) > _FARTHEST_EM for number, unit in _SPACE.findall(source))
 
 
 def _depth(source: str) -> int:
@@ -173,4 +194,20 @@ def _as_attributes(style: re.Match[str]) -> str:
     classes = " ".join(_CLASS_OF[each] for each in declarations if each in _CLASS_OF)
     colours = [each.removeprefix("color:") for each in declarations if each.startswith("color:")]
     named = f' class="{classes}"' if classes else ""
-    return named + "".join(f' mathcolor="{colour}"' for colour in colours)
+    return named + "".join(f' mathcolor="{_readable(colour)}"' for colour in colours)
+
+
+def _readable(colour: str) -> str:
+    """`colour` (#RRGGBB), lighter or darker until it has a contrast of about 3 on light and on dark pages."""
+    if not _HEX.fullmatch(colour):
+        return "currentcolor"
+    rgb = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    while not _DARKEST <= (luminance := _luminance(rgb)) <= _LIGHTEST:
+        rgb = [round(each + (255 - each) * 0.1) if luminance < _DARKEST else int(each * 0.95) for each in rgb]
+    return "#{:02X}{:02X}{:02X}".format(*rgb)
+
+
+def _luminance(rgb: list[int]) -> float:
+    """Of a colour, from 0 to 1: WCAG 2.2, relative luminance."""
+    parts = [each / 255 / 12.92 if each <= 10 else ((each / 255 + 0.055) / 1.055) ** 2.4 for each in rgb]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]

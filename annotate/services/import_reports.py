@@ -111,6 +111,11 @@ class Imported:
                 self.unnamed_ignored += 1
 
     @property
+    def is_in_part(self) -> bool:
+        """Whether there is anything of it in the project now."""
+        return self.created + self.existing > 0
+
+    @property
     def refused(self) -> list[dict[str, Any]]:
         """What was rejected for what it says; why the rest was not read is told apart."""
         return [row for row in self.rejected if row["error"] != self.stopped]

@@ -190,7 +190,7 @@ class _Decoder:
 
 
 def _no_json(character: int) -> str:
-    return _("This line is no JSON from character %d on. Each prompt stands on a line of its own.") % character
+    return _("This line is not JSON from character %d on. Put each prompt on a line of its own.") % character
 
 
 def _too_long() -> str:

@@ -12,6 +12,8 @@ import unicodedata
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_block.blockquote import blockquote
+from markdown_it.rules_block.heading import heading
+from markdown_it.rules_block.list import list_block
 from markdown_it.rules_block.table import escapedSplit, getLine, table
 from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
@@ -22,6 +24,8 @@ from annotate.services.formula_syntax import find_block, find_inline
 SCHEMES = ("http://", "https://", "mailto:")  # where a link may lead: out, and never into these pages
 
 _ESCAPABLE = "*_`~#$|"  # a backslash before anything else stands for itself: \, and \\ are no Markdown
+_MARK_ALONE = re.compile(r"(?:[-+*]|\d{1,9}[.)])[ \t]*\Z")
+_YEAR = re.compile(r"\d{4,9}[.)]")
 _IDENTIFIER = re.compile(r"_+[^\W_]\w*_(?!\w)")
 
 
@@ -32,6 +36,8 @@ def add_rules(md: MarkdownIt) -> None:
     md.block.ruler.before("table", "formula", _formula_block, {"alt": ["paragraph", "blockquote", "list"]})
     md.block.ruler.at("table", _table, {"alt": ["paragraph"]})
     md.block.ruler.at("blockquote", _quote, {"alt": ["paragraph", "blockquote", "list"]})
+    md.block.ruler.at("list", _list, {"alt": ["paragraph", "blockquote"]})
+    md.block.ruler.at("heading", _heading, {"alt": ["paragraph", "blockquote"]})
     md.inline.ruler.at("newline", _newline)
     md.inline.ruler.before("escape", "formula", _formula)
     md.inline.ruler.at("escape", _escape)
@@ -86,9 +92,39 @@ def _table(state: StateBlock, start_line: int, end_line: int, silent: bool) -> b
 
 
 def _quote(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
-    """No quote where a line begins like those of an interactive session."""
-    begin = state.bMarks[start_line] + state.tShift[start_line]
-    return not state.src.startswith(">>>", begin) and blockquote(state, start_line, end_line, silent)
+    """No quote where a line begins like those of an interactive session, nor one that quotes nothing."""
+    if getLine(state, start_line).startswith(">>>"):
+        return False
+    count = len(state.tokens)
+    return blockquote(state, start_line, end_line, silent) and (silent or _says_something(state, start_line, count))
+
+
+def _list(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
+    """No list that begins with an empty item, since a mark that stands alone stands for itself, or with a year."""
+    if _YEAR.match(getLine(state, start_line)):
+        return False
+    is_empty = _MARK_ALONE.match(getLine(state, start_line)) and not (
+        start_line + 1 < end_line
+        and not state.isEmpty(start_line + 1)
+        and state.sCount[start_line + 1] > state.sCount[start_line]
+    )
+    return not is_empty and list_block(state, start_line, end_line, silent)
+
+
+def _heading(state: StateBlock, start_line: int, end_line: int, silent: bool) -> bool:
+    """No heading without words: its marks would not be shown."""
+    count = len(state.tokens)
+    return heading(state, start_line, end_line, silent) and (silent or _says_something(state, start_line, count))
+
+
+def _says_something(state: StateBlock, start_line: int, count: int) -> bool:
+    """Whether the tokens from `count` on are more than the marks of an empty block; if not, they are taken back."""
+    is_marks = not any(token.content or token.type == "hr" for token in state.tokens[count:])
+    if not is_marks or any(map(str.isalnum, state.getLines(start_line, state.line, 0, False))):
+        return True
+    del state.tokens[count:]
+    state.line = start_line
+    return False
 
 
 def _newline(state: StateInline, silent: bool) -> bool:

@@ -77,6 +77,7 @@ _line_cleaner = nh3.Cleaner(
     allowed_classes={"span": {"as-typed", "spaces"} | MATH_CLASSES, **_EACH_MATH_CLASS},
 )
 _ALIGNMENT = re.compile(r"text-align:(\w+)")
+_GAPS = re.compile(r"\n(?:[ \t]*\n)+")
 _RUNS = re.compile(r"[ \t]{2,}|\t")
 
 
@@ -151,8 +152,9 @@ def _rendered(text: str, language: str | None) -> str:
 
 @lru_cache(maxsize=1_024)
 def render_line(text: str, length: int) -> str:
-    """The beginning of `text` for a list: no links, no boxes that scroll, nothing that takes the focus."""
-    shown = text if len(text) <= length else text[: length - 1] + "…"
+    """The beginning of `text` for a list: no links, blank lines or boxes that scroll, nothing that takes the focus."""
+    shown = _GAPS.sub("\n", text.strip("\n"))
+    shown = shown if len(shown) <= length else shown[: length - 1] + "…"
     env: EnvType = {"is_line": True}
     tokens = _parser.parseInline(shown, env)
     if not _shows(tokens, shown):
@@ -161,9 +163,14 @@ def render_line(text: str, length: int) -> str:
 
 
 def _shows(tokens: list[Token], text: str) -> bool:
-    """Whether every letter and digit of `text` is among what `tokens` show, as often as it was written."""
+    """Whether every letter and digit of `text` is among what `tokens` show, as often as it was written.
+
+    Where they show nothing at all (a lone ***, a fence around nothing), the marks are what was meant.
+    """
     shown = Counter("".join(_contents(tokens)))
-    return all(count <= shown[each] for each, count in Counter(text).items() if each.isalnum())
+    return any(not each.isspace() for each in shown) and all(
+        count <= shown[each] for each, count in Counter(text).items() if each.isalnum()
+    )
 
 
 def _contents(tokens: Iterable[Token]) -> Iterable[str]:

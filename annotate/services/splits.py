@@ -36,7 +36,7 @@ def warning(project: Project, *, train: int, heldout: int) -> str:
     if not heldout:
         return _(
             "Nothing can be measured: of %(number)d prompts none is held out. Add more: %(percent)d%% of all groups"
-            " of prompts are held out, so that from about %(enough)d on some nearly always are."
+            " of prompts are held out, and among about %(enough)d of them there is nearly always one."
         ) % {"number": train, "percent": round(share * 100), "enough": ceil(USUALLY_ENOUGH / share)}
     if not train:
         return _(

@@ -159,8 +159,16 @@ def _side_by_side(request: ProjectRequest, ranking: Ranking) -> list[dict[str, A
 
 def _cards(ranking: Ranking, completions: dict[int, Completion], elsewhere: dict[int, str]) -> list[dict[str, Any]]:
     """The answers, best first; `elsewhere` are the letters by which another ranking calls them."""
+    lettered = letters(ranking.assignment.card_order)
+    texts = {letter: completions[pk].text for pk, letter in lettered.items()}
     return [
-        {"letter": letter, "place": place.number, "completion": completions[pk], "elsewhere": elsewhere.get(pk)}
+        {
+            "letter": letter,
+            "place": place.number,
+            "completion": completions[pk],
+            "elsewhere": elsewhere.get(pk),
+            "same": ", ".join(other for other in texts if other != letter and texts[other] == texts[letter]),
+        }
         for place in _places(ranking)
         for letter, pk in zip(place.letters, place.completions, strict=True)
     ]

@@ -12,7 +12,7 @@ import time_machine
 from django.test import Client
 from django.utils import timezone
 
-from annotate.models import ApiToken, Demonstration, Kind, Member, Prompt, Ranking, Slate
+from annotate.models import ApiToken, Assignment, Demonstration, Kind, Member, Prompt, Ranking, Slate
 from annotate.services import queue
 from tests.factories import bearer, make_assignment, make_demonstration, make_project, make_prompt, make_slate
 
@@ -182,6 +182,22 @@ def test_a_slate_may_bring_its_prompt_along(admins_program):
     body = {"prompt": {"text": "New?"}, "completions": [{"text": "A"}, {"text": "B"}]}
     assert admins_program.send("POST", "slates/", body)[0] == 201
     assert Prompt.objects.get().question == "New?"
+
+
+def test_what_is_no_part_of_a_completion_is_named(admins_program):
+    completions = [{"text": "A", "score": 3, "model": "m"}, {"text": "B", "score": 1}]
+    status, added = admins_program.send("POST", "slates/", {"prompt": {"text": "New?"}, "completions": completions})
+    assert status == 201
+    assert [note[: note.index(":")] for note in added["notes"]] == [
+        "“model” of 1 completion was left out",
+        "“score” of 2 completions was left out",
+    ]
+
+
+def test_a_field_that_does_not_exist_is_refused(program, annotator):
+    status, problem = program.send("POST", "claim/", {"kind": "ranking", "notes": "Why?"})
+    assert (status, problem["errors"]) == (400, {"notes": ["There is no such field."]})
+    assert not Assignment.objects.exists()
 
 
 @pytest.mark.parametrize("number", [0, 1, 10])

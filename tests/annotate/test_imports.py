@@ -125,15 +125,15 @@ def test_a_list_that_breaks_off_keeps_what_came_before_and_says_where(monkeypatc
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("nonsense", "no JSON from character 1 on"),
-        ('{"a": 1} x', "no JSON from character 10 on"),
+        ("nonsense", "not JSON from character 1 on"),
+        ('{"a": 1} x', "not JSON from character 10 on"),
         ('{"a": NaN}', "NaN is not JSON"),
         ('{"a": -Infinity}', "-Infinity is not JSON"),
         ('{"a": 1, "a": 2}', "“a” is there twice"),
         ('{"m": {"b": 1, "c": 0, "b": 2}}', "“b” is there twice"),
         ('{"a": ' + "1" * 5000 + "}", "more than 300 digits"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"a": "\x00"}', "no JSON"),
+        ('{"a": "\x00"}', "not JSON"),
     ],
 )
 def test_a_bad_line_spoils_no_other(line, said):

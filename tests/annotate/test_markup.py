@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -138,6 +139,68 @@ def test_what_only_looks_like_markdown_is_read_as_it_was_typed(text: str):
     assert read(text) == text.strip() or Page(render(text)).text.rstrip("\n") == text
     assert not tags(text) & {"em", "strong", "s", "a", "table", "blockquote", "h1"}
     assert "as-typed" not in render(text)  # by the rules, and not because something would have been missing
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#",
+        "-",
+        "+",
+        "*",
+        ">",
+        "***",
+        "1.",
+        "```",
+        "- \n- ",
+        "###### ",
+        "1.\n2.",
+        "They are:\n\n+\n-\n*",
+        "b\n#\nc",
+        "a\n\n>\n\nd",
+    ],
+)
+def test_marks_that_stand_alone_are_read_as_they_were_typed(text: str):
+    assert Page(render(text)).text.split() == text.split()
+    assert not re.search("<(li|h[1-6]|blockquote|hr)>", render(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"), [("-\n  a", "li"), ("> \n> b", "blockquote"), ("a\n***", "hr"), ("- a\n- b", "li")]
+)
+def test_blocks_that_say_something_are_blocks(text: str, tag: str):
+    assert f"<{tag}>" in render(text)
+
+
+def test_a_sentence_that_begins_with_a_year_is_no_list():
+    assert render("1986. A great year.") == "<p>1986. A great year.</p>\n"
+
+
+def test_a_line_of_a_list_has_no_blank_lines():
+    assert render_line("a\n\n \nb\n", 600) == "a<br>\nb"
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [r"\raisebox{-99pt}{x}", r"\hspace{99em}x", r"a\kern-9cm b", r"a\\[40em]b", r"\vphantom{x}y", r"\mkern 999mu x"],
+)
+def test_a_formula_that_would_reach_out_of_its_place_stays_as_it_was_typed(formula: str):
+    assert typeset(formula, is_display=True) is None
+
+
+@pytest.mark.parametrize("formula", [r"a\hspace{1cm}b", r"a\kern2pt b", r"D\mkern-11mu/", r"a\\[2pt]b"])
+def test_small_spaces_are_typeset(formula: str):
+    assert typeset(formula, is_display=True)
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "blue", "yellow", "red", "cyan"])
+def test_colours_can_be_read_on_light_and_on_dark_pages(colour: str):
+    found = re.search(r'mathcolor="#(..)(..)(..)"', render(rf"$\color{{{colour}}}{{x}}$"))
+    assert found
+    parts = [int(part, 16) / 255 for part in found.groups()]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    assert 1.05 / (luminance + 0.05) > 3 and (luminance + 0.05) / 0.06 > 3
 
 
 def test_markdown_that_was_meant_is_rendered():

@@ -45,6 +45,21 @@ def test_bad_lines_of_a_file_are_named_by_number_and_the_good_ones_kept(client, 
     assert "2 lines were left out" in page.content.decode()
 
 
+def test_a_file_of_bad_lines_only_is_not_said_to_be_in(client, address):
+    page = upload(client, address, "name,group", "Ada,one").content.decode()
+    assert "Nothing of it was added" in page
+    assert "The others are in" not in page
+
+
+@pytest.mark.parametrize(
+    "paste", ['{"prompt": "Why?"}', '[{"prompt": "Why?"}]', '{"question": "Why?"}\n{"question": "How?"}']
+)
+def test_pasted_records_with_a_wrong_key_are_no_questions(client, project, address, paste):
+    page = client.post(address("add-prompts"), {"paste": paste})
+    assert "there is only" in page.content.decode()
+    assert not project.prompts.exists()
+
+
 def test_the_same_file_again_adds_nothing(client, project, address):
     upload(client, address, '{"text": "Why?"}')
     page = upload(client, address, '{"text": "Why?"}')

@@ -8,7 +8,8 @@ import pytest
 from django.urls import reverse
 
 from annotate.models import Demonstration, Kind, Review, Role, WorkItem
-from annotate.services import demonstrations, rankings, reviews, work
+from annotate.services import demonstrations, rankings, reviews, slates, work
+from annotate.services.slates import NewCompletion
 from tests.factories import make_demonstration, make_member, make_prompt, make_ranking, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -93,6 +94,29 @@ def test_rankings_of_one_slate_stand_side_by_side(client, project, annotator, re
     said = [[(card["letter"], card["place"]) for card in column["cards"]] for column in shown]
     assert said[0] == [("A", 1), ("B", 1), ("C", 1)]
     assert [place for _letter, place in said[1]] == [1, 2, None]
+
+
+def test_a_reviewer_is_told_what_the_annotator_was_told_about_answers(client, project, annotator, reviewer):
+    texts = [NewCompletion("Rest"), NewCompletion("Drink", "length"), NewCompletion("Rest")]
+    slates.add(project, prompt=make_prompt(project), completions=texts)
+    assignment = work.claim(project, annotator=annotator, kind=Kind.RANKING).assignment
+    ranking = rankings.submit(assignment, submission_id=uuid4(), places=dict.fromkeys(assignment.card_order, 1))
+    client.force_login(reviewer.user)
+    shown = client.get(page("review", project, "ranking", ranking.pk))
+    equal = {card["letter"]: card["same"] for card in shown.context["columns"][0]["cards"] if card["same"]}
+    assert len(equal) == 2 and {equal[other] for other in equal} == set(equal)
+    assert shown.content.decode().count("same text as") == 2
+    assert shown.content.decode().count("cut off here") == 1
+
+
+def test_the_best_answer_is_rendered_in_lists_too(client, project, annotator, reviewer):
+    slates.add(project, prompt=make_prompt(project), completions=[NewCompletion("It is $x^2$"), NewCompletion("")])
+    assignment = work.claim(project, annotator=annotator, kind=Kind.RANKING).assignment
+    best = project.slates.get().completions.get(text__contains="x").pk
+    places = {pk: 1 if pk == best else 2 for pk in assignment.card_order}
+    rankings.submit(assignment, submission_id=uuid4(), places=places)
+    client.force_login(reviewer.user)
+    assert "<msup>" in client.get(page("reviews", project)).content.decode()
 
 
 def test_a_site_admin_who_is_no_member_looks_on(client, annotator):
