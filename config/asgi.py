@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from config import bodies
@@ -64,7 +65,7 @@ class Application:
         """The request with its body, or with why that is refused. Raises Gone."""
         headers = dict(scope["headers"])
         try:
-            body = await bodies.read(headers, receive)
+            body = await bodies.read(path_of(scope), headers, receive)
         except bodies.Refused as refused:
             if refused.status != HTTPStatus.REQUEST_TIMEOUT:
                 await bodies.drain(headers, receive)
@@ -164,7 +165,8 @@ def _content(response: Iterable[bytes]) -> bytes | IO[bytes]:
             return file.read()
     if not getattr(response, "streaming", False):
         return b"".join(response)
-    spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  (closed when it was sent)
+    folder = str(settings.SPOOL_DIR)
+    spool = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=folder)  # noqa: SIM115  (closed when it was sent)
     try:
         spool.writelines(response)
     except BaseException:
@@ -174,6 +176,10 @@ def _content(response: Iterable[bytes]) -> bytes | IO[bytes]:
     return spool
 
 
+def path_of(scope: Scope) -> str:
+    return unquote_to_bytes(scope["raw_path"]).decode("latin-1")
+
+
 def environ_of(scope: Scope, body: bodies.Body) -> Environ:
     """The request as WSGI (PEP 3333) describes it; text is latin-1 there, whatever its bytes mean."""
     client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
@@ -181,7 +187,7 @@ def environ_of(scope: Scope, body: bodies.Body) -> Environ:
         **_header_variables(scope["headers"]),
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "PATH_INFO": path_of(scope),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "CONTENT_LENGTH": str(body.size),
         "REMOTE_ADDR": client[0],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import IO, Any
 
 from django.conf import settings
+from django.urls import Resolver404, resolve
 from django.utils.http import parse_header_parameters
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -18,6 +21,18 @@ SPOOLED_LIMIT = 512 * 1024 * 1024  # bytes of all bodies that are longer, togeth
 REFUSAL = "roundtable.refusal"  # in the environ, where no client can write: the status of config.errors.refusals
 CHARSETS = {"utf-8", "utf8"}
 DRAIN_S, DRAIN_IDLE_S = 10.0, 2.0  # a browser shows an answer only once it has sent what it meant to send
+
+logger = logging.getLogger(__name__)
+
+
+def limit_of(path: str) -> int:
+    """The most bytes that a body sent to `path` may have: files of prompts are larger than anything else."""
+    try:
+        megabytes = settings.LARGEST_IMPORT_MB.get(resolve(path).view_name, 0)
+    except Resolver404:
+        megabytes = 0
+    # What is not much larger than an import may be still hears so from the form or the API, with the number.
+    return settings.LARGEST_BODY_BYTES + megabytes * 1024 * 1024
 
 
 def utf8_only(environ: dict[str, Any]) -> dict[str, Any]:
@@ -52,36 +67,44 @@ class Body:
     spooled = 0  # bytes, of every body beyond IN_MEMORY; the event loop is the only one that counts
 
     def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  (close() is ours)
+        folder = str(settings.SPOOL_DIR)
+        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=folder)  # noqa: SIM115  (close() is ours)
+        self.limit = settings.LARGEST_BODY_BYTES
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
         """Append `chunk`. Raises Refused where the body, or all bodies together, grow too large."""
         counted = self._counted()
-        self.size += len(chunk)
-        if self.size > settings.LARGEST_BODY_BYTES:
+        if self.size + len(chunk) > self.limit:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        self.size += len(chunk)
         Body.spooled += self._counted() - counted
         if Body.spooled > SPOOLED_LIMIT and self._counted():
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-        self.file.write(chunk)
+        try:
+            self.file.write(chunk)
+        except OSError:
+            logger.exception("a body could not be written to %s", settings.SPOOL_DIR)
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE) from None
 
     def close(self) -> None:
         Body.spooled -= self._counted()
         self.size = 0
-        self.file.close()
+        with suppress(OSError):  # what was not written in time fails once more
+            self.file.close()
 
     def _counted(self) -> int:
-        return self.size if IN_MEMORY < self.size <= settings.LARGEST_BODY_BYTES else 0
+        return self.size if self.size > IN_MEMORY else 0
 
 
-async def read(headers: dict[bytes, bytes], receive: Receive) -> Body:
+async def read(path: str, headers: dict[bytes, bytes], receive: Receive) -> Body:
     """The whole body. Raises Refused where it is too slow or too large, and Gone where its client left."""
     body = Body()
     if b"content-length" not in headers and b"transfer-encoding" not in headers:
         return body  # without a word from the client that there is one, there is none
+    body.limit = limit_of(path)
     try:
-        if int(headers.get(b"content-length", b"0")) > settings.LARGEST_BODY_BYTES:
+        if int(headers.get(b"content-length", b"0")) > body.limit:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         async with asyncio.timeout(settings.BODY_TOTAL_S):
             while chunk := await _chunk(receive, settings.BODY_IDLE_S):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
@@ -74,6 +75,11 @@ REFUSALS: dict[HTTPStatus, Page] = {
         _("Text is read as UTF-8"),
         _("What was sent says that it is written in another encoding, and nothing was changed. Send it as UTF-8."),
     ),
+    HTTPStatus.INSUFFICIENT_STORAGE: refused(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        _("The server has no room left"),
+        _("What was sent could not be stored, and nothing was changed. Tell who runs this server: its disk is full."),
+    ),
     HTTPStatus.SERVICE_UNAVAILABLE: refused(
         HTTPStatus.SERVICE_UNAVAILABLE,
         _("Too much at the same time"),
@@ -82,10 +88,18 @@ REFUSALS: dict[HTTPStatus, Page] = {
 }
 
 
+LARGEST_TEXT_MB = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20
+too_much_text = refused(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    _("That is too much text"),
+    _("A form takes up to %d MB of text, and nothing was changed. Send it in smaller parts, or as a file.")
+    % LARGEST_TEXT_MB,
+)
+
+
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
-    """What Django refuses to read. A form without files may be smaller than a body as such: 10 MB."""
-    is_large = isinstance(exception, RequestDataTooBig)
-    return REFUSALS[HTTPStatus.REQUEST_ENTITY_TOO_LARGE](request) if is_large else unreadable(request)
+    """What Django refuses to read."""
+    return too_much_text(request) if isinstance(exception, RequestDataTooBig) else unreadable(request)
 
 
 def refusals(get_response: Page) -> Page:

@@ -1,10 +1,17 @@
-"""Secrets that come by in log lines are masked there: one-time links, tokens, passwords in addresses, sessions."""
+"""Secrets that come by in log lines are masked there: one-time links, tokens, passwords in addresses, sessions.
+
+What ends a process or a thread is no log line, but ends in the same files by way of stderr: it is masked, too.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
+import threading
+import traceback
 from collections.abc import Iterable
+from types import TracebackType
 
 MASK = "***"
 SECRETS = [
@@ -47,3 +54,20 @@ def mask_handlers(loggers: Iterable[logging.Logger]) -> None:
         for handler in logger.handlers:
             if not isinstance(handler.formatter, Formatter | Masked):
                 handler.setFormatter(Masked(handler.formatter or logging.Formatter()))
+
+
+def mask_uncaught() -> None:
+    """Uncaught exceptions reach stderr masked, whichever thread they end."""
+    sys.excepthook = _print_masked
+    threading.excepthook = _print_thread
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(masked("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr, flush=True)
+
+
+def _print_thread(said: threading.ExceptHookArgs) -> None:
+    if said.exc_value and not isinstance(said.exc_value, SystemExit) and sys.stderr:
+        name = said.thread.name if said.thread else "?"
+        print(f"Exception in thread {name}:", file=sys.stderr)
+        _print_masked(said.exc_type, said.exc_value, said.exc_traceback)

@@ -237,6 +237,12 @@ FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 # What is larger is refused while it comes in; below that a form can still say what is wrong with its file.
 LARGEST_BODY_BYTES = env.int("ROUNDTABLE_LARGEST_BODY_BYTES", default=64 * 1024 * 1024)
+# Imports of prompts may be larger than that, in MB, by form and by API; these two addresses and no others.
+LARGEST_IMPORT_MB = {"annotate:add-prompts": 100, "annotate-api:prompts": 250}
+# Where bodies and uploads lie while they are read: not in /tmp, which is memory in a container.
+SPOOL_DIR = DATA_DIR / "incoming"
+SPOOL_DIR.mkdir(mode=0o700, exist_ok=True)
+FILE_UPLOAD_TEMP_DIR = SPOOL_DIR
 # A body that stands still, or takes longer than this altogether, in seconds, is refused.
 BODY_IDLE_S = env.float("ROUNDTABLE_BODY_IDLE_S", default=20.0)
 BODY_TOTAL_S = env.float("ROUNDTABLE_BODY_TOTAL_S", default=300.0)

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_every_handler_of_the_product_masks() -> None:
     assert done.stdout.split() == ["config.masking"]
 
 
+@pytest.mark.parametrize("where", ["fail()", "threading.Thread(target=fail, name='one').start()"])
+def test_what_ends_a_process_or_a_thread_is_masked_on_stderr(where: str) -> None:
+    script = (
+        "import django, threading; django.setup()\n"
+        f"def fail(): raise ValueError('redis://:{SECRET}@h:1/0 /account/link/{SECRET}/ rt_{SECRET}')\n"
+        f"{where}"
+    )
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True
+    )
+    assert "ValueError: redis://:***@h:1/0 /account/link/***/ rt_***" in done.stderr
+    assert SECRET not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -105,6 +121,43 @@ def test_an_address_that_cannot_be_read_is_named_but_not_quoted(tmp_path: Path, 
     assert done.returncode
     assert f"{variable} cannot be read as an address" in done.stderr
     assert SECRET[:8] not in done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_a_worker_masks_what_its_tasks_and_messages_bring(tmp_path: Path) -> None:
+    """A task that fails, one that nobody knows, and one with arguments that it does not take."""
+    environment = os.environ | {
+        "DATA_DIR": str(tmp_path),
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'a.sqlite3'}",
+        "REDIS_URL": "",
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+    }
+    said = f"postgres://u:{SECRET}@h/d /account/link/{SECRET}/ rt_{SECRET}"
+    script = (
+        "import django; django.setup()\n"
+        "from config.celery import app\n"
+        f"app.send_task('training.supervise.v1', args=['{said}'], queue='gpu')\n"
+        f"app.send_task('no.such.task', args=['{said}'], queue='gpu')\n"
+        f"app.send_task('training.supervise.v1', args=[1, 2, '{said}'], queue='gpu')\n"
+        f"app.send_task('training.supervise.v1', args=[1], kwargs={{'{said}': 1}}, queue='gpu')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=settings.BASE_DIR, env=environment, check=True)
+    command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-Q", "gpu", "-P", "solo", "-l", "DEBUG"]
+    log = tmp_path / "worker.log"
+    with log.open("wb") as file:
+        worker = subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, stdout=file, stderr=file)
+        try:
+            until = time.monotonic() + 60
+            while log.read_text().count("not understood") < 3 and time.monotonic() < until:
+                time.sleep(0.1)
+        finally:
+            worker.terminate()
+            worker.wait(30)
+    written = log.read_text()
+    assert written.count("not understood") == 3
+    assert "raised unexpected" in written
+    assert "/account/link/***/ rt_***" in written
+    assert SECRET not in written
 
 
 @pytest.mark.django_db

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import IO, Any
 
+from django.conf import settings
 from django.http import UnreadablePostError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
@@ -16,7 +17,7 @@ from rest_framework.parsers import JSONParser as RestJSONParser
 from annotate.api.problems import Problem
 
 CHUNK = 1 << 20  # bytes
-LARGEST_MB = 250  # of an import
+LARGEST_MB = settings.LARGEST_IMPORT_MB["annotate-api:prompts"]
 
 
 class JSONParser(RestJSONParser):
@@ -39,7 +40,7 @@ class SpoolingParser(BaseParser):
     def parse(  # type: ignore[override]  # a file is what the service reads
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> IO[bytes]:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  (the endpoint closes it)
+        file = tempfile.TemporaryFile(dir=settings.SPOOL_DIR)  # noqa: SIM115  (the endpoint closes it)
         try:
             _copy(stream, file, announced=int(stream.META.get("CONTENT_LENGTH") or 0))
         except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Role
+from annotate.models import Role, User
 
 
 class InvitationForm(forms.Form):
@@ -13,7 +13,10 @@ class InvitationForm(forms.Form):
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices, initial=Role.ANNOTATOR)
 
     def clean_email(self) -> str:
-        return str(self.cleaned_data["email"]).lower()
+        email = str(self.cleaned_data["email"]).lower()
+        if User.objects.filter(email=email, is_active=False).exists():
+            raise forms.ValidationError(_("This account is closed. A site admin can open it again, under “People”."))
+        return email
 
 
 class RoleForm(forms.Form):

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy as _
 
@@ -15,7 +16,7 @@ from annotate.services import imports, prompts
 from annotate.services.conversations import KEYS
 from annotate.services.encodings import NotUTF8
 
-LARGEST_FILE_MB = 100
+LARGEST_FILE_MB = settings.LARGEST_IMPORT_MB["annotate:add-prompts"]
 # What begins like a record of a file is read as a file: as a question nobody would write it.
 RECORD = re.compile(r'\s*(\[\s*)?\{\s*"(' + "|".join(KEYS) + r')"\s*:')
 

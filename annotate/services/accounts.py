@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from annotate.models import Assignment, SignInLink, User
 from annotate.services import audit, tokens, work
+
+SITE_ADMINS = Q(is_superuser=True, is_active=True)
 
 
 class LastSiteAdmin(Exception):
@@ -18,17 +24,25 @@ class LastSiteAdmin(Exception):
 @transaction.atomic
 def close(user: User, *, actor: User | None) -> None:
     """Shut `user` out: sessions, tokens and links end now, labels stay. Raises LastSiteAdmin."""
-    locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    locked = _lock(user)
     if not locked.is_active:
         return
     _keep_a_site_admin(locked)
     tokens.revoke_all(user, actor=actor)
     User.objects.filter(pk=user.pk).update(is_active=False)
+    _end_sessions(user)
     _revoke_links(user)
     for assignment in Assignment.objects.filter(annotator__user=user, status=Assignment.Status.HELD):
         with suppress(work.NotHolder):  # handed in at this very moment
             work.release(assignment)
     audit.record("account.closed", actor=actor, subject=user.email)
+
+
+@transaction.atomic
+def change(user: User, *, changed: Iterable[str]) -> None:
+    """Store what `user` says about the own person; `changed` names it for the audit."""
+    user.save()
+    audit.record("account.changed", actor=user, subject=user.email, fields=sorted(changed))
 
 
 @transaction.atomic
@@ -48,7 +62,7 @@ def make_site_admin(user: User, *, actor: User | None) -> None:
 @transaction.atomic
 def end_site_admin(user: User, *, actor: User | None) -> None:
     """From now on `user` is what the memberships say; unused links that this person made end. Raises LastSiteAdmin."""
-    locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    locked = _lock(user)
     if not locked.is_superuser:
         return
     _keep_a_site_admin(locked)
@@ -63,8 +77,19 @@ def _revoke_links(user: User) -> None:
     (usable.filter(created_by=user) | usable.filter(email=user.email, project=None)).update(revoked_at=timezone.now())
 
 
+def _end_sessions(user: User) -> None:
+    """Not only as long as the account is closed: a session that is left somewhere must not wake up with it."""
+    for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
+        if session.get_decoded().get(SESSION_KEY) == str(user.pk):
+            session.delete()
+
+
+def _lock(user: User) -> User:
+    """Lock `user` and every site admin, in one order: two who close each other queue up, and the second is refused."""
+    concerned = User.objects.filter(Q(pk=user.pk) | SITE_ADMINS).order_by("pk")
+    return next(one for one in concerned.select_for_update(no_key=True) if one.pk == user.pk)
+
+
 def _keep_a_site_admin(user: User) -> None:
-    # All of them in one order: two who close each other at the same moment queue up, and the second is refused.
-    admins = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").select_for_update(no_key=True)
-    if user.is_superuser and not [admin for admin in admins if admin.pk != user.pk]:
+    if user.is_superuser and not User.objects.filter(SITE_ADMINS).exclude(pk=user.pk).exists():
         raise LastSiteAdmin

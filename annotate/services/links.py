@@ -86,6 +86,7 @@ def consume(secret: str, *, signed_in: User | None = None) -> User:
     return _join(link, person, signed_in) if link.project else _enter(link, person)
 
 
+@transaction.atomic
 def revoke(link: SignInLink, *, actor: User) -> None:
     """The link opens nothing any more."""
     if SignInLink.objects.usable().filter(pk=link.pk).update(revoked_at=timezone.now()):
@@ -107,6 +108,7 @@ def _enter(link: SignInLink, person: User | None) -> User:
     if person is None or not person.is_active:
         raise LinkSpent
     _use_up(link)
+    audit.record("link.used", actor=person, subject=person.email, purpose=link.purpose)
     if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
         person.set_unusable_password()  # ends every session that began with the old one
         person.save(update_fields=["password"])

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from annotate.models import Member, Notice, Project, Role, User
+from annotate.services import audit
 
 MOST_TRIES = 10  # to send one mail
 MAILS_A_TIME = 50
@@ -58,7 +59,10 @@ def choose_mail(user: User, *, projects: Iterable[int]) -> None:
     """From now on `user` gets the notices of these projects by mail, and of no others."""
     mine = Member.objects.active().filter(user=user)
     mine.update(wants_mail=False)
-    mine.filter(project__in=list(projects)).update(wants_mail=True)
+    chosen = mine.filter(project__in=list(projects))
+    chosen.update(wants_mail=True)
+    names = sorted(chosen.values_list("project__slug", flat=True))
+    audit.record("mail.chosen", actor=user, subject=user.email, projects=names)
 
 
 def can_mail() -> bool:

@@ -16,7 +16,7 @@ from annotate.compression import shows_secret
 from annotate.forms.accounts import AccountForm, TokenForm
 from annotate.models import ApiToken
 from annotate.permissions import SignedInRequest
-from annotate.services import tokens
+from annotate.services import accounts, tokens
 
 
 @login_required
@@ -24,7 +24,7 @@ from annotate.services import tokens
 def account(request: SignedInRequest) -> HttpResponse:
     form = AccountForm(request.POST or None, instance=request.user)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        accounts.change(form.instance, changed=form.changed_data)
         messages.success(request, _("Saved."))
         return redirect("annotate:account")
     return _account_page(request, form, TokenForm(), status=422 if form.errors else 200)

@@ -87,6 +87,9 @@ def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
     member = _member(request, pk)
     if member.user is None:
         raise Http404
+    if not member.user.is_active:
+        messages.error(request, _("The account of %(name)s is closed: open it again first.") % {"name": member})
+        return redirect("annotate:people")
     made = links.make(member.user.email, purpose=SignInLink.Purpose.PASSWORD_RESET, created_by=request.user)
     return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})
 

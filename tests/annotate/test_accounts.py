@@ -59,6 +59,38 @@ def test_a_reopened_account_has_its_projects_but_no_tokens(client, root, ada, pr
     assert tokens.authenticate(token.secret) is None
 
 
+def test_a_session_from_before_does_not_wake_up_when_the_account_is_reopened(root, ada):
+    left_open, other = Client(), Client()
+    left_open.force_login(ada)
+    other.force_login(root)
+    accounts.close(ada, actor=root)
+    accounts.reopen(ada, actor=root)
+    assert left_open.get(reverse("annotate:account")).status_code == 302
+    assert other.get(reverse("annotate:account")).status_code == 200
+
+
+def test_nobody_is_handed_a_link_into_a_closed_account(client, root, ada, project):
+    member = make_member(project, user=ada)
+    accounts.close(ada, actor=root)
+    client.force_login(root)
+    reset = client.post(reverse("annotate:reset-password", args=[project.slug, member.pk]), follow=True)
+    assert "is closed" in reset.content.decode()
+    invitation = {"email": "Ada@example.org", "role": "admin"}
+    invited = client.post(reverse("annotate:invite", args=[project.slug]), invitation)
+    assert "This account is closed" in invited.content.decode()
+    with pytest.raises(CommandError, match="account reopen"):
+        call_command("sign_in_link", ada.email, "--site-admin", stdout=StringIO())
+    assert not SignInLink.objects.exists()
+
+
+def test_invitations_of_somebody_whose_account_is_closed_end_in_every_project(root, ada, project):
+    make_member(project, user=ada, role=Role.ADMIN)
+    made = links.make("eve@example.org", purpose="invitation", project=project, created_by=ada)
+    accounts.close(ada, actor=root)
+    accounts.reopen(ada, actor=root)
+    assert not is_open(made.secret)
+
+
 def test_a_site_admin_revokes_anybodys_tokens(client, root, ada):
     secrets = [tokens.make(ada, name="t", scopes=["read"], days=1).secret for _ in range(2)]
     client.force_login(root)

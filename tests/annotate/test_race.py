@@ -15,8 +15,8 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import F
 
-from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, Role, WorkItem
-from annotate.services import demonstrations, members, projects, prompts, work
+from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, Role, User, WorkItem
+from annotate.services import accounts, demonstrations, members, projects, prompts, work
 from tests.annotate.racer import race
 from tests.factories import make_assignment, make_member, make_project, make_prompt, make_user
 
@@ -64,6 +64,26 @@ def test_two_imports_of_one_file_at_the_same_moment_add_every_prompt_once():
     imports = at_once(lambda: prompts.add(project, lines))
     assert sorted((done.created, done.existing) for done in imports) == [(0, 50), (50, 0)]
     assert Prompt.objects.count() == 50
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("end", [accounts.close, accounts.end_site_admin])
+def test_of_two_site_admins_who_end_each_other_at_the_same_moment_one_stays(end):
+    for _ in range(10):  # the moment at which they would block each other is short
+        User.objects.update(is_superuser=False)
+        pair = [make_user(is_site_admin=True) for _ in range(2)]
+        doing = iter([pair, pair[::-1]])
+
+        def end_the_other(doing=doing):
+            actor, other = next(doing)
+            try:
+                end(other, actor=actor)
+            except accounts.LastSiteAdmin:
+                return "refused"
+            return "done"
+
+        assert sorted(at_once(end_the_other)) == ["done", "refused"]
+        assert User.objects.filter(accounts.SITE_ADMINS).count() == 1
 
 
 @pytest.mark.django_db(transaction=True)

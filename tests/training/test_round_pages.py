@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Member, Project, Prompt, Split
+from annotate.models import AuditEvent, Member, Project, Prompt, Split
 from tests.factories import bearer, make_member
 from tests.training import machine, run_files
 from training.models import ModelVersion, Result, Round, Run, Stage, TrainingSettings, Worker
@@ -205,6 +205,10 @@ def test_a_base_model_that_could_not_be_made_is_tried_again_by_a_button(
     assert "The disk was full." in shown
     page.post(rounds_url(project, "rounds-base-model"))
     assert [run.status for run in Run.objects.order_by("pk")] == ["failed", "queued"]
+    Run.objects.filter(status=Run.Status.QUEUED).update(status=Run.Status.HELD)
+    page.post(rounds_url(project, "rounds-base-model"))
+    deeds = AuditEvent.objects.filter(project=project, action__in=["run.queued", "run.released"], actor__isnull=False)
+    assert [event.action for event in deeds.order_by("pk")] == ["run.queued", "run.queued", "run.released"]
 
 
 def test_a_model_is_called_by_what_a_stage_does_with_it() -> None:

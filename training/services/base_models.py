@@ -8,9 +8,10 @@ import shutil
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from annotate.models import Project
+from annotate.models import Project, User
+from annotate.services import audit
 from training import doorbell
-from training.models import ModelVersion, Run, Stage, TrainingSettings
+from training.models import ModelVersion, Run, Stage, TrainingSettings, note
 from training.rlhf.manifest import MANIFEST
 from training.services import adoptions, configs
 from training.services.adoptions import NotAdopted, UnknownFolder
@@ -37,7 +38,7 @@ def why_missing(training: TrainingSettings) -> str:
     return _("The base model “%(name)s” is taken over in a moment.") % {"name": name}
 
 
-def register(project: Project) -> None:
+def register(project: Project, *, asked_by: User | None = None) -> None:
     """Make sure that `project` has its base model, or a run on its way to one.
 
     Asking again after the run has failed tries again. Raises UnknownFolder or NotAdopted.
@@ -46,12 +47,12 @@ def register(project: Project) -> None:
         return
     training = TrainingSettings.objects.get(project=project)
     if training.base_model == TrainingSettings.TINY:
-        _pretrain(project, training)
+        _pretrain(project, training, asked_by)
     else:
-        _adopt(project, training.base_model)
+        _adopt(project, training.base_model, asked_by)
 
 
-def _pretrain(project: Project, training: TrainingSettings) -> None:
+def _pretrain(project: Project, training: TrainingSettings, asked_by: User | None) -> None:
     """Queue the run that makes the built-in base model, unless there is one."""
     run = Run(project=project, stage=Stage.PRETRAINING)
     recipe.prepare(run.directory, seed=training.seed, threads=configs.threads())
@@ -63,14 +64,16 @@ def _pretrain(project: Project, training: TrainingSettings) -> None:
             return
         run.retry_of = last
         run.save()
+        note(run, "queued", actor=asked_by)
         doorbell.ring(run)
 
 
-def _adopt(project: Project, folder: str) -> None:
+@transaction.atomic
+def _adopt(project: Project, folder: str, asked_by: User | None) -> None:
     """Take what was adopted from the folder; the hash makes every later change of it visible."""
     adoption = adoptions.adopted(folder)
     manifest = json.loads((adoption.directory / MANIFEST).read_text("utf-8"))
-    ModelVersion.objects.create(
+    base = ModelVersion.objects.create(
         project=project,
         kind=ModelVersion.Kind.BASE,
         number=1,
@@ -79,3 +82,4 @@ def _adopt(project: Project, folder: str) -> None:
         manifest={"files": manifest["files"]},
         manifest_sha256=manifest["sha256"],
     )
+    audit.record("model.adopted", actor=asked_by, project=project, subject=base.name, folder=folder)

@@ -1,6 +1,6 @@
-"""Leftovers: directories that a crash left between the disk and the database. No row knows them; they only cost room.
+"""Leftovers: directories that a crash left between the disk and the database, and uploads that nobody reads any more.
 
-What a run wrote lies in its own directory and stays with its row.
+No row knows them; they only cost room. What a run wrote lies in its own directory and stays with its row.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -26,6 +27,10 @@ def remove() -> None:
         if time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
             logger.warning("%s belongs to nothing and is removed", path)
             shutil.rmtree(path, ignore_errors=True)
+    for upload in settings.SPOOL_DIR.iterdir():  # a web process that was killed cannot remove what it had begun
+        with suppress(FileNotFoundError):  # that was read to the end
+            if time.time() - upload.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
+                upload.unlink()
 
 
 def _strangers() -> Iterator[Path]:

@@ -19,8 +19,8 @@ from training.services import (
     progress,
     promotions,
     results,
+    retries,
     rounds,
-    runs,
     schedule,
     strips,
     supply,
@@ -73,10 +73,13 @@ def make_base(request: ProjectRequest) -> HttpResponse:
         .first()
     )
     if held:
-        runs.release(held)
+        try:
+            retries.release(held, actor=request.user)
+        except (IllegalMove, LostRace):
+            messages.info(request, _("It goes on already."))
     else:
         try:
-            base_models.register(request.project)
+            base_models.register(request.project, asked_by=request.user)
         except (base_models.UnknownFolder, base_models.NotAdopted) as refusal:
             messages.error(request, str(refusal))
     return redirect("training:rounds", request.project.slug)

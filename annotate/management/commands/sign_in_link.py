@@ -26,6 +26,8 @@ class Command(BaseCommand):
         user = User.objects.filter(email=email.lower()).first()
         if user is None and not site_admin:
             raise CommandError(_("Nobody has the address %s. With --site-admin a new site admin is made.") % email)
+        if user and not user.is_active:
+            raise CommandError(_("The account of %s is closed. “manage.py account reopen” opens it again.") % email)
         if site_admin:
             accounts.make_site_admin(user or User.objects.create_user(email), actor=None)
         purpose = SignInLink.Purpose.PASSWORD_RESET if reset_password else SignInLink.Purpose.SIGN_IN
