@@ -126,6 +126,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "selftest_cached",
     ),
     "no cache": ("openai-gpt", OLD, "selftest_cached"),
+    "a trunk with a part more when it is loaded by itself": ("bert", TINY | {"is_decoder": True}, "trunk_unknown"),
     "no trunk of its own": (
         "llama4_text",
         TINY | {"num_local_experts": 2, "intermediate_size_mlp": 64, "layer_types": ["full_attention"] * 2},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import time_machine
 
 from tests.rlhf import tiny_models
@@ -115,6 +116,8 @@ def test_an_earlier_result_does_not_outlive_a_later_one(folder: Path, tmp_path: 
         (None, None, "context_missing", (None, None)),
         (None, "96", None, (96, "operator")),
         (192, "0", "context_too_short", (None, None)),
+        (192, "15", "context_too_short", (None, None)),
+        (1, None, "context_too_short", (None, None)),
     ],
 )
 def test_an_operator_may_state_a_context_or_lower_it_but_not_raise_it(
@@ -154,6 +157,42 @@ def test_a_config_that_does_not_fit_is_refused_by_kind(
     change(folder / "config.json", **change_of)
     assert adopt(folder, tmp_path / "out") == 77
     assert kinds(report_of(tmp_path / "out")) == [kind]
+
+
+def test_what_others_say_against_a_model_is_one_line_that_names_no_place(folder: Path, tmp_path: Path) -> None:
+    change(folder / "config.json", rms_norm_eps="none")
+    assert adopt(folder, tmp_path / "out") == 77
+    (finding,) = report_of(tmp_path / "out")["findings"]
+    assert "rms_norm_eps" in finding["sentence"] and "float" in finding["sentence"]
+    change(folder / "config.json", rms_norm_eps=1e-5, hidden_act="no such")
+    assert adopt(folder, tmp_path / "out") == 77
+    change(folder / "config.json", hidden_act="silu", num_hidden_layers=3)
+    assert adopt(folder, tmp_path / "out2") == 77
+    for out in ("out", "out2"):
+        (finding,) = report_of(tmp_path / out)["findings"]
+        assert ".draft" not in finding["sentence"] and str(tmp_path) not in finding["sentence"]
+        assert "\n" not in finding["sentence"]
+
+
+def test_one_fault_is_told_once(folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").write_text("{")
+    assert adopt(folder, tmp_path / "out") == 77
+    assert kinds(report_of(tmp_path / "out")) == ["json_unreadable"]
+
+
+def test_a_template_that_is_no_text_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    change(folder / "tokenizer_config.json", chat_template=5)
+    assert adopt(folder, tmp_path / "out") == 77
+    assert kinds(report_of(tmp_path / "out")) == ["template_refuses"]
+
+
+def test_a_weight_that_no_test_reads_must_be_a_number_too(folder: Path, tmp_path: Path) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][1] = float("nan")  # a control token
+    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert adopt(folder, tmp_path / "out") == 77
+    assert kinds(report_of(tmp_path / "out")) == ["selftest_not_finite"]
 
 
 def test_a_tokenizer_of_another_model_is_refused(models: dict[str, Path], folder: Path, tmp_path: Path) -> None:

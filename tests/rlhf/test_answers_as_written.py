@@ -101,3 +101,11 @@ def test_white_space_is_stripped_after_a_thought_that_the_template_leaves_out_to
     chat = chat_of(templates.OPENS_AND_DROPS.replace("{{ said }}", "{{ said | trim }}"))
     written = chat.written(ASK, " A dog.\n")
     assert (written.answer, written.as_template) == ("\n</think>\n\nA dog.", True)
+
+
+def test_a_word_among_the_control_tokens_that_open_an_answer_is_no_part_of_its_text() -> None:
+    opens = "{% if m['role'] == 'assistant' %}<|channel|>final{% endif %}<|says|>"
+    template = templates.ALTERNATING.replace("{{ m['content'] }}", opens + "{{ m['content'] }}")
+    chat = chat_of(template, "<|channel|>", "<|says|>")
+    assert chat.lead == "<|channel|>final<|says|>"
+    assert chat.decode(chat.reward_ids(ASK, "A dog.", stopped=True).response) == "A dog."

@@ -163,6 +163,44 @@ def float8_weights(folder: Path) -> None:
     safetensors.torch.save_file({**tensors, name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors")
 
 
+def header_says(folder: Path, **facts: object) -> None:
+    """Let the header say this of the first tensor; None: nothing of it."""
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header = json.loads(whole[8 : 8 + length])
+    first = next(name for name in header if name != "__metadata__")
+    header[first] = {name: fact for name, fact in {**header[first], **facts}.items() if fact is not None}
+    raw = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + whole[8 + length :])
+
+
+def tensor_without_type(folder: Path) -> None:
+    header_says(folder, dtype=None)
+
+
+def tensor_of_no_type(folder: Path) -> None:
+    header_says(folder, dtype=7)
+
+
+def tensor_without_shape(folder: Path) -> None:
+    header_says(folder, shape=None)
+
+
+def tensor_of_no_shape(folder: Path) -> None:
+    header_says(folder, shape=["many"])
+
+
+def whole_numbers(folder: Path) -> None:
+    store_as(folder, torch.int64)
+
+
+def store_as(folder: Path, dtype: torch.dtype) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    safetensors.torch.save_file(stored, folder / "model.safetensors", {"format": "pt"})
+
+
 def own_code(folder: Path) -> None:
     change(folder / "config.json", auto_map={"AutoModel": "own.Model"})
 
@@ -221,6 +259,10 @@ SPOILS: dict[Callable[[Path], None], str] = {
     truncated: "weights_truncated",
     no_header: "weights_unreadable",
     endless_header: "weights_unreadable",
+    tensor_without_type: "weights_unreadable",
+    tensor_of_no_type: "weights_unreadable",
+    tensor_without_shape: "weights_unreadable",
+    tensor_of_no_shape: "weights_unreadable",
     lacks_shard: "shard_missing",
     names_other_folder: "index_unusable",
     adapter: "adapter_alone",
@@ -230,6 +272,7 @@ SPOILS: dict[Callable[[Path], None], str] = {
     quantised_part: "quantised",
     quantised_weights: "quantised",
     float8_weights: "quantised",
+    whole_numbers: "quantised",
     own_code: "own_code",
     own_code_within: "own_code",
     no_tokenizer: "tokenizer_missing",
@@ -266,6 +309,12 @@ def test_a_stage_refuses_what_an_examination_refuses(
     data = {"demonstrations": [{"id": "1", "messages": ask, "response": "Because."}]}
     run = write_run(tmp_path / "run", "sft", parents={"base": folder}, data=data, max_response=16)
     assert main(["sft", str(run)]) == 77
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_full_weights_are_not_taken_for_quantised_ones(folder: Path, dtype: torch.dtype) -> None:
+    store_as(folder, dtype)
+    assert not kinds(folder)
 
 
 def test_several_faults_are_found_at_once(folder: Path) -> None:

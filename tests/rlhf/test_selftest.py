@@ -159,4 +159,4 @@ def test_every_stage_tests_the_policy_that_it_loads(
     }
     run = make_run(stage, parents=dict.fromkeys(roles, spoilt), data=data[stage], max_response=16)
     assert main([stage, str(run)]) == 77
-    assert "the model's logits are not finite" in capsys.readouterr().err.splitlines()[-1]
+    assert "the model's weights are not finite" in capsys.readouterr().err.splitlines()[-1]

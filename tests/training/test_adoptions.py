@@ -26,6 +26,7 @@ from training.services import (
     leftovers,
     model_folders,
     plans,
+    workers,
 )
 from training.services.doctor import jobs
 
@@ -325,3 +326,12 @@ def test_a_status_that_nobody_knows_is_refused_by_the_database(folder: Path) -> 
     with pytest.raises(IntegrityError), transaction.atomic():
         Adoption.objects.create(folder="ours", fingerprint="0" * 64, status="perhaps")
     assert connection.is_usable()
+
+
+def test_a_folder_that_waits_behind_another_is_told_that_its_turn_comes(folder: Path, settings: Settings) -> None:
+    make_folder(settings.BASE_MODELS_DIR / "theirs")
+    adoptions.ask_for_changed()
+    workers.beat("default@test", queue="default", host="test", device="cpu", pid=1)
+    first = adoptions.take(Adoption.objects.get(folder="ours").pk, worker="w")
+    assert first and state_of("theirs") == "pending"
+    assert "one folder after the other" in adoption_words.why_not(adoptions.find("theirs"))

@@ -191,3 +191,9 @@ def test_the_card_names_the_setting_as_people_call_it(
     shown = client.get(reverse("training:run", args=[project.slug, run.pk])).content.decode()
     assert "Memory ran out." in shown
     assert "The setting: “tokens at once”." in shown
+
+
+@pytest.mark.parametrize("kind", ["logits_not_finite", "reward_not_finite", "selftest_not_finite"])
+def test_numbers_of_a_model_that_is_only_read_are_not_put_down_to_learning(kind: str) -> None:
+    rule = RULES[kind]
+    assert "learning" not in str(rule.sentence) and "go back to the model before it" in str(rule.advice)

@@ -10,6 +10,7 @@ from .model_files import CONFIG, read_object
 
 # How architectures call the longest text that they read, the usual name first.
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
+SHORTEST = 16  # tokens of a context with which anything can be done
 STATED = "roundtable_context"  # in the config.json of an adopted model: what its operator says of it
 # Position encodings that change with the longest row of a batch, once that is beyond what was trained first.
 GROWING = frozenset({"longrope", "dynamic", "su"})
@@ -37,7 +38,7 @@ def parse(directory: Path) -> PretrainedConfig:
         config.get_text_config()
     except Exception as error:  # each architecture checks its own, with errors of every kind
         raise InvalidInput(
-            f"config.json cannot be read: {_first_line(error)}", kind="config_unreadable", field=CONFIG
+            f"config.json cannot be read: {said_of(directory, error)}", kind="config_unreadable", field=CONFIG
         ) from error
     _refuse_other_than_causal(config)
     return config
@@ -48,16 +49,24 @@ def context_of(config: PretrainedConfig, stated: int | None = None) -> Context:
 
     Raises InvalidInput where nobody says, or where more is stated than the model can read.
     """
-    if stated is not None and stated < 1:
-        raise InvalidInput("a context is at least one token long", kind="context_too_short", field="context")
     text = config.get_text_config(decoder=True)
     own = _own_context(text)
-    stated = stated or _number(getattr(config, STATED, None)) or _number(getattr(text, STATED, None))
+    stated = (
+        stated if stated is not None else _number(getattr(config, STATED, None)) or _number(getattr(text, STATED, None))
+    )
     if stated is None and own is None:
         raise InvalidInput(
             "the model does not say how long its context is: state it where the model is adopted, in tokens",
             kind="context_missing",
             field="context",
+        )
+    if (shorter := min(number for number in (stated, own) if number is not None)) < SHORTEST:
+        raise InvalidInput(
+            f"a context of {shorter} tokens holds no question with its answer: {SHORTEST} are the least",
+            kind="context_too_short",
+            field="context",
+            stated=shorter,
+            limit=SHORTEST,
         )
     if stated is None:
         return Context(own or 0, "config")
@@ -113,5 +122,6 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
+def said_of(directory: Path, error: Exception) -> str:
+    """What another program says against a model, in one line and without where it lies."""
+    return " ".join(str(error).replace(f"{directory}/", "").split())[:300]

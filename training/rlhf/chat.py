@@ -160,11 +160,19 @@ class Chat:
 
     def decode(self, response: list[int]) -> str:
         """The text of sampled answer ids, without what only marks its beginning and end."""
-        said = [token for token in response if token not in self._silent]
-        text = str(self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-        if text.startswith(self.lead):
-            return text.removeprefix(self.lead)
+        text = self._said(response)
+        if text.startswith(self._said_lead):
+            return text.removeprefix(self._said_lead)
         return self.opened + text
+
+    def _said(self, ids: list[int]) -> str:
+        said = [token for token in ids if token not in self._silent]
+        return str(self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    @cached_property
+    def _said_lead(self) -> str:
+        """What is text of the lead: some templates begin an answer with control tokens and a word."""
+        return self._said(self._encode(self.lead))
 
     def fits(self, prompt: list[int], max_response: int) -> bool:
         """Whether the context leaves room for an answer."""

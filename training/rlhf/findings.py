@@ -50,16 +50,10 @@ class Findings(list[Finding]):
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """What is refused inside is added, and the examination goes on."""
+        """What is refused inside is added once, and the examination goes on."""
         try:
             yield
         except InvalidInput as refusal:
-            self.append(
-                Finding(
-                    level=BLOCK,
-                    kind=refusal.kind,
-                    sentence=str(refusal),
-                    field=refusal.field,
-                    numbers=dict(refusal.numbers),
-                )
-            )
+            found = block(str(refusal), kind=refusal.kind, field=refusal.field, **refusal.numbers)
+            if found not in self:  # another look at the same file
+                self.append(found)

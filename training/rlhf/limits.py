@@ -18,11 +18,7 @@ def is_beyond(kl: float, limit: float) -> bool:
 def require_finite(numbers: Tensor, what: str, kind: str) -> Tensor:
     """The numbers, every one of which is finite. Raises Diverged otherwise."""
     if not torch.isfinite(numbers).all():
-        raise Diverged(
-            f"{what} are not finite: the model's weights are damaged or training has spoilt them; go back to the model"
-            " before it",
-            kind=kind,
-        )
+        raise Diverged(f"{what} are not finite: the model's weights are damaged or training has spoilt them", kind=kind)
     return numbers
 
 

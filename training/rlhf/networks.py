@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache, DynamicCache, PreTrainedModel
 
-from . import memory, model_files, selftest
+from . import architecture, memory, model_files, selftest
 from .batching import positions
 from .chat import Chat
 from .exits import InvalidInput
@@ -191,16 +191,23 @@ def trunk_of(network: PreTrainedModel) -> PreTrainedModel:
     """A language model without its head. Raises InvalidInput where that could not be loaded again by itself."""
     trunk: Any = network.base_model
     known: Any = AutoModel._model_mapping.get(type(trunk.config), None)
-    if known is not type(trunk):
+    if known is not type(trunk) or trunk.state_dict().keys() != _fresh(trunk).state_dict().keys():
         raise _no_trunk(network)
     backbone: PreTrainedModel = trunk
     return backbone
 
 
+def _fresh(trunk: PreTrainedModel) -> PreTrainedModel:
+    """The network that the trunk is read into when it is loaded by itself; some of them have a part more."""
+    with torch.device("meta"):
+        fresh: PreTrainedModel = AutoModel.from_config(trunk.config)
+    return fresh
+
+
 def _no_trunk(network: PreTrainedModel) -> InvalidInput:
     return InvalidInput(
         f"a model of the type {network.config.model_type} cannot become a reward model: transformers knows no such"
-        " model without its head",
+        " model without its head, or only one that has other parts",
         kind="trunk_unknown",
         field="model_type",
     )
@@ -263,11 +270,16 @@ def _load(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]
         if memory.ran_out(error):  # which is no fault of the directory
             raise
         raise InvalidInput(
-            f"the model directory {directory.name} cannot be read: {error}", kind="model_files"
+            f"{_called(directory)} cannot be read: {architecture.said_of(directory, error)}", kind="model_files"
         ) from error
     if missing := sorted(info["missing_keys"]):
-        raise InvalidInput(f"the model directory {directory.name} lacks a weight: {missing[0]}", kind="weights")
+        raise InvalidInput(f"{_called(directory)} lacks a weight: {missing[0]}", kind="weights")
     return network, sorted(info["unexpected_keys"])
+
+
+def _called(directory: Path) -> str:
+    """A model directory in a sentence. One that is being examined has no name that anybody knows."""
+    return "the model" if directory.name.startswith(".") else f"the model directory {directory.name}"
 
 
 def _head_tensors(model: ScalarModel) -> dict[str, Tensor]:

@@ -56,6 +56,8 @@ def check(policy: "Policy", chat: Chat) -> Measures:
 
     A policy whose cache does not let go of rows keeps them from now on until the last one has ended.
     """
+    if not all(weight.isfinite().all() for weight in policy.parameters()):  # also those of tokens that no test has
+        raise _not_finite("weights")
     try:
         with _in_fp32(policy):
             measures = _check(policy, chat, FP32_TOLERANCE)
@@ -139,10 +141,14 @@ def _require_usable(readings: list[Tensor], policy: "Policy") -> None:
             embedding=width,
         )
     if not all(reading.isfinite().all() for reading in readings):
-        raise InvalidInput(
-            "the model's logits are not finite: its weights are damaged, or too large for this dtype",
-            kind="selftest_not_finite",
-        )
+        raise _not_finite("logits")
+
+
+def _not_finite(what: str) -> InvalidInput:
+    return InvalidInput(
+        f"the model's {what} are not finite: its weights are damaged, or too large for this dtype",
+        kind="selftest_not_finite",
+    )
 
 
 def _cached(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int, limit: float) -> float:

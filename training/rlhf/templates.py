@@ -46,6 +46,8 @@ def text_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
             kind="template_ambiguous",
             field="chat_template",
         ) from error
+    if not isinstance(text, str):
+        raise InvalidInput("the model's chat template is no text", kind="template_refuses", field="chat_template")
     return text
 
 

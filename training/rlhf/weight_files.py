@@ -1,6 +1,7 @@
 """Files of weights, by their headers: damaged, missing or quantised ones are found without reading gigabytes."""
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 LARGEST_HEADER = 100_000_000  # bytes, as the format has it
 QUANTISATION = ("quantization_config", "compression_config")
-# Types of numbers that nothing can be trained in. Masks and counters are whole numbers too, but are called no weight.
-WHOLE_NUMBERS = frozenset({"I8", "U8", "I16", "U16", "I32", "U32"})
-TINY_FLOATS = ("F8", "F4", "F6")
+# The types of numbers that weights are trained in. Masks and counters have others, but are called no weight.
+TRAINABLE = frozenset({"BF16", "F16", "F32", "F64"})
+TINY_FLOATS = ("F8", "F4", "F6_")
 
 
 def named_by(index: Path, findings: list[Finding]) -> list[str]:
@@ -35,7 +36,7 @@ def is_whole(path: Path, findings: list[Finding]) -> bool:
     """Whether a file of weights can be read to its end. Adds to `findings` why not."""
     try:
         header, begins = _header(path)
-        ends = begins + max((facts["data_offsets"][1] for facts in _tensors(header).values()), default=0)
+        ends = begins + max([_end_of(facts) for facts in _tensors(header).values()], default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, struct.error):
         sentence = f"{path.name} cannot be read: it is no file of safetensors"
         findings.append(block(sentence, kind="weights_unreadable", field=path.name))
@@ -49,14 +50,7 @@ def is_whole(path: Path, findings: list[Finding]) -> bool:
 
 def parameters(paths: list[Path]) -> int:
     """Numbers in these files."""
-    count = 0
-    for path in paths:
-        for facts in _tensors(_header(path)[0]).values():
-            numbers = 1
-            for length in facts["shape"]:
-                numbers *= length
-            count += numbers
-    return count
+    return sum(math.prod(facts["shape"]) for path in paths for facts in _tensors(_header(path)[0]).values())
 
 
 def quantised(config: Path | None, weights: list[Path]) -> Iterator[Finding]:
@@ -98,7 +92,7 @@ def _quantised_tensor(path: Path) -> str | None:
     """The name of a weight that is stored in numbers too coarse to be trained, if there is one."""
     for name, facts in _tensors(_header(path)[0]).items():
         is_weight = "weight" in name.rpartition(".")[2]
-        if facts["dtype"].startswith(TINY_FLOATS) or (facts["dtype"] in WHOLE_NUMBERS and is_weight):
+        if facts["dtype"].startswith(TINY_FLOATS) or (facts["dtype"] not in TRAINABLE and is_weight):
             return str(name)
     return None
 
@@ -112,6 +106,15 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         raw = source.read(length)
     header: dict[str, Any] = json.loads(raw)
     return header, 8 + length
+
+
+def _end_of(facts: dict[str, Any]) -> int:
+    """Where a tensor ends, counted from the first. Raises ValueError where it is not described as tensors are."""
+    numbers = [*facts["data_offsets"], *facts["shape"]]
+    if not isinstance(facts["dtype"], str) or not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise ValueError("a tensor without type, shape or place")
+    end: int = facts["data_offsets"][1]
+    return end
 
 
 def _tensors(header: dict[str, Any]) -> dict[str, Any]:

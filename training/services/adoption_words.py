@@ -29,6 +29,13 @@ STATES = {
     "failed": gettext_lazy("could not be examined"),
 }
 TONES = {"unreadable": "bad", "refused": "bad", "failed": "bad", "changed": "warning", "adopted": "good"}
+WAITS = {
+    "new": gettext_lazy("A worker examines it as soon as nothing has been written there for a moment."),
+    "changed": gettext_lazy(
+        "Its files have changed since it was examined. It is examined again once nothing is written there."
+    ),
+    "pending": gettext_lazy("Its turn comes: a worker examines one folder after the other."),
+}
 LEVELS = {"block": gettext_lazy("blocks"), "warn": gettext_lazy("warning"), "note": gettext_lazy("note")}
 ORDER = list(LEVELS)
 
@@ -54,9 +61,7 @@ def why_not(folder: Folder) -> str:
         return _("A worker is examining it.")
     if not folder.has_worker:
         return _("It waits to be examined, and no worker is running: start one.")
-    if folder.state == "changed":
-        return _("Its files have changed since it was examined. It is examined again once nothing is written there.")
-    return _("A worker examines it as soon as nothing has been written there for a moment.")
+    return str(WAITS.get(folder.state, WAITS["new"]))
 
 
 def findings(report: Report) -> list[Said]:
@@ -176,6 +181,9 @@ SENTENCES = {
     "context_missing": gettext_lazy("Its config does not say how long its context is. State it, in tokens."),
     "context_too_long": gettext_lazy(
         "It can read %(limit)d tokens, so its context cannot be %(stated)d. State less, or nothing."
+    ),
+    "context_too_short": gettext_lazy(
+        "Its context of %(stated)d tokens holds no question with its answer: %(limit)d are the least."
     ),
     "tokenizer_larger": gettext_lazy(
         "Its tokenizer has %(tokens)d tokens, but the network knows %(embedding)d of them. "

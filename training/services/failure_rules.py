@@ -218,6 +218,13 @@ _WRONG_NUMBERS = Rule(
     _("The engine's self-test says which two readings differ. Use another number format, or another model."),
     "model_files",
 )
+_NOT_FINITE = Rule(
+    _("The numbers went wrong: what a model computes is not finite."),
+    _(
+        "Where the run trains that model, copy the run and halve the learning rate. Where it only reads it, the "
+        "model's weights are spoilt: go back to the model before it."
+    ),
+)
 _WRONG_KIND = Rule(
     _("A model of this kind cannot be trained here."),
     _("The engine's sentence says why. Choose another base model for a new project."),
@@ -255,7 +262,6 @@ MODEL_RULES: dict[str, Rule] = {
             "selftest_cached",
             "selftest_causal",
             "selftest_error",
-            "selftest_not_finite",
             "selftest_padded",
         ),
         _WRONG_NUMBERS,
@@ -268,9 +274,10 @@ MODEL_RULES: dict[str, Rule] = {
             "metric_not_finite",
             "reference_not_finite",
             "reward_not_finite",
+            "selftest_not_finite",
             "values_not_finite",
         ),
-        RULES["diverged"],
+        _NOT_FINITE,
     ),
 }
 RULES |= MODEL_RULES

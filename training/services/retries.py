@@ -237,7 +237,15 @@ def _changed_parents(run: Run) -> Iterator[str]:
         if found is None:
             continue  # a worker is reading it; the engine refuses one that has changed
         if not found:
-            yield _("The model that it starts from (%(role)s) is not there any more.") % {"role": role}
+            yield _(
+                "The model that it starts from (%(role)s) is not there any more. Put it back, or start a new round."
+            ) % {"role": role}
         elif found != parent["manifest_sha256"]:
             change = {"role": role, "old": parent["manifest_sha256"][:8], "new": found[:8]}
-            yield _("The model that it starts from (%(role)s) was %(old)s… and is %(new)s… now.") % change
+            yield (
+                _(
+                    "The model that it starts from (%(role)s) was %(old)s… and is %(new)s… now. "
+                    "Put its files back as they were, or start a new round."
+                )
+                % change
+            )
