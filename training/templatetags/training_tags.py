@@ -142,6 +142,12 @@ def cell_url(cell: Cell, slug: str) -> str:
 
 
 @register.filter
+def joined(pieces: Iterable[tuple[str, str]]) -> str:
+    """The text of which `pieces`, (kind, text), say what was kept and what was changed."""
+    return "".join(text for _kind, text in pieces)
+
+
+@register.filter
 def labels_of(snapshot: Snapshot) -> str:
     """How many labels a snapshot holds, and how many it left out, and why."""
     counts = snapshot.counts
