@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,8 @@ def test_a_disk_without_room_is_a_sentence_and_no_defect(settings: Settings, tmp
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(Application(get_wsgi_application())(scope, receive, send))
+    with ThreadPoolExecutor(1) as own:  # a browser test before this one may have left its loop in our thread
+        own.submit(asyncio.run, Application(get_wsgi_application())(scope, receive, send)).result()
     assert sent[0]["status"] == 507
     assert b"its disk is full" in sent[1]["body"]
     assert {header.decode() for header in SECURITY_HEADERS} <= {name.decode() for name, _ in sent[0]["headers"]}
