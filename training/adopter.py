@@ -18,6 +18,7 @@ from django.db import Error as DatabaseFailure
 from django.db import close_old_connections
 from django.utils.translation import gettext as _
 
+from annotate.services.text import repair_text
 from training import runner
 from training.models import Adoption, LostRace
 from training.rlhf import endings, exits
@@ -25,7 +26,6 @@ from training.services import adoption_words, adoptions, model_folders, room
 
 POLL_S = 0.25
 LONGEST_S = 6 * 3600.0  # a large model, read from a slow disk and tested on a CPU
-LONGEST_ERROR = 2_000  # characters
 GPU = "CUDA_VISIBLE_DEVICES"  # a card belongs to the run that trains on it: folders are tested on the CPU
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def _see_through(adoption: Adoption, directory: Path) -> None:
     except (OSError, ValueError, KeyError) as failure:
         logger.warning("adoption %s failed", adoption.pk, exc_info=True)
         sentence = room.full(failure) if endings.fills_the_disk(failure) else str(failure)
-        adoptions.fail(adoption, sentence[-LONGEST_ERROR:])
+        adoptions.fail(adoption, sentence[-endings.LONGEST :])
     except _Stopped as stopped:
         if str(stopped):
             adoptions.fail(adoption, str(stopped))
@@ -154,13 +154,12 @@ def _clean_place(adoption: Adoption) -> Path:
 
 
 def _words(directory: Path, code: int) -> str:
-    """What a person is told of an engine that left with `code`: the last that it said."""
+    """What a person is told of an engine that left with `code`."""
     if code == -signal.SIGKILL:
         return _(
             "It was killed while it examined the folder, most likely for want of memory. "
             "Give the worker more, or choose a smaller model; then examine it again."
         )
-    said = (directory / "engine.log").read_text("utf-8", "replace").replace("\x00", "").strip()
-    return said.rpartition("\n")[2].rpartition("\r")[2][-LONGEST_ERROR:] or _(
-        "The engine ended with status %(code)d and said nothing."
-    ) % {"code": code}
+    log = (directory / "engine.log").read_text("utf-8", "replace")
+    said, _changed = repair_text(endings.read(directory).get("sentence") or endings.last_line(log))
+    return said or _("The engine ended with status %(code)d and said nothing.") % {"code": code}

@@ -106,9 +106,12 @@ def _beat(examination: Examination) -> None:
 
 def _unsaid(exit_code: int, said: bytes) -> dict[str, Any]:
     """The end of an engine that left no word as data."""
-    last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
     kind = "killed" if exit_code == -signal.SIGKILL else "unknown"
-    return {"kind": kind, "numbers": {"exit_code": exit_code}, "sentence": last[-endings.LONGEST :]}
+    return {
+        "kind": kind,
+        "numbers": {"exit_code": exit_code},
+        "sentence": endings.last_line(said.decode("utf-8", "replace")),
+    }
 
 
 def _clean_place(examination: Examination) -> Path:

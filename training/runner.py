@@ -261,9 +261,7 @@ class Engine:
         if exit_code not in DELIBERATE:
             crashed = f"The engine crashed with exit status {exit_code}"
             return Ending(exit_code, f"{crashed}: {said}" if said else f"{crashed}.", facts)
-        if not said:  # a progress bar may stand before the sentence on its line
-            tail = run_directories.log_tail(self.run.directory, self.run.fence)
-            said = tail.rpartition("\n")[2].rpartition("\r")[2]
+        said = said or endings.last_line(run_directories.log_tail(self.run.directory, self.run.fence))
         return Ending(exit_code, said, facts)
 
     def _killed(self, by: signal.Signals) -> Ending:

@@ -17,7 +17,7 @@ from annotate.api.endpoints import Endpoint
 from annotate.api.prompts import PromptSerializer
 from annotate.models import ApiToken, FinishReason, Prompt, Role
 from annotate.services import slates
-from annotate.services.import_reports import KEYS_LISTED, controls_in_words
+from annotate.services.import_reports import KEYS_LISTED, controls_in_words, unnamed_in_words
 from annotate.services.slates import NewCompletion
 from annotate.services.text import control_count
 
@@ -100,7 +100,5 @@ def _ignored(said: list[dict[str, Any]]) -> list[str]:
         for key, count in sorted(keys.items())[:KEYS_LISTED]
     ]
     if more := len(keys) - len(notes):
-        notes.append(
-            ngettext("%d more unknown field was left out.", "%d more unknown fields were left out.", more) % more
-        )
+        notes.append(unnamed_in_words(more))
     return notes

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from annotate.forms.labels import LabelForm
 from annotate.models import Completion
-from annotate.services.letters import letters
+from annotate.services.letters import letters, same_text
 from annotate.services.rankings import dense_places
 from annotate.services.text import NOTE_LIMIT
 
@@ -26,6 +26,7 @@ class Card:
     def __init__(self, completion: Completion, letter: str, form: RankingForm) -> None:
         self.completion = completion
         self.letter = letter
+        self.same = form.same_text[letter]  # the letters of the other answers with its text
         self.name = f"place-{completion.pk}"
         said = str(form[self.name].value() or "")
         self.place = said if said == CANNOT_JUDGE or said in map(str, form.places) else ""
@@ -59,6 +60,7 @@ class RankingForm(LabelForm):
     ) -> None:
         self.completions = completions
         self.letters = letters([completion.pk for completion in completions])
+        self.same_text = same_text({self.letters[completion.pk]: completion.text for completion in completions})
         super().__init__(data, stored=stored)
         for completion in completions:
             self.fields[f"place-{completion.pk}"] = forms.ChoiceField(

@@ -76,7 +76,7 @@ _INNER = re.compile(r"\$([^$]+)\$")
 # What of the source is no letter or digit to be seen
 _UNSEEN = re.compile(
     r"\\(?:begin|end)\{[^}]*\}(?:\{[^}]*\})?|\\(?:hspace|vspace|color|textcolor)\*?\{[^}]*\}|\\\\\[[^\]]*\]"
-    r"|\\(?:hskip|mskip|kern|mkern)\s*-?[\d.]+\s*[a-z]{2}|\\raisebox\{[^}]*\}|\\genfrac.*|\\[a-zA-Z]+"
+    r"|\\(?:hskip|mskip|kern|mkern)\s*-?[\d.]+\s*[a-z]{2}|\\genfrac.*|\\[a-zA-Z]+"
 )
 _MARKUP = re.compile(r"<[^>]*>")
 _STYLE = re.compile(r' style="([^"]*)"')

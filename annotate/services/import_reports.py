@@ -74,7 +74,10 @@ class Imported:
     remarks: list[str] = field(default_factory=list)
     shapes: Shapes = field(default_factory=Shapes)
 
-    def reject(self, line: int, error: str) -> None:
+    def reject(self, line: int, error: str, *, stops: bool = False) -> None:
+        """Note a line that did not come in; `stops`: it is the last one, and what follows was not read."""
+        if stops:
+            self.stopped = error
         self.rejected_count += 1
         if len(self.rejected) < LISTED:
             self.rejected.append({"line": line, "error": error})
@@ -118,7 +121,7 @@ class Imported:
     @property
     def refused(self) -> list[dict[str, Any]]:
         """What was rejected for what it says; why the rest was not read is told apart."""
-        return [row for row in self.rejected if row["error"] != self.stopped]
+        return self.rejected[: self.refused_count]
 
     @property
     def refused_count(self) -> int:
@@ -133,9 +136,7 @@ class Imported:
         for (place, key), count in sorted(self.ignored.items()):
             yield _ignored_in_turn(key, count) if place == "turn" else _ignored_in_prompt(key, count)
         if count := self.unnamed_ignored:
-            yield (
-                ngettext("%d more unknown field was left out.", "%d more unknown fields were left out.", count) % count
-            )
+            yield unnamed_in_words(count)
         if count := self.empty_system_turns:
             yield ngettext("%d empty system turn was left out.", "%d empty system turns were left out.", count) % count
         if count := self.control_characters:
@@ -164,6 +165,11 @@ def controls_in_words(count: int) -> str:
     return (
         ngettext("%d control character became white space.", "%d control characters became white space.", count) % count
     )
+
+
+def unnamed_in_words(count: int) -> str:
+    """Of the fields beyond the KEYS_LISTED that are named."""
+    return ngettext("%d more unknown field was left out.", "%d more unknown fields were left out.", count) % count
 
 
 def _ignored_in_turn(key: str, count: int) -> str:

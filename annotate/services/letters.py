@@ -45,5 +45,13 @@ def best_answers(rankings: Iterable[list[Place]]) -> dict[int, Completion]:
     return Completion.objects.in_bulk(best)
 
 
+def same_text(texts: Mapping[str, str]) -> dict[str, str]:
+    """To each letter of `texts` ({letter: text}), the other letters whose answers have the very same text."""
+    return {
+        letter: ", ".join(sorted(other for other in texts if other != letter and texts[other] == text))
+        for letter, text in texts.items()
+    }
+
+
 def _place(number: int | None, cards: list[tuple[int | None, str, int]]) -> Place:
     return Place(number, [letter for _number, letter, _pk in cards], [pk for _number, _letter, pk in cards])

@@ -118,8 +118,7 @@ def _add_batch(project: Project, batch: list[Reading], report: Imported) -> list
     prompts = []
     for reading, prompt in zip(batch, unsaved, strict=True):
         if reading.said is None or prompt is None:
-            report.reject(reading.line, reading.error)
-            report.stopped = reading.error if reading.ends else ""
+            report.reject(reading.line, reading.error, stops=reading.ends)
         elif refusal := stored.refusal(prompt):
             report.reject(reading.line, refusal)
         else:

@@ -68,20 +68,20 @@ def clean_draft(draft: dict[str, Any]) -> dict[str, Any]:
     return repaired
 
 
-class Said(NamedTuple):
+class ThoughtAndAnswer(NamedTuple):
     """A model's text in its two parts; most have no thought."""
 
     thought: str
     answer: str
 
 
-def split_thought(text: str) -> Said:
+def split_thought(text: str) -> ThoughtAndAnswer:
     """What a model thought before it answered, and the answer. A thought that does not end is all there is to read."""
     before, begun, rest = text.partition(THINK)
     thought, ended, answer = rest.partition(THOUGHT)
     if before.strip() or not begun or not ended:
-        return Said("", text)
-    return Said(thought.strip(), answer.lstrip("\n"))
+        return ThoughtAndAnswer("", text)
+    return ThoughtAndAnswer(thought.strip(), answer.lstrip("\n"))
 
 
 def repair_text(text: str) -> tuple[str, bool]:

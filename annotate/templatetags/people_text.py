@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
-from typing import Any
 
 from django import template
 from django.utils.safestring import SafeString, mark_safe
@@ -68,13 +66,6 @@ def show_all(text: str) -> str:
     if len(text) > LONG_WORD * count:
         return ngettext("Show all of %d character", "Show all %d characters", len(text)) % len(text)
     return ngettext("Show all of %d word", "Show all %d words", count) % count
-
-
-@register.filter
-def same_as(card: Any, cards: Iterable[Any]) -> str:
-    """The letters of the other answers among `cards` that have the very same text."""
-    same = [other for other in cards if other.completion.text == card.completion.text and other.letter != card.letter]
-    return ", ".join(sorted(other.letter for other in same))
 
 
 @register.filter

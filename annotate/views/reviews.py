@@ -17,7 +17,7 @@ from annotate.forms.reviews import ReviewForm
 from annotate.models import Completion, Kind, Label, Ranking, WorkItem
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import reviews
-from annotate.services.letters import Place, best_answers, by_place, letters
+from annotate.services.letters import Place, best_answers, by_place, letters, same_text
 
 PAGE_SIZE = 50
 SUBJECT = {Kind.DEMONSTRATION.value: ["prompt"], Kind.RANKING.value: ["slate__prompt", "assignment"]}
@@ -160,14 +160,14 @@ def _side_by_side(request: ProjectRequest, ranking: Ranking) -> list[dict[str, A
 def _cards(ranking: Ranking, completions: dict[int, Completion], elsewhere: dict[int, str]) -> list[dict[str, Any]]:
     """The answers, best first; `elsewhere` are the letters by which another ranking calls them."""
     lettered = letters(ranking.assignment.card_order)
-    texts = {letter: completions[pk].text for pk, letter in lettered.items()}
+    same = same_text({letter: completions[pk].text for pk, letter in lettered.items()})
     return [
         {
             "letter": letter,
             "place": place.number,
             "completion": completions[pk],
             "elsewhere": elsewhere.get(pk),
-            "same": ", ".join(other for other in texts if other != letter and texts[other] == texts[letter]),
+            "same": same[letter],
         }
         for place in _places(ranking)
         for letter, pk in zip(place.letters, place.completions, strict=True)

@@ -286,6 +286,7 @@ class Board {
       opener.closest("[data-answer]").classList.replace("is-folded", "is-opened");
     }
   }
+
   /* Texts */
 
   showView(view) {

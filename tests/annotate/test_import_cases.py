@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 import tracemalloc
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,15 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 CASES = Path(__file__).parent.parent / "cases"
 
 
-class Door:
+class Door(ABC):
     """A way in; `bring` returns status, report and what stands on the page or in the answer."""
 
     def __init__(self, admin: Member) -> None:
         self.admin = admin
         self.project = admin.project
 
-    def bring(self, data: bytes) -> tuple[int, dict[str, Any], str]:
-        raise NotImplementedError
+    @abstractmethod
+    def bring(self, data: bytes) -> tuple[int, dict[str, Any], str]: ...
 
 
 class Form(Door):

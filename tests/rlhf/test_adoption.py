@@ -231,6 +231,10 @@ def test_a_generation_config_that_could_not_be_saved_again_is_left_out(folder: P
     change(folder / "generation_config.json", temperature=0.7, do_sample=False)
     assert adopt(folder, tmp_path / "out") == 0
     assert not (tmp_path / "out/model/generation_config.json").exists()
+    report = report_of(tmp_path / "out")
+    assert kinds(report, "note") == ["generation_ignored"]
+    assert report["ignored"] == ["generation_config.json"]
+    assert "generation_config.json" not in [file["name"] for file in report["files"]]
     data = {"demonstrations": [demonstration(n) for n in range(2)]}
     run = write_run(tmp_path / "sft", "sft", parents={"base": tmp_path / "out/model"}, data=data, max_response=16)
     assert main(["sft", str(run)]) == 0

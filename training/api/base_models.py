@@ -46,7 +46,7 @@ class BaseModelSerializer(serializers.Serializer[Any]):
         return folder.verdict.sha256 if folder.verdict else ""
 
     def get_findings(self, folder: Folder) -> list[dict[str, str]]:
-        return [said._asdict() for said in adoption_words.findings(self.get_report(folder))]
+        return [remark._asdict() for remark in adoption_words.findings(self.get_report(folder))]
 
     def get_report(self, folder: Folder) -> dict[str, Any]:
         return folder.verdict.report if folder.verdict else {}

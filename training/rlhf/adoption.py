@@ -89,7 +89,7 @@ def _examine(folder: Path, draft: Path, context: int | None, report: Report, tou
             kind="adapter_ignored",
             level="warn",
         )
-    _hand_on(files, draft, touch)
+    _hand_on(files, draft, report, touch)
     with report.findings.gathered():
         report.architecture = architecture.parse(draft).model_type if (draft / CONFIG).exists() else None
     if report.architecture:  # without which no tokenizer is found either
@@ -107,15 +107,27 @@ def _examine(folder: Path, draft: Path, context: int | None, report: Report, tou
     touch(0)
 
 
-def _hand_on(files: ModelFiles, draft: Path, touch: Counted) -> None:
+def _hand_on(files: ModelFiles, draft: Path, report: Report, touch: Counted) -> None:
     """Everything that is read: weights by another name of the same bytes where the disk can do that, else a copy."""
     for name, path in files.read.items():
         if name in files.weights:
             _link_or_copy(path, draft / name, touch)
         elif name == TEMPLATE_JSON:
             _write_template(path, draft / TEMPLATE)
-        elif name != GENERATION or _is_usable(path):
+        elif name == GENERATION and not _is_usable(path):
+            _leave_generation_out(path, report)
+        else:
             shutil.copyfile(path, draft / name)
+
+
+def _leave_generation_out(path: Path, report: Report) -> None:
+    """Say so: whoever downloads the model may miss it, though nothing here reads it."""
+    report.files = [file for file in report.files if file["name"] != GENERATION]
+    report.ignored = sorted([*report.ignored, path.name])
+    report.findings.note(
+        f"{path.name} is left out: transformers loads it, but refuses to save it with a model that was trained",
+        kind="generation_ignored",
+    )
 
 
 def _link_or_copy(path: Path, to: Path, touch: Counted) -> None:
@@ -212,7 +224,7 @@ def _tokenizer(draft: Path) -> PreTrainedTokenizerBase:
         )
     except Exception as error:  # of any kind: tokenizers are written in many ways, and damaged in more
         raise InvalidInput(
-            f"the model's tokenizer cannot be read: {str(error).partition(chr(10))[0][:300]}",
+            f"the model's tokenizer cannot be read: {architecture.said_of(draft, error)}",
             kind="tokenizer_unreadable",
             field=TOKENIZER,
         ) from error

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from .exits import InvalidInput
+from .exits import InvalidInput, in_one_line
 from .model_files import CONFIG, read_object
 
 # How architectures call the longest text that they read, the usual name first.
@@ -124,4 +124,4 @@ def _number(value: Any) -> int | None:
 
 def said_of(directory: Path, error: Exception) -> str:
     """What another program says against a model, in one line and without where it lies."""
-    return " ".join(str(error).replace(f"{directory}/", "").split())[:300]
+    return in_one_line(str(error).replace(f"{directory}/", ""))

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from . import architecture
-from .exits import InvalidInput
+from .exits import InvalidInput, in_one_line
 from .records import Message
 
 PLAIN_TEMPLATE = (
@@ -216,8 +216,9 @@ class Chat:
         try:
             text: str = template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
         except Exception as error:  # a template is a program of somebody else's
+            says = in_one_line(error)
             raise InvalidInput(
-                f"the model's chat template refuses a conversation: {error}", kind="template_refuses", says=str(error)
+                f"the model's chat template refuses a conversation: {says}", kind="template_refuses", says=says
             ) from error
         return text
 

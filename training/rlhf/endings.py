@@ -60,6 +60,11 @@ def leave(folder: Path, ending: dict[str, Any]) -> None:
             draft.unlink()
 
 
+def last_line(said: str) -> str:
+    """The last that an engine said; a progress bar may stand before it on its line."""
+    return said.strip().rpartition("\n")[2].rpartition("\r")[2][-LONGEST:]
+
+
 def discard(folder: Path) -> None:
     """Forget how an earlier try in the same folder ended."""
     (folder / FILE).unlink(missing_ok=True)

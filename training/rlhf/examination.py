@@ -17,6 +17,7 @@ from .batching import Batch, collate, micro_batches
 from .chat import BREAK, PROBE, THINK, Chat, Rendered, Written
 from .config import RunConfig
 from .exits import InvalidInput
+from .findings import BLOCK, NOTE, WARN
 from .intake import NAMED, Intake, sift
 from .records import (
     Demonstration,
@@ -34,8 +35,6 @@ T = TypeVar("T")
 
 EXAMPLES = 3
 READ, TRAINED, SCORED, END = "read", "trained", "scored", "end"  # what becomes of a piece of text
-BLOCK, WARN, NOTE = "block", "warn", "note"
-
 OF_THE_TEMPLATE = ("thought", "two_ways")  # said once, however many stages and records it shows in
 
 Example = dict[str, Any]

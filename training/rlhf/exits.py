@@ -6,6 +6,7 @@ from typing import Any
 
 DONE = 0
 FIRST_FENCE = "1"  # where nobody supervises
+LONGEST_QUOTE = 300  # characters
 
 
 class EngineExit(Exception):
@@ -44,6 +45,11 @@ class FenceLost(EngineExit):
 
     code = 76
     kind = "fence_lost"
+
+
+def in_one_line(said: object) -> str:
+    """What another program says, short enough to be quoted in a sentence."""
+    return " ".join(str(said).split())[:LONGEST_QUOTE]
 
 
 def current_fence(run_dir: Path) -> str:

@@ -16,7 +16,7 @@ from . import memory
 from .batching import collate
 from .chat import Chat, Rendered
 from .decoding import Decoding
-from .exits import InvalidInput
+from .exits import InvalidInput, in_one_line
 
 if TYPE_CHECKING:
     from .networks import Policy
@@ -69,7 +69,7 @@ def check(policy: "Policy", chat: Chat) -> Measures:
             raise
         raise InvalidInput(
             f"the model cannot be read and sampled from as every stage does, so it cannot be used here:"
-            f" {type(error).__name__}: {_first_line(error)}",
+            f" {type(error).__name__}: {in_one_line(error)}",
             kind="selftest_error",
         ) from error
 
@@ -193,7 +193,3 @@ def _looks_ahead(policy: "Policy", sample: Rendered, before: Tensor, pad_id: int
 def _difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest one; what is no number is as far off as can be."""
     return (ours - theirs).abs().nan_to_num(nan=float("inf")).max().item()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from .exits import InvalidInput
+from .exits import InvalidInput, in_one_line
 from .records import Message
 
 SAID = {"system": "a rule", "user": "a question", "assistant": "an answer"}
@@ -120,7 +120,7 @@ class Renderer:
                 add_generation_prompt=True,
             )
         except Exception as error:  # a template is a program of somebody else's
-            self.refusal = str(error).partition("\n")[0][:200]
+            self.refusal = in_one_line(error)
             return None
         return str(text)
 

@@ -40,7 +40,7 @@ LEVELS = {"block": gettext_lazy("blocks"), "warn": gettext_lazy("warning"), "not
 ORDER = list(LEVELS)
 
 
-class Said(NamedTuple):
+class Remark(NamedTuple):
     """A finding for a page."""
 
     level: str
@@ -64,15 +64,15 @@ def why_not(folder: Folder) -> str:
     return str(WAITS.get(folder.state, WAITS["new"]))
 
 
-def findings(report: Report) -> list[Said]:
+def findings(report: Report) -> list[Remark]:
     """What the engine found, what blocks first."""
-    found = [Said(finding["level"], sentence(finding)) for finding in report.get("findings", [])]
-    return sorted(found, key=lambda said: ORDER.index(said.level) if said.level in ORDER else len(ORDER))
+    found = [Remark(finding["level"], sentence(finding)) for finding in report.get("findings", [])]
+    return sorted(found, key=lambda remark: ORDER.index(remark.level) if remark.level in ORDER else len(ORDER))
 
 
 def refusal(report: Report) -> str:
     """What keeps the folder from being used; empty where nothing does."""
-    return " ".join(said.text for said in findings(report) if said.level == BLOCK)
+    return " ".join(remark.text for remark in findings(report) if remark.level == BLOCK)
 
 
 def sentence(finding: Mapping[str, Any]) -> str:
@@ -152,6 +152,9 @@ SENTENCES = {
     ),
     "adapter_alone": gettext_lazy(
         "It holds an adapter without its base model. Merge it into the base model, and save the whole."
+    ),
+    "generation_ignored": gettext_lazy(
+        "Its generation_config.json is left out: transformers loads it, but refuses to save it with a trained model."
     ),
     "adapter_ignored": gettext_lazy(
         "An adapter lies beside the weights and is not used. Merge it into them if it belongs to the model."

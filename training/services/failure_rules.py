@@ -209,8 +209,8 @@ _UNSAFE = Rule(
     "model_files",
 )
 _CONTEXT = Rule(
-    _("The model does not say how much text it can read at once."),
-    _("Its config.json lacks max_position_embeddings; whoever examines the folder may state the number."),
+    _("How much text the model can read at once is not known, or cannot be right."),
+    _("Where its config.json lacks max_position_embeddings, whoever examines the folder states the number."),
     "model_files",
 )
 _WRONG_NUMBERS = Rule(

@@ -62,7 +62,7 @@ class Card:
         return self.folder.verdict.report if self.folder.verdict else {}
 
     @property
-    def findings(self) -> list[adoption_words.Said]:
+    def findings(self) -> list[adoption_words.Remark]:
         return adoption_words.findings(self.report)
 
     @property
