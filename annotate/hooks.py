@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from django.forms import ModelForm
 
     from annotate.models import Project
-    from annotate.services.import_reports import Shapes
+    from annotate.services.importing.reports import Shapes
 
 LabelsWithdrawn = Callable[[str, Iterable[int]], None]
 

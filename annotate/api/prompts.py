@@ -15,8 +15,9 @@ from rest_framework.response import Response
 from annotate.api.endpoints import Endpoint
 from annotate.api.parsers import LARGEST_MB, SpoolingJSONLinesParser, SpoolingNDJSONParser, SpoolingParser
 from annotate.models import ApiToken, Role
-from annotate.services import conversations, imports, prompts
-from annotate.services.encodings import NotUTF8
+from annotate.services import prompts
+from annotate.services.importing import conversations, sources
+from annotate.services.importing.encodings import NotUTF8
 
 
 class TurnSerializer(serializers.Serializer[Any]):
@@ -25,7 +26,7 @@ class TurnSerializer(serializers.Serializer[Any]):
 
 
 class PromptSerializer(serializers.Serializer[Any]):
-    """How the OpenAPI document shows a prompt; annotate.services.conversations reads it."""
+    """How the OpenAPI document shows a prompt; annotate.services.importing.conversations reads it."""
 
     messages = TurnSerializer(many=True, required=False)
     text = serializers.CharField(required=False)
@@ -96,8 +97,8 @@ class Prompts(Endpoint):
         body: IO[bytes] = request.data or io.BytesIO()  # type: ignore[assignment]  # the parsers' file, if there is a body
         with body:
             try:
-                source = imports.read(body)
-            except (imports.Unreadable, NotUTF8) as error:
+                source = sources.read(body)
+            except (sources.Unreadable, NotUTF8) as error:
                 raise ParseError(str(error)) from None
             if not source.is_list and request.content_type.startswith("application/json"):
                 raise ParseError(_("The body must be a list of prompts."))

@@ -17,7 +17,7 @@ from annotate.api.endpoints import Endpoint
 from annotate.api.prompts import PromptSerializer
 from annotate.models import ApiToken, FinishReason, Prompt, Role
 from annotate.services import slates
-from annotate.services.import_reports import KEYS_LISTED, controls_in_words, unnamed_in_words
+from annotate.services.importing.reports import KEYS_LISTED, controls_in_words, unnamed_in_words
 from annotate.services.slates import NewCompletion
 from annotate.services.text import control_count
 

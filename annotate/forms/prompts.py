@@ -12,9 +12,10 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext_lazy as _
 
-from annotate.services import imports, prompts
-from annotate.services.conversations import KEYS
-from annotate.services.encodings import NotUTF8
+from annotate.services import prompts
+from annotate.services.importing import sources
+from annotate.services.importing.conversations import KEYS
+from annotate.services.importing.encodings import NotUTF8
 
 LARGEST_FILE_MB = settings.LARGEST_IMPORT_MB["annotate:add-prompts"]
 # What begins like a record of a file is read as a file: as a question nobody would write it.
@@ -37,15 +38,15 @@ class PromptsForm(forms.Form):
         % LARGEST_FILE_MB,
     )
 
-    def clean_paste(self) -> imports.Source | None:
+    def clean_paste(self) -> sources.Source | None:
         paste: str = self.cleaned_data["paste"]
         if not paste.strip():
             return None
         if RECORD.match(paste) or _is_record(paste) or _is_record(paste.strip().splitlines()[0]):
             return _source(io.BytesIO(paste.encode()))
-        return imports.Source(iter(prompts.records_from_paste(paste)))
+        return sources.Source(iter(prompts.records_from_paste(paste)))
 
-    def clean_file(self) -> imports.Source | None:
+    def clean_file(self) -> sources.Source | None:
         file: UploadedFile | None = self.cleaned_data["file"]
         if not file:
             return None
@@ -75,8 +76,8 @@ def _is_record(text: str) -> bool:
     return isinstance(said[0] if isinstance(said, list) and said else said, dict)
 
 
-def _source(file: Any) -> imports.Source:
+def _source(file: Any) -> sources.Source:
     try:
-        return imports.read(file)
-    except (imports.Unreadable, NotUTF8) as error:
+        return sources.read(file)
+    except (sources.Unreadable, NotUTF8) as error:
         raise forms.ValidationError(str(error)) from None

@@ -18,10 +18,11 @@ from django.utils.translation import gettext as _
 
 from annotate import hooks
 from annotate.models import Kind, Project, Prompt, Ranking, Split, User, WorkItem
-from annotate.services import audit, conversations, queue, splits
-from annotate.services.conversations import BadRecord, Conversation
-from annotate.services.import_reports import Imported, Likeness
-from annotate.services.imports import Record
+from annotate.services import audit, queue, splits
+from annotate.services.importing import conversations
+from annotate.services.importing.conversations import BadRecord, Conversation
+from annotate.services.importing.reports import Imported, Likeness
+from annotate.services.importing.sources import Record
 from annotate.services.text import BadText, folded_hash, text_hash
 
 # Of one transaction: others get their turn in between, and a broken import is simply repeated.

@@ -1,4 +1,4 @@
-"""How people's text gets onto a page (services/markup.py renders it), and counts of its words."""
+"""How people's text gets onto a page (services/rendering renders it), and counts of its words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django import template
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import ngettext
 
-from annotate.services import markup
 from annotate.services import text as texts
+from annotate.services.rendering import markup
 
 register = template.Library()
 

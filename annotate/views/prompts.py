@@ -13,7 +13,8 @@ from annotate.forms.prompts import PromptsForm
 from annotate.models import Prompt
 from annotate.models.prompts import NUMBER
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services import imports, prompts, splits
+from annotate.services import prompts, splits
+from annotate.services.importing import sources
 from annotate.services.near_duplicates import near_duplicates_of
 from annotate.views.paging import Page
 
@@ -55,7 +56,7 @@ def add(request: ProjectRequest) -> HttpResponse:
     form = PromptsForm(request.POST, request.FILES) if request.method == "POST" else PromptsForm()
     if not (form.is_bound and form.is_valid()):
         return render(request, "annotate/prompts/add.html", {"form": form}, status=422 if form.is_bound else 200)
-    source: imports.Source = form.cleaned_data["source"]
+    source: sources.Source = form.cleaned_data["source"]
     context = {"imported": prompts.add(request.project, source.records, actor=request.user), "is_list": source.is_list}
     return render(request, "annotate/prompts/imported.html", context)
 

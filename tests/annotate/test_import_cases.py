@@ -22,7 +22,8 @@ from annotate import hooks
 from annotate.api import parsers
 from annotate.forms import prompts as prompt_forms
 from annotate.models import Kind, Member, Prompt
-from annotate.services import imports, prompts, splits, work
+from annotate.services import prompts, splits, work
+from annotate.services.importing import sources
 from tests.factories import bearer, make_member, make_project
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -355,7 +356,7 @@ def peak_memory(project, lines: int) -> int:
             file.writelines(mixed)
         file.seek(0)
         tracemalloc.start()
-        report = prompts.add(project, imports.read(file).records)
+        report = prompts.add(project, sources.read(file).records)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert report.created + report.existing + report.rejected_count == lines

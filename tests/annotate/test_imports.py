@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.services import encodings, imports
-from annotate.services.encodings import NotUTF8
-from annotate.services.imports import Record, Unreadable
+from annotate.services.importing import encodings, sources
+from annotate.services.importing.encodings import NotUTF8
+from annotate.services.importing.sources import Record, Unreadable
 
 TEXT = '{"text": "Où est la gare?"}\n' * 40
 
 
 def read(data: bytes | str) -> list[Record]:
-    return list(imports.read(io.BytesIO(data if isinstance(data, bytes) else data.encode())).records)
+    return list(sources.read(io.BytesIO(data if isinstance(data, bytes) else data.encode())).records)
 
 
 def bodies(data: bytes | str) -> list[object]:
@@ -91,10 +91,10 @@ def test_lines_are_numbered_whatever_ends_them(mark, end):
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
 def test_a_list_is_read_in_whatever_pieces_it_comes(monkeypatch, chunk, mark):
-    monkeypatch.setattr(imports, "CHUNK", chunk)
+    monkeypatch.setattr(sources, "CHUNK", chunk)
     values = [{"text": ']},[ " \\'}, 12, "x", None, [[1], {}], {"text": "é" * 50}, True]
     for indent in (None, 2):
-        source = imports.read(io.BytesIO((mark + "\n " + json.dumps(values, indent=indent) + "\n").encode()))
+        source = sources.read(io.BytesIO((mark + "\n " + json.dumps(values, indent=indent) + "\n").encode()))
         assert source.is_list
         assert [(record.line, record.body) for record in source.records] == list(enumerate(values, 1))
     assert read("[ ]") == []
@@ -114,7 +114,7 @@ def test_a_list_is_read_in_whatever_pieces_it_comes(monkeypatch, chunk, mark):
     ],
 )
 def test_a_list_that_breaks_off_keeps_what_came_before_and_says_where(monkeypatch, data, good, said):
-    monkeypatch.setattr(imports, "RECORD_LIMIT", 100_000)
+    monkeypatch.setattr(sources, "RECORD_LIMIT", 100_000)
     *kept, last = read(data)
     assert len(kept) == good
     assert not any(record.error for record in kept)
@@ -152,8 +152,8 @@ def test_a_bad_item_of_a_list_spoils_no_other(item):
 
 
 def test_limits_are_named_when_they_are_passed(monkeypatch):
-    monkeypatch.setattr(imports, "RECORD_LIMIT", 30)
-    monkeypatch.setattr(imports, "MOST_RECORDS", 3)
+    monkeypatch.setattr(sources, "RECORD_LIMIT", 30)
+    monkeypatch.setattr(sources, "MOST_RECORDS", 3)
     lines = ['{"a": 1}', '{"a": "%s"}' % ("x" * 100), '{"a": 3}']
     for data in ("\n".join([*lines, *lines]), "[" + ",".join([*lines, *lines]) + "]"):
         records = read(data)

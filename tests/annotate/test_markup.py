@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.services.formulas import DEPTH_LIMIT, LENGTH_LIMIT, typeset
-from annotate.services.highlighting import highlight
 from annotate.services.letters import same_text
-from annotate.services.markup import render, render_line
+from annotate.services.rendering.formulas import DEPTH_LIMIT, LENGTH_LIMIT, typeset
+from annotate.services.rendering.highlighting import highlight
+from annotate.services.rendering.markup import render, render_line
 from annotate.templatetags.people_text import is_blank, show_all
 
 CASE = r"""Given \( x + y = 4z \) and \( x \cdot y = 4z^2 \):

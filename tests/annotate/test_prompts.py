@@ -11,8 +11,9 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from annotate.models import AuditEvent, Kind, Prompt, Split, WorkItem
-from annotate.services import imports, prompts, work
-from annotate.services.imports import Record
+from annotate.services import prompts, work
+from annotate.services.importing import sources
+from annotate.services.importing.sources import Record
 from annotate.services.splits import split_of
 from tests.factories import make_assignment, make_project, make_prompt, make_slate
 
@@ -24,7 +25,7 @@ def jsonl(*bodies: object) -> bytes:
 
 
 def records(data: bytes) -> Iterator[Record]:
-    return imports.read(io.BytesIO(data)).records
+    return sources.read(io.BytesIO(data)).records
 
 
 def add(project, *bodies: object) -> prompts.Imported:

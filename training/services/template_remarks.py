@@ -15,7 +15,7 @@ from training.models import Adoption, ModelVersion, TrainingSettings
 from training.services import adoptions
 
 if TYPE_CHECKING:
-    from annotate.services.import_reports import Shapes
+    from annotate.services.importing.reports import Shapes
 
 
 def remarks(project: Project, shapes: Shapes) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bytes become records: JSON Lines or a JSON list, as a stream. What a record says: annotate.services.conversations.
+"""Bytes become records: JSON Lines or a JSON list, as a stream. What a record says: `conversations`.
 
 One reader for every door. The bytes are read twice: first to see that all of them are UTF-8, so that nothing of a file
 in another encoding is taken; then record by record, so that memory does not grow with the file.
@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
-from annotate.services.encodings import refuse_other_than_utf8
+from annotate.services.importing.encodings import refuse_other_than_utf8
 
 CHUNK = 1 << 16  # characters
 RECORD_LIMIT = 4_000_000  # characters of one line, or one item of a list

@@ -19,7 +19,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.link import link
 
-from annotate.services.formula_syntax import find_block, find_inline
+from annotate.services.rendering.formula_syntax import find_block, find_inline
 
 SCHEMES = ("http://", "https://", "mailto:")  # where a link may lead: out, and never into these pages
 

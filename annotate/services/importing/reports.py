@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Prompt, Split
-from annotate.services.conversations import Conversation
+from annotate.services.importing.conversations import Conversation
 
 LISTED = 100  # lines of each list in a report
 KEYS_LISTED = 50  # different keys that are named

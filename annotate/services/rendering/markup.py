@@ -22,9 +22,9 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-from annotate.services.formulas import MATH_CLASSES, typeset
-from annotate.services.highlighting import CODE_CLASSES, highlight
-from annotate.services.markdown_rules import add_rules
+from annotate.services.rendering.formulas import MATH_CLASSES, typeset
+from annotate.services.rendering.highlighting import CODE_CLASSES, highlight
+from annotate.services.rendering.markdown_rules import add_rules
 
 PHONE = 30  # characters of a formula in a line; a longer one may be wider than a phone
 CACHED_LENGTH = 20_000  # characters; longer texts are rendered each time, so that the cache stays small
