@@ -86,7 +86,7 @@ def test_a_network_that_breaks_is_refused_in_its_own_words(policy: Policy, chat:
     with inner(policy.network.get_input_embeddings(), break_down):
         refusal = refused(policy, chat)
     assert refusal.kind == "selftest_error"
-    assert str(refusal).endswith("ValueError: no such input")
+    assert str(refusal).endswith("ValueError: no such input at line 7")
 
 
 def test_memory_that_runs_out_is_not_blamed_on_the_model(policy: Policy, chat: Chat) -> None:
