@@ -27,7 +27,7 @@ import django  # noqa: E402
 django.setup()
 
 from training.rlhf.config import parse  # noqa: E402
-from training.rlhf.manifest import manifest_sha256  # noqa: E402
+from training.rlhf.run.manifest import manifest_sha256  # noqa: E402
 from training.tiny import figures, preset  # noqa: E402
 from training.tiny.annotators import Habits, rank, write  # noqa: E402
 from training.tiny.corpus import question  # noqa: E402

@@ -22,7 +22,7 @@ from tests.factories import (
 )
 from tests.training import run_files
 from training.models import Download, ModelVersion, Question, Round, Run, Snapshot, TrainingSettings
-from training.services import plans
+from training.services.planning import plans
 
 PEOPLE = ("anonymous", "outsider", "annotator", "reviewer", "admin", "site_admin")
 

@@ -88,9 +88,9 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
 def _config(world: World) -> Body:
     """The failed run's own config, with one setting changed."""
     from training.forms.configs import ConfigForm
-    from training.services import vitals
+    from training.services.run_files import attempts
 
-    form = ConfigForm(saved=vitals.config(Run.objects.get(pk=world.values["run"])))
+    form = ConfigForm(saved=attempts.config(Run.objects.get(pk=world.values["run"])))
     return {name: field.initial for name, field in form.fields.items()} | {"iterations": 3}
 
 

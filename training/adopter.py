@@ -22,7 +22,8 @@ from annotate.services.text import repair_text
 from training import runner
 from training.models import Adoption, LostRace
 from training.rlhf import endings, exits
-from training.services import adoption_words, adoptions, model_folders, room
+from training.services.machines import disk_space
+from training.services.registry import adoption_words, adoptions, model_folders
 
 POLL_S = 0.25
 LONGEST_S = 6 * 3600.0  # a large model, read from a slow disk and tested on a CPU
@@ -61,7 +62,7 @@ def _see_through(adoption: Adoption, directory: Path) -> None:
         _settle(adoption, directory, code)
     except (OSError, ValueError, KeyError) as failure:
         logger.warning("adoption %s failed", adoption.pk, exc_info=True)
-        sentence = room.full(failure) if endings.fills_the_disk(failure) else str(failure)
+        sentence = disk_space.full(failure) if endings.fills_the_disk(failure) else str(failure)
         adoptions.fail(adoption, sentence[-endings.LONGEST :])
     except _Stopped as stopped:
         if str(stopped):

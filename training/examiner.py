@@ -24,7 +24,7 @@ from training.models import Examination
 from training.rlhf import endings
 from training.rlhf.exits import InvalidInput
 from training.runner import ENGINE_ENVIRONMENT, bind_to
-from training.services import examinations, plans
+from training.services.planning import examinations, plans
 
 LONGEST_S = 240
 BEAT_S = 5.0  # between two signs of life while the engine looks

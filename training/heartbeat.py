@@ -17,7 +17,7 @@ from django.db import Error as DatabaseFailure
 from django.db import connection
 
 from training import runner
-from training.services import devices, workers
+from training.services.machines import devices, workers
 
 _stopped = threading.Event()
 logger = logging.getLogger(__name__)

@@ -27,8 +27,10 @@ from training.models import LostRace, Run
 from training.rlhf import endings, exits
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
 from training.rlhf.failpoints import reach
-from training.services import environments, memory_kills, metrics, results, room, rounds, run_directories, runs, workers
-from training.services.runs import Ending
+from training.services.machines import disk_space, workers
+from training.services.run_files import directories, environment, metrics
+from training.services.running import memory_kills, results, rounds, runs
+from training.services.running.runs import Ending
 
 POLL_S = 0.25
 RETRY_S = 1.0  # between two heartbeats while the database cannot be reached: its first word decides
@@ -131,7 +133,7 @@ class Engine:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.attempt = run_directories.attempt(run.directory, run.fence)
+        self.attempt = directories.attempt(run.directory, run.fence)
         self.alive = run.directory / "alive"
         self.place = metrics.BEGINNING  # how far they were read
         self.stopping_since: float | None = None
@@ -148,7 +150,7 @@ class Engine:
         except OSError as error:
             if not endings.fills_the_disk(error):
                 raise
-            self.shortage = room.full(error)
+            self.shortage = disk_space.full(error)
         if self.shortage:
             return Ending(exits.NeedsPerson.code, self.shortage, {"kind": "disk"})
         with self._started() as process:
@@ -166,18 +168,18 @@ class Engine:
 
     def _prepare(self) -> None:
         """From here on only this attempt writes, if there is room for what it writes."""
-        run_directories.write_fence(self.run.directory, self.run.fence)
-        run_directories.discard_drafts(self.run.directory)
+        directories.write_fence(self.run.directory, self.run.fence)
+        directories.discard_drafts(self.run.directory)
         self.attempt.mkdir(parents=True, exist_ok=True)
         self.alive.touch()
-        self.shortage = room.shortage()
+        self.shortage = disk_space.shortage()
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[subprocess.Popen[bytes]]:
         """The engine as the leader of its own process group, of which nothing is left at the end of the block."""
-        environments.write(self.run, self.attempt)
+        environment.write(self.run, self.attempt)
         parent = os.getpid()
-        with (self.attempt / run_directories.LOG).open("ab") as log:
+        with (self.attempt / directories.LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", settings.ENGINE_MODULE, self.run.stage, str(self.run.directory)],
                 cwd=settings.BASE_DIR,
@@ -208,7 +210,7 @@ class Engine:
             return False
         if not pulse.holds:
             raise LostRace(f"run {self.run.pk} is no longer held under fence {self.run.fence}")
-        self.shortage = self.shortage or room.shortage()
+        self.shortage = self.shortage or disk_space.shortage()
         if pulse.cancel_requested or self.shortage:
             self._ask_to_stop(process)
         return True
@@ -261,7 +263,7 @@ class Engine:
         if exit_code not in DELIBERATE:
             crashed = f"The engine crashed with exit status {exit_code}"
             return Ending(exit_code, f"{crashed}: {said}" if said else f"{crashed}.", facts)
-        said = said or endings.last_line(run_directories.log_tail(self.run.directory, self.run.fence))
+        said = said or endings.last_line(directories.log_tail(self.run.directory, self.run.fence))
         return Ending(exit_code, said, facts)
 
     def _killed(self, by: signal.Signals) -> Ending:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery import Task, shared_task
 
 from training import adopter, examiner, heartbeat, runner
-from training.services import downloads, reconciler, retries
+from training.services.registry import downloads
+from training.services.running import reconciler, retries
 
 __all__ = [
     "adopt",

@@ -15,7 +15,7 @@ from annotate.services.near_duplicates import near_duplicates_of
 from annotate.services.splits import split_of
 from annotate.services.text import folded_hash
 from tests.factories import make_project, make_prompt
-from training.rlhf import split as engine
+from training.rlhf.data import leakage as engine
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 PAIRS = [(f"Say: HELLO {n}", f"Say:  hello {n}") for n in range(60)]

@@ -16,7 +16,8 @@ from tests.browser.keyboard import PHONE, fits
 from tests.factories import make_user
 from tests.training import machine
 from training.models import Adoption
-from training.services import adoptions, workers
+from training.services.machines import workers
+from training.services.registry import adoptions
 
 
 @pytest.fixture

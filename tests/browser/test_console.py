@@ -13,7 +13,8 @@ from annotate.models import Demonstration, Member, Project, Ranking
 from tests.factories import make_prompt, make_slate
 from tests.training import run_files
 from training.models import ModelVersion, Round, Run, TrainingSettings
-from training.services import plans, runs
+from training.services.planning import plans
+from training.services.running import runs
 
 
 @pytest.fixture

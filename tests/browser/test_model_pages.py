@@ -14,7 +14,7 @@ from tests.browser.keyboard import PHONE, press, reach
 from tests.factories import make_demonstration, make_ranking
 from tests.training import history, machine
 from training.models import Answer, Download, ModelVersion, Promotion, Question, Run
-from training.services import downloads, promotions
+from training.services.registry import downloads, promotions
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.training import machine
 from tests.training.conftest import built_base
 from training import examiner
 from training.models import Examination, ModelVersion, Promotion, Result, Round, Run, TrainingSettings
-from training.services import examinations, plans
+from training.services.planning import examinations, plans
 
 __all__ = ["built_base", "machines"]
 

@@ -26,7 +26,8 @@ from tests.faults.failures import Failpoints
 from tests.faults.processes import Machines, wait_until
 from tests.faults.toy_project import make_toy_project
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings
-from training.services import rounds, workers
+from training.services.machines import workers
+from training.services.running import rounds
 
 __all__ = ["machines", "points", "toy"]
 

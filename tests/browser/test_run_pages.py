@@ -16,7 +16,9 @@ from tests.browser.keyboard import PHONE, press, reach
 from tests.factories import make_prompt
 from tests.training import run_files
 from training.models import Round, Run
-from training.services import plans, run_directories, runs
+from training.services.planning import plans
+from training.services.run_files import directories
+from training.services.running import runs
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def failed(running: Run) -> Run:
     run_files.write_checkpoint(running, 10)
     for step in (4, 8, 10):
         run_files.write_samples(running, step, prompt_id=str(make_prompt(running.project).pk))
-    (run_files.attempt(running) / run_directories.LOG).write_text("iteration 12 begins\n" * 50, "utf-8")
+    (run_files.attempt(running) / directories.LOG).write_text("iteration 12 begins\n" * 50, "utf-8")
     return Run.objects.get(pk=running.pk)
 
 

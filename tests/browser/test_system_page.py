@@ -12,7 +12,7 @@ from annotate.models import Project
 from tests.factories import make_user
 from tests.training import machine
 from training.models import Run, Worker
-from training.services import workers
+from training.services.machines import workers
 
 
 def test_a_site_admin_finds_what_is_wrong_by_the_menu(open_as, project: Project) -> None:

@@ -19,7 +19,7 @@ from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import LostRace, ModelVersion, Round, Run, Stage
 from training.rlhf import exits
-from training.services import rounds
+from training.services.running import rounds
 
 ASKED_WITHIN_S = 15.0
 OVER_WITHIN_S = 90.0

@@ -20,7 +20,7 @@ from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Round, Run
 from training.rlhf import exits
-from training.services import rounds, runs
+from training.services.running import rounds, runs
 
 pytestmark = [pytest.mark.database]
 Status = Run.Status

@@ -13,7 +13,7 @@ from tests.faults.processes import Machines, engines, kill_engine, parent_of, wa
 from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Round, Run, Stage
-from training.services import rounds
+from training.services.running import rounds
 
 pytestmark = [pytest.mark.slow, pytest.mark.database, pytest.mark.broker]
 

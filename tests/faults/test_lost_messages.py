@@ -15,7 +15,7 @@ from tests.faults.witness import Witness
 from tests.training import machine
 from training import doorbell
 from training.models import Round, Run, Worker
-from training.services import rounds
+from training.services.running import rounds
 
 pytestmark = [pytest.mark.slow, pytest.mark.database, pytest.mark.broker]
 

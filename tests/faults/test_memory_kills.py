@@ -14,7 +14,7 @@ from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import Run
 from training.rlhf import exits
-from training.services import memory_kills, rounds
+from training.services.running import memory_kills, rounds
 
 Status = Run.Status
 

@@ -19,7 +19,8 @@ from tests.faults.writer import Writer, served
 from tests.training import machine
 from training.models import Round, Run, Stage, Worker
 from training.rlhf import exits
-from training.services import metrics, reconciler, rounds, run_directories
+from training.services.run_files import directories, metrics
+from training.services.running import reconciler, rounds
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.usefixtures("both_servers")]
 
@@ -189,7 +190,7 @@ def test_real_ppo_goes_on_through_five_minutes_without_a_database(
     run = ppo.get()
     before = run.step
     time.sleep(300)
-    done = metrics.read(run_directories.attempt(run.directory, run.fence)).rows[-1].step
+    done = metrics.read(directories.attempt(run.directory, run.fence)).rows[-1].step
     assert ppo.get().status == Status.RUNNING
     assert before + 2 < done < PPO_ITERATIONS
     postgres.mode = Mode.OPEN

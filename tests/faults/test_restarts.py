@@ -20,7 +20,7 @@ from tests.faults.toy_project import make_toy_project
 from tests.faults.witness import Witness
 from tests.faults.writer import Site, Writer, served
 from training.models import Round, Run
-from training.services import rounds
+from training.services.running import rounds
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.usefixtures("both_servers")]
 

@@ -19,7 +19,7 @@ from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Run
 from training.rlhf import exits
-from training.services import rounds
+from training.services.running import rounds
 
 pytestmark = [pytest.mark.slow]
 Status = Run.Status

@@ -13,7 +13,7 @@ from annotate.models import Project, Role
 from tests.factories import make_member
 from tests.faults.witness import Witness
 from training.models import Round
-from training.services import rounds
+from training.services.running import rounds
 
 pytestmark = [pytest.mark.database]
 

@@ -20,7 +20,8 @@ from tests.faults.toy_project import done_by
 from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import Round, Run, Stage
-from training.services import metrics, reconciler, rounds, run_directories
+from training.services.run_files import directories, metrics
+from training.services.running import reconciler, rounds
 
 pytestmark = [pytest.mark.slow]
 
@@ -82,14 +83,14 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     [checkpoint] = run.directory.glob("attempts/1/checkpoints/step-*")
     reached = int(checkpoint.name.removeprefix("step-"))
     assert 2 <= reached < 60
-    before = metrics.read(run_directories.attempt(run.directory, run.fence)).rows
+    before = metrics.read(directories.attempt(run.directory, run.fence)).rows
     witness.attest(says=f"stopped on request after step {reached}, with a checkpoint")
 
     platform.start()
     wait_until(lambda: Round.objects.exclude(status=Round.Status.RUNNING).exists(), within=PATIENCE_S)
     assert platform.stop(signal.SIGTERM) == 0
     run = ppo.get()
-    after = metrics.read(run_directories.attempt(run.directory, run.fence)).rows
+    after = metrics.read(directories.attempt(run.directory, run.fence)).rows
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     assert [row.step for row in after] == list(range(61))
     assert after[:reached] == before[:reached]  # with their times: none of them was done again

@@ -20,7 +20,7 @@ from tests.training import machine
 from training import runner
 from training.models import Round, Run, Sample, Stage
 from training.rlhf import exits
-from training.services import reconciler, rounds
+from training.services.running import reconciler, rounds
 
 pytestmark = [pytest.mark.slow]
 

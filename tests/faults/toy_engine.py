@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training.rlhf import manifest
 from training.rlhf.__main__ import attempt_of, concluded
+from training.rlhf.data.records import SampledCompletion, write
 from training.rlhf.exits import Diverged, FenceLost, Interrupted
 from training.rlhf.failpoints import reach
-from training.rlhf.records import SampledCompletion, write
+from training.rlhf.run import manifest
 
 STEP_S = 0.01
 STEPS = 12  # of a stage whose config names no iterations

@@ -30,7 +30,7 @@ from tests.faults.toy_project import make_toy_project
 from tests.training import machine
 from training import doorbell
 from training.models import Round, Run, Stage, TrainingSettings
-from training.services import rounds
+from training.services.running import rounds
 
 PROJECTS = 6
 PATIENCE_S = 120.0

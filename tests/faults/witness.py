@@ -15,8 +15,8 @@ from annotate.models import Demonstration, Member, Project, Ranking, Role
 from tests.factories import make_member
 from tests.faults.processes import engines, orphans, temporary, wait_until
 from training.models import Adoption, Download, Examination, ModelVersion, Round, Run, Snapshot
-from training.rlhf.manifest import verifies
-from training.services import leftovers
+from training.rlhf.run.manifest import verifies
+from training.services.running import orphan_directories
 
 ROWS = (("runs", Run), ("snapshots", Snapshot), ("models", ModelVersion))  # whose directories have their uuids
 
@@ -76,7 +76,7 @@ class Witness:
         assert forgotten() == []
         assert len(set(strangers()) - self.strangers) <= 1, "a fault leaves one directory without a row at most"
         with override_settings(LEFTOVERS_AFTER_S=0):
-            leftovers.remove()
+            orphan_directories.remove()
         left = set(strangers())
         assert left <= self.strangers
         assert not {path for path in left if path.parent.name in dict(ROWS)}, "a sweep removes these, whoever left them"

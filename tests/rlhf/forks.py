@@ -4,5 +4,5 @@ import multiprocessing
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["training.rlhf.sft", "training.rlhf.reward", "training.rlhf.ppo", "tests.rlhf.tiny_models"]
+    ["training.rlhf.stages.sft", "training.rlhf.stages.reward", "training.rlhf.stages.ppo", "tests.rlhf.tiny_models"]
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.rlhf.networks import Policy, ScalarModel
+from training.rlhf.networks.networks import Policy, ScalarModel
 
 
 @contextmanager

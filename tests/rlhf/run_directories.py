@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.rlhf.manifest import manifest_sha256
+from training.rlhf.run.manifest import manifest_sha256
 
 
 def write_run(

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from tests.rlhf.tiny_models import CONTEXT, bpe
-from training.rlhf.chat import Chat
+from training.rlhf.data.chat import Chat
 
 CASES = Path(__file__).parent.parent / "cases"
 WITHOUT_SYSTEM = (CASES / "template-without-system.jinja").read_text("utf-8")

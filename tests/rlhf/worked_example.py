@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.rlhf.run_directories import write_run
 from training.rlhf.__main__ import main
-from training.rlhf.chat import Chat
 from training.rlhf.config import load_config, to_json
+from training.rlhf.data.chat import Chat
 
 TARGET = Path(__file__).parents[2] / "docs/ppo-by-hand"
 STEP = 2  # in the first the policy still is its reference

@@ -10,8 +10,8 @@ from django.utils import timezone
 from annotate.models import Demonstration, Project, Ranking
 from tests.training import machine
 from training.models import ModelVersion, Round, Run, Snapshot, Stage
-from training.services import run_directories
-from training.services.plans import Plan, PlannedParent, StagePlan
+from training.services.planning.plans import Plan, PlannedParent, StagePlan
+from training.services.run_files import directories
 
 
 def make_round(
@@ -44,7 +44,7 @@ def make_round(
 def write_curve(model: ModelVersion, **curves: list[float]) -> None:
     """Metrics as an engine writes them; `a__b` is the metric a/b."""
     assert model.run is not None
-    attempt = run_directories.attempt(model.run.directory, model.attempt)
+    attempt = directories.attempt(model.run.directory, model.attempt)
     attempt.mkdir(parents=True, exist_ok=True)
     names = {name: name.replace("__", "/") for name in curves}
     steps = max(map(len, curves.values()))

@@ -16,8 +16,9 @@ from annotate.services import demonstrations, prompts, rankings, slates, work
 from annotate.services.slates import NewCompletion, NewSlate
 from training import runner
 from training.models import Adoption, ModelVersion, Run, Snapshot, TrainingSettings
-from training.rlhf import manifest
-from training.services import adoptions, base_models, model_folders, run_directories
+from training.rlhf.run import manifest
+from training.services.registry import adoptions, base_models, model_folders
+from training.services.run_files import directories
 
 _numbers = itertools.count(1)
 
@@ -137,7 +138,7 @@ def let_lease_end(run: Run) -> None:
 
 def write_output(run: Run, files: dict[str, str]) -> None:
     """What an engine leaves that has done `run`."""
-    attempt = run_directories.attempt(run.directory, run.fence)
+    attempt = directories.attempt(run.directory, run.fence)
     with manifest.sealed(attempt / "output", lambda: None) as draft:
         for name, text in files.items():
             (draft / name).write_text(text, "utf-8")
@@ -146,7 +147,7 @@ def write_output(run: Run, files: dict[str, str]) -> None:
 
 def write_checkpoint(run: Run, step: int) -> None:
     """What an engine leaves that came as far as `step`."""
-    checkpoints = run_directories.attempt(run.directory, run.fence) / "checkpoints"
+    checkpoints = directories.attempt(run.directory, run.fence) / "checkpoints"
     with manifest.sealed(checkpoints / f"step-{step:06d}", lambda: None) as draft:
         (draft / "state.json").write_text("{}", "utf-8")
 

@@ -12,8 +12,8 @@ from typing import Any
 from annotate.models import Project
 from training.models import ModelVersion, Run, Stage
 from training.rlhf.config import parse, to_json
-from training.rlhf.manifest import sealed
-from training.services import environments, run_directories
+from training.rlhf.run.manifest import sealed
+from training.services.run_files import directories, environment
 from training.tiny.preset import PRESET
 
 PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"], "sampling": ["policy"]}
@@ -27,7 +27,7 @@ def make_run(project: Project, stage: str = Stage.PPO, **fields: Any) -> Run:
     pointer = {"path": f"../../models/{parent.uuid}", "manifest_sha256": parent.manifest_sha256}
     raw = {"schema": 1, "stage": stage, "seed": 7, "threads": 2} | PRESET[stage]
     config = parse(raw | {"parents": dict.fromkeys(PARENTS.get(stage, []), pointer)})
-    run_directories.write(run.directory, config, data={}, records={"prompts": [{"id": 1, "messages": []}]})
+    directories.write(run.directory, config, data={}, records={"prompts": [{"id": 1, "messages": []}]})
     assert to_json(config)["schema"] == 1
     run.save()
     return run
@@ -45,7 +45,7 @@ def make_parent(project: Project) -> ModelVersion:
 
 def attempt(run: Run, fence: int | None = None) -> Path:
     """The folder of an attempt, made."""
-    folder = run_directories.attempt(run.directory, run.fence if fence is None else fence)
+    folder = directories.attempt(run.directory, run.fence if fence is None else fence)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -71,7 +71,7 @@ def write_times(run: Run, seconds_ago: list[float], *, fence: int | None = None,
 
 def begin_attempt(run: Run, seconds_ago: float, *, fence: int | None = None) -> None:
     """What a supervisor leaves that started an engine so many seconds ago."""
-    said = attempt(run, fence) / environments.FILE
+    said = attempt(run, fence) / environment.FILE
     said.write_text("{}", "utf-8")
     os.utime(said, (time.time() - seconds_ago,) * 2)
 

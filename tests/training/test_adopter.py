@@ -20,8 +20,8 @@ from annotate.models import Project
 from tests.training import machine
 from training import adopter, runner
 from training.models import Adoption, ModelVersion
-from training.rlhf.manifest import verifies
-from training.services import adoption_words, adoptions, base_models
+from training.rlhf.run.manifest import verifies
+from training.services.registry import adoption_words, adoptions, base_models
 
 pytestmark = pytest.mark.django_db(transaction=True)  # workers and pages are other processes
 Status = Adoption.Status

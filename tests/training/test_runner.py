@@ -21,7 +21,9 @@ from tests.training import machine
 from training import runner
 from training.models import LostRace, ModelVersion, Run, Worker
 from training.rlhf import failpoints
-from training.services import metrics, rounds, run_directories, runs, summaries, workers
+from training.services.machines import workers
+from training.services.run_files import directories, metrics, summaries
+from training.services.running import rounds, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Status = Run.Status
@@ -195,7 +197,7 @@ def test_the_worker_is_busy_while_it_supervises(run: Run) -> None:
 
 
 def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> None:
-    attempt = run_directories.attempt(data_dir, 1)
+    attempt = directories.attempt(data_dir, 1)
     attempt.mkdir(parents=True)
     file = attempt / "metrics.jsonl"
     file.write_text('{"step": 1, "total": 2, "time": 0, "metrics": {"sft/loss": 3.0}}\n{"step": 2, "to')
@@ -208,7 +210,7 @@ def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> N
 
 
 def test_what_single_batches_measured_is_remembered_by_the_mean_of_the_last_ones(data_dir: Path) -> None:
-    attempt = run_directories.attempt(data_dir, 1)
+    attempt = directories.attempt(data_dir, 1)
     attempt.mkdir(parents=True)
     lines = [
         {"step": step, "total": 20, "time": 0, "metrics": {"reward/accuracy": step / 20, "skipped_steps": step}}
@@ -227,7 +229,7 @@ def metrics_line(step: int, loss: float = 1.0) -> str:
 
 @pytest.mark.parametrize("steps", [[1], [1, 2, 3, 4]], ids=["shorter", "longer"])
 def test_metrics_that_were_written_anew_are_read_from_their_beginning(data_dir: Path, steps: list[int]) -> None:
-    attempt = run_directories.attempt(data_dir, 1)
+    attempt = directories.attempt(data_dir, 1)
     attempt.mkdir(parents=True)
     file, cut = attempt / "metrics.jsonl", attempt / "metrics.cut"
     file.write_text("".join(map(metrics_line, [1, 2, 3])))
@@ -240,7 +242,7 @@ def test_metrics_that_were_written_anew_are_read_from_their_beginning(data_dir: 
 
 
 def test_a_torn_line_among_the_metrics_is_passed_over(data_dir: Path) -> None:
-    attempt = run_directories.attempt(data_dir, 1)
+    attempt = directories.attempt(data_dir, 1)
     attempt.mkdir(parents=True)
     torn = ['{"step": 2, "to', "[]", '{"step": 2}', '{"step": 2, "total": 9, "metrics": {"sft/loss": "x"}}']
     text = metrics_line(1) + "".join(f"{line}\n" for line in torn) + metrics_line(3)
@@ -260,7 +262,7 @@ def test_progress_goes_on_after_an_engine_has_gone_back_to_a_checkpoint(
     def go_back(_pid: int) -> None:
         points.wait_for_pause(armed)
         wait_until(lambda: Run.objects.get(pk=run.pk).step == 1, within=60)
-        file = run_directories.attempt(run.directory, claimed.fence) / "metrics.jsonl"
+        file = directories.attempt(run.directory, claimed.fence) / "metrics.jsonl"
         told = file.read_text().splitlines(keepends=True)
         file.with_suffix(".cut").write_text(told[0])
         file.with_suffix(".cut").replace(file)
@@ -277,8 +279,8 @@ def test_a_supervisor_that_wakes_up_late_leaves_the_directory_to_the_next_attemp
     """Frozen between its claim and its first write, it finds that another one has begun."""
     claimed = runs.claim(run.pk, owner="gpu@frozen")
     assert claimed is not None
-    run_directories.write_fence(run.directory, claimed.fence + 1)
-    draft = run_directories.attempt(run.directory, claimed.fence + 1) / "checkpoints" / ".step-000001.draft"
+    directories.write_fence(run.directory, claimed.fence + 1)
+    draft = directories.attempt(run.directory, claimed.fence + 1) / "checkpoints" / ".step-000001.draft"
     draft.mkdir(parents=True)
     with pytest.raises(LostRace):
         runner.Engine(claimed).see_through()

@@ -16,8 +16,8 @@ from rest_framework.response import Response
 from annotate.api.endpoints import Endpoint
 from annotate.api.problems import Problem
 from annotate.models import ApiToken
-from training.services import adoption_words, adoptions
-from training.services.adoptions import Folder
+from training.services.registry import adoption_words, adoptions
+from training.services.registry.adoptions import Folder
 
 
 class FindingSerializer(serializers.Serializer[Any]):

@@ -15,7 +15,7 @@ from annotate.api.endpoints import Endpoint
 from annotate.api.problems import Problem
 from annotate.models import ApiToken, Role
 from training.models import ModelVersion
-from training.services import promotions
+from training.services.registry import promotions
 
 
 class ModelVersionSerializer(serializers.ModelSerializer[ModelVersion]):

@@ -16,8 +16,9 @@ from annotate.api.endpoints import Endpoint
 from annotate.api.problems import Problem
 from annotate.models import ApiToken, Role
 from training.models import IllegalMove, LostRace, Round, Run
-from training.services import progress, rounds
-from training.services.progress import StageProgress
+from training.services.pages import progress
+from training.services.pages.progress import StageProgress
+from training.services.running import rounds
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):

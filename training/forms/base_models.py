@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from training.models import TrainingSettings
-from training.services import adoption_words, adoptions
-from training.services.adoptions import Folder
+from training.services.registry import adoption_words, adoptions
+from training.services.registry.adoptions import Folder
 
 HELP = gettext_lazy(
     "The tiny one learns within minutes on a laptop. Fixed once it is there: later models descend from it."

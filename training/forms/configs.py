@@ -9,7 +9,7 @@ from django import forms
 
 from training.rlhf.config import DTYPES, STAGES, RunConfig, parse
 from training.rlhf.exits import InvalidInput
-from training.services.config_fields import FIELDS, HIDDEN, Field
+from training.services.run_files.config_fields import FIELDS, HIDDEN, Field
 
 
 class ConfigForm(forms.Form):

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Project
 from annotate.services.text import MESSAGE_LIMIT, BadText, clean_filled_text
 from training.models import ModelVersion
-from training.services import questions
+from training.services.running import questions
 
 
 class ModelChoiceField(forms.ModelMultipleChoiceField):

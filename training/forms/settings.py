@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Project
 from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
-from training.services import base_models
+from training.services.registry import base_models
 
 
 class TrainingSettingsForm(forms.ModelForm):

@@ -49,7 +49,7 @@ class Round(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, related_name="rounds")
     number = models.PositiveIntegerField()
     status = models.CharField(max_length=9, choices=Status, default=Status.PLANNED)
-    plan = models.JSONField()  # training.services.plans.Plan as JSON
+    plan = models.JSONField()  # training.services.planning.plans.Plan as JSON
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, blank=True, related_name="rounds")
     opened_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     error = models.TextField(blank=True)

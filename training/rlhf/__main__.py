@@ -24,7 +24,7 @@ from .config import (
 from .exits import DONE, EngineExit, InvalidInput, NeedsPerson, current_fence
 
 if TYPE_CHECKING:
-    from .rundir import RunDirectory
+    from .run.directory import RunDirectory
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -98,8 +98,8 @@ def perform(stage: str, run_dir: Path) -> None:
     os.environ.update(ENVIRONMENT)
     import torch  # late: a bad config is refused at once, and importing torch takes seconds
 
-    from . import remedies
-    from .rundir import RunDirectory
+    from .run import recovery
+    from .run.directory import RunDirectory
 
     torch.set_num_threads(cfg.threads)
     if torch.cuda.is_available():  # the CPU's algorithms are deterministic anyway
@@ -109,41 +109,41 @@ def perform(stage: str, run_dir: Path) -> None:
     # What a supervisor asks for before it ends an engine that hangs: on standard error, where it hangs.
     faulthandler.register(signal.SIGUSR1, file=2)
     if not run.is_finished:
-        remedies.persevere(run, cfg, run_stage)
+        recovery.persevere(run, cfg, run_stage)
 
 
 def run_stage(run: "RunDirectory", cfg: RunConfig) -> None:
     """Hand over to the stage's module, the only one that is imported."""
     match cfg:
         case PretrainingConfig():
-            from . import pretraining
+            from .stages import pretraining
 
             pretraining.train(run, cfg)
         case SFTConfig():
-            from . import sft
+            from .stages import sft
 
             sft.train(run, cfg)
         case RewardConfig():
-            from . import reward
+            from .stages import reward
 
             reward.train(run, cfg)
         case PPOConfig():
-            from . import ppo
+            from .stages import ppo
 
             ppo.train(run, cfg)
         case EvaluationConfig():
-            from . import evaluation
+            from .stages import evaluation
 
             evaluation.evaluate(run, cfg)
         case SamplingConfig():
-            from . import sampling
+            from .stages import sampling
 
             sampling.sample(run, cfg)
 
 
 def show(run_dir: Path, step: int) -> None:
     """Print some samples of a PPO step token by token."""
-    from . import inspection
+    from .stages import inspection
 
     inspection.show(run_dir, step)
 
@@ -151,15 +151,15 @@ def show(run_dir: Path, step: int) -> None:
 def examine(directory: Path) -> None:
     """Say what a round's records would train; the result lies beside the request."""
     os.environ.update(ENVIRONMENT)
-    from . import examination
+    from .examinations import dataset
 
-    examination.examine(directory)
+    dataset.examine(directory)
 
 
 def adopt(directory: Path, out: Path, context: int | None) -> None:
     """Examine a base model; what is adopted of it, and the report, lie in `out`."""
     os.environ.update(ENVIRONMENT)
-    from . import adoption
+    from .examinations import adoption
 
     adoption.adopt(directory, out, context)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batching import Batch
+from .data.batching import Batch
 
 
 def token_logprobs(policy: nn.Module, batch: Batch) -> Tensor:

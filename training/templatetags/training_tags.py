@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from training.models import ModelVersion, Result, Snapshot, Stage
-from training.services.metric_names import Words, decimal, percent
-from training.services.strips import Cell
+from training.services.pages.round_strip import Cell
+from training.services.run_files.metric_catalog import Words, decimal, percent
 
 register = template.Library()
 

@@ -17,8 +17,8 @@ from annotate.addresses import fragment_of, posts_from
 from annotate.permissions import SignedInRequest, site_admin_required
 from training.forms.base_models import ContextForm
 from training.models import Adoption
-from training.services import adoption_words, adoptions
-from training.services.adoptions import Folder
+from training.services.registry import adoption_words, adoptions
+from training.services.registry.adoptions import Folder
 
 MOVING = ("new", "changed", "pending", "running")
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from annotate.addresses import fragment_of
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Download
-from training.services import downloads
+from training.services.registry import downloads
 from training.views.models import fetch
 
 

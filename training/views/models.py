@@ -16,7 +16,8 @@ from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.promotions import PromotionForm, RollBackForm
 from training.models import ModelVersion
-from training.services import differences, downloads, figures, lineage, lineage_picture, model_curves, promotions
+from training.services.pages import lineage, lineage_picture, model_comparison, model_curves, model_metrics
+from training.services.registry import downloads, promotions
 
 PAGE_SIZE = 50
 
@@ -56,8 +57,8 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
         "can_answer": can_answer(model),
         "teachers": lineage.teachers(model),
         "children": _visible(request).filter(parent=model).order_by("pk"),
-        "readings": figures.of_model(model),
-        "settings": figures.settings(model.config),
+        "readings": model_metrics.of_model(model),
+        "settings": model_metrics.settings(model.config),
         "files": model.manifest.get("files", {}),
         "promotions": model.promotions.select_related("promoted_by"),
         "download": downloads.newest(model),
@@ -89,21 +90,21 @@ def compare(request: ProjectRequest) -> HttpResponse:
     """Up to five models side by side: only what differs."""
     chosen = [int(pk) for pk in request.GET.getlist("model") if pk.isascii() and pk.isdigit() and len(pk) < 19]
     found = _visible(request).select_related("run__round", "reward__snapshot", "snapshot", "parent__parent__snapshot")
-    by_pk = found.in_bulk(chosen[: differences.MOST])
+    by_pk = found.in_bulk(chosen[: model_comparison.MOST])
     compared = [by_pk[pk] for pk in dict.fromkeys(chosen) if pk in by_pk]
     context = {
         "project": request.project,
         "models": compared,
         "champion": promotions.champion(request.project),
         "others": _visible(request).order_by("-pk")[:PAGE_SIZE],
-        "most": differences.MOST,
-        "has_too_many": len(set(chosen)) > differences.MOST,
+        "most": model_comparison.MOST,
+        "has_too_many": len(set(chosen)) > model_comparison.MOST,
     }
     if len(compared) > 1:
         context |= {
-            "figures": differences.of_figures(compared),
-            "settings": differences.of_settings(compared),
-            "labels": differences.of_labels(compared),
+            "figures": model_comparison.of_figures(compared),
+            "settings": model_comparison.of_settings(compared),
+            "labels": model_comparison.of_labels(compared),
             "charts": model_curves.charts(compared),
         }
     return render(request, "training/models/compare.html", context)

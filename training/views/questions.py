@@ -14,7 +14,9 @@ from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.questions import QuestionForm
 from training.models import Question, Run
-from training.services import promotions, questions, workers
+from training.services.machines import workers
+from training.services.registry import promotions
+from training.services.running import questions
 
 PAGE_SIZE = 20
 

@@ -14,7 +14,8 @@ from annotate.addresses import posts_from
 from annotate.permissions import ProjectRequest, role_required
 from training.forms.configs import ConfigForm
 from training.models import IllegalMove, LostRace, Run
-from training.services import retries, vitals
+from training.services.run_files import attempts
+from training.services.running import retries
 from training.views.runs import find
 
 
@@ -37,7 +38,7 @@ def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
 def change(request: ProjectRequest, pk: int) -> HttpResponse:
     """Copy the run's config, edit it, and do that instead."""
     run = find(request, pk)
-    saved = vitals.config(run)
+    saved = attempts.config(run)
     if not saved or (reason := retries.refusal(run)):
         messages.error(request, reason if saved else _("The run's directory is gone."))
         return redirect("training:run", request.project.slug, pk)

@@ -11,26 +11,16 @@ from django.views.decorators.http import require_http_methods, require_safe
 from annotate.addresses import fragment_of, posts_from
 from annotate.permissions import ProjectRequest, role_required
 from training.models import IllegalMove, LostRace, ModelVersion, Round, Run, Stage, TrainingSettings
-from training.services import (
-    base_models,
-    cadence,
-    plans,
-    preflight,
-    progress,
-    promotions,
-    results,
-    retries,
-    rounds,
-    schedule,
-    strips,
-    supply,
-    timelines,
-    vitals,
-)
-from training.services.plans import StagePlan
-from training.services.preflight import Ground
-from training.services.progress import StageProgress
-from training.services.schedule import Schedule
+from training.services.labels import trainable_labels
+from training.services.pages import cadence, progress, round_strip, schedule, timelines
+from training.services.pages.progress import StageProgress
+from training.services.pages.schedule import Schedule
+from training.services.planning import plans, preflight
+from training.services.planning.plans import StagePlan
+from training.services.planning.preflight import Ground
+from training.services.registry import base_models, promotions
+from training.services.run_files import attempts
+from training.services.running import results, retries, rounds
 
 
 @role_required("admin")
@@ -136,7 +126,7 @@ def _overview(request: ProjectRequest) -> dict[str, object]:
 
 def _next(request: ProjectRequest, training: TrainingSettings, queue: Schedule) -> dict[str, object]:
     """What a round opened now would do, and what speaks against it."""
-    project, readiness = request.project, supply.readiness(request.project)
+    project, readiness = request.project, trainable_labels.readiness(request.project)
     plan = plans.make_from(project, training, readiness)
     base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
     ground = Ground(training=training, base=base, history=queue.history, alive=queue.alive)
@@ -144,7 +134,7 @@ def _next(request: ProjectRequest, training: TrainingSettings, queue: Schedule) 
     return {
         "plan": plan,
         "readiness": readiness,
-        "strip": strips.planned(project, plan, queue.history, missing=missing),
+        "strip": round_strip.planned(project, plan, queue.history, missing=missing),
         "preflight": preflight.check(project, plan, ground),
     }
 
@@ -168,10 +158,10 @@ def _round(request: ProjectRequest, number: int) -> dict[str, object]:
         "cadence": cadence.of(turn, its_runs, spent),
         "parent": compared.get("parent", compared["reference"]).name,
         "policy": compared["policy"].name,
-        "strip": strips.of(turn, its_runs, spent, queue),
+        "strip": round_strip.of(turn, its_runs, spent, queue),
         "stages": progress.of_stages(plan.stages, its_runs, is_over=not turn.is_active, lost=queue.lost),
         "gpu_workers": queue.alive,
-        "readiness": supply.readiness(request.project) if turn.status == Round.Status.SUCCEEDED else None,
+        "readiness": trainable_labels.readiness(request.project) if turn.status == Round.Status.SUCCEEDED else None,
     }
 
 
@@ -179,4 +169,4 @@ def _background(request: ProjectRequest) -> StageProgress | None:
     """The newest run that belongs to no round, as the pretraining of the tiny base model, unless it is through."""
     unbound = Run.objects.for_user(request.user).filter(project=request.project, stage=Stage.PRETRAINING)
     run = unbound.exclude(status=Run.Status.SUCCEEDED).select_related("model_version").order_by("-pk").first()
-    return progress.of_run(StagePlan(stage=run.stage), run, lost=vitals.lost()) if run else None
+    return progress.of_run(StagePlan(stage=run.stage), run, lost=attempts.lost()) if run else None

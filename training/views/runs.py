@@ -11,7 +11,10 @@ from django.views.decorators.http import require_safe
 from annotate.addresses import fragment_of
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage
-from training.services import config_fields, curves, failures, progress, retries, step_samples, vitals, workers
+from training.services.machines import workers
+from training.services.pages import progress
+from training.services.run_files import attempts, config_fields, curves, step_samples
+from training.services.running import failures, retries
 
 
 @role_required("admin")
@@ -59,7 +62,7 @@ def table(request: ProjectRequest, pk: int) -> HttpResponse:
 def find(request: ProjectRequest, pk: int) -> Run:
     """The run of this project that `request` asks for, else 404."""
     visible = Run.objects.for_user(request.user).select_related("round", "snapshot", "model_version", "project")
-    return vitals.catch_up(get_object_or_404(visible, project=request.project, pk=pk))
+    return attempts.catch_up(get_object_or_404(visible, project=request.project, pk=pk))
 
 
 def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
@@ -69,10 +72,10 @@ def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
-        "is_lost": run.pk in vitals.lost(),
-        "phase": vitals.phase(run),
-        "setbacks": vitals.setbacks(run),
-        "log_tail": vitals.log_tail(run),
+        "is_lost": run.pk in attempts.lost(),
+        "phase": attempts.phase(run),
+        "setbacks": attempts.setbacks(run),
+        "log_tail": attempts.log_tail(run),
         "gpu_workers": workers.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,
         "choices": retries.choices(run) if needs_person else None,
@@ -81,7 +84,7 @@ def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
 
 def curves_context(request: ProjectRequest, run: Run) -> dict[str, object]:
     """What the curves and the saved config show."""
-    config, rows, evaluation = vitals.config(run), curves.history(run), progress.measured_by(run)
+    config, rows, evaluation = attempts.config(run), curves.history(run), progress.measured_by(run)
     return {
         "project": request.project,
         "run": run,

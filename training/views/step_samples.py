@@ -13,8 +13,8 @@ from annotate.addresses import posts_from
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services.slates import BadSlate
 from annotate.services.text import BadText
-from training.services import step_samples
-from training.services.step_samples import ORDERS
+from training.services.run_files import step_samples
+from training.services.run_files.step_samples import ORDERS
 from training.views.runs import find
 
 

@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from annotate.permissions import SignedInRequest
-from training.services import doctor, system
+from training.services.office import doctor, system
 
 
 @login_required

@@ -13,8 +13,8 @@ from django.template.defaultfilters import filesizeformat
 
 from training import adopter
 from training.models import Adoption
-from training.services import adoption_words, adoptions
-from training.services.adoptions import Folder
+from training.services.registry import adoption_words, adoptions
+from training.services.registry.adoptions import Folder
 
 POLL_S = 1.0
 

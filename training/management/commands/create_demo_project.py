@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand
 
 from annotate.models import SignInLink
 from annotate.services import links
-from training.services import demo_project
+from training.services.office import demo_project
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from training.services import doctor
+from training.services.office import doctor
 
 
 class Command(BaseCommand):

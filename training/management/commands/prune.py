@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
-from training.services import pruning
-from training.services.pruning import Prunable
+from training.services.registry import pruning
+from training.services.registry.pruning import Prunable
 
 DAYS = 14
 

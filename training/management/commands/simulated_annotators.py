@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.models import Project
-from training.services import simulated_people
+from training.services.office import simulated_people
 
 
 class Command(BaseCommand):

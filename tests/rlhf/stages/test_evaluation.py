@@ -1,0 +1,106 @@
+"""What is counted when a reward model or a policy is measured."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rlhf.conftest import MakeRun
+from tests.rlhf.forwards import forwards_seen
+from tests.rlhf.reward_runs import question, ranked_slate
+from training.rlhf.__main__ import main
+from training.rlhf.stages.evaluation import count_ties, proxy, verdicts
+
+
+def test_a_verdict_knows_how_many_ranks_lie_between_and_whose_round_it_was() -> None:
+    found = list(verdicts([1, 4, 2, None, 2], rewards=[3.0, 5.0, 1.0, 9.0, 2.0], of_round=7))
+    assert {(one.agrees, one.gap) for one in found} == {(True, 1), (False, 2), (False, 1)}
+    assert len(found) == 5
+    assert {one.round for one in found} == {7}
+
+
+def test_equal_rewards_do_not_agree_with_a_preference() -> None:
+    (verdict,) = verdicts([1, 2], rewards=[1.0, 1.0], of_round=None)
+    assert not verdict.agrees
+
+
+def test_ties_are_counted_pair_by_pair_and_what_could_not_be_judged_is_none() -> None:
+    assert count_ties([1, 1, 1, 2, None]) == 3
+    assert count_ties([1, 2, 3]) == 0
+
+
+def test_every_answer_of_the_policy_meets_every_answer_of_the_reference() -> None:
+    metrics = proxy([1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 5.0], draws=2)
+    # prompt 1: 1<2, 1>0, 3>2, 3>0; prompt 2: 0=0 and 0<5, twice
+    assert metrics["proxy/win_rate"] == pytest.approx((3 + 2 * 0.5) / 8)
+    assert (metrics["proxy/reward"], metrics["proxy/reference_reward"]) == (1.0, 1.75)
+
+
+@pytest.fixture
+def make_evaluation(make_run: MakeRun, model_dir: Path, reward_models: dict[str, Path]) -> Any:
+    """An evaluation with so many held-out slates, and more whose prompt leaves no room for an answer."""
+
+    def make(fitting: int, too_long: int) -> Path:
+        long = {"messages": [{"role": "user", "content": "why " * 200}]}
+        slates = [{**ranked_slate(n), **(long if n >= fitting else {})} for n in range(fitting + too_long)]
+        data = {"heldout_prompts": [{"id": 1, "messages": question(1)}], "heldout_rankings": slates}
+        parents = {"policy": model_dir, "reference": model_dir, "reward": reward_models[model_dir.name]}
+        return make_run("evaluation", parents=parents, data=data, draws=1, max_response=8)
+
+    return make
+
+
+def told(run: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """What was said of the records, and what was measured."""
+    lines = [json.loads(line) for line in (run / "attempts/1/metrics.jsonl").read_text().splitlines()]
+    return lines[0]["metrics"], lines[-1]["metrics"]
+
+
+def test_held_out_slates_that_are_too_long_are_left_out_and_counted(make_evaluation: Any) -> None:
+    run = make_evaluation(fitting=20, too_long=1)
+    assert main(["evaluation", str(run)]) == 0
+    records, measured = told(run)
+    assert records == {"data/used": 1 + 20, "data/too_long": 1, "data/refused": 0}
+    assert measured["heldout/reward_pairs"] == 20 * 2
+
+
+def test_too_many_held_out_slates_that_are_too_long_end_in_77(
+    make_evaluation: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluation", str(make_evaluation(fitting=10, too_long=2))]) == 77
+    assert "2 of 12 held-out slates cannot be used: 2 too long" in capsys.readouterr().err
+
+
+def test_without_held_out_slates_there_are_no_pairs(make_evaluation: Any) -> None:
+    run = make_evaluation(fitting=0, too_long=0)
+    assert main(["evaluation", str(run)]) == 0
+    assert told(run)[1]["heldout/reward_pairs"] == 0
+
+
+def test_a_parent_that_is_not_the_reference_answers_every_prompt_too(make_run: MakeRun, model_dir: Path) -> None:
+    data = {"heldout_prompts": [{"id": number, "messages": question(number)} for number in range(2)]}
+    parents = dict.fromkeys(("policy", "reference", "parent"), model_dir)
+    run = make_run("evaluation", parents=parents, data=data, draws=1, max_response=8)
+    assert main(["evaluation", str(run)]) == 0
+    rows = [json.loads(line) for line in (run / "attempts/1/output/completions.jsonl").read_text().splitlines()]
+    answered = {(row["policy"], str(row["prompt_id"])) for row in rows}
+    assert answered == {(role, prompt) for role in parents for prompt in ("0", "1")}
+
+
+def test_who_is_asked_to_stop_leaves_in_the_middle_of_an_answer(make_run: MakeRun, model_dir: Path) -> None:
+    data = {"heldout_prompts": [{"id": 1, "messages": question(1)}]}
+    parents = dict.fromkeys(("policy", "reference"), model_dir)
+    run = make_run("evaluation", parents=parents, data=data, draws=8, max_response=100)
+    forwards: list[int] = []
+
+    def ask_at_the_first(*_: object) -> None:
+        forwards.append(1)
+        if len(forwards) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with forwards_seen(ask_at_the_first):
+        assert main(["evaluation", str(run)]) == 75
+    assert len(forwards) < 50  # the next sign of life comes after 32 tokens

@@ -1,0 +1,45 @@
+"""What a stage logs is what the table of metrics names, and the other way round: nothing is plotted without words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rlhf.conftest import MakeRun
+from tests.rlhf.reward_runs import demonstration, question, ranked_slate
+from tests.rlhf.stages.test_ppo_stage import PROMPTS, SMALL
+from training.rlhf.__main__ import main
+from training.services.run_files import metric_catalog
+
+HELD_OUT = {
+    "heldout_prompts": [{"id": n, "messages": question(100 + n)} for n in range(3)],
+    "heldout_rankings": [{**ranked_slate(n, [1, 2, 3]), "messages": question(100 + n)} for n in range(3)],
+}
+STAGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
+    "sft": (("base",), {"demonstrations": [demonstration(n) for n in range(4)]}, {"batch_size": 4}),
+    "reward": (("policy",), {"rankings": [ranked_slate(n) for n in range(4)]}, {"batch_size": 4}),
+    "ppo": (("policy", "reference", "reward"), {"prompts": PROMPTS}, {**SMALL, "iterations": 1}),
+    "evaluation": (("policy", "reference", "reward"), HELD_OUT, {"draws": 1}),
+    "sampling": (("policy",), {"prompts": PROMPTS}, {"k": 2}),
+}
+
+
+def logged(run: Path) -> set[str]:
+    lines = (run / "attempts/1/metrics.jsonl").read_text().splitlines()
+    return {name for line in lines for name in json.loads(line)["metrics"]}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_stage_logs_is_what_the_table_names(
+    make_run: MakeRun, models: dict[str, Path], reward_models: dict[str, Path], stage: str
+) -> None:
+    roles, data, options = STAGES[stage]
+    parents = {role: reward_models["llama"] if role == "reward" else models["llama"] for role in roles}
+    run = make_run(stage, parents=parents, data=data, **{"max_response": 8, **options})
+    assert main([stage, str(run)]) == 0
+    found = logged(run)
+    numbered = {name for name in found for prefix in metric_catalog.NUMBERED if name.startswith(prefix)}
+    unnamed = found - numbered - metric_catalog.METRICS.keys() - metric_catalog.INTAKE.keys()
+    assert unnamed == set()
+    assert set(metric_catalog.OF_STAGE[stage]) - found == set()

@@ -1,0 +1,242 @@
+"""One PPO iteration on tiny models: what must hold exactly, before anything is learnt and after."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.rlhf.advantages import generalized_advantages
+from training.rlhf.config import Parent, PPOConfig
+from training.rlhf.data.batching import Batch
+from training.rlhf.data.chat import Chat
+from training.rlhf.data.records import Prompt
+from training.rlhf.exits import Diverged
+from training.rlhf.networks.networks import load_policy, scalar_from_policy
+from training.rlhf.run.checkpoint import module_tensors
+from training.rlhf.seeding import generator
+from training.rlhf.stages.learner import Learner
+from training.rlhf.stages.ppo import Trainer, policy_step, value_step
+from training.rlhf.stages.rollouts import Rollout, look_again, measure, whiten
+from training.rlhf.stages.scoring import Answer
+
+PROMPTS = [
+    Prompt(id=str(number), messages=[{"role": "user", "content": f"What is {'a red ' * number}fox?"}])
+    for number in range(6)
+]
+NOBODY = Parent(path="", manifest_sha256="")
+MakeTrainer = Callable[..., Trainer]
+
+
+def configured(**options: Any) -> PPOConfig:
+    small = {"iterations": 4, "rollout_size": 8, "minibatch_size": 4, "max_response": 10, "batch_tokens": 100}
+    rates = {"learning_rate": 1e-2, "value_learning_rate": 1e-2}
+    parents = {"policy": NOBODY, "reference": NOBODY, "reward": NOBODY}
+    return PPOConfig(seed=0, dtype="fp32", parents=parents, **{**small, **rates, **options})
+
+
+def count_of_e(answers: Sequence[Answer]) -> Tensor:
+    """A reward that depends on the text alone."""
+    return torch.tensor([answer.text.count("e") / 2 for answer in answers])
+
+
+@pytest.fixture
+def make_trainer(model_dir: Path, chat: Chat) -> MakeTrainer:
+    def make(rewarder: Callable[[Sequence[Answer]], Tensor] = count_of_e, **options: Any) -> Trainer:
+        policy, reference = (load_policy(model_dir, chat, "fp32") for _ in range(2))
+        critic = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", generator(0, "critic"))
+        return Trainer(policy, reference, critic, chat, rewarder, configured(**options), touch=lambda: None)
+
+    return make
+
+
+def rolled_out(trainer: Trainer, iteration: int = 0) -> list[Rollout]:
+    return [rollout for minibatch in trainer.roll_out(PROMPTS, iteration, trainer.touch) for rollout in minibatch]
+
+
+def weights(module: torch.nn.Module) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in module_tensors(module).values()])
+
+
+def test_before_any_update_the_ratio_is_exactly_one_and_nothing_is_clipped(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.touch)
+    assert max(len(minibatch) for minibatch in minibatches) > 1  # or the cut into micro-batches would not be tested
+    report = policy_step(trainer.policy, trainer.policy_learner, minibatches[0], learning_rate=1e-2, clip=0.2)
+    assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
+    report = policy_step(trainer.policy, trainer.policy_learner, minibatches[1], learning_rate=1e-2, clip=0.2)
+    assert report["policy/approx_kl"] > 0
+
+
+def test_a_policy_that_is_its_reference_has_no_divergence_and_earns_its_score(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    rollouts = rolled_out(trainer)
+    assert measure(rollouts)["rollout/kl"] == 0
+    for rollout in rollouts:
+        scores = [episode.reward - (not episode.stopped) for episode in rollout.episodes]
+        assert rollout.rewards.sum(1).tolist() == scores
+
+
+def test_the_reward_lands_on_the_last_token_of_the_answer(make_trainer: MakeTrainer) -> None:
+    for rollout in rolled_out(make_trainer(rewarder=lambda answers: torch.full((len(answers),), 3.0))):
+        for row, episode in enumerate(rollout.episodes):
+            (earning,) = rollout.rewards[row].nonzero().flatten().tolist()
+            assert earning == episode.rendered.length - 1
+
+
+def test_a_value_is_read_before_its_token_is_known(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    rollout = max(rolled_out(trainer), key=lambda rollout: rollout.batch.tokens.shape[1])
+    tokens, attention, _ = rollout.batch
+    values = trainer.critic.values(tokens, attention)
+    for t in range(1, tokens.shape[1]):
+        changed = tokens.clone()
+        changed[:, t:] = (changed[:, t:] + 7) % 200
+        torch.testing.assert_close(
+            trainer.critic.values(changed, attention)[:, : t + 1], values[:, : t + 1], atol=1e-6, rtol=0
+        )
+
+
+def test_a_second_look_differs_from_the_first_by_what_was_learnt_between_them(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.touch)
+    rollout = minibatches[0][0]
+    again = look_again(trainer.policy, trainer.critic, rollout.batch)
+    assert torch.equal(again["new_logprobs"], rollout.logprobs)
+    assert torch.equal(again["new_values"], rollout.values)
+    trainer.learn(minibatches, 0)
+    later = look_again(trainer.policy, trainer.critic, rollout.batch)
+    assert not torch.equal(later["new_logprobs"], rollout.logprobs)
+    assert not torch.equal(later["new_values"], rollout.values)
+
+
+def test_the_cut_of_a_minibatch_does_not_change_its_update(make_trainer: MakeTrainer) -> None:
+    updates, reports = [], []
+    for batch_tokens in (1, 100, 8192):
+        trainer = make_trainer(batch_tokens=batch_tokens, iterations=1)
+        reports.append(trainer.learn(trainer.roll_out(PROMPTS, 0, trainer.touch), 0))
+        updates.append(torch.cat([weights(trainer.policy), weights(trainer.critic)]))
+    for report, update in zip(reports, updates, strict=True):
+        assert report == pytest.approx(reports[0], abs=2e-4)
+        torch.testing.assert_close(update, updates[0], atol=2e-4, rtol=0)
+
+
+def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_trainer: MakeTrainer) -> None:
+    gradients = []
+    for batch_tokens in (1, 100, 8192):
+        trainer = make_trainer(batch_tokens=batch_tokens)
+        minibatch = trainer.roll_out(PROMPTS, 0, trainer.touch)[0]
+        policy_step(trainer.policy, trainer.policy_learner, minibatch, learning_rate=0.0, clip=0.2)
+        moments = trainer.policy_learner.optimizer.state_dict()["state"].values()
+        gradients.append(torch.cat([moment["exp_avg"].flatten() for moment in moments]))
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], atol=1e-6, rtol=0)
+
+
+def test_more_padding_changes_no_metric_of_a_rollout(make_trainer: MakeTrainer) -> None:
+    rollouts = rolled_out(make_trainer())
+    assert measure([padded(rollout) for rollout in rollouts]) == measure(rollouts)
+
+
+def test_more_padding_changes_no_metric_of_an_update(make_trainer: MakeTrainer) -> None:
+    seen = []
+    for pad in (lambda rollout: rollout, padded):
+        trainer = make_trainer()
+        first, second = (
+            [pad(rollout) for rollout in minibatch] for minibatch in trainer.roll_out(PROMPTS, 0, trainer.touch)
+        )
+        actor = policy_step(trainer.policy, trainer.policy_learner, first, learning_rate=1e-2, clip=0.2)
+        critic = value_step(trainer.critic, trainer.critic_learner, first, learning_rate=1e-2, clip=0.2)
+        # Only a policy that has moved has a divergence and a clipped share to get wrong.
+        moved = policy_step(trainer.policy, trainer.policy_learner, second, learning_rate=1e-2, clip=0.02)
+        assert moved["policy/clip_fraction"] > 0 < moved["policy/approx_kl"]
+        seen.append([*actor.values(), *critic.values(), *moved.values()])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-3, abs=1e-5)
+
+
+def test_whitening_scales_advantages_and_never_touches_returns(make_trainer: MakeTrainer) -> None:
+    cfg = configured()
+    rollouts = rolled_out(make_trainer())
+    for rollout in rollouts:
+        raw = generalized_advantages(rollout.rewards, rollout.values, rollout.batch.response, cfg.gamma, cfg.lam)
+        assert torch.equal(rollout.returns, raw + rollout.values)
+        assert not torch.equal(rollout.advantages, raw)
+    again = whiten([[rollout] for rollout in rollouts])
+    assert all(torch.equal(one.returns, rollout.returns) for (one,), rollout in zip(again, rollouts, strict=True))
+
+
+def padded(rollout: Rollout) -> Rollout:
+    """The same rollout with five more columns, in which nothing counts."""
+    pad = torch.nn.functional.pad
+    batch = Batch(*(pad(tensor, (0, 5)) for tensor in rollout.batch))
+    others = {
+        name: pad(value, (0, 5), value=9.0) for name, value in rollout._asdict().items() if isinstance(value, Tensor)
+    }
+    return rollout._replace(batch=batch, **others)
+
+
+@pytest.mark.parametrize(("norm", "followed"), [(10.0, 1.0), (1.5, 1.0), (0.5, 0.5)])
+def test_a_gradient_longer_than_one_is_shortened_to_one(norm: float, followed: float) -> None:
+    network = torch.nn.Linear(3, 2)
+    learner = Learner(network, "net")
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter) * norm / 8**0.5  # of eight parameters in all
+    assert learner.step(1e-3) == pytest.approx(norm)
+    moments = [state["exp_avg"].flatten() for state in learner.optimizer.state_dict()["state"].values()]
+    share = 1 - learner.optimizer.param_groups[0]["betas"][0]  # of the first gradient in the first moment
+    assert torch.cat(moments).norm().item() / share == pytest.approx(followed, rel=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatch = trainer.roll_out(PROMPTS, 0, trainer.touch)[0]
+    broken = [rollout._replace(advantages=rollout.advantages + torch.inf) for rollout in minibatch]
+    before = weights(trainer.policy)
+    for _ in range(2):
+        policy_step(trainer.policy, trainer.policy_learner, broken, learning_rate=1e-2, clip=0.2)
+    assert torch.equal(weights(trainer.policy), before)
+    assert trainer.skipped_steps == 2
+    with pytest.raises(Diverged):
+        policy_step(trainer.policy, trainer.policy_learner, broken, learning_rate=1e-2, clip=0.2)
+
+
+def test_without_a_learning_rate_twenty_iterations_change_nothing(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(iterations=20, learning_rate=0.0, value_learning_rate=0.0, max_response=5)
+    before = weights(trainer.policy), weights(trainer.critic)
+    for iteration in range(20):
+        minibatches = trainer.roll_out(PROMPTS, iteration, trainer.touch)
+        assert measure([rollout for minibatch in minibatches for rollout in minibatch])["rollout/kl"] == 0
+        report = trainer.learn(minibatches, iteration)
+        assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
+    assert torch.equal(weights(trainer.policy), before[0])
+    assert torch.equal(weights(trainer.critic), before[1])
+
+
+def test_stepping_back_restores_the_policy_that_was_within_the_limit(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    before = weights(trainer.policy)
+    trainer.learn(trainer.roll_out(PROMPTS, 0, trainer.touch), 0)
+    assert not torch.equal(weights(trainer.policy), before)
+    trainer.step_back()
+    assert torch.equal(weights(trainer.policy), before)
+
+
+@pytest.mark.slow
+def test_a_known_reward_is_learnt_and_beta_holds_the_policy_back(make_trainer: MakeTrainer) -> None:
+    """The answer should say "a" five times: nine tenths of that within twenty iterations, for little KL cost."""
+    options = {"rollout_size": 64, "minibatch_size": 16, "max_response": 8, "batch_tokens": 8192, "iterations": 25}
+    rates = {"learning_rate": 5e-3, "value_learning_rate": 5e-3, "missing_eos_penalty": 0.0}
+    seen = []
+    for beta in (0.01, 0.3):
+        trainer = make_trainer(up_to_five_a, beta=beta, **options, **rates)
+        for iteration in range(20):
+            trainer.learn(trainer.roll_out(PROMPTS, iteration, trainer.touch), iteration)
+        seen.append(measure(rolled_out(trainer, 20)))
+    assert seen[0]["rollout/reward"] >= 0.9
+    assert seen[0]["rollout/kl"] > 10 * seen[1]["rollout/kl"] > 0
+
+
+def up_to_five_a(answers: Sequence[Answer]) -> Tensor:
+    return torch.tensor([min(answer.text.count("a"), 5) / 5 for answer in answers])

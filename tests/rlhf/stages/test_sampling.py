@@ -1,0 +1,134 @@
+"""Drawing answers: each on its own numbers, from the whole distribution, up to its first end id; and the stage."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.rlhf.conftest import MakeRun
+from training.rlhf import seeding
+from training.rlhf.__main__ import main
+from training.rlhf.data.batching import collate
+from training.rlhf.data.chat import Chat, Rendered
+from training.rlhf.data.records import read_completions
+from training.rlhf.logprobs import token_logprobs
+from training.rlhf.networks.networks import Policy, load_policy
+from training.rlhf.stages.sampling import Sampled, generate, inverse_cdf
+
+QUESTIONS = ["How do I treat my headache?", "What is a fox?", "Where does the rain come from, and when?", "Why?"]
+LONGEST = 24
+
+
+def draw(policy: Policy, chat: Chat, count: int, batch_tokens: int = 100_000) -> tuple[list[list[int]], list[Sampled]]:
+    prompts = [
+        chat.prompt_ids([{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]) for number in range(count)
+    ]
+    draws = [seeding.generator(0, "test", 0, "p", number) for number in range(count)]
+    return prompts, generate(policy, chat, prompts, draws, LONGEST, batch_tokens, lambda: None)
+
+
+@torch.no_grad()
+def sampler_gap(policy: Policy, chat: Chat, count: int) -> Tensor:
+    """(N,) of every drawn token, its log-probability by the training forward less that by the sampler."""
+    prompts, answers = draw(policy, chat, count)
+    rendered = [Rendered(prompt, answer.response) for prompt, answer in zip(prompts, answers, strict=True)]
+    batch = collate(rendered, chat.pad_id)
+    sampled = torch.tensor([nats for answer in answers for nats in answer.logprobs])
+    return token_logprobs(policy, batch)[batch.response] - sampled
+
+
+def test_an_answer_is_the_same_alone_and_in_a_batch(policy: Policy, chat: Chat) -> None:
+    _, together = draw(policy, chat, 32)
+    _, alone = draw(policy, chat, 8, batch_tokens=1)
+    assert [answer.response for answer in together[:8]] == [answer.response for answer in alone]
+
+
+def test_the_sampler_and_the_training_forward_agree(policy: Policy, chat: Chat) -> None:
+    gap = sampler_gap(policy, chat, 16)
+    assert gap.abs().max() <= 1e-5
+
+
+def test_the_sampler_and_the_training_forward_agree_in_bf16(model_dir: Path, chat: Chat) -> None:
+    gap = sampler_gap(load_policy(model_dir, chat, "bf16"), chat, 16)
+    assert gap.abs().max() <= 2e-2
+    assert gap.mean().abs() <= 1e-3
+
+
+def test_before_any_update_the_ratio_is_one_on_average_over_ten_thousand_tokens(policy: Policy, chat: Chat) -> None:
+    ratios = sampler_gap(policy, chat, 600).exp()
+    assert len(ratios) >= 10_000
+    assert abs(ratios.mean() - 1) <= 1e-3
+
+
+def test_answers_are_drawn_from_the_whole_distribution(policy: Policy, chat: Chat) -> None:
+    prompt = chat.prompt_ids([{"role": "user", "content": QUESTIONS[0]}])
+    count = 20_000
+    uniforms = seeding.uniforms(count, seeding.generator(0, "test"))
+    logits = policy(torch.tensor([prompt]), torch.ones(1, len(prompt), dtype=torch.bool))[0, -1]
+    drawn = inverse_cdf(logits.log_softmax(-1).expand(count, -1), uniforms).bincount(minlength=chat.vocab_size)
+    expected = logits.softmax(-1) * count
+    chi_squared = ((drawn - expected).square() / expected).sum().item()
+    freedom = chat.vocab_size - 1
+    assert abs(chi_squared - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+def test_an_impossible_token_is_never_drawn() -> None:
+    logprobs = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).log().expand(3, -1)
+    extremes = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
+    assert inverse_cdf(logprobs, extremes).tolist() == [1, 3, 3]
+
+
+def test_an_answer_ends_with_its_first_stop_id_or_is_cut(policy: Policy, chat: Chat) -> None:
+    _, answers = draw(policy, chat, 96)
+    assert {answer.stopped for answer in answers} == {True, False}
+    for answer in answers:
+        assert not chat.stop_ids & set(answer.response[:-1])
+        assert answer.stopped == (answer.response[-1] in chat.stop_ids)
+        assert answer.stopped or len(answer.response) == LONGEST
+        assert len(answer.logprobs) == len(answer.response)
+
+
+def prompts(count: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"p{number}", "messages": [{"role": "user", "content": f"{QUESTIONS[number % 4]} {number}"}]}
+        for number in range(count)
+    ]
+
+
+def test_a_slate_takes_three_quarters_from_the_policy_and_the_rest_from_its_parent(
+    make_run: MakeRun, models: dict[str, Path], tmp_path: Path
+) -> None:
+    parents = {"policy": models["llama"], "parent": models["llama"]}
+    run = make_run("sampling", parents=parents, data={"prompts": prompts(3)}, k=5, max_response=8)
+    assert main(["sampling", str(run)]) == 0
+    rows = read_completions(run / "attempts/1/output/completions.jsonl")
+    assert [(row.prompt_id, row.index) for row in rows] == [(f"p{n}", i) for n in range(3) for i in range(5)]
+    assert [row.policy for row in rows] == 3 * (4 * ["policy"] + ["parent"])
+    assert all(row.logprob < 0 and row.n_tokens <= 8 and row.reward is None for row in rows)
+    again = make_run("sampling", parents=parents, data={"prompts": prompts(3)}, k=5, max_response=8, name="again")
+    assert main(["sampling", str(again)]) == 0
+    assert read_completions(again / "attempts/1/output/completions.jsonl") == rows
+
+
+def test_a_policy_that_repeats_itself_gets_a_smaller_slate_or_none(
+    make_run: MakeRun, models: dict[str, Path], tmp_path: Path
+) -> None:
+    chat = Chat.load(models["gpt2"])
+    policy = load_policy(models["gpt2"], chat, "fp32")
+    with torch.no_grad():
+        policy.network.lm_head.weight[:] = 0
+        policy.network.transformer.wte.weight[:] = 0
+        policy.network.transformer.ln_f.bias[:] = 1
+        policy.network.lm_head.weight[chat.eos_id] = 3.0  # a logit of 96 against 0
+    policy.network.save_pretrained(tmp_path / "mute")
+    chat.save(tmp_path / "mute")
+    run = make_run("sampling", parents={"policy": tmp_path / "mute"}, data={"prompts": prompts(2)}, k=3, max_response=4)
+    assert main(["sampling", str(run)]) == 0
+    assert read_completions(run / "attempts/1/output/completions.jsonl") == []
+
+
+@pytest.mark.parametrize("k", [1, 10])
+def test_a_slate_has_two_to_nine_completions(make_run: MakeRun, models: dict[str, Path], k: int) -> None:
+    assert main(["sampling", str(make_run("sampling", parents={"policy": models["gpt2"]}, k=k))]) == 77

@@ -1,0 +1,117 @@
+"""Supervised fine-tuning: what is learnt, from which tokens, and that the cut into micro-batches changes nothing."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.rlhf.conftest import MakeRun
+from training.rlhf.__main__ import main
+from training.rlhf.data.batching import collate
+from training.rlhf.data.chat import Chat, Rendered
+from training.rlhf.data.records import Demonstration
+from training.rlhf.exits import InvalidInput
+from training.rlhf.logprobs import token_logprobs
+from training.rlhf.networks.networks import Policy, load_policy
+from training.rlhf.stages.imitation import Imitation
+from training.rlhf.stages.learner import Learner
+from training.rlhf.stages.sft import render
+
+THINGS = [
+    *("egg", "fox", "rain", "dog", "cloud", "sea", "bread", "coat"),
+    *("water", "bed", "hand", "door", "lamp", "cat", "song", "road"),
+]
+
+
+def demonstrations(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"d{number}",
+            "messages": [{"role": "user", "content": f"What is {THINGS[number % 16]} {number // 16}?"}],
+            "response": f"The {THINGS[number % 16]} is {THINGS[(number * 7 + 3) % 16]}"
+            + " indeed" * (number % 4)
+            + ".",
+        }
+        for number in range(count)
+    ]
+
+
+def gradients(policy: Policy, chat: Chat, batch: list[Rendered], batch_tokens: int) -> list[torch.Tensor]:
+    learner = Learner(policy, "policy")
+    kept: list[torch.Tensor] = []
+    learner.optimizer.register_step_pre_hook(
+        lambda *_: kept.extend(p.grad.clone() for p in policy.parameters() if p.grad is not None)
+    )
+    Imitation(policy, learner, chat.pad_id, batch_tokens, lambda: None).step(batch, 0.0)
+    return kept
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(policy: Policy, chat: Chat) -> None:
+    rows = [Demonstration(**row) for row in demonstrations(8)]
+    batch = render(rows, chat, 32).used
+    assert len({sample.length for sample in batch}) > 3
+    whole, parts = gradients(policy, chat, batch, 100_000), gradients(policy, chat, batch, 1)
+    for ours, theirs in zip(whole, parts, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+
+
+def test_a_demonstration_that_is_cut_has_no_end_to_learn(chat: Chat) -> None:
+    row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because " * 30)
+    intake = render([row], chat, max_response=10)
+    (cut,) = intake.used
+    assert len(cut.response) == 10
+    assert chat.eos_id not in cut.response
+    assert intake.counts == {"too_long": 0, "refused": 0, "cut": 1}
+
+
+def test_an_answer_that_the_context_cuts_is_counted_as_cut(chat: Chat) -> None:
+    row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because " * 300)
+    room = chat.context - len(chat.prompt_ids(row.messages))
+    intake = render([row], chat, max_response=room)
+    assert len(intake.used[0].response) == room
+    assert intake.counts == {"too_long": 0, "refused": 0, "cut": 1}
+
+
+def test_an_answer_that_just_fits_is_not_cut(chat: Chat) -> None:
+    row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because.")
+    length = len(chat.response_ids(row.messages, row.response, stopped=True))
+    assert render([row], chat, max_response=length).counts["cut"] == 0
+    assert render([row], chat, max_response=length - 1).counts["cut"] == 1
+
+
+def test_over_long_prompts_are_dropped_whole_and_many_of_them_refused(chat: Chat) -> None:
+    long = Demonstration(id="x", messages=[{"role": "user", "content": "why " * 200}], response="So.")
+    short = [Demonstration(**row) for row in demonstrations(32)]
+    intake = render([*short, long], chat, 32)
+    assert len(intake.used) == intake.metrics()["data/used"] == 32
+    assert intake.counts["too_long"] == 1
+    with pytest.raises(InvalidInput, match="2 of 34"):
+        render([*short, long, long], chat, 32)
+    with pytest.raises(InvalidInput, match="no usable"):
+        render([long], chat, 32)
+
+
+def test_a_model_that_has_learnt_its_demonstrations_by_heart_repeats_and_ends_them(
+    make_run: MakeRun, model_dir: Path
+) -> None:
+    rows = demonstrations(32)
+    run = make_run(
+        "sft",
+        parents={"base": model_dir},
+        data={"demonstrations": rows},
+        epochs=90,
+        batch_size=16,
+        learning_rate=1e-2,
+        max_response=40,
+    )
+    assert main(["sft", str(run)]) == 0
+    output = run / "attempts/1/output"
+    chat = Chat.load(output)
+    policy = load_policy(output, chat, "fp32")
+    batch = collate(render([Demonstration(**row) for row in rows], chat, 40).used, chat.pad_id)
+    assert (batch.tokens == chat.eos_id)[batch.response].sum() == 32
+    with torch.no_grad():
+        # Each token more likely than all others together, the end included: decoding could only repeat them.
+        assert (token_logprobs(policy, batch)[batch.response] > math.log(0.5)).all()

@@ -1,0 +1,137 @@
+"""One figure, one value: what a run measured reads the same on every page and in the API."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from annotate.models import Member, Project
+from tests.factories import bearer
+from tests.training import machine, run_files
+from training.models import ModelVersion, Round, Run
+from training.services.planning import plans
+from training.services.run_files import summaries
+from training.services.run_files.metrics import Row
+
+# Agreement rises from 0 to 0.95 in 20 steps and swings: the last step says 20%, the mean of the last two says 55%.
+AGREEMENT = [*(step / 20 for step in range(18)), 0.9, 0.2]
+LOSS = [*([0.9] * 18), 0.4, 0.5]
+ROWS = [{"reward/accuracy": share, "reward/loss": loss} for share, loss in zip(AGREEMENT, LOSS, strict=True)]
+
+
+@pytest.fixture
+def page(client: Client, admin: Member, data_dir: Path) -> Client:
+    """The browser of a project admin."""
+    client.force_login(admin.user)
+    return client
+
+
+@pytest.fixture
+def turn(project: Project) -> Round:
+    machine.make_settings(project)
+    machine.make_model(project, "base")
+    plan = plans.make(project).to_json()
+    return Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
+
+
+@pytest.fixture
+def running(turn: Round, data_dir: Path) -> Run:
+    """A reward run at its 20th step."""
+    run = run_files.make_run(turn.project, "reward", round=turn, status=Run.Status.RUNNING, fence=1, step=20, total=40)
+    run_files.write_metrics(run, ROWS)
+    return run
+
+
+@pytest.fixture
+def model(running: Run) -> ModelVersion:
+    """What the run has made of it, as publishing stores it."""
+    rows = [Row(step, 20, 0.0, row) for step, row in enumerate(ROWS, 1)]
+    figures = summaries.summarise(rows)
+    Run.objects.filter(pk=running.pk).update(status=Run.Status.SUCCEEDED, total=20, metrics=figures)
+    running.refresh_from_db()
+    return machine.make_model(running.project, "reward", run=running, attempt=1, metrics=figures)
+
+
+def shown(page: Client, name: str, *args: object, **query: object) -> str:
+    html = page.get(reverse(f"training:{name}", args=args), query).content.decode()
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_the_noisy_figures_are_the_mean_of_the_last_tenth_of_the_steps() -> None:
+    rows = [Row(step, 20, 0.0, row | {"skipped_steps": step}) for step, row in enumerate(ROWS, 1)]
+    assert summaries.summarise(rows) == pytest.approx(
+        {"reward/accuracy": 0.55, "reward/loss": 0.45, "skipped_steps": 20}
+    )
+
+
+def test_a_step_that_measured_nothing_does_not_stretch_the_mean_to_earlier_ones() -> None:
+    rows = [Row(step, 20, 0.0, {"sft/loss": float(step)}) for step in range(1, 20)] + [Row(20, 20, 0.0, {})]
+    assert summaries.summarise(rows) == {"sft/loss": 19.0}
+
+
+@pytest.mark.parametrize(("steps", "words"), [(1, "the last step"), (15, "mean of the last 2 steps")])
+def test_the_words_say_over_which_steps(steps: int, words: str) -> None:
+    assert summaries.span("reward/accuracy", steps) == words
+    assert summaries.span("rollout/kl", steps) == ""
+
+
+def test_a_run_that_goes_reads_the_same_on_its_page_on_that_of_its_round_and_in_the_api(
+    page: Client, admin: Member, running: Run
+) -> None:
+    slug = running.project.slug
+    for words in (shown(page, "run", slug, running.pk), shown(page, "round", slug, 1)):
+        assert "55% (mean of the last 2 steps)" in words
+        assert "0.45 nats (mean of the last 2 steps)" in words
+    assert figures_in_api(admin, slug) == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
+
+
+def test_a_finished_run_reads_the_same_on_every_page_and_in_the_api(
+    page: Client, admin: Member, model: ModelVersion
+) -> None:
+    slug, run = model.project.slug, model.run
+    assert run is not None
+    for words in (
+        shown(page, "run", slug, run.pk),
+        shown(page, "round", slug, 1),
+        shown(page, "model", slug, model.pk),
+    ):
+        assert "55% (mean of the last 2 steps)" in words
+        assert "0.45 nats (mean of the last 2 steps)" in words
+    other = machine.make_model(model.project, "reward")
+    compared = shown(page, "models-compare", slug, model=[model.pk, other.pk])
+    assert "agreement with the rankings mean of the last tenth of the steps 55%" in compared
+    assert "nats, mean of the last tenth of the steps 0.45" in compared
+    assert "agrees with 55%" in shown(page, "models", slug)
+    assert figures_in_api(admin, slug) == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
+    assert model_in_api(admin, model)["metrics"] == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
+
+
+def test_the_page_of_a_reward_run_shows_what_its_model_reaches_on_held_out_rankings(
+    page: Client, model: ModelVersion
+) -> None:
+    run = model.run
+    assert run is not None
+    assert "held-out" not in shown(page, "run", model.project.slug, run.pk)
+    measured = {"heldout/reward_accuracy": 0.71}
+    evaluation = machine.queue_run(run.project, "evaluation", round=run.round, status="succeeded", metrics=measured)
+    words = shown(page, "run", model.project.slug, run.pk)
+    assert "Reward accuracy on held-out rankings: 71% healthy 65% to 80%" in words
+    address = reverse("training:run", args=[run.project.slug, evaluation.pk])
+    assert f'href="{address}"' in page.get(reverse("training:run", args=[run.project.slug, run.pk])).content.decode()
+
+
+def figures_in_api(admin: Member, slug: str) -> dict[str, float]:
+    address = reverse("training-api:round", args=[slug, 1])
+    answer = Client().get(address, headers=bearer(admin.user, "read"))
+    stage = next(stage for stage in answer.json()["stages"] if stage["stage"] == "reward")
+    return {name: value for name, value in stage["run"]["metrics"].items() if name in ROWS[0]}
+
+
+def model_in_api(admin: Member, model: ModelVersion) -> dict[str, object]:
+    address = reverse("training-api:models", args=[model.project.slug])
+    rows = Client().get(address, headers=bearer(admin.user, "read")).json()["results"]
+    return next(row for row in rows if row["name"] == model.name)

@@ -1,0 +1,79 @@
+"""What rounds tell the members: admins how training goes, everybody else only that there is something to rank."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from annotate.models import Member, Notice, Project
+from tests.factories import make_member, make_slate
+from tests.training import machine
+from training.models import ModelVersion, Round, Run
+from training.services.running import notices, rounds, runs
+
+
+@pytest.fixture
+def turn(project: Project, annotator: Member, admin: Member, base: ModelVersion) -> Round:
+    """A round that `admin` has opened."""
+    machine.write_demonstrations(annotator, 3)
+    return rounds.open(project, opened_by=admin.user)
+
+
+def texts(member: Member) -> list[str]:
+    return list(member.notices.order_by("pk").values_list("kind", flat=True))
+
+
+def test_other_admins_hear_that_a_round_started(
+    project: Project, annotator: Member, admin: Member, base: ModelVersion
+) -> None:
+    other = make_member(project, role="admin")
+    machine.write_demonstrations(annotator, 3)
+    turn = rounds.open(project, opened_by=admin.user)
+    assert (texts(admin), texts(other), texts(annotator)) == ([], ["round.started"], [])
+    assert other.notices.get().address == reverse("training:round", args=[project.slug, turn.number])
+
+
+def test_a_failed_round_says_why_to_admins_only(turn: Round, admin: Member, annotator: Member) -> None:
+    run = Run.objects.get()
+    Run.objects.filter(pk=run.pk).update(status=Run.Status.FAILED, error="The loss is no number.\n\nmore")
+    rounds.advance(turn)
+    rounds.advance(turn)  # told once
+    assert admin.notices.get().text == "Round 1 has failed: SFT: The loss is no number."
+    assert not annotator.notices.exists()
+
+
+def test_a_finished_round_asks_annotators_for_rankings_without_a_word_about_models(
+    turn: Round, admin: Member, annotator: Member
+) -> None:
+    make_slate(turn.project)
+    Run.objects.update(status=Run.Status.SUCCEEDED)
+    for stage in ("evaluation", "sampling"):
+        machine.queue_run(turn.project, stage, round=turn, status=Run.Status.SUCCEEDED)
+    rounds.advance(turn)
+    assert texts(admin) == ["round.finished", "rankings.wanted"]
+    notice = annotator.notices.get()
+    assert notice.text == "1 set of answers waits to be ranked."
+    assert notice.address == reverse("annotate:rank", args=[turn.project.slug])
+
+
+def test_a_cancelled_round_is_no_news(turn: Round, admin: Member) -> None:
+    rounds.cancel(turn, actor=admin.user)
+    assert not Notice.objects.filter(member=admin).exists()
+    assert runs.claim(Run.objects.get().pk, owner="gpu@one") is None
+
+
+def test_a_held_run_asks_admins_to_act_and_leads_to_where_they_can(
+    turn: Round, admin: Member, annotator: Member
+) -> None:
+    run = turn.runs.get()
+    run.error = "The disk is full.\nmore"
+    notices.held(run)
+    notice = admin.notices.get()
+    assert notice.text == "Round 1 is held at SFT until somebody acts: The disk is full."
+    assert notice.address == reverse("training:run", args=[turn.project.slug, run.pk])
+    assert not annotator.notices.exists()
+
+
+def test_a_held_run_of_no_round_is_told_too(project: Project, admin: Member) -> None:
+    notices.held(machine.queue_run(project, "pretraining", error="The disk is full."))
+    assert admin.notices.get().text == "A run (pretraining) is held until somebody acts: The disk is full."

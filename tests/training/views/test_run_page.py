@@ -1,0 +1,166 @@
+"""The page of a run as the server tells it: what it was asked, what it does, and whether anybody still does it."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Member, Project
+from tests.factories import make_member
+from tests.training import machine, run_files
+from training.models import Run
+from training.rlhf import endings
+from training.services.pages import progress
+from training.services.planning.plans import StagePlan
+from training.services.running import failures, runs
+
+HTMX = {"HX-Request": "true"}  # as a page asks for its parts
+
+
+@pytest.fixture
+def page(client: Client, admin: Member, data_dir: Path) -> Client:
+    """The browser of a project admin."""
+    client.force_login(admin.user)
+    return client
+
+
+@pytest.fixture
+def running(project: Project, data_dir: Path) -> Run:
+    """A PPO run in a worker's hands, with a few steps behind it."""
+    run = runs.claim(run_files.make_run(project).pk, owner="gpu@here")
+    assert run is not None
+    run_files.write_metrics(run, run_files.ppo_metrics(5))
+    runs.heartbeat(run, step=5, total=40)
+    return run
+
+
+def url(run: Run, name: str = "run") -> str:
+    return reverse(f"training:{name}", args=[run.project.slug, run.pk])
+
+
+def shown(page: Client, run: Run, name: str = "run") -> str:
+    return page.get(url(run, name), headers=HTMX if name == "run-live" else {}).content.decode()
+
+
+def test_the_page_shows_the_config_the_step_and_a_table_behind_every_curve(page: Client, running: Run) -> None:
+    html = shown(page, running)
+    assert "step 5 of 40" in html
+    assert "Price of distance (beta)" in html
+    assert "How far the policy&#x27;s answers have moved away" in html
+    assert html.count("data-curve=") == html.count(">Table</summary>") == 10
+
+
+def test_a_phase_says_how_many_bytes_are_through(page: Client, running: Run) -> None:
+    said = {"name": "loading", "what": "policy", "done": 212 * 2**20, "total": 488 * 2**20, "unit": "bytes"}
+    assert "Loading" not in shown(page, running, "run-live")
+    (run_files.attempt(running) / "phase.json").write_text(json.dumps(said), "utf-8")
+    assert "Loading the policy, 212.0\xa0MB of 488.0\xa0MB" in shown(page, running, "run-live")
+
+
+def test_what_was_overcome_is_told(page: Client, running: Run) -> None:
+    said = [{"kind": "out_of_memory", "step": 3, "text": "Memory ran out at step 3; half as much goes at once now."}]
+    (run_files.attempt(running) / "setbacks.json").write_text(json.dumps(said), "utf-8")
+    assert "half as much goes at once now" in shown(page, running, "run-live")
+
+
+def test_a_run_whose_worker_is_silent_for_30_seconds_is_lost(page: Client, running: Run) -> None:
+    assert "does not answer any more" not in shown(page, running, "run-live")
+    Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=30))
+    assert "The worker gpu@here does not answer any more" in shown(page, running, "run-live")
+
+
+def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers(page: Client, running: Run) -> None:
+    (run_files.attempt(running) / "engine.log").write_text("CUDA error: the card fell out", "utf-8")
+    endings.leave(run_files.attempt(running), {"kind": "device", "sentence": "CUDA error: the card fell out"})
+    machine.let_lease_end(running)
+    assert runs.reclaim() == 1
+    waiting = Run.objects.get()
+    assert (waiting.status, waiting.fence) == (Run.Status.QUEUED, running.fence + 1)
+    assert "the card fell out" in shown(page, waiting, "run-live")
+    [stage] = progress.of_stages([StagePlan(stage="ppo")], [waiting], is_over=False)
+    assert stage.log_tail == "CUDA error: the card fell out"
+    assert stage.readings
+    Run.objects.update(status=Run.Status.FAILED, exit_code=1)
+    assert failures.cause_of(Run.objects.get()).name == "device"
+
+
+def test_the_log_of_the_newest_attempt_that_has_one_is_shown(page: Client, running: Run) -> None:
+    for fence in (9, 10):
+        (run_files.attempt(running, fence) / "engine.log").write_text(f"attempt {fence}", "utf-8")
+    (run_files.attempt(running, 11)).mkdir(exist_ok=True)
+    assert "attempt 10" in shown(page, running, "run-live")
+
+
+def test_the_step_is_the_one_that_the_engine_told_last(page: Client, running: Run) -> None:
+    run_files.write_metrics(running, run_files.ppo_metrics(17))
+    assert "step 17 of 40" in shown(page, running, "run-live")
+    assert Run.objects.get().step < 17, "the row learns it with the next heartbeat"
+
+
+def test_the_last_forty_lines_of_the_log_are_shown_whole(page: Client, running: Run) -> None:
+    lines = [f"line {number:02} {'of a long trace ' * 40}.".replace("  ", " ") for number in range(60)]
+    (run_files.attempt(running) / "engine.log").write_text("\n".join(lines), "utf-8")
+    html = shown(page, running, "run-live")
+    assert all(line in html for line in lines[20:])
+    assert lines[19] not in html
+
+
+def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, running: Run) -> None:
+    html = shown(page, running)
+    reward, distance = (
+        html.split(f'id="curve-rollout-{name}"')[1].split("</figcaption>")[0] for name in ("reward", "kl")
+    )
+    assert "No fixed band. Healthy: It rises and then levels off." in reward
+    assert "No fixed band" not in distance
+
+
+def test_steps_without_samples_are_told_to_people_who_listen(page: Client, running: Run) -> None:
+    bar = shown(page, running).split('id="bar"')[1].split("</ol>")[0]
+    assert '<span class="visually-hidden">step 5: KL 0.46 nats, no samples were kept</span>' in bar
+    assert '<span class="visually-hidden">step 6: still to come</span>' in bar
+
+
+def test_a_run_that_is_over_asks_for_nothing_any_more(page: Client, running: Run) -> None:
+    assert shown(page, running).count("hx-trigger") == 2
+    running.move_to(Run.Status.SUCCEEDED, finished_at=timezone.now())
+    assert shown(page, running).count("hx-trigger") == 0
+
+
+def test_curves_are_sent_again_only_when_something_came(page: Client, running: Run) -> None:
+    seen = page.get(url(running)).context["seen"]
+    assert page.get(url(running, "run-curves"), {"seen": seen}, headers=HTMX).status_code == 204
+    run_files.write_metrics(running, run_files.ppo_metrics(6))
+    assert page.get(url(running, "run-curves"), {"seen": seen}, headers=HTMX).status_code == 200
+
+
+def test_the_csv_holds_every_step_and_every_metric(page: Client, running: Run) -> None:
+    lines = shown(page, running, "run-csv").splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("step,total,policy/approx_kl,policy/clip_fraction")
+    assert lines[5].startswith("5,40,")
+
+
+def test_what_was_left_out_of_the_data_is_counted(page: Client, running: Run) -> None:
+    told = {"step": 0, "total": 40, "time": 0, "metrics": {"data/used": 311, "data/too_long": 4}}
+    (run_files.attempt(running) / "metrics.jsonl").write_text(json.dumps(told) + "\n", "utf-8")
+    html = shown(page, running)
+    assert "Left out: the prompt is too long for the model" in html
+    assert "Nothing has been measured yet." in html
+
+
+def test_two_browsers_see_the_same_picture(page: Client, running: Run) -> None:
+    other = Client()
+    other.force_login(make_member(running.project, role="admin").user)
+    first, second = (browser.get(url(running)).context for browser in (page, other))
+    assert [curve.drawing for curve in first["curves"]] == [curve.drawing for curve in second["curves"]]
+
+
+def test_a_run_whose_directory_is_gone_still_has_a_page(page: Client, project: Project) -> None:
+    run = Run.objects.create(project=project, stage="sft", status=Run.Status.CANCELLED)
+    assert "directory is gone" in shown(page, run)

@@ -1,0 +1,43 @@
+"""Held-out prompts are only a measure as long as nothing is trained on them."""
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..exits import InvalidInput
+from .records import Demonstration, Message, Prompt, RankedSlate, prompt_of, read_demonstrations, read_prompts, read_rankings
+from ..run.directory import RunDirectory
+
+Readers = Mapping[str, Callable[[Path], Sequence[Demonstration | Prompt | RankedSlate]]]  # by the name of the records
+
+TRAINED_ON: Readers = {"demonstrations": read_demonstrations, "rankings": read_rankings, "prompts": read_prompts}
+HELD_OUT: Readers = {"heldout_rankings": read_rankings, "heldout_prompts": read_prompts}
+
+
+def refuse_leak(run: RunDirectory) -> None:
+    """Raises InvalidInput where a prompt among a run's records is held out and trained on at once."""
+    trained_on = {_folded(row.messages) for row in _records(run, TRAINED_ON)}
+    for row in _records(run, HELD_OUT):
+        if _folded(row.messages) in trained_on:
+            raise InvalidInput(
+                f"a held-out prompt is trained on: {row.messages[-1]['content'][:80]!r}",
+                kind="held_out_trained",
+                records=[prompt_of(row)],
+                what="prompts",
+            )
+
+
+def _records(run: RunDirectory, readers: Readers) -> Iterator[Demonstration | Prompt | RankedSlate]:
+    for name, read in readers.items():
+        if (path := run.data(name)).exists():
+            yield from read(path)
+
+
+def _folded(messages: list[Message]) -> str:
+    """Equal for conversations that differ in case, spacing or composition only, as the import of prompts sees it."""
+    return "\n".join(f"{message['role']} {_fold(message['content'])}" for message in messages)
+
+
+def _fold(text: str) -> str:
+    # Once more after the case is folded: some letters come apart by it.
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())

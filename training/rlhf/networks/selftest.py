@@ -1,0 +1,195 @@
+"""The self-test of a policy's numbers: whatever reads a text, and however it is batched, they are the same.
+
+PPO compares what the sampler drew with what the training forward says of it, and the reward model and the critic read
+whole batches at once. A cache that keeps the states of a row that has left, positions that count padding, or a network
+that looks ahead spoil all of it without an error. So each policy proves itself on a few tokens whenever it is loaded.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import memory
+from ..data.batching import collate
+from ..data.chat import Chat, Rendered
+from ..exits import InvalidInput, in_one_line
+from .decoding import Decoding
+
+if TYPE_CHECKING:
+    from .networks import Policy
+
+PROMPTS = (11, 24, 5)  # tokens: the first to leave is neither the longest nor the last
+ANSWERS = (2, 6, 4)  # tokens: so rows leave one after another
+# Shares of the distance of the furthest logit from the mean of its row: what rounding moves grows with it.
+FP32_TOLERANCE = 1e-3
+# In bf16, with 8 bits, dense models of the tests' architectures stay below 0.02, but a mixture of experts that sends
+# one token to another expert is off by 0.2, as is a network that forgets a row. So the question is asked in fp32 first;
+# what is left for bf16 to prove is that its numbers are finite and of the same kind.
+BF16_TOLERANCE = 0.5
+SMALLEST_SCALE = 0.01  # of an untrained model's logits: rounding does not shrink for ever
+
+
+class Measures(NamedTuple):
+    """The largest differences between logits that should be equal."""
+
+    cached: float  # the sampler's, with its cache and its rows that leave, against the training forward's
+    padded: float  # in a batch, against alone
+    causal: float  # before and after later tokens were changed
+
+
+# What a model does of which a measure shows too much, worst first.
+FAULTS = {  # measure -> (kind, what it means where it is too large)
+    "causal": (
+        "selftest_causal",
+        "a later token changes what it says of earlier ones, so it is no causal language model",
+    ),
+    "padded": ("selftest_padded", "what it says of a text depends on the texts that it is batched with"),
+    "cached": ("selftest_cached", "what it samples with its cache is not what it computes when it learns"),
+}
+
+
+def check(policy: "Policy", chat: Chat) -> Measures:
+    """The policy's measures, in fp32. Raises InvalidInput where it reads one text in two ways.
+
+    A policy whose cache does not let go of rows keeps them from now on until the last one has ended.
+    """
+    if not all(weight.isfinite().all() for weight in policy.parameters()):  # also those of tokens that no test has
+        raise _not_finite("weights")
+    try:
+        with _in_fp32(policy):
+            measures = _check(policy, chat, FP32_TOLERANCE)
+        if policy.bf16:
+            _check(policy, chat, BF16_TOLERANCE)
+        return measures
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError) as error:
+        if memory.ran_out(error):
+            raise
+        raise InvalidInput(
+            f"the model cannot be read and sampled from as every stage does, so it cannot be used here:"
+            f" {type(error).__name__}: {in_one_line(error)}",
+            kind="selftest_error",
+        ) from error
+
+
+@contextmanager
+def _in_fp32(policy: "Policy") -> Iterator[None]:
+    """The same weights, whose linear layers are not rounded."""
+    bf16, policy.bf16 = policy.bf16, False
+    try:
+        yield
+    finally:
+        policy.bf16 = bf16
+
+
+@torch.no_grad()
+def _check(policy: "Policy", chat: Chat, tolerance: float) -> Measures:
+    samples, pad_id = _samples(chat)
+    alone = [_read(policy, [sample], pad_id)[0] for sample in samples]  # (T, V) each
+    together = _read(policy, samples, pad_id)
+    _require_usable([*alone, *together], policy)
+    scale = max((logits - logits.mean(dim=-1, keepdim=True)).abs().max().item() for logits in alone)
+    limit = max(scale, SMALLEST_SCALE) * tolerance
+    padded = max(_difference(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
+    causal = _looks_ahead(policy, samples[1], alone[1], pad_id)
+    measures = Measures(_cached(policy, samples, together, pad_id, limit), padded, causal)
+    for name, (kind, fault) in FAULTS.items():
+        measure = getattr(measures, name)
+        if not measure <= limit:
+            raise InvalidInput(
+                f"the model cannot be trained here: {fault} (logits differ by {measure:.2g}, {limit:.2g} at most)",
+                kind=kind,
+                measured=measure,
+                limit=limit,
+            )
+    return measures
+
+
+def _samples(chat: Chat) -> tuple[list[Rendered], int]:
+    """Random texts without control tokens, which some networks treat in a way of their own, and what pads them.
+
+    The tokenizer's own padding is a row of zeros in many embeddings before they are trained, and hides who reads it.
+    """
+    control = chat.tokenizer.added_tokens_decoder
+    ordinary = torch.tensor([number for number in range(chat.vocab_size) if number not in control] or [0])
+    draw = torch.Generator().manual_seed(0)
+    samples = []
+    for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
+        prompt = max(1, min(prompt, chat.context - answer))
+        ids = ordinary[torch.randint(len(ordinary), (prompt + answer,), generator=draw)].tolist()
+        samples.append(Rendered(ids[:prompt], ids[prompt:]))
+    return samples, int(ordinary[-1])
+
+
+def _read(policy: "Policy", samples: list[Rendered], pad_id: int) -> list[Tensor]:
+    """The training forward's logits of each sample, (T, V) without padding."""
+    batch = collate(samples, pad_id, policy.device)
+    # Not called, which would run the hooks of whoever watches the stage itself.
+    logits = policy.forward(batch.tokens, batch.attention)  # (B, T, V)
+    return [row[: sample.length] for row, sample in zip(logits, samples, strict=True)]
+
+
+def _require_usable(readings: list[Tensor], policy: "Policy") -> None:
+    if (width := readings[0].shape[-1]) < policy.vocab_size:
+        raise InvalidInput(
+            f"the model's tokenizer has {policy.vocab_size} tokens, but its head knows {width} of them:"
+            " use the tokenizer that it was trained with",
+            kind="tokenizer_larger",
+            tokens=policy.vocab_size,
+            embedding=width,
+        )
+    if not all(reading.isfinite().all() for reading in readings):
+        raise _not_finite("logits")
+
+
+def _not_finite(what: str) -> InvalidInput:
+    return InvalidInput(
+        f"the model's {what} are not finite: its weights are damaged, or too large for this dtype",
+        kind="selftest_not_finite",
+    )
+
+
+def _cached(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int, limit: float) -> float:
+    """How far the sampler is off, where rows leave the batch, or else where they stay in it."""
+    try:
+        gap = _sampler_gap(policy, samples, together, pad_id)
+    except (RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
+        if memory.ran_out(error):
+            raise
+        gap = float("inf")
+    if gap <= limit:
+        return gap
+    policy.rows_leave = False
+    return _sampler_gap(policy, samples, together, pad_id)
+
+
+def _sampler_gap(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int) -> float:
+    decoding = Decoding(policy, [sample.prompt for sample in samples], pad_id)
+    rows = list(range(len(samples)))  # of the samples that go on
+    gaps = []
+    for step in range(max(ANSWERS) + 1):
+        logits = decoding.next_logits()  # (A, V)
+        for ours, row in zip(logits, rows, strict=True):
+            gaps.append(_difference(ours, together[row][len(samples[row].prompt) + step - 1]))
+        going = [place for place, row in enumerate(rows) if step + 1 < len(samples[row].response)]
+        if not going:
+            break
+        chosen = torch.tensor([samples[row].response[step] for row in rows], device=logits.device)
+        decoding.append(chosen, torch.tensor(going, device=logits.device))
+        rows = [rows[place] for place in going]
+    return max(gaps)
+
+
+def _looks_ahead(policy: "Policy", sample: Rendered, before: Tensor, pad_id: int) -> float:
+    """How far logits move when what follows them is changed."""
+    kept = len(sample.prompt) // 2
+    changed = sample.prompt[:kept] + sample.prompt[kept:][::-1]
+    (after,) = _read(policy, [Rendered(changed, sample.response[::-1])], pad_id)
+    return _difference(after[:kept], before[:kept])
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    """The largest one; what is no number is as far off as can be."""
+    return (ours - theirs).abs().nan_to_num(nan=float("inf")).max().item()

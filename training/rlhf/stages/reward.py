@@ -1,0 +1,179 @@
+"""Step 2 of three: a reward model, trained on rankings to score the better of two answers higher.
+
+The unit of training is a slate: each of its completions is scored once, and all its pairs are compared from those
+scores. A pair at a time would score a completion once for every rival, and would overfit in a single pass.
+Left out on purpose: margins for graded gaps, and early stopping (the held-out rankings measure; they do not choose).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from .. import seeding
+from ..config import RewardConfig
+from ..data.batching import epoch_batches, micro_batches
+from ..data.chat import Chat, Rendered
+from ..data.dataset_filter import Intake, fitting, sift
+from ..data.leakage import refuse_leak
+from ..data.records import RankedSlate, read_demonstrations, read_rankings
+from ..exits import InvalidInput
+from ..networks.networks import load_policy, save_reward, scalar_from_policy
+from ..run.directory import RunDirectory
+from .learner import Learner, cosine
+from .scoring import FP32_TOLERANCE, Answer, Scorer, final_scores
+
+Places = Sequence[int | None]  # of the completions of a slate, by one person
+
+# Batches of another shape move a raw score by 1e-6, which a reward's tolerance has to cover once it is normalised.
+SMALLEST_SPREAD = 1e-6 / FP32_TOLERANCE
+
+
+class Comparisons(NamedTuple):
+    """The untied pairs of a batch of slates. Indices point into the scores (N,) of all completions of the batch."""
+
+    better: Tensor  # (P,) int64
+    worse: Tensor  # (P,) int64
+    weight: Tensor  # (P,) float32, sums to 1: a slate weighs the same whatever its size or number of judgements
+
+
+class Slate(NamedTuple):
+    """A ranked slate, ready to be learnt from."""
+
+    completions: list[Rendered]
+    judgements: list[Places]
+
+    @property
+    def area(self) -> int:
+        """Tokens that it takes, padded to its longest completion."""
+        return len(self.completions) * max(completion.length for completion in self.completions)
+
+
+def compare(places: Places) -> list[tuple[int, int]]:
+    """The (better, worse) pairs of one judgement. Ties and "cannot judge" (None) give none."""
+    placed = [(place, index) for index, place in enumerate(places) if place is not None]
+    return [(better, worse) for place, better in placed for other, worse in placed if place < other]
+
+
+def weigh(slates: Sequence[Sequence[Places]]) -> Comparisons:
+    """The comparisons of a batch of slates, each given as its judgements: the places of all its completions.
+
+    The weights make the loss a mean over the untied pairs of a judgement, then over judgements, then over slates.
+    A judgement without an untied pair has no say; every slate must have one that has.
+    """
+    better, worse, weight = [], [], []
+    first = 0  # row of the slate's first completion
+    for judgements in slates:
+        untied = [pairs for places in judgements if (pairs := compare(places))]
+        for pairs in untied:
+            better += [first + index for index, _ in pairs]
+            worse += [first + index for _, index in pairs]
+            weight += [1 / (len(pairs) * len(untied) * len(slates))] * len(pairs)
+        first += len(judgements[0])
+    return Comparisons(torch.tensor(better), torch.tensor(worse), torch.tensor(weight))
+
+
+def ranking_loss(scores: Tensor, pairs: Comparisons) -> Tensor:
+    """Weighted mean of -log sigmoid(score of the better - score of the worse), in nats, from scores (N,)."""
+    gap = scores[pairs.better] - scores[pairs.worse]  # (P,)
+    # log(1 + exp(-gap)) spelt out overflows below -88; softplus does not.
+    return (pairs.weight * softplus(-gap)).sum()
+
+
+def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_rate: float) -> dict[str, float]:
+    """One update on a batch of slates. The cut into micro-batches, which never parts a slate, changes nothing."""
+    loss = accuracy = torch.zeros(())
+    for indices in micro_batches([slate.area for slate in batch], scorer.batch_tokens):
+        part = [batch[index] for index in indices]
+        share = len(part) / len(batch)
+        completions = [completion for slate in part for completion in slate.completions]
+        scores = final_scores(scorer.model, completions, scorer.chat.pad_id).cpu()  # (N,)
+        pairs = weigh([slate.judgements for slate in part])
+        part_loss = share * ranking_loss(scores, pairs)
+        part_loss.backward()
+        loss = loss + part_loss.detach()
+        accuracy = accuracy + share * pairs.weight[scores[pairs.better] > scores[pairs.worse]].sum()
+        scorer.touch()
+    learner.step(learning_rate)
+    return {"reward/loss": loss.item(), "reward/accuracy": accuracy.item()}
+
+
+def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate], data: Mapping[str, float]) -> None:
+    """All epochs over the slates; `data` is said of them first."""
+    learner = Learner(scorer.model, "reward")
+    per_epoch = -(-len(slates) // cfg.batch_size)
+    total = cfg.epochs * per_epoch
+
+    def step(number: int) -> dict[str, float]:
+        epoch, place = divmod(number, per_epoch)
+        batches = epoch_batches(len(slates), cfg.batch_size, seeding.generator(cfg.seed, cfg.stage, epoch))
+        batch = [slates[index] for index in batches[place]]
+        return train_step(scorer, learner, batch, cfg.learning_rate * cosine(number / total))
+
+    learner.take_steps(run, cfg, total, step, data)
+
+
+def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]) -> None:
+    """Make 0 the mean reward of the demonstrations (none: of the ranked answers), 1 the deviation of the ranked.
+
+    Raises InvalidInput where the ranked answers score alike: what is left between them is rounding.
+    """
+    scores = scorer.scores(ranked)  # (N,)
+    spread = scores.std(correction=0)
+    if not spread >= SMALLEST_SPREAD:
+        raise InvalidInput(
+            "all ranked answers get the same score: there is nothing to learn from answers that do not differ;"
+            " where they do, try another learning_rate",
+            kind="answers_alike",
+        )
+    centre = scorer.scores(demonstrations) if demonstrations else scores
+    scorer.model.offset.fill_(centre.mean())
+    scorer.model.gain.fill_(1 / spread)
+
+
+def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) -> Intake[RankedSlate]:
+    """The slates that fit the model and say something. Raises InvalidInput where too few do."""
+    intake = fitting(ranked, chat, max_response, "ranked slates")
+    pairs = [sum(len(compare(judgement.places)) for judgement in slate.judgements) for slate in intake.used]
+    untied = [slate for slate, count in zip(intake.used, pairs, strict=True) if count]
+    if not untied:
+        raise InvalidInput(
+            "no ranking prefers one completion to another: there is nothing to learn",
+            kind="all_tied",
+            rankings=len(intake.used),
+        )
+    cut = sum(not completion.stopped for slate in untied for completion in slate.completions)
+    tied = len(intake.used) - len(untied)
+    return Intake(untied, {**intake.counts, "tied": tied, "cut": cut, "pairs": sum(pairs)})
+
+
+def train(run: RunDirectory, cfg: RewardConfig) -> None:
+    """The stage: a fresh head on the newest SFT policy, fitted to the rankings, then normalised."""
+    refuse_leak(run)
+    policy = run.parent(cfg, "policy")
+    chat = Chat.load(policy)
+    rows = read_rankings(run.data("rankings"))
+    intake = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
+    ranked = intake.used
+    model = scalar_from_policy(load_policy(policy, chat, cfg.dtype), cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
+    scorer = Scorer(model, chat, cfg.batch_tokens, run.touch)
+    slates = [_prepare(slate, chat) for slate in run.phases.read("rankings", ranked)]
+    fit(run, cfg, scorer, slates, intake.metrics())
+    answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
+    normalise(scorer, _demonstrations(run, chat, cfg), answers)
+    with run.output() as directory:
+        save_reward(model, chat, directory, scorer.card(answers))
+
+
+def _prepare(slate: RankedSlate, chat: Chat) -> Slate:
+    completions = [chat.reward_ids(slate.messages, one.text, one.stopped) for one in slate.completions]
+    return Slate(completions, [judgement.places for judgement in slate.judgements])
+
+
+def _demonstrations(run: RunDirectory, chat: Chat, cfg: RewardConfig) -> list[Answer]:
+    path = run.data("demonstrations")
+    rows = read_demonstrations(path) if path.exists() else []
+    kept = sift(rows, chat, cfg.max_response).used
+    return [Answer(row.messages, row.response, stopped=True) for row in kept]

@@ -1,0 +1,86 @@
+"""The demo project: the tiny world's questions, three people without passwords, and the base model on its way."""
+
+from __future__ import annotations
+
+import random
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from annotate.models import Project, Role, User
+from annotate.services import members, projects, prompts
+from training.models import TrainingSettings
+from training.services.registry import base_models
+from training.tiny import preset, world
+
+SLUG = "everyday-questions"  # what the name below becomes
+SITE_ADMIN = "admin@roundtable.example"
+PEOPLE = {
+    SITE_ADMIN: "Demo admin",
+    "reviewer@roundtable.example": "Demo reviewer",
+    "annotator@roundtable.example": "Demo annotator",
+}
+
+
+def guidelines() -> str:
+    return _(
+        "# What a good answer is\n\n"
+        "People come with small worries of everyday life. A good answer leaves them with something they can do.\n\n"
+        "1. **Stay with the question.** Each sentence helps with what was asked; nothing is there to fill the page.\n"
+        "2. **Say what to do, in order.** Short steps that somebody can follow while they read.\n"
+        "3. **Ask before you advise** where the answer depends on something you do not know.\n"
+        "4. **Say what to be careful about** where harm is possible.\n"
+        "5. **Be kind.** Nobody is scolded for not knowing.\n\n"
+        "When you rank, think of the person who asked: which answer would you want to get? Answers that are equally "
+        "good share a place."
+    )
+
+
+@transaction.atomic
+def create(*, seed: int = 0, completions_per_slate: int = 4) -> Project:
+    """The demo project with its people, trained from `seed`; if there is one already, it is left as it is."""
+    admin, reviewer, annotator = (_person(email, name) for email, name in PEOPLE.items())
+    stored = Project.objects.filter(slug=SLUG).first()
+    if stored:
+        return stored
+    project = Project(
+        name=_("Everyday questions"),
+        guidelines=guidelines(),
+        heldout_share=preset.HELDOUT_SHARE,
+        trains_on_simulated=True,
+    )
+    projects.create(project, creator=admin)
+    members.join(project, user=reviewer, role=Role.REVIEWER)
+    members.join(project, user=annotator, role=Role.ANNOTATOR)
+    prompts.add(project, _records(seed))
+    TrainingSettings.objects.create(
+        project=project,
+        demonstrations_minimum=preset.DEMONSTRATIONS,
+        slates_per_round=preset.SLATES_PER_ROUND,
+        completions_per_slate=completions_per_slate,
+        seed=seed,
+    )
+    transaction.on_commit(lambda: base_models.register(project))
+    return project
+
+
+def _person(email: str, name: str) -> User:
+    user = User.objects.filter(email=email).first()
+    if user:
+        return user
+    make = User.objects.create_superuser if email == SITE_ADMIN else User.objects.create_user
+    return make(email, name=name)
+
+
+def _records(seed: int) -> list[prompts.Record]:
+    """Every question, in an order in which neighbours differ: the first 150 to be answered are of every kind."""
+    phrasings = random.Random(f"prompts {seed}").sample(world.phrasings(), k=len(world.phrasings()))
+    return prompts.records_from_list(
+        {
+            "text": phrasing.text,
+            "group": phrasing.group,
+            "external_id": phrasing.group,
+            "metadata": {"kind": phrasing.kind},
+        }
+        for phrasing in phrasings
+    )

@@ -1,0 +1,96 @@
+"""Checks of the database: it answers, it is up to date, and it keeps what was committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as DatabaseFailure
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+
+from training.services.office.doctor.findings import Check, Finding
+
+LARGEST_SKEW_S = 5.0
+OLDEST_POSTGRESQL = 14  # that Django supports
+DATABASE = "database"
+
+
+def answers() -> Iterator[Finding]:
+    try:
+        _one("SELECT 1")
+    except DatabaseFailure as error:
+        fault = _("The database does not answer: %(error)s.") % {"error": str(error).strip()}
+        yield Finding(DATABASE, fault, _("Start it, or correct DATABASE_URL."))
+
+
+def migrations() -> Iterator[Finding]:
+    executor = MigrationExecutor(connection)
+    if pending := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        fault = _("%(number)d migrations are not applied, the first is %(name)s.")
+        names = {"number": len(pending), "name": pending[0][0]}
+        yield Finding("migrations", fault % names, _("Run “manage.py migrate”; “make run” does so by itself."))
+
+
+def cache_table() -> Iterator[Finding]:
+    name = settings.CACHES["default"]["LOCATION"]
+    if name not in connection.introspection.table_names():
+        fault = _("The table of the login throttle is missing: nobody can sign in.")
+        yield Finding(DATABASE, fault, _("Run “manage.py createcachetable”; “make run” does so by itself."))
+
+
+def sqlite() -> Iterator[Finding]:
+    if connection.vendor != "sqlite":
+        return
+    if (mode := _one("PRAGMA journal_mode")) != "wal":
+        fault = _("SQLite's journal mode is “%(mode)s”: readers and writers keep each other waiting.") % {"mode": mode}
+        yield Finding(DATABASE, fault, _("Put DATA_DIR on a local disk: network folders do not carry WAL."))
+    if _one("PRAGMA synchronous") != 2:
+        fault = _("SQLite does not wait for the disk: a power cut loses labels that people were told are stored.")
+        yield Finding(DATABASE, fault, _("Set synchronous=FULL again in SQLITE_OPTIONS of config/settings.py."))
+    if _one("PRAGMA foreign_keys") != 1:
+        fault = _("SQLite does not check foreign keys: a row may point at nothing.")
+        yield Finding(DATABASE, fault, _("Use a SQLite that was built with them, and Django's way of connecting."))
+
+
+def postgresql() -> Iterator[Finding]:
+    if connection.vendor != "postgresql":
+        return
+    version = int(_one("SHOW server_version_num")) // 10_000
+    if version < OLDEST_POSTGRESQL:
+        fault = _("PostgreSQL %(version)d is too old.") % {"version": version}
+        yield Finding(DATABASE, fault, _("Upgrade it to %(oldest)d or newer.") % {"oldest": OLDEST_POSTGRESQL})
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):
+        if (value := _one(f"SHOW {name}")) == "off":
+            fault = _("PostgreSQL runs with %(name)s = %(value)s: a power cut loses labels.")
+            remedy = _("Set it on in postgresql.conf and reload the server.")
+            yield Finding(DATABASE, fault % {"name": name, "value": value}, remedy)
+
+
+def clock() -> Iterator[Finding]:
+    skew = abs((_database_time() - datetime.now(UTC)).total_seconds())
+    if skew > LARGEST_SKEW_S:
+        fault = _("The clocks of the database and of this host differ by %(seconds)d s.") % {"seconds": round(skew)}
+        yield Finding("clock", fault, _("Let both follow a time server, as chrony or systemd-timesyncd do."))
+
+
+def _database_time() -> datetime:
+    """Now, by the clock that leases run by."""
+    sqlite = connection.vendor == "sqlite"
+    told = _one(
+        "SELECT (julianday('now') - 2440587.5) * 86400" if sqlite else "SELECT extract(epoch from clock_timestamp())"
+    )
+    return datetime.fromtimestamp(float(told), UTC)
+
+
+def _one(statement: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+CHECKS: tuple[Check, ...] = (migrations, cache_table, sqlite, postgresql, clock)

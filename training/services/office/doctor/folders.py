@@ -1,0 +1,82 @@
+"""Checks of what lies on disk: room, folders that can be written, the key, things that were set aside."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from training.services.office.doctor.findings import Check, Finding, Level
+
+FOLDERS = ("runs", "models", "snapshots", "logs")  # below DATA_DIR, those that exist
+LARGEST_SKEW_S = 5.0
+
+
+def room() -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.DATA_DIR).free
+    if free < settings.LOW_DISK_BYTES:
+        fault = _("Only %(free).1f GB are free in %(path)s: the next checkpoint may not fit.")
+        said = {"free": free / 1e9, "path": settings.DATA_DIR}
+        yield Finding("disk", fault % said, _("See what “manage.py prune” would free, or give it a larger disk."))
+
+
+def writable() -> Iterator[Finding]:
+    base = Path(settings.DATA_DIR)
+    for folder in (base, *(base / name for name in FOLDERS if (base / name).exists())):
+        if error := _why_not_writable(folder):
+            fault = _("%(path)s cannot be written: %(error)s.") % {"path": folder, "error": error}
+            yield Finding("folders", fault, _("Give it to the user that runs Roundtable, or mount it for writing."))
+
+
+def file_clock() -> Iterator[Finding]:
+    """Stalls are seen by the age of files, and those may lie on another machine's disk."""
+    with tempfile.NamedTemporaryFile(dir=settings.DATA_DIR, prefix=".doctor-") as probe:
+        skew = abs(Path(probe.name).stat().st_mtime - time.time())
+    if skew > LARGEST_SKEW_S:
+        fault = _("Files in DATA_DIR get a time that differs from this host's by %(seconds)d s.")
+        remedy = _("Let the file server and this host follow a time server.")
+        yield Finding("clock", fault % {"seconds": round(skew)}, remedy)
+
+
+def secret_key() -> Iterator[Finding]:
+    path = Path(settings.DATA_DIR) / "secret_key"
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        fault = _("Other users of this machine can read %(path)s and sign in as anybody.") % {"path": path}
+        yield Finding("secret key", fault, _("Run “chmod 600” on it; if somebody may have read it, delete it, too."))
+
+
+def private() -> Iterator[Finding]:
+    path = Path(settings.DATA_DIR)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        fault = _("Other users of this machine can look into %(path)s.") % {"path": path}
+        yield Finding("folders", fault, _("Run “chmod 700” on it, or choose a folder of Roundtable's own as DATA_DIR."))
+
+
+def static_files() -> Iterator[Finding]:
+    if not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
+        fault = _("The static files are not collected: pages come without style.")
+        yield Finding("static files", fault, _("Run “manage.py collectstatic”; “make run” does so by itself."))
+
+
+def damaged_checkpoints() -> Iterator[Finding]:
+    for path in sorted((Path(settings.DATA_DIR) / "runs").glob("*/attempts/*/checkpoints/*.damaged")):
+        fault = _("The checkpoint %(path)s was damaged and is set aside; its run went on from an older one.")
+        remedy = _("“manage.py prune” removes it. More than one means a failing disk: look at its health.")
+        yield Finding("checkpoints", fault % {"path": path.relative_to(settings.DATA_DIR)}, remedy, Level.NOTE)
+
+
+def _why_not_writable(folder: Path) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+CHECKS: tuple[Check, ...] = (room, writable, file_clock, secret_key, private, static_files, damaged_checkpoints)

@@ -1,0 +1,126 @@
+"""Checks of what is at work: workers, runs that got stuck, sweeps that nobody makes, base models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+
+from annotate.models import Assignment, Project
+from training.models import ModelVersion, Promotion, Run, Stage, Worker
+from training.services.machines import workers
+from training.services.office.doctor.findings import Check, Finding, Level
+from training.services.registry.base_models import why_missing
+
+QUEUED_TOO_LONG = timedelta(minutes=1)  # with a free worker
+SWEEPS_MISSED = 5  # before silence is a finding
+NOTHING = {
+    "gpu": _("No gpu-worker is running: nothing trains."),
+    "default": _("No worker of the queue “default” is running: what got stuck is not mended."),
+}
+Status = Run.Status
+
+
+def nobody_works() -> Iterator[Finding]:
+    for queue, log in {"gpu": "gpu-worker", "default": "worker"}.items():
+        if not workers.alive(queue).exists():
+            remedy = _("Start it (“make run” does), or read why it ended in logs/%(log)s.log.") % {"log": log}
+            yield Finding("workers", NOTHING[queue], remedy)
+
+
+def silent_workers() -> Iterator[Finding]:
+    silent = Worker.objects.filter(heartbeat_at__lt=Now() - timedelta(seconds=workers.SILENT_AFTER_S))
+    for worker in silent.order_by("name"):
+        fault = _("The worker %(name)s has been silent for %(time)s.")
+        said = {"name": worker.name, "time": timesince(worker.heartbeat_at)}
+        remedy = _("It was killed or cannot reach the database: look for process %(pid)d on %(host)s.")
+        # Where another one has taken its place, nothing waits for it.
+        level = Level.NOTE if workers.alive(worker.queue).exists() else Level.WRONG
+        yield Finding("workers", fault % said, remedy % {"pid": worker.pid, "host": worker.host}, level)
+
+
+def runs_without_worker() -> Iterator[Finding]:
+    late = Now() - timedelta(seconds=settings.RECONCILE_S * SWEEPS_MISSED)
+    for run in Run.objects.filter(status=Status.RUNNING, lease_until__lt=late).order_by("pk"):
+        fault = _("%(run)s has lost its worker %(time)s ago, and nobody has taken it up.")
+        said = {"run": _name(run), "time": timesince(run.lease_until)} if run.lease_until else {}
+        yield Finding("runs", fault % said, _("Sweeps are missing: see that beat and worker run."))
+
+
+def runs_that_wait() -> Iterator[Finding]:
+    recently = Now() - QUEUED_TOO_LONG
+    others = Run.objects.exclude(status=Status.RUNNING)
+    has_just_ended = others.filter(Q(finished_at__gt=recently) | Q(heartbeat_at__gt=recently)).exists()
+    # A worker that has only just got free is about to take one.
+    if has_just_ended or not workers.idle("gpu").exists():
+        return
+    for run in Run.objects.filter(status=Status.QUEUED, created_at__lt=recently).order_by("pk"):
+        fault = _("%(run)s has waited for %(time)s although a gpu-worker is free.")
+        remedy = _("Its doorbell is not heard: see that the broker, beat and worker run.")
+        yield Finding("runs", fault % {"run": _name(run), "time": timesince(run.created_at)}, remedy)
+
+
+def held_runs() -> Iterator[Finding]:
+    for run in Run.objects.filter(status=Status.HELD).order_by("pk"):
+        fault = _("%(run)s is held: %(error)s") % {"run": _name(run), "error": run.error.strip().partition("\n")[0]}
+        yield Finding("runs", fault, _("Mend what it names, then let it go on from its page."))
+
+
+def sweeps() -> Iterator[Finding]:
+    overdue = timezone.now() - timedelta(seconds=settings.RECONCILE_S * SWEEPS_MISSED)
+    oldest = Assignment.objects.filter(status=Assignment.Status.HELD, lease_until__lt=overdue)
+    if first := oldest.order_by("lease_until").first():
+        fault = _("The time of a piece of work ran out %(time)s ago and nobody has given it to somebody else.")
+        remedy = _("Sweeps are missing: see that beat and worker run.")
+        yield Finding("sweeps", fault % {"time": timesince(first.lease_until)}, remedy)
+
+
+def base_models() -> Iterator[Finding]:
+    trained = Project.objects.exclude(training_settings=None).select_related("training_settings")
+    for project in trained.exclude(model_versions__kind=ModelVersion.Kind.BASE).order_by("pk"):
+        if not project.runs.filter(stage=Stage.PRETRAINING).exclude(status__in=Run.FINISHED).exists():
+            fault = _("The project “%(project)s” has no base model. %(why)s") % {
+                "project": project.name,
+                "why": why_missing(project.training_settings),
+            }
+            yield Finding("models", fault, _("Choose one in its settings, or try again on its rounds page."))
+
+
+def weights() -> Iterator[Finding]:
+    """The models that the next round builds on: their files are there, as long as the manifest says."""
+    for model in _needed_models():
+        sizes = {name: file["size"] for name, file in model.manifest.get("files", {}).items()}
+        paths = {name: model.directory / name for name in sizes}
+        bad = [name for name, path in paths.items() if not path.is_file() or path.stat().st_size != sizes[name]]
+        if bad:
+            fault = _("%(model)s of “%(project)s” is damaged: %(file)s is missing or has another size.")
+            said = {"model": model.name, "project": model.project.name, "file": bad[0]}
+            yield Finding("models", fault % said, _("Bring %(path)s back from a backup.") % {"path": model.directory})
+
+
+def _needed_models() -> QuerySet[ModelVersion]:
+    champions = Promotion.objects.values("model_version")
+    present = ModelVersion.objects.filter(weights_deleted_at=None).select_related("project").order_by("pk")
+    return present.filter(kind=ModelVersion.Kind.BASE) | present.filter(pk__in=champions)
+
+
+def _name(run: Run) -> str:
+    return _("Run %(number)d (%(stage)s)") % {"number": run.pk, "stage": run.get_stage_display()}
+
+
+CHECKS: tuple[Check, ...] = (
+    nobody_works,
+    silent_workers,
+    runs_without_worker,
+    runs_that_wait,
+    held_runs,
+    sweeps,
+    base_models,
+    weights,
+)

@@ -1,0 +1,103 @@
+"""The figures of the system page: who works, what waits and for how long, what fills the disk, which versions run."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.models import Kind, WorkItem
+from training.models import Run, Worker
+from training.services.machines import workers
+from training.services.run_files.directories import files_below
+
+PACKAGES = ("Django", "celery", "torch", "transformers", "safetensors", "granian")
+
+
+class Waiting(NamedTuple):
+    """A queue: how many wait, and since when the first of them does."""
+
+    name: str
+    number: int
+    since: object
+
+
+class Room(NamedTuple):
+    """A part of the disk, in bytes."""
+
+    name: str
+    used: int
+
+
+class LiveWorker(NamedTuple):
+    worker: Worker
+    is_alive: bool
+
+
+def working() -> list[LiveWorker]:
+    """Every worker that was heard of within a day, those alive marked."""
+    alive_after = timezone.now() - timedelta(seconds=workers.SILENT_AFTER_S)
+    known = Worker.objects.select_related("run__project").order_by("queue", "name")
+    return [LiveWorker(worker, worker.heartbeat_at > alive_after) for worker in known]
+
+
+def waiting() -> list[Waiting]:
+    """The queues of people and of machines."""
+    runs = Run.objects.filter(status=Run.Status.QUEUED).aggregate(number=Count("pk"), since=Min("created_at"))
+    items = WorkItem.objects.filter(status=WorkItem.Status.OPEN).aggregate(
+        **{f"{kind}_number": Count("pk", filter=Q(kind=kind)) for kind in Kind.values},
+        **{f"{kind}_since": Min("created_at", filter=Q(kind=kind)) for kind in Kind.values},
+    )
+    return [
+        Waiting(_("Runs for a gpu-worker"), runs["number"], runs["since"]),
+        Waiting(_("Answers to write"), items["demonstration_number"], items["demonstration_since"]),
+        Waiting(_("Sets of answers to rank"), items["ranking_number"], items["ranking_since"]),
+    ]
+
+
+def disk() -> tuple[list[Room], int, int]:
+    """What our folders hold, then the bytes free and in all on the disk of DATA_DIR."""
+    base = Path(settings.DATA_DIR)
+    # Models first: a run's directory has the same weights under a second name, which take no room of their own.
+    folders = {"models": _("Models"), "snapshots": _("Snapshots of labels"), "runs": _("Runs")}
+    sizes = _sizes(*(base / folder for folder in folders))
+    rooms = [Room(name, size) for name, size in zip(folders.values(), sizes, strict=True)]
+    if connection.vendor == "sqlite":
+        parts = Path(connection.settings_dict["NAME"]).parent.glob(f"{Path(connection.settings_dict['NAME']).name}*")
+        rooms.append(Room(_("Database"), sum(path.stat().st_size for path in parts)))
+    usage = shutil.disk_usage(base)
+    return rooms, usage.free, usage.total
+
+
+def _sizes(*folders: Path) -> list[int]:
+    """The bytes in each folder; what has several names counts where it is met first."""
+    met: set[tuple[int, int]] = set()
+    sizes = []
+    for folder in folders:
+        new = {(about.st_dev, about.st_ino): about.st_size for about in files_below(folder)}
+        sizes.append(sum(size for key, size in new.items() if key not in met))
+        met |= new.keys()
+    return sizes
+
+
+def versions() -> list[tuple[str, str]]:
+    """(name, version) of what runs here; "" for what is not installed on this host."""
+    database = ".".join(map(str, connection.get_database_version()))
+    known = [("Python", platform.python_version()), (connection.display_name, database)]
+    return known + [(name, _version(name)) for name in PACKAGES]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

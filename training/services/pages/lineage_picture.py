@@ -1,0 +1,192 @@
+"""The lineage as a picture: where each box stands and how each line runs, in the units of an SVG.
+
+A row is a round, a column a kind of thing, so that a line to the right means "was made from" and a line back to the
+left means "people judged these, and the next round learned from it".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from annotate.models import Project
+from training.models import ModelVersion
+from training.services.pages.lineage import Turn
+from training.services.run_files.metric_catalog import percent
+
+WIDTH, HEIGHT = 148, 48  # of a box
+STEP_X, STEP_Y = 192, 100  # from one column, one row, to the next
+LEFT, TOP = 92, 36  # room for the names of rows and columns
+BEND = 10  # radius of a line's corners
+LANE, LANE_BACK = 20, 36  # above a row: where lines to it run, from models and from ranked answers
+COLUMNS = {"labels": 0, "sft": 1, "base": 1, "reward": 2, "ppo": 3, "answers": 4}
+
+
+@dataclass(frozen=True)
+class Box:
+    """One thing; (x, y) is its upper left corner."""
+
+    x: int
+    y: int
+    title: str
+    note: str
+    kind: str
+    address: str = ""
+
+    @property
+    def middle(self) -> int:
+        return self.x + WIDTH // 2
+
+    @property
+    def right(self) -> int:
+        return self.x + WIDTH
+
+    @property
+    def bottom(self) -> int:
+        return self.y + HEIGHT
+
+    @property
+    def title_y(self) -> int:
+        return self.y + (20 if self.note else HEIGHT // 2 + 5)
+
+    @property
+    def note_y(self) -> int:
+        return self.y + 37
+
+
+class Line(NamedTuple):
+    """An arrow from one box to another."""
+
+    path: str  # the d of an SVG path
+    is_back: bool  # from answers to the labels that people made of them
+
+
+@dataclass
+class Picture:
+    """Everything that the template draws."""
+
+    boxes: dict[str, Box] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    rows: list[tuple[str, int]] = field(default_factory=list)  # the name of a row, and the height of its middle
+    box_width: int = WIDTH
+    box_height: int = HEIGHT
+
+    @property
+    def width(self) -> int:
+        return LEFT + 4 * STEP_X + WIDTH + 4
+
+    @property
+    def height(self) -> int:
+        return TOP + (len(self.rows) - 1) * STEP_Y + HEIGHT + 12
+
+    @property
+    def columns(self) -> list[tuple[str, int]]:
+        """The name of each column and where its middle is."""
+        names = (_("Labels"), _("SFT"), _("Reward"), _("PPO"), _("Answers to rank"))
+        return [(name, LEFT + column * STEP_X + WIDTH // 2) for column, name in enumerate(names)]
+
+
+def draw(
+    project: Project, turns: list[Turn], base_models: list[ModelVersion], champion: ModelVersion | None
+) -> Picture:
+    """The picture of `turns`, below the base model that they started from."""
+    picture = Picture()
+    champion_pk = champion.pk if champion else None
+    if base_models:
+        picture.rows.append((_("Start"), TOP + HEIGHT // 2))
+        _place_model(picture, project, base_models[-1], 0, champion_pk)
+    for turn in turns:
+        row = len(picture.rows)
+        picture.rows.append((_("Round %(number)d") % {"number": turn.number}, TOP + row * STEP_Y + HEIGHT // 2))
+        _place(picture, project, turn, row, champion_pk)
+    for turn in turns:
+        picture.lines.extend(_lines(picture, turn))
+    for before, after in pairwise(turns):
+        picture.lines.extend(_line(picture, f"answers {before.number}", f"labels {after.number}"))
+    return picture
+
+
+def _place(picture: Picture, project: Project, turn: Turn, row: int, champion_pk: int | None) -> None:
+    if turn.snapshot:
+        counts = turn.snapshot.counts
+        note = _("%(written)d written, %(ranked)d ranked") % {
+            "written": counts.get("demonstrations", 0),
+            "ranked": counts.get("rankings", 0),
+        }
+        address = reverse("training:round", args=[project.slug, turn.number])
+        picture.boxes[f"labels {turn.number}"] = Box(*_corner("labels", row), str(turn.snapshot), note, "data", address)
+    for model in turn.models:
+        _place_model(picture, project, model, row, champion_pk)
+    if turn.slates:
+        title = _("%(number)d sets") % {"number": turn.slates}
+        note = _("by %(models)s") % {"models": ", ".join(turn.writers)}
+        picture.boxes[f"answers {turn.number}"] = Box(*_corner("answers", row), title, note, "data")
+
+
+def _place_model(picture: Picture, project: Project, model: ModelVersion, row: int, champion_pk: int | None) -> None:
+    is_champion = model.pk == champion_pk
+    address = reverse("training:model", args=[project.slug, model.pk])
+    kind = "model is-champion" if is_champion else "model"
+    note = _("champion") if is_champion else _note(model)
+    picture.boxes[model.name] = Box(*_corner(model.kind, row), model.name, note, kind, address)
+
+
+def _note(model: ModelVersion) -> str:
+    """The one thing to know about a model at a glance."""
+    if model.weights_deleted_at:
+        return _("weights deleted")
+    for metric, sentence in (
+        ("reward/accuracy", _("agrees with %(share)s")),
+        ("proxy/win_rate", _("proxy wins %(share)s")),
+    ):
+        if metric in model.metrics:
+            return sentence % {"share": percent(model.metrics[metric])}
+    return ""
+
+
+def _corner(column: str, row: int) -> tuple[int, int]:
+    return LEFT + COLUMNS[column] * STEP_X, TOP + row * STEP_Y
+
+
+def _lines(picture: Picture, turn: Turn) -> Iterator[Line]:
+    for model in turn.models:
+        for parent in {each.name for each in (model.parent, model.reward, model.reference) if each}:
+            yield from _line(picture, parent, model.name)
+        if model.kind in (ModelVersion.Kind.SFT, ModelVersion.Kind.REWARD):
+            yield from _line(picture, f"labels {turn.number}", model.name)
+    for writer in turn.writers:
+        yield from _line(picture, writer, f"answers {turn.number}")
+
+
+def _line(picture: Picture, origin: str, goal: str) -> Iterator[Line]:
+    """The line between two boxes; none where one of them is older than the picture."""
+    if origin in picture.boxes and goal in picture.boxes:
+        start, end = picture.boxes[origin], picture.boxes[goal]
+        is_back = end.x < start.x
+        lane = LANE_BACK if is_back else LANE
+        yield Line(_same_row(start, end) if start.y == end.y else _down(start, end, lane), is_back)
+
+
+def _same_row(start: Box, end: Box) -> str:
+    """To the right: straight to a neighbour, in an arc over whatever stands between."""
+    if end.x - start.x == STEP_X:
+        return f"M{start.right} {start.y + HEIGHT // 2}H{end.x}"
+    lift = start.y - 16
+    return f"M{start.middle + 30} {start.y}C{start.right} {lift} {end.x} {lift} {end.middle - 30} {end.y}"
+
+
+def _down(start: Box, end: Box, lane: int) -> str:
+    """Down to the lane above the row, along it, and into the box."""
+    gap = end.y - lane
+    if start.x == end.x:
+        return f"M{start.middle} {start.bottom}V{end.y}"
+    turn = BEND if end.x > start.x else -BEND
+    return (
+        f"M{start.middle} {start.bottom}V{gap - BEND}q0 {BEND} {turn} {BEND}"
+        f"H{end.middle - turn}q{turn} 0 {turn} {BEND}V{end.y}"
+    )

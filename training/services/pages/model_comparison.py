@@ -1,0 +1,78 @@
+"""Differences between models, side by side: figures, settings that are not the same, labels that came and went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from annotate.models import Kind, Split
+from training.models import ModelVersion, Snapshot
+from training.services.pages import lineage, model_metrics
+from training.services.run_files import metric_catalog, summaries
+
+MOST = 5  # models beside each other that a person can still follow
+NOTHING = "–"
+
+
+class Row(NamedTuple):
+    """One thing, and what each model says about it."""
+
+    name: str
+    unit: str  # and over which steps
+    values: list[str]
+
+
+class Labels(NamedTuple):
+    """The labels of one kind that a model learned from, against those of the first model."""
+
+    number: int
+    added: int
+    removed: int
+
+
+def of_figures(models: list[ModelVersion]) -> list[Row]:
+    """Every metric that one of `models` has."""
+    known = {key: None for model in models for key in model.metrics}
+    ordered = [key for key in metric_catalog.METRICS if key in known]
+    ordered += sorted(set(known) - set(ordered))
+    return [_figure(key, label, models) for key, label in model_metrics.labels(ordered).items()]
+
+
+def of_settings(models: list[ModelVersion]) -> list[Row]:
+    """The settings in which `models` differ; the ones that all share are left out."""
+    settings = [model_metrics.settings(model.config) for model in models]
+    names = {name: None for one in settings for name in one}
+    rows = [Row(name, "", [one.get(name, NOTHING) for one in settings]) for name in names]
+    return [row for row in rows if len(set(row.values)) > 1]
+
+
+def of_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
+    """For each kind of label, what each model learned from, beside the first one; None where it learned from none."""
+    taught = [{each.kind: each.snapshot for each in lineage.teachers(model)} for model in models]
+    return {kind: _against_the_first(kind, [one.get(kind) for one in taught]) for kind in Kind.values}
+
+
+def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
+    readings = [model_metrics.reading(key, model.metrics[key]) if key in model.metrics else None for model in models]
+    first = next(reading for reading in readings if reading)
+    unit = ", ".join(filter(None, [str(first.unit), summaries.rule(key)]))
+    return Row(label, unit, [reading.value if reading else NOTHING for reading in readings])
+
+
+def _against_the_first(kind: str, snapshots: list[Snapshot | None]) -> list[Labels | None]:
+    taught = [_label_ids(kind, snapshot) if snapshot else None for snapshot in snapshots]
+    first = taught[0]
+    return [_beside(ids, first) if ids is not None else None for ids in taught]
+
+
+def _beside(ids: set[int], first: set[int] | None) -> Labels:
+    if first is None:
+        return Labels(number=len(ids), added=0, removed=0)
+    return Labels(number=len(ids), added=len(ids - first), removed=len(first - ids))
+
+
+def _label_ids(kind: str, snapshot: Snapshot) -> set[int]:
+    if kind == Kind.DEMONSTRATION:
+        return set(snapshot.demonstrations.values_list("pk", flat=True))
+    trained = snapshot.rankings.filter(slate__prompt__split=Split.TRAIN)  # what is held out only measures
+    return set(trained.values_list("pk", flat=True))

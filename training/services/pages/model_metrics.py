@@ -1,0 +1,75 @@
+"""Figures of a model: its metrics and its config, in an order and in words that people can read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from training.models import ModelVersion, Stage
+from training.services.pages.progress import Reading
+from training.services.run_files import summaries
+from training.services.run_files.metric_catalog import INTAKE, METRICS, NUMBERED, OF_STAGE, Metric, Words, number
+
+# Where the files lie is said by the parents' names; the rest of a config may be compared field by field.
+NO_FIELDS_OF_INTEREST = {"schema", "parents"}
+
+
+def of_model(model: ModelVersion) -> list[Reading]:
+    """Every metric in the order of the stages; those of one kind that carry a number come last."""
+    metrics, steps = model.metrics, model.run.step if model.run else 0
+    named = [key for key in METRICS if key in metrics]
+    keys = (*named, *sorted(set(metrics) - set(named)))
+    return [reading(key, metrics[key])._replace(span=summaries.span(key, steps)) for key in keys]
+
+
+def reading(key: str, value: Any) -> Reading:
+    """One metric as a page shows it."""
+    metric = _metric(key)
+    if metric is None:
+        return Reading(_label(key), _plain(value), "")
+    return Reading(metric.label, metric.show(value) if isinstance(value, int | float) else _plain(value), metric.unit)
+
+
+def labels(keys: Iterable[str]) -> dict[str, str]:
+    """What each of `keys` is called; with its stage, where several would be called the same."""
+    plain = {key: str(_label(key)) for key in keys}
+    times = Counter(plain.values())
+    return {key: label if times[label] == 1 else _with_stage(key, label) for key, label in plain.items()}
+
+
+def _label(key: str) -> Words:
+    metric = _metric(key)
+    return metric.label if metric else INTAKE.get(key, key)
+
+
+def _with_stage(key: str, label: str) -> str:
+    stage = next((stage for stage, names in OF_STAGE.items() if key in names), None)
+    return _("%(label)s (%(stage)s)") % {"label": label, "stage": Stage(stage).label} if stage else label
+
+
+def _metric(key: str) -> Metric | None:
+    return METRICS.get(key) or _numbered(key)
+
+
+def _numbered(key: str) -> Metric | None:
+    """The accuracy among pairs so many ranks apart, or on the answers of a round."""
+    for beginning, label in NUMBERED.items():
+        count = key.removeprefix(beginning)
+        if count != key and count.isdecimal():
+            return replace(METRICS["heldout/reward_accuracy"], label=label % {"number": int(count)})
+    return None
+
+
+def _plain(value: Any) -> str:
+    return number(value) if isinstance(value, int | float) else str(value)
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a stage's config as text."""
+    chosen = {name: value for name, value in config.items() if name not in NO_FIELDS_OF_INTEREST}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}

@@ -1,0 +1,71 @@
+"""Needs: how much memory and disk a round takes, and how much is there, as far as the workers can tell.
+
+The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from training.models import ModelVersion, Stage, Worker
+from training.rlhf import memory
+from training.rlhf.config import RunConfig
+from training.services.planning.plans import Plan
+
+# How many times its weights a stage puts on the disk at most: two checkpoints and the one that is being written, of
+# weights and two moments, and its output.
+WEIGHTS_ON_DISK = {Stage.SFT: 10, Stage.REWARD: 10, Stage.PPO: 19, Stage.EVALUATION: 0, Stage.SAMPLING: 0}
+SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
+HALF_PRECISION = ("bfloat16", "float16")
+
+
+class Needs(NamedTuple):
+    """What a round takes at most, in bytes."""
+
+    memory: int
+    disk: int
+
+
+class There(NamedTuple):
+    """What is free, in bytes. `memory` is None where no worker is there, or one does not know what it has."""
+
+    memory: int | None
+    disk: int
+
+
+def of(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Needs:
+    """What the stages of `plan` take, whose models all descend from `base`."""
+    shape, stages = _shape(base), [Stage(stage.stage) for stage in plan.stages if stage.will_run]
+    weights = _weights(base, shape)
+    vocabulary = int(shape.get("vocab_size", 0))
+    held = max((memory.WEIGHTS_HELD[stage] * weights for stage in stages), default=0)
+    logits = max((memory.logits_bytes(configs[stage].batch_tokens, vocabulary) for stage in stages), default=0)
+    written = max((WEIGHTS_ON_DISK[stage] * weights for stage in stages), default=0)
+    kept = sum(weights for stage in stages if WEIGHTS_ON_DISK[stage])  # outputs stay; checkpoints of one stage at once
+    return Needs(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES)
+
+
+def there(workers: list[Worker]) -> There:
+    """What is free for `workers`, on any of which the round may run."""
+    told = [worker.memory for worker in workers if worker.memory is not None]
+    return There(min(told) if told and len(told) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free)
+
+
+def _weights(base: ModelVersion, shape: dict[str, Any]) -> int:
+    """The bytes of the base model's weights as the engine holds them."""
+    files = base.manifest.get("files", {})
+    stored = sum(facts["size"] for name, facts in files.items() if name.endswith(".safetensors"))
+    is_half = shape.get("dtype", shape.get("torch_dtype")) in HALF_PRECISION
+    return int(stored * 2 if is_half else stored)
+
+
+def _shape(base: ModelVersion) -> dict[str, Any]:
+    try:
+        shape: dict[str, Any] = json.loads((base.directory / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}  # the stage that reads it will say so
+    return shape

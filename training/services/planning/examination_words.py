@@ -1,0 +1,165 @@
+"""Findings: what the engine found in the records of a round, in words (see training/rlhf/examinations/dataset.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from annotate.models import Project
+from training.models import Stage
+from training.services.planning import record_links
+from training.services.planning.record_links import Concerned
+from training.services.running import failures
+
+Numbers = dict[str, Any]
+
+ABOUT_PROMPTS = ("too_long", "refused")  # the others that name records name answers
+
+
+def words(kind: str, numbers: Numbers) -> str:
+    """The finding as a sentence with its number."""
+    return SENTENCES[kind](numbers)
+
+
+def mends(kind: str) -> str:
+    """Where it is mended: see preflight.Line.mend."""
+    return MENDS[kind]
+
+
+def records(project: Project, kind: str, numbers: Numbers) -> list[Concerned]:
+    """The records that a finding names."""
+    ids = numbers.get("ids", [])
+    if not ids:
+        return []
+    if kind in ABOUT_PROMPTS:
+        return record_links.prompts(project, ids, what=numbers["what"])
+    return record_links.demonstrations(project, ids)
+
+
+def _empty(numbers: Numbers) -> str:
+    sentence = ngettext(
+        "%(count)d answer is empty once it is turned into tokens. It would teach silence.",
+        "%(count)d answers are empty once they are turned into tokens. They would teach silence.",
+        numbers["count"],
+    )
+    return sentence % numbers
+
+
+def _rewritten(numbers: Numbers) -> str:
+    sentence = ngettext(
+        "The model's chat template changes the words of %(count)d answer: what it writes is trained.",
+        "The model's chat template changes the words of %(count)d answers: what it writes is trained.",
+        numbers["count"],
+    )
+    return sentence % numbers
+
+
+def _too_long(numbers: Numbers) -> str:
+    sentence = ngettext(
+        "%(stages)s: %(dropped)d of %(of)d texts is too long for the model's context of %(context)d tokens "
+        "and is left out.",
+        "%(stages)s: %(dropped)d of %(of)d texts are too long for the model's context of %(context)d tokens "
+        "and are left out.",
+        numbers["dropped"],
+    )
+    return sentence % (numbers | {"stages": _stages(numbers)})
+
+
+def _refused(numbers: Numbers) -> str:
+    sentence = ngettext(
+        "%(stages)s: %(dropped)d of %(of)d texts is refused by the model's chat template (“%(reason)s”) "
+        "and is left out.",
+        "%(stages)s: %(dropped)d of %(of)d texts are refused by the model's chat template (“%(reason)s”) "
+        "and are left out.",
+        numbers["dropped"],
+    )
+    return sentence % (numbers | {"stages": _stages(numbers)})
+
+
+def _stages(numbers: Numbers) -> str:
+    return ", ".join(str(Stage(stage).label) for stage in numbers["stages"])
+
+
+def _model_refused(numbers: Numbers) -> str:
+    """What the engine says of a model that it cannot load, with its own sentence."""
+    return f"{failures.rule_of(numbers['kind']).sentence} ({numbers['sentence']})"
+
+
+def _thought(numbers: Numbers) -> str:
+    if numbers["is_opened"]:
+        return _(
+            "The model thinks before it answers: its chat template opens a thought. Answers that people wrote are "
+            "trained after an empty thought, answers of models with the thought that they had."
+        )
+    return _(
+        "The model may think before it answers. Answers without a thought are trained after an empty one, as its chat "
+        "template writes them; answers of models with the thought that they had."
+    )
+
+
+SENTENCES: dict[str, Callable[[Numbers], str]] = {
+    "model_refused": _model_refused,
+    "templates_differ": lambda numbers: (
+        _("Models of this round write conversations differently: %(models)s.")
+        % {"models": " ≠ ".join(numbers["models"])}
+    ),
+    "template_rewrites": _rewritten,
+    "empty_answer": _empty,
+    "end_not_trained": lambda numbers: (
+        _(
+            "Padding and end are the same token, %(token)s, and the end is masked away with the padding in "
+            "%(lost)d of %(of)d answers: the model would never learn to stop."
+        )
+        % numbers
+    ),
+    "pad_is_end": lambda numbers: (
+        ngettext(
+            "Padding and end are the same token, %(token)s. That does no harm here: "
+            "the end is trained in the %(of)d answer that ends.",
+            "Padding and end are the same token, %(token)s. That does no harm here: "
+            "the end is trained in all %(of)d answers that end.",
+            numbers["of"],
+        )
+        % numbers
+    ),
+    "too_long": _too_long,
+    "refused": _refused,
+    "two_ways": lambda numbers: _(
+        "The model's chat template writes some prompts in another way once they are answered. "
+        "What trains is each prompt as the model is asked, with the answer after it."
+    ),
+    "thought": _thought,
+    "cut": lambda numbers: (
+        ngettext(
+            "%(cut)d of %(of)d answers is longer than an answer may be: it is cut, and has no end to learn.",
+            "%(cut)d of %(of)d answers are longer than an answer may be: they are cut, and have no end to learn.",
+            numbers["cut"],
+        )
+        % numbers
+    ),
+    "pairs": lambda numbers: (
+        ngettext(
+            "The rankings give %(pairs)d pair to learn from.",
+            "The rankings give %(pairs)d pairs to learn from.",
+            numbers["pairs"],
+        )
+        % numbers
+    ),
+}
+MENDS = {
+    "model_refused": "model_files",
+    "templates_differ": "model_files",
+    "template_rewrites": "labels",
+    "empty_answer": "labels",
+    "end_not_trained": "model_files",
+    "pad_is_end": "model_files",
+    "too_long": "prompts",
+    "refused": "prompts",
+    "two_ways": "examples",
+    "thought": "examples",
+    "cut": "labels",
+    "pairs": "examples",
+}

@@ -1,0 +1,240 @@
+"""Pre-flight: what speaks against starting the round now, what should be known, each with its number and its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.template.defaultfilters import filesizeformat
+from django.utils.formats import time_format
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from annotate.models import Project
+from training.models import Examination, ModelVersion, Run, Stage, TrainingSettings, Worker
+from training.rlhf.config import RunConfig
+from training.rlhf.exits import InvalidInput
+from training.services.machines import workers
+from training.services.planning import capacity, examination_words, examinations
+from training.services.planning.estimates import History
+from training.services.planning.plans import Plan
+from training.services.planning.record_links import Concerned
+from training.services.registry import configs
+from training.services.running import failures
+
+BLOCK, WARN, NOTE = "block", "warn", "note"
+ORDER = (BLOCK, WARN, NOTE)
+MANY_TIES = 0.2  # share of the rankings that have nothing to say
+FEW_HELDOUT_RANKINGS = 30
+
+
+class Line(NamedTuple):
+    """One thing to know before the button. `mend` names where it is mended: a key of training_tags.REMEDIES."""
+
+    level: str
+    text: str
+    mend: str
+    records: list[Concerned] = []  # that it is about, or some of them
+
+    def __str__(self) -> str:
+        named = ", ".join(record.label for record in self.records)
+        return f"{self.text} ({named})" if named else self.text
+
+
+class Ground(NamedTuple):
+    """What the lines are judged by, read once for all of them."""
+
+    training: TrainingSettings
+    base: ModelVersion | None
+    history: History
+    alive: list[Worker]  # the gpu-workers that are there, with their runs
+
+
+class Preflight(NamedTuple):
+    """The lines, the gravest first, and the examination that some come from; `is_awaited`: a worker is at it."""
+
+    lines: list[Line]
+    examination: Examination | None = None
+    is_awaited: bool = False
+
+    @property
+    def blocks(self) -> list[Line]:
+        return [line for line in self.lines if line.level == BLOCK]
+
+
+def ground(project: Project) -> Ground:
+    """What a round of `project` is judged by."""
+    return Ground(
+        training=TrainingSettings.objects.get(project=project),
+        base=ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first(),
+        history=History([project.pk]),
+        alive=list(workers.alive("gpu").select_related("run")),
+    )
+
+
+def check(project: Project, plan: Plan, ground: Ground) -> Preflight:
+    """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
+    try:
+        stages = _configs(plan, ground)
+        examination = examinations.current(project, plan, ground.training) if ground.base else None
+    except InvalidInput as refusal:
+        refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
+        return Preflight([*_labels(project, plan, ground), Line(BLOCK, refused, "overrides")])
+    is_awaited = examination is not None and examinations.is_awaited(examination)
+    lines = [
+        *_labels(project, plan, ground),
+        *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
+        *_ties(plan),
+        *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
+        *_room(plan, stages, ground),
+        _time(project, plan, ground.history),
+        _worker(project, ground.alive),
+    ]
+    return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination, is_awaited)
+
+
+def refusal(project: Project, plan: Plan) -> str:
+    """Why the round must not start now, as far as it is known without asking anybody; empty where it may."""
+    known = ground(project)
+    try:
+        stages, seen = _configs(plan, known), examinations.known(project, plan, known.training)
+    except InvalidInput as refused:
+        return str(refused)
+    is_awaited = seen is not None and examinations.is_awaited(seen)
+    lines = [*_examined(seen, is_awaited=is_awaited), *_room(plan, stages, known)]
+    return next((str(line) for line in lines if line.level == BLOCK), "")
+
+
+def _configs(plan: Plan, ground: Ground) -> dict[str, RunConfig]:
+    """The config of each stage of the plan. Raises InvalidInput."""
+    if ground.base is None:
+        return {}
+    return {
+        stage.stage: configs.make(
+            ground.training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, ground.base)
+        )
+        for stage in plan.stages
+        if stage.will_run
+    }
+
+
+def _labels(project: Project, plan: Plan, ground: Ground) -> Iterator[Line]:
+    if not plan.obstacle:
+        return
+    if ground.base:
+        mend = "members"
+    else:
+        mend = "base" if Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists() else "settings"
+    yield Line(BLOCK, plan.obstacle, mend)
+
+
+def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[Line]:
+    if examination is None:
+        return
+    if is_awaited:
+        yield Line(BLOCK, _awaited(examination), "examples")
+    elif examination.status == Examination.Status.PENDING:
+        yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), "worker")
+    if examination.status == Examination.Status.FAILED:
+        yield _unseen(examination)
+    for finding in examination.findings:
+        kind, numbers = finding["kind"], finding["numbers"]
+        named = examination_words.records(examination.project, kind, numbers)
+        yield Line(finding["level"], examination_words.words(kind, numbers), examination_words.mends(kind), named)
+
+
+def _awaited(examination: Examination) -> str:
+    if examination.started_at is None:
+        return _("A worker is about to look at the labels: the round can start once it has.")
+    since = time_format(localtime(examination.started_at), "TIME_FORMAT")
+    return _("A worker is looking at the labels (since %(time)s): the round can start once it has.") % {"time": since}
+
+
+def _unseen(examination: Examination) -> Line:
+    """A look that came to no end, and why."""
+    rule = failures.rule_of(examination.ending.get("kind", ""))
+    why = f"{rule.sentence} ({examination.error})" if examination.error else str(rule.sentence)
+    return Line(WARN, _("The records could not be looked at: %(why)s") % {"why": why}, rule.remedy or "log")
+
+
+def _left_out(plan: Plan) -> Iterator[Line]:
+    """A reward model that many rankings wait for is worth a word."""
+    reward = plan.stage(Stage.REWARD)
+    if reward.reason and reward.counts["rankings"]:
+        yield Line(WARN, _("No reward model and no PPO: %(reason)s") % {"reason": reward.reason}, "settings")
+
+
+def _ties(plan: Plan) -> Iterator[Line]:
+    counts = plan.stage(Stage.REWARD).counts
+    tied, rankings = counts["tied_rankings"], counts["rankings"]
+    if tied > MANY_TIES * rankings:
+        text = _("%(tied)d of %(rankings)d rankings are ties all through: nothing is learnt from them.")
+        yield Line(WARN, text % {"tied": tied, "rankings": rankings}, "guidelines")
+
+
+def _heldout(plan: Plan) -> Iterator[Line]:
+    evaluation = plan.stage(Stage.EVALUATION)
+    if evaluation.reason:
+        mend = "settings" if evaluation.counts["heldout_prompts"] else "prompts"
+        yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, mend)
+        return
+    number = evaluation.counts["heldout_rankings"]
+    if not plan.stage(Stage.REWARD).will_run:
+        return
+    if not number:
+        yield Line(WARN, _("No held-out ranking is there: nothing will measure the reward model."), "rank")
+    elif number < FEW_HELDOUT_RANKINGS:
+        text = ngettext(
+            "%(number)d held-out ranking measures the reward model: its accuracy will be a guess.",
+            "%(number)d held-out rankings measure the reward model: its accuracy will be a guess.",
+            number,
+        )
+        yield Line(WARN, text % {"number": number}, "rank")
+
+
+def _room(plan: Plan, stages: dict[str, RunConfig], ground: Ground) -> Iterator[Line]:
+    """Memory and disk: needed and there."""
+    if ground.base is None:
+        return
+    needed, found = capacity.of(ground.base, plan, stages), capacity.there(ground.alive)
+    sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
+    if needed.disk > found.disk:
+        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
+    else:
+        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
+    if found.memory is None:
+        text = _("Memory: about %(needed)s needed; not every gpu-worker has told how much it has.")
+        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, "queue")
+        return
+    sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
+    if needed.memory > found.memory:
+        text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer batch_tokens need less.")
+        yield Line(WARN, text % sizes, "overrides")
+    else:
+        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, "overrides")
+
+
+def _time(project: Project, plan: Plan, history: History) -> Line:
+    known = [history.before(project.pk, stage.stage, in_round=True) for stage in plan.stages if stage.will_run]
+    estimates = [one for one in known if one]
+    if not known or len(estimates) < len(known):
+        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), "settings")
+    minutes = sum((one.whole for one in estimates), timedelta()) / timedelta(minutes=1)
+    counted = {"minutes": max(1, round(minutes)), "basis": estimates[-1].basis}
+    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted, "settings")
+
+
+def _worker(project: Project, alive: list[Worker]) -> Line:
+    """Who holds the worker. Another project's name is none of the reader's business."""
+    if not alive:
+        return Line(WARN, _("No gpu-worker is running: the round would wait for one."), "worker")
+    holders = [worker.run for worker in alive if worker.run and worker.run.status == Run.Status.RUNNING]
+    if len(holders) < len(alive):
+        return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device}, "queue")
+    own = next((run for run in holders if run.project_id == project.pk), None)
+    if own:
+        text = _("The gpu-worker is busy with %(stage)s of this project.")
+        return Line(NOTE, text % {"stage": own.get_stage_display()}, "queue")
+    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."), "queue")

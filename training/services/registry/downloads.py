@@ -1,0 +1,169 @@
+"""Downloads: a worker packs a model into one file, says how far it is, and after a day the file goes.
+
+The row is the job, as with runs: a lost message is rung again, and a packer that went silent is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import shutil
+import tarfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+
+from annotate.models import User
+from annotate.services import audit
+from training import doorbell
+from training.models import Download, IllegalMove, LostRace, ModelVersion
+from training.rlhf.run.manifest import LeadsOut, visible_files
+
+KEPT = timedelta(days=1)
+SILENT_AFTER = timedelta(minutes=2)  # then another packer may take over
+UNHEARD_AFTER = timedelta(seconds=15)
+REPORT_S = 0.5  # between two reports of progress
+RESERVE = 256 * 1024 * 1024  # bytes that stay free: labels must be stored whatever is packed
+
+Status = Download.Status
+logger = logging.getLogger(__name__)
+
+
+class NoWeights(Exception):
+    """The model's weights cannot be had; the message says why."""
+
+
+def newest(model: ModelVersion) -> Download | None:
+    """The download of `model` that its page tells about."""
+    return model.downloads.exclude(status=Status.DELETED).order_by("-pk").first()
+
+
+def ask(model: ModelVersion, *, asked_by: User) -> Download:
+    """Have `model` packed; a download that is there or under way is used again. Raises NoWeights."""
+    if model.weights_deleted_at or not model.directory.is_dir():
+        raise NoWeights(_("The weights of %(model)s have been deleted.") % {"model": model.name})
+    try:
+        with transaction.atomic():
+            total = sum(path.stat().st_size for path in visible_files(model.directory))
+            download = Download.objects.create(
+                project=model.project, model_version=model, asked_by=asked_by, total=total
+            )
+            audit.record("model.packed", actor=asked_by, project=model.project, subject=model.name)
+            doorbell.ring_for_download(download)
+    except IntegrityError:
+        return Download.objects.live().get(model_version=model)
+    except LeadsOut as error:
+        raise NoWeights(_("This model is not packed: %(reason)s.") % {"reason": error.strerror}) from error
+    return download
+
+
+def pack(download_pk: int) -> None:
+    """Pack what waits under this id; a message that comes twice or late finds nothing to do."""
+    download = Download.objects.select_related("model_version").filter(pk=download_pk, status=Status.WAITING).first()
+    if download is None:
+        return
+    with contextlib.suppress(LostRace, IllegalMove):
+        download.move_to(Status.PACKING, touched_at=Now(), done=0, error="")
+        try:
+            _write(download)
+        except OSError as error:
+            logger.warning("download %s failed", download.pk, exc_info=True)
+            download.move_to(Status.FAILED, error=_explain(download, error))
+        else:
+            download.move_to(Status.READY, done=download.total, touched_at=Now())
+
+
+def ring_again() -> None:
+    """Ring for what waits, and take back what a silent packer held."""
+    for download in Download.objects.filter(status=Status.PACKING, touched_at__lt=Now() - SILENT_AFTER):
+        with contextlib.suppress(LostRace):
+            download.move_to(Status.WAITING)
+    for download in Download.objects.filter(status=Status.WAITING, touched_at__lt=Now() - UNHEARD_AFTER):
+        Download.objects.filter(pk=download.pk).update(touched_at=Now())
+        doorbell.ring_for_download(download)
+
+
+def delete_old() -> None:
+    """Free the room of downloads that are a day old, and of what dead packers left."""
+    for download in Download.objects.filter(status__in=(Status.READY, Status.FAILED), touched_at__lt=Now() - KEPT):
+        with contextlib.suppress(LostRace):
+            download.path.unlink(missing_ok=True)  # first: what is deleted is never looked at again
+            download.move_to(Status.DELETED)
+    folder = Path(settings.DATA_DIR) / "downloads"
+    for draft in folder.glob(".*.draft"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > KEPT.total_seconds():
+                draft.unlink()
+
+
+def _write(download: Download) -> None:
+    """The tar under a temporary name, then under its own. Raises OSError."""
+    model, folder = download.model_version, download.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < download.total + RESERVE:
+        raise OSError(errno.ENOSPC, "not enough room")
+    draft = folder / f".{uuid4()}.draft"
+    report = _reporter(download)
+    try:
+        # Weights do not compress; a plain tar is as quick as the disk.
+        with tarfile.open(draft, "w") as tar:
+            for path in visible_files(model.directory):
+                with path.open("rb") as source:
+                    member = tarfile.TarInfo(f"{model.name}/{path.name}")
+                    member.size = path.stat().st_size
+                    tar.addfile(member, _Counted(source, report))
+        draft.replace(download.path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _Counted:
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, source: BinaryIO, report: Callable[[int], None]) -> None:
+        self.source, self.report = source, report
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.source.read(size)
+        self.report(len(block))
+        return block
+
+
+def _reporter(download: Download) -> Callable[[int], None]:
+    """Counts bytes and writes them down now and then. Raises LostRace when another packer has taken over."""
+    told = time.monotonic()
+
+    def report(size: int) -> None:
+        nonlocal told
+        download.done += size
+        if time.monotonic() - told > REPORT_S:
+            told = time.monotonic()
+            mine = Download.objects.filter(pk=download.pk, status=Status.PACKING)
+            if not mine.update(done=download.done, touched_at=Now()):
+                raise LostRace(f"download {download.pk} is no longer packed here")
+
+    return report
+
+
+def _explain(download: Download, error: OSError) -> str:
+    if error.errno != errno.ENOSPC:
+        return _("The files could not be read: %(reason)s.") % {"reason": error.strerror or type(error).__name__}
+    free = shutil.disk_usage(download.path.parent).free
+    return _(
+        "The disk is short: packing takes %(needed)s beside the %(reserve)s that stay free for people's labels, and "
+        "%(free)s are free. Make room, then try again."
+    ) % {
+        "needed": filesizeformat(download.total),
+        "reserve": filesizeformat(RESERVE),
+        "free": filesizeformat(free),
+    }

@@ -1,0 +1,152 @@
+"""Pruning: what takes room and is needed by nothing any more, found first and freed only when somebody says so.
+
+Rows stay, and so do logs and metrics: what goes are weights and checkpoints. A project in which a round or a run is
+under way keeps all of its models until that is over.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from annotate.models import Project
+from annotate.services import audit
+from training.models import ModelVersion, Promotion, Round, Run
+from training.services.run_files import directories
+from training.services.run_files.directories import size_of
+
+DAMAGED = ".damaged"  # how the name of a checkpoint ends whose hash was wrong
+ENDED_BADLY = (Run.Status.FAILED, Run.Status.CANCELLED)
+PARENTS = ("parent", "reward", "reference")
+Kind = ModelVersion.Kind
+
+
+class Prunable(NamedTuple):
+    """Something that may go: folders, the bytes that would be free, and why nothing needs it."""
+
+    what: str
+    why: str
+    paths: tuple[Path, ...]
+    size: int
+    run: Run
+    model: ModelVersion | None = None
+
+
+def find(*, older_than: timedelta) -> list[Prunable]:
+    """What may go now, the largest first. Runs that ended badly count once they ended `older_than` ago."""
+    found = [*_checkpoints(), *_failed_attempts(older_than), *_damaged_checkpoints(older_than), *_weights()]
+    return sorted(found, key=lambda prunable: prunable.size, reverse=True)
+
+
+def free(prunable: Prunable) -> bool:
+    """Remove it, unless it has come to be needed since it was found; whether it went."""
+    if prunable.model is not None:
+        may_go = _give_up_weights(prunable.model)
+    else:
+        may_go = _done_for_good().filter(pk=prunable.run.pk).exists()
+    if may_go:
+        for path in prunable.paths:
+            shutil.rmtree(path, ignore_errors=True)
+    return may_go
+
+
+def unneeded_models() -> QuerySet[ModelVersion]:
+    """Models that no project serves, has served, or would start its next round from, and no parent of those."""
+    busy = Run.objects.exclude(status__in=Run.FINISHED).values("project")
+    live = _live_models()
+    parents = [set(ModelVersion.objects.filter(pk__in=live).values_list(role, flat=True)) for role in PARENTS]
+    kept = live.union(*parents) - {None}
+    return (
+        ModelVersion.objects.filter(external_path="", run__isnull=False)
+        .exclude(kind=Kind.BASE)
+        .exclude(pk__in=kept)
+        .exclude(project__in=busy)
+        .exclude(project__in=Round.objects.active().values("project"))
+    )
+
+
+def _live_models() -> set[int]:
+    """Promoted at any time, since that is where a rollback leads; and the newest of each kind."""
+    live = set(Promotion.objects.values_list("model_version", flat=True))
+    present = ModelVersion.objects.filter(weights_deleted_at=None).order_by("number")
+    newest = {(project, kind): pk for project, kind, pk in present.values_list("project", "kind", "pk")}
+    return live | set(newest.values())
+
+
+def _done_for_good() -> QuerySet[Run]:
+    """Finished runs from which no other run goes on."""
+    return Run.objects.filter(status__in=Run.FINISHED).exclude(pk__in=_resumed())
+
+
+def _resumed() -> set[int]:
+    """The runs that an unfinished one repeats, and those that these repeated."""
+    chain = Run.objects.exclude(status__in=Run.FINISHED).filter(retry_of__isnull=False)
+    resumed: set[int] = set()
+    while fresh := {pk for pk in chain.values_list("retry_of", flat=True) if pk} - resumed:
+        resumed |= fresh
+        chain = Run.objects.filter(pk__in=fresh)
+    return resumed
+
+
+def _checkpoints() -> Iterator[Prunable]:
+    for run in _done_for_good().filter(status=Run.Status.SUCCEEDED).order_by("pk"):
+        paths = _below_attempts(run, "checkpoints")
+        yield from _unless_gone(_("checkpoints of %(run)s"), _("it has succeeded"), paths, run)
+
+
+def _failed_attempts(older_than: timedelta) -> Iterator[Prunable]:
+    old = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__lt=Now() - older_than)
+    why = _("it ended more than %(days)d days ago") % {"days": older_than.days}
+    for run in old.order_by("pk"):
+        paths = _below_attempts(run, "checkpoints") + _below_attempts(run, "output")
+        yield from _unless_gone(_("attempts of %(run)s"), why, paths, run)
+
+
+def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
+    """Of the runs whose attempts are kept a while yet."""
+    young = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__gte=Now() - older_than)
+    for run in young.order_by("pk"):
+        paths = tuple(sorted(run.directory.glob(f"attempts/*/checkpoints/*{DAMAGED}")))
+        yield from _unless_gone(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
+
+
+def _weights() -> Iterator[Prunable]:
+    for model in unneeded_models().select_related("run", "project").order_by("pk"):
+        assert model.run is not None  # as the filter says
+        # The attempt's output is the same files under a second name.
+        output = directories.attempt(model.run.directory, model.attempt) / "output"
+        paths = tuple(path for path in (model.directory, output) if path.exists())
+        if paths:
+            what = _("weights of %(model)s in “%(project)s”") % {"model": model.name, "project": model.project.name}
+            why = _("never promoted, and no promoted model descends from it")
+            yield Prunable(what, why, paths, size_of(*paths), model.run, model)
+
+
+def _below_attempts(run: Run, name: str) -> tuple[Path, ...]:
+    return tuple(sorted(run.directory.glob(f"attempts/*/{name}")))
+
+
+def _unless_gone(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:
+    if paths:
+        name = _("run %(number)d (%(stage)s)") % {"number": run.pk, "stage": run.get_stage_display()}
+        yield Prunable(what % {"run": name}, why, paths, size_of(*paths), run)
+
+
+@transaction.atomic
+def _give_up_weights(model: ModelVersion) -> bool:
+    """Mark them as deleted, if nothing needs them still. The files go afterwards: a crash between leaves them found."""
+    # Rounds are opened and models promoted under this lock.
+    Project.objects.select_for_update(no_key=True).get(pk=model.project_id)
+    if not unneeded_models().filter(pk=model.pk).exists():
+        return False
+    if ModelVersion.objects.filter(pk=model.pk, weights_deleted_at=None).update(weights_deleted_at=Now()):
+        audit.record("model.weights_deleted", project=model.project, subject=model.name)
+    return True

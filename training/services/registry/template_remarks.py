@@ -1,0 +1,95 @@
+"""What is said at an import about prompts that the base model's chat template does not take.
+
+They stay in the project: each round leaves them out and counts them in its plan. Here it is said once, while whoever
+brought them is looking.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import ngettext
+
+from annotate.models import Project
+from training.models import Adoption, ModelVersion, TrainingSettings
+from training.services.registry import adoptions
+
+if TYPE_CHECKING:
+    from annotate.services.importing.reports import Shapes
+
+
+def remarks(project: Project, shapes: Shapes) -> list[str]:
+    """A sentence for each kind of prompt among those imported that the template refuses."""
+    template = _template(project)
+    if not template:
+        return []
+    said = []
+    if shapes.with_system and not template["system"]:
+        said.append(_system(shapes.with_system))
+    if shapes.with_two_users_in_a_row and template["alternates"]:
+        said.append(_two_users(shapes.with_two_users_in_a_row))
+    if shapes.with_two_assistants_in_a_row and template["alternates"]:
+        said.append(_two_assistants(shapes.with_two_assistants_in_a_row))
+    if shapes.beginning_with_assistant and not template["begins_with_assistant"]:
+        said.append(_begins_with_assistant(shapes.beginning_with_assistant))
+    return said
+
+
+def _template(project: Project) -> dict[str, Any]:
+    """What is known of the template; nothing for the built-in model, whose plain turns take everything."""
+    adoption = _adoption(project)
+    return (adoption.report.get("template") or {}) if adoption else {}
+
+
+def _adoption(project: Project) -> Adoption | None:
+    """Where the project's base model came from, or will come from."""
+    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).select_related("adoption").last()
+    if base:
+        return base.adoption
+    training = TrainingSettings.objects.filter(project=project).first()
+    if training is None or training.base_model == TrainingSettings.TINY:
+        return None
+    try:
+        return adoptions.adopted(training.base_model)
+    except (adoptions.NotAdopted, adoptions.UnknownFolder):
+        return None
+
+
+def _system(number: int) -> str:
+    return ngettext(
+        "The chat template of this project’s base model takes no system turn. "
+        "%(number)d prompt of these has one: people can answer it, but rounds leave it out.",
+        "The chat template of this project’s base model takes no system turn. "
+        "%(number)d prompts of these have one: people can answer them, but rounds leave them out.",
+        number,
+    ) % {"number": number}
+
+
+def _two_users(number: int) -> str:
+    return ngettext(
+        "The chat template of this project’s base model wants turns to alternate. "
+        "%(number)d prompt of these has two user turns in a row: rounds leave it out.",
+        "The chat template of this project’s base model wants turns to alternate. "
+        "%(number)d prompts of these have two user turns in a row: rounds leave them out.",
+        number,
+    ) % {"number": number}
+
+
+def _two_assistants(number: int) -> str:
+    return ngettext(
+        "The chat template of this project’s base model wants turns to alternate. "
+        "%(number)d prompt of these has two assistant turns in a row: rounds leave it out.",
+        "The chat template of this project’s base model wants turns to alternate. "
+        "%(number)d prompts of these have two assistant turns in a row: rounds leave them out.",
+        number,
+    ) % {"number": number}
+
+
+def _begins_with_assistant(number: int) -> str:
+    return ngettext(
+        "The chat template of this project’s base model takes no conversation that the assistant begins. "
+        "%(number)d prompt of these is one: rounds leave it out.",
+        "The chat template of this project’s base model takes no conversation that the assistant begins. "
+        "%(number)d prompts of these are: rounds leave them out.",
+        number,
+    ) % {"number": number}

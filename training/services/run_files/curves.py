@@ -1,0 +1,107 @@
+"""Curves: a run's whole history, from the files that its engine wrote, as a page draws it.
+
+Nothing is kept here: a reload, a second browser or a restarted server reads the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from training.models import Run
+from training.services.run_files import metric_catalog, metrics, summaries
+from training.services.run_files.metric_catalog import INTAKE, OF_STAGE, Metric, Words
+from training.services.run_files.metrics import Row
+from training.services.run_files.summaries import Figure
+
+MOST_POINTS = 1_000  # of a curve: more than a screen has columns
+TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV
+
+
+class Point(NamedTuple):
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One metric over the steps of a run, thinned out for a screen."""
+
+    name: str
+    metric: Metric
+    figure: Figure  # the run's, the same as on every other page
+    points: list[Point]
+
+    @property
+    def id(self) -> str:
+        """The name as an element's id."""
+        return self.name.replace("/", "-").replace("_", "-")
+
+    @property
+    def value(self) -> str:
+        return self.metric.show(self.figure.value)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the figure lies outside the healthy band."""
+        return self.metric.is_outside(self.figure.value)
+
+    @property
+    def table(self) -> list[tuple[int, str]]:
+        """Steps and values for the table, in their order."""
+        return [(point.step, self.metric.show(point.value)) for point in thin(self.points, TABLE_ROWS)]
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What the browser draws from."""
+        return {
+            "label": str(self.metric.label),
+            "unit": str(self.metric.unit),
+            "isShare": self.metric.is_share,
+            "low": self.metric.low,
+            "high": self.metric.high,
+            "steps": [point.step for point in self.points],
+            "values": [point.value for point in self.points],
+        }
+
+
+def history(run: Run) -> list[Row]:
+    """Everything that `run` has measured, step by step.
+
+    An attempt that resumes takes over the lines up to its checkpoint, so the newest attempt that has any line knows
+    the whole history; what came after the checkpoint in an older attempt was done again.
+    """
+    files = run.directory.glob(f"attempts/*/{metrics.FILE}")
+    attempts = sorted((path.parent for path in files), key=lambda attempt: int(attempt.name), reverse=True)
+    return next((rows for attempt in attempts if (rows := metrics.read(attempt).rows)), [])
+
+
+def of(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
+    """The curves of `rows` that have a name for people, the most telling first."""
+    figures = summaries.of_run(run, rows)
+    return [
+        Curve(name=name, metric=metric_catalog.of(name, config), figure=figures[name], points=thin(points))
+        for name in OF_STAGE[run.stage]
+        if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
+    ]
+
+
+def intake(rows: Sequence[Row]) -> list[tuple[Words, int]]:
+    """What the run made of its records, in words and numbers; nothing where it has not told."""
+    told = {name: value for row in rows[:1] for name, value in row.metrics.items()}
+    return [(words, int(told[name])) for name, words in INTAKE.items() if name in told]
+
+
+def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most `most` of `points`, in their order: the ends, and the lowest and highest of each stretch between."""
+    if len(points) <= most:
+        return list(points)
+    inner = points[1:-1]
+    stretches = (most - 2) // 2
+    kept = [points[0]]
+    for number in range(stretches):
+        stretch = inner[number * len(inner) // stretches : (number + 1) * len(inner) // stretches]
+        extremes = {min(stretch, key=lambda point: point.value), max(stretch, key=lambda point: point.value)}
+        kept += sorted(extremes)
+    return [*kept, points[-1]]

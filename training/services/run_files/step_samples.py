@@ -1,0 +1,155 @@
+"""The samples that PPO keeps of each step for people to read, and their way into the ranking queue."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotate.models import Prompt, User
+from annotate.services import audit, slates
+from annotate.services.slates import BadSlate, NewCompletion
+from annotate.services.text import repair_text
+from training.models import Run, SentSample
+from training.services.run_files.metric_catalog import Words
+from training.services.run_files.metrics import Row
+
+LEVELS = 10  # of distance, from none to the run's limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSample:
+    """One answer of a step, beside what the reference answers to the same prompt."""
+
+    place: int  # the line in the step's file, from 0
+    prompt_id: str
+    messages: list[dict[str, str]]
+    text: str
+    n_tokens: int
+    finish_reason: str
+    reward: float | None  # None where it was no finite number
+    kl: float | None  # nats of the whole answer, likewise
+    reference_text: str
+    reference_reward: float | None
+    is_sent: bool = False
+
+    @property
+    def digest(self) -> str:
+        """The same for the same two answers to the same prompt, whichever run tells of them."""
+        return hashlib.sha256("\0".join([self.prompt_id, self.text, self.reference_text]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One step in the bar."""
+
+    step: int
+    kl: float | None
+    reward: float | None
+    level: int  # 0: not done yet; 1 is near the reference, LEVELS at the limit and beyond
+    has_samples: bool
+
+
+def _downward(value: float | None) -> float:
+    return math.inf if value is None else -value
+
+
+ORDERS: dict[str, tuple[Words, Callable[[StepSample], float]]] = {
+    "worst": (gettext_lazy("worst first"), lambda sample: math.inf if sample.reward is None else sample.reward),
+    "best": (gettext_lazy("best first"), lambda sample: _downward(sample.reward)),
+    "changed": (gettext_lazy("most changed first"), lambda sample: _downward(sample.kl)),
+}
+
+
+def files(directory: Path) -> dict[int, Path]:
+    """The samples of a run directory by step; what a later attempt did again counts."""
+    found: dict[int, Path] = {}
+    for path in sorted(directory.glob("attempts/*/samples/step-*.jsonl"), key=_attempt_number):
+        found[int(path.stem.removeprefix("step-"))] = path
+    return dict(sorted(found.items()))
+
+
+def bar(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Cell]:
+    """A cell for every step of the PPO `run`, done or still to come."""
+    limit, kept = config.get("kl_limit") or 1.0, files(run.directory)
+    done = {row.step: row.metrics for row in rows if row.step > 0}
+    last = max([rows[-1].total, *done]) if rows else run.total
+    return [_cell(step, done.get(step), limit, step in kept) for step in range(1, last + 1)]
+
+
+def read(run: Run, step: int, *, order: str) -> list[StepSample]:
+    """The samples of a step in one of ORDERS; none where no file was kept."""
+    path = files(run.directory).get(step)
+    if path is None:
+        return []
+    lines = path.read_text("utf-8", errors="replace").split("\n")
+    samples = [sample for place, line in enumerate(lines) if (sample := _sample(place, line))]
+    digests = [sample.digest for sample in samples]
+    sent = set(SentSample.objects.filter(run__project=run.project, digest__in=digests).values_list("digest", flat=True))
+    marked = [replace(sample, is_sent=sample.digest in sent) for sample in samples]
+    return sorted(marked, key=ORDERS[order][1])
+
+
+def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
+    """Ask people to rank `sample` and the reference's answer, without saying which is which. Raises BadSlate."""
+    texts = [repair_text(sample.text)[0], repair_text(sample.reference_text)[0]]
+    if texts[0] == texts[1]:
+        raise BadSlate(_("The two answers are the same."))
+    prompt = Prompt.objects.filter(project=run.project, pk=sample.prompt_id).first() if _is_pk(sample) else None
+    if prompt is None:
+        raise BadSlate(_("The prompt is not there any more."))
+    completions = [NewCompletion(texts[0], sample.finish_reason), NewCompletion(texts[1])]
+    try:
+        with transaction.atomic():
+            priority = -run.round.number if run.round else 0
+            added = slates.add(run.project, prompt=prompt, completions=completions, priority=priority)
+            SentSample.objects.create(
+                project=run.project, run=run, digest=sample.digest, slate=added.slate, sent_by=sent_by
+            )
+            audit.record("sample.sent", actor=sent_by, project=run.project, subject=str(run), slate=added.slate.pk)
+    except IntegrityError:
+        raise BadSlate(_("These two are in the queue already.")) from None
+
+
+def _attempt_number(path: Path) -> int:
+    return int(path.parents[1].name)
+
+
+def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples: bool) -> Cell:
+    if metrics is None:
+        return Cell(step=step, kl=None, reward=None, level=0, has_samples=False)
+    kl = metrics.get("rollout/kl", 0.0)
+    level = max(1, math.ceil(LEVELS * min(1.0, kl / limit)))
+    return Cell(step=step, kl=kl, reward=metrics.get("rollout/reward"), level=level, has_samples=has_samples)
+
+
+def _sample(place: int, line: str) -> StepSample | None:
+    """A line of a samples file; None for one that was not written to its end."""
+    try:
+        raw = json.loads(line)
+        return StepSample(
+            place=place,
+            prompt_id=str(raw["prompt_id"]),
+            messages=[{"role": turn["role"], "content": turn["content"]} for turn in raw["messages"]],
+            text=raw["text"],
+            n_tokens=raw["n_tokens"],
+            finish_reason=raw["finish_reason"],
+            reward=raw["reward"],
+            kl=raw["kl"],
+            reference_text=raw["reference_text"],
+            reference_reward=raw["reference_reward"],
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_pk(sample: StepSample) -> bool:
+    return sample.prompt_id.isdecimal()

@@ -1,0 +1,175 @@
+"""Results: what a round amounts to on held-out prompts, worked out once from the files of its evaluation and kept.
+
+The unit of every interval is a prompt: the draws for one prompt are averaged before prompts are resampled. A reward
+is our own model's opinion, which the policy was trained to raise: the page says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.services.text import repair_text
+from training.models import Result, Round, Run, Stage
+from training.rlhf.data.records import SampledCompletion, read_completions, read_prompts, read_rankings
+from training.rlhf.exits import InvalidInput
+from training.services.run_files import directories
+from training.services.run_files.metric_catalog import decimal
+from training.services.running import word_diffs
+from training.services.running.intervals import bootstrap, wilson
+
+SHOWN = 20  # held-out prompts
+MUCH_LONGER = 0.25  # share of its length by which an answer has grown
+LARGEST_BYTES = 50_000_000  # of a file of answers that is read while a page waits
+GAP = "heldout/reward_accuracy_gap_"
+SIDES = ("before", "after")  # the round
+
+ByPrompt = dict[str, dict[str, list[SampledCompletion]]]  # {prompt id: {side: answers}}
+
+MEASURES: dict[str, Callable[[SampledCompletion], float | None]] = {
+    "reward": lambda row: row.reward,
+    "length": lambda row: float(row.n_tokens),
+    "stop_rate": lambda row: float(row.finish_reason == "stop"),
+}
+
+
+def of(turn: Round) -> Result | None:
+    """The result of a round that is through; None where it measured nothing, or where its files are gone."""
+    if turn.status != Round.Status.SUCCEEDED:
+        return None
+    if stored := Result.objects.filter(round=turn).first():
+        return stored
+    run = turn.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).first()
+    if run is None:
+        return None
+    try:
+        made = _work_out(run)
+    except (OSError, InvalidInput):
+        return None
+    return Result.objects.get_or_create(round=turn, defaults=made)[0] if made else None
+
+
+def _work_out(run: Run) -> dict[str, Any] | None:
+    path = directories.attempt(run.directory, run.fence) / "output" / "completions.jsonl"
+    if path.stat().st_size > LARGEST_BYTES:
+        return None
+    answers = _by_prompt(read_completions(path))
+    if not answers:
+        return None
+    return {"figures": figures(answers, run), "gaps": gaps(run), "answers": _side_by_side(answers, run)}
+
+
+def verdict(result: Result) -> list[str]:
+    """What the figures amount to, in sentences; nothing where no reward model judged."""
+    reward, length = result.figure("reward"), result.figure("length")
+    if not reward:
+        return []
+    value, low, high = reward["change"]
+    sentences = [_by_reward(low, high) % {"change": decimal(value, sign="+")}]
+    before, longer = length["before"][0], length["change"][0]
+    if low > 0 and before and longer > MUCH_LONGER * before:
+        text = _("They are %(share)d%% longer: read some, since length alone can raise a reward.")
+        sentences.append(text % {"share": round(100 * longer / before)})
+    return sentences
+
+
+def _by_reward(low: float, high: float) -> str:
+    if low > 0:
+        return _("By the reward model the answers are better (%(change)s).")
+    if high < 0:
+        return _("By the reward model the answers are worse (%(change)s).")
+    return _("By the reward model there is no clear difference (%(change)s).")
+
+
+def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
+    """Each measure before and after with its interval, and the change from prompt to prompt."""
+    found: list[dict[str, Any]] = []
+    for name, measure in MEASURES.items():
+        before, after = (_means(answers, side, measure) for side in SIDES)
+        if before and after and len(before) == len(after):
+            change = [new - old for old, new in zip(before, after, strict=True)]
+            spans = {"before": before, "after": after, "change": change}
+            found.append({"name": name} | {part: bootstrap(values, seed=run.pk) for part, values in spans.items()})
+    if wins := _wins(answers):
+        found.append({"name": "win_rate", "after": bootstrap(wins, seed=run.pk)})
+    if kl := _means(answers, "after", lambda row: row.kl):
+        found.append({"name": "kl", "after": bootstrap(kl, seed=run.pk)})
+    return found
+
+
+def gaps(run: Run) -> list[dict[str, Any]]:
+    """How often the reward model prefers what people preferred, by how many ranks lie between the two."""
+    counts: dict[int, int] = defaultdict(int)
+    path = run.directory / "data" / "heldout_rankings.jsonl"
+    for slate in read_rankings(path) if path.exists() else []:
+        for judgement in slate.judgements:
+            for gap in pair_gaps(judgement.places):
+                counts[gap] += 1
+    shares = {gap: run.metrics.get(f"{GAP}{gap}") for gap in sorted(counts)}
+    return [
+        {"gap": gap, "pairs": counts[gap], "accuracy": wilson(share, counts[gap])}
+        for gap, share in shares.items()
+        if share is not None
+    ]
+
+
+def pair_gaps(places: Sequence[int | None]) -> list[int]:
+    """The ranks between the two answers of each untied pair."""
+    placed = [place for place in places if place is not None]
+    ranks = {place: rank for rank, place in enumerate(sorted(set(placed)))}
+    return [ranks[worse] - ranks[better] for better in placed for worse in placed if better < worse]
+
+
+def _side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
+    """The first answers of both to some prompts, chosen without looking at them; the most changed stand first."""
+    chosen = sorted(answers, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())
+    messages = {prompt.id: prompt.messages for prompt in read_prompts(_data(run, "heldout_prompts"))}
+    shown = [_pair(messages[pk], answers[pk]) for pk in chosen if pk in messages and len(answers[pk]) == len(SIDES)]
+    return sorted(shown[:SHOWN], key=lambda pair: -pair["change"])
+
+
+def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion]]) -> dict[str, Any]:
+    before, after = (rows[side][0] for side in SIDES)
+    diff = word_diffs.compare(*(repair_text(row.text)[0] for row in (before, after)))  # no database keeps a NUL
+    facts = {"before_reward": before.reward, "after_reward": after.reward}
+    cuts = {"before_cut": before.finish_reason == "length", "after_cut": after.finish_reason == "length"}
+    return {"messages": messages, **diff._asdict(), **facts, **cuts}
+
+
+def _by_prompt(rows: Iterable[SampledCompletion]) -> ByPrompt:
+    """What the policy answered, and what its parent did: its reference, where it did not start from another model."""
+    answers = list(rows)
+    parent = "parent" if any(row.policy == "parent" for row in answers) else "reference"
+    sides = {parent: "before", "policy": "after"}
+    found: ByPrompt = {}
+    for row in answers:
+        if row.policy in sides:
+            found.setdefault(row.prompt_id, {}).setdefault(sides[row.policy], []).append(row)
+    return found
+
+
+def _means(answers: ByPrompt, side: str, measure: Callable[[SampledCompletion], float | None]) -> list[float]:
+    """The mean of a measure for each prompt; empty where it was not measured."""
+    values = [[measure(row) for row in rows.get(side, [])] for rows in answers.values()]
+    known = [[value for value in of_prompt if value is not None] for of_prompt in values]
+    return [fmean(of_prompt) for of_prompt in known if of_prompt]
+
+
+def _wins(answers: ByPrompt) -> list[float]:
+    """For each prompt, the share of pairs in which the new answer has the higher reward; ties count half."""
+    wins = []
+    for rows in answers.values():
+        before, after = ([row.reward for row in rows.get(side, []) if row.reward is not None] for side in SIDES)
+        if before and after:
+            wins.append(fmean((new > old) + (new == old) / 2 for new in after for old in before))
+    return wins
+
+
+def _data(run: Run, name: str) -> Path:
+    return run.directory / "data" / f"{name}.jsonl"

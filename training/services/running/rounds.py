@@ -1,0 +1,138 @@
+"""Rounds: opening one from a plan, moving it on stage by stage, cancelling it."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from annotate.models import Project, User
+from training.models import Round, Run, Stage, TrainingSettings, note
+from training.rlhf.exits import InvalidInput
+from training.services.labels import slates, snapshots
+from training.services.planning import plans, preflight
+from training.services.planning.plans import StagePlan
+from training.services.registry import configs
+from training.services.run_files.directories import Record
+from training.services.running import failures, notices, runs
+
+# The frozen records that each stage reads. What is held out reaches no stage that trains.
+STAGE_DATA = {
+    Stage.SFT: ("demonstrations",),
+    Stage.REWARD: ("rankings", "demonstrations"),
+    Stage.PPO: ("prompts",),
+    Stage.EVALUATION: ("heldout_prompts", "heldout_rankings"),
+    Stage.SAMPLING: (),
+}
+
+Status = Round.Status
+
+
+class RoundRunning(Exception):
+    """Another round of the project is active: `round`."""
+
+    def __init__(self, round: Round) -> None:
+        super().__init__(str(round))
+        self.round = round
+
+
+class NotReady(Exception):
+    """The round cannot be opened yet; the message says what is missing."""
+
+
+def open(project: Project, *, opened_by: User | None) -> Round:
+    """Freeze the labels and start a round on them. Raises RoundRunning or NotReady."""
+    try:
+        round = _open(project, opened_by)
+    except IntegrityError:
+        raise RoundRunning(Round.objects.active().get(project=project)) from None
+    advance(round)
+    round.refresh_from_db()
+    return round
+
+
+@transaction.atomic
+def advance(round: Round) -> None:
+    """Start the next stage of `round` if the one before has succeeded, or end the round. Harmless at any time."""
+    round = Round.objects.select_for_update(no_key=True).get(pk=round.pk)
+    if not round.is_active:
+        return
+    if round.status == Status.PLANNED:
+        round.move_to(Status.RUNNING, started_at=Now())
+    for stage in plans.of(round).stages:
+        if not stage.will_run:
+            continue
+        run = round.runs.filter(stage=stage.stage).order_by("pk").last()
+        if run is None:
+            _start(round, stage)
+            return
+        if run.status != Run.Status.SUCCEEDED:
+            _follow(round, run)
+            return
+    _end(round, Status.SUCCEEDED)
+
+
+@transaction.atomic
+def cancel(round: Round, *, actor: User) -> None:
+    """End `round` and stop what runs for it. Raises IllegalMove when it is over already."""
+    round.move_to(Status.CANCELLED, actor=actor, finished_at=Now())
+    for run in round.runs.exclude(status__in=Run.FINISHED):
+        runs.cancel(run)
+
+
+@transaction.atomic
+def _open(project: Project, opened_by: User | None) -> Round:
+    # Two admins who press at once queue up here; the constraint on active rounds is what decides.
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    if active := Round.objects.active().filter(project=project).first():
+        raise RoundRunning(active)
+    if not TrainingSettings.objects.filter(project=project).exists():
+        raise NotReady(_("This project does not train yet: choose its base model in the settings."))
+    plan = plans.make(project)
+    if plan.obstacle:
+        raise NotReady(plan.obstacle)
+    if refusal := preflight.refusal(project, plan):
+        raise NotReady(refusal)
+    round = Round.objects.create(
+        project=project,
+        number=plan.number,
+        plan=plan.to_json(),
+        snapshot=snapshots.freeze(project),
+        opened_by=opened_by,
+    )
+    note(round, "opened", actor=opened_by, snapshot=str(round.snapshot))
+    notices.started(round)
+    return round
+
+
+def _start(round: Round, stage: StagePlan) -> None:
+    training = TrainingSettings.objects.get(project=round.project)
+    parents = {role: plans.resolve(round, parent) for role, parent in stage.parents.items()}
+    try:
+        config = configs.make(training, stage.stage, round_number=round.number, parents=parents)
+    except InvalidInput as error:  # an override that the engine does not know
+        _end(round, Status.FAILED, error=f"{stage.stage}: {error}")
+        return
+    frozen = snapshots.files(round.snapshot) if round.snapshot else {}
+    data = {name: frozen[name] for name in STAGE_DATA[Stage(stage.stage)]}
+    records = {"prompts": _prompts_to_answer(round, stage)} if stage.stage == Stage.SAMPLING else {}
+    runs.queue(round.project, config=config, data=data, records=records, round=round, snapshot=round.snapshot)
+
+
+def _prompts_to_answer(round: Round, stage: StagePlan) -> list[Record]:
+    train, heldout = stage.counts["slates"], stage.counts["heldout_slates"]
+    chosen = slates.choose_prompts(round.project, train=train, heldout=heldout, seed=round.number)
+    return [snapshots.prompt_record(prompt) for prompt in chosen]
+
+
+def _follow(round: Round, run: Run) -> None:
+    """End `round` where its newest run ended otherwise than well; a run that is alive is waited for."""
+    if run.status == Run.Status.FAILED:
+        _end(round, Status.FAILED, error=f"{run.get_stage_display()}: {failures.cause_of(run)}")
+    elif run.status == Run.Status.CANCELLED:
+        _end(round, Status.CANCELLED)
+
+
+def _end(round: Round, status: str, *, error: str = "") -> None:
+    round.move_to(status, error=error, finished_at=Now())
+    notices.ended(round)
