@@ -79,7 +79,7 @@ def _training(project) -> dict[str, object]:
         project=project,
         number=1,
         status=Round.Status.SUCCEEDED,
-        plan=plans.make(project).to_json(),
+        plan=plans.draft(project).to_json(),
         finished_at=timezone.now(),
     )
     model = ModelVersion.objects.create(project=project, kind="base", number=1, manifest_sha256="0" * 64)

@@ -47,7 +47,7 @@ def examine(pk: int) -> None:
         return
     directory = _clean_place(examination)
     try:
-        examinations.write_request(examination.project, plans.make(examination.project), directory)
+        examinations.write_request(examination.project, plans.draft(examination.project), directory)
         _look(directory, examination)
         seen = json.loads((directory / "examination.json").read_text("utf-8"))
         examinations.settle(examination, status=Examination.Status.DONE, **seen)

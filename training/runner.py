@@ -109,7 +109,7 @@ def supervise(run_pk: int, *, owner: str) -> None:
         runs.ring_next()
     if run.round:
         run.round.refresh_from_db()
-        results.of(run.round)  # so that no page has to work it out
+        results.load(run.round)  # so that no page has to work it out
 
 
 def _conclude(run: Run, ending: Ending) -> None:

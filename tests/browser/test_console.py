@@ -81,9 +81,9 @@ def test_a_round_and_a_run_that_renew_themselves(
     ModelVersion.objects.create(project=project, kind="base", number=1, manifest_sha256="0" * 64)
     page = open_as(admin.user, f"/projects/{project.slug}/rounds/")
     renewed(page, "rounds/next/")
-    plan = plans.make(project).to_json()
-    turn = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
-    run = runs.claim(run_files.make_run(project, round=turn).pk, owner="gpu@here")
+    plan = plans.draft(project).to_json()
+    round = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
+    run = runs.claim(run_files.make_run(project, round=round).pk, owner="gpu@here")
     assert run is not None
     run_files.write_metrics(run, run_files.ppo_metrics(5))
     run_files.write_samples(run, 2)

@@ -124,18 +124,18 @@ FIGURE = {"name": "reward", "before": [0.1, -0.2, 0.4], "after": [1.1, 0.8, 1.4]
 @pytest.fixture
 def finished(ready: Project) -> Project:
     """A project with a round that is through, and the plan of the next, looked at by a worker."""
-    plan = plans.make(ready)
+    plan = plans.draft(ready)
     done = {"status": Round.Status.SUCCEEDED, "finished_at": timezone.now()}
-    turn = Round.objects.create(project=ready, number=1, plan=plan.to_json(), **done)
+    round = Round.objects.create(project=ready, number=1, plan=plan.to_json(), **done)
     times = {"started_at": timezone.now() - timedelta(minutes=4), "finished_at": timezone.now()}
-    machine.queue_run(ready, "sft", round=turn, status=Run.Status.SUCCEEDED, **times)
+    machine.queue_run(ready, "sft", round=round, status=Run.Status.SUCCEEDED, **times)
     asked = [{"role": "user", "content": "What helps against a cold?"}]
     pair = {"messages": asked, "before": BEFORE, "after": AFTER, "change": 0.5}
     pair |= {"before_reward": 0.1, "after_reward": 1.1, "before_cut": False, "after_cut": True}
     gaps = [{"gap": 1, "pairs": 40, "accuracy": [0.7, 0.55, 0.82]}]
-    Result.objects.create(round=turn, figures=[FIGURE], gaps=gaps, answers=[pair] * 3)
+    Result.objects.create(round=round, figures=[FIGURE], gaps=gaps, answers=[pair] * 3)
     TrainingSettings.objects.update(demonstrations_minimum=9)
-    examination = examinations.current(ready, plans.make(ready), TrainingSettings.objects.get())
+    examination = examinations.current(ready, plans.draft(ready), TrainingSettings.objects.get())
     empty = {"level": "block", "kind": "empty_answer", "numbers": {"count": 1, "ids": ["1"]}}
     examinations.settle(examination, status="done", findings=[empty], examples=SEEN)
     machine.queue_run(ready, "ppo", status=Run.Status.HELD)

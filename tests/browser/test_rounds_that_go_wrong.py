@@ -192,11 +192,11 @@ def test_a_killed_worker_is_called_lost_without_a_reload(
 ) -> None:
     paused = points.arm("toy-step", "pause", 7)
     worker = machines.supervisor()
-    turn = rounds.open(project, opened_by=None)
+    round = rounds.open(project, opened_by=None)
     points.wait_for_pause(paused)
-    page.goto(f"/projects/{project.slug}/rounds/{turn.number}/")
+    page.goto(f"/projects/{project.slug}/rounds/{round.number}/")
     of_run = page.context.new_page()
-    of_run.goto(f"/projects/{project.slug}/runs/{turn.runs.get().pk}/")
+    of_run.goto(f"/projects/{project.slug}/runs/{round.runs.get().pk}/")
     expect(of_run.locator("h1 + .badge")).to_contain_text("running")
     machines.kill(worker)
     Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=workers.SILENT_AFTER_S))  # as time does

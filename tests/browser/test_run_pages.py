@@ -40,9 +40,9 @@ def running(project: Project) -> Run:
 def failed(running: Run) -> Run:
     """The run after its last attempt crashed, with a round, a checkpoint and samples."""
     plan = plans.Plan(number=1, obstacle="", stages=[plans.StagePlan(stage="ppo")]).to_json()
-    turn = Round.objects.create(project=running.project, number=1, status=Round.Status.FAILED, plan=plan)
+    round = Round.objects.create(project=running.project, number=1, status=Round.Status.FAILED, plan=plan)
     error = "The engine was killed by SIGKILL."
-    Run.objects.update(round=turn, status=Run.Status.FAILED, exit_code=-9, error=error, finished_at=timezone.now())
+    Run.objects.update(round=round, status=Run.Status.FAILED, exit_code=-9, error=error, finished_at=timezone.now())
     run_files.write_checkpoint(running, 10)
     for step in (4, 8, 10):
         run_files.write_samples(running, step, prompt_id=str(make_prompt(running.project).pk))

@@ -24,7 +24,7 @@ def make_round(
     """A finished round that made `models` (sft, reward, ppo) in their order, each from the newest before it."""
     snapshot = _snapshot(project, list(demonstrations), list(rankings))
     number = project.rounds.count() + 1
-    turn = Round.objects.create(
+    round = Round.objects.create(
         project=project,
         number=number,
         status=Round.Status.SUCCEEDED,
@@ -32,12 +32,12 @@ def make_round(
         plan=Plan(number=number, obstacle="", stages=[]).to_json(),
         finished_at=timezone.now(),
     )
-    made = {kind: _model(turn, kind) for kind in models}
+    made = {kind: _model(round, kind) for kind in models}
     writer = made.get("ppo") or made["sft"]
     parents = {"policy": PlannedParent(name=writer.name, model_version=writer.pk)}
     stages = [StagePlan(stage=Stage.SAMPLING, parents=parents)]
-    Round.objects.filter(pk=turn.pk).update(plan=Plan(number=number, obstacle="", stages=stages).to_json())
-    _run(turn, Stage.SAMPLING, {"sampling/slates": slates})
+    Round.objects.filter(pk=round.pk).update(plan=Plan(number=number, obstacle="", stages=stages).to_json())
+    _run(round, Stage.SAMPLING, {"sampling/slates": slates})
     return made
 
 
@@ -68,23 +68,23 @@ def _snapshot(project: Project, demonstrations: list[Demonstration], rankings: l
     return snapshot
 
 
-def _model(turn: Round, kind: str) -> ModelVersion:
+def _model(round: Round, kind: str) -> ModelVersion:
     newest = {
-        each: ModelVersion.objects.filter(project=turn.project, kind=each).order_by("number").last()
+        each: ModelVersion.objects.filter(project=round.project, kind=each).order_by("number").last()
         for each in ModelVersion.Kind.values
     }
     parent = newest["base"] if kind == "sft" else newest["sft"]
     more = {"reward": newest["reward"], "reference": newest["sft"]} if kind == "ppo" else {}
-    run = _run(turn, kind, {})
-    return machine.make_model(turn.project, kind, parent=parent, run=run, attempt=1, snapshot=turn.snapshot, **more)
+    run = _run(round, kind, {})
+    return machine.make_model(round.project, kind, parent=parent, run=run, attempt=1, snapshot=round.snapshot, **more)
 
 
-def _run(turn: Round, stage: str, metrics: dict[str, float]) -> Run:
+def _run(round: Round, stage: str, metrics: dict[str, float]) -> Run:
     return Run.objects.create(
-        project=turn.project,
-        round=turn,
+        project=round.project,
+        round=round,
         stage=stage,
-        snapshot=turn.snapshot,
+        snapshot=round.snapshot,
         status=Run.Status.SUCCEEDED,
         fence=1,
         metrics=metrics,

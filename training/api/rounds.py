@@ -66,8 +66,8 @@ class RoundDetailSerializer(RoundSerializer):
         fields = (*RoundSerializer.Meta.fields, "stages")
 
     @extend_schema_field(StageSerializer(many=True))
-    def get_stages(self, turn: Round) -> list[Any]:
-        return list(StageSerializer(progress.of_round(turn), many=True).data)
+    def get_stages(self, round: Round) -> list[Any]:
+        return list(StageSerializer(progress.stages_of(round), many=True).data)
 
 
 class Rounds(Endpoint):
@@ -110,9 +110,9 @@ class RoundCancel(Endpoint):
     def post(self, request: Request, slug: str, number: int) -> Response:
         """Stop a round. What it has published stays."""
         project = self.project(slug, role=Role.ADMIN)
-        turn = get_object_or_404(Round.objects.for_user(self.user), project=project, number=number)
+        round = get_object_or_404(Round.objects.for_user(self.user), project=project, number=number)
         try:
-            rounds.cancel(turn, actor=self.user)
+            rounds.cancel(round, actor=self.user)
         except (IllegalMove, LostRace):
             raise Problem(HTTPStatus.CONFLICT, _("The round is over already.")) from None
-        return Response(RoundDetailSerializer(turn).data)
+        return Response(RoundDetailSerializer(round).data)

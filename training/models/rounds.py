@@ -1,4 +1,4 @@
-"""Rounds: one turn of the wheel, with the plan that was agreed to before anything ran."""
+"""Rounds: a plan of stages that was agreed to before anything ran, and how it went."""
 
 from __future__ import annotations
 

@@ -27,17 +27,17 @@ PAGE_SIZE = 50
 def index(request: ProjectRequest) -> HttpResponse:
     """All models, and how they came from each other and from what people judged."""
     project = request.project
-    champion, turns, bases = promotions.champion(project), lineage.turns(project), lineage.base_models(project)
+    champion, rounds, bases = promotions.champion(project), lineage.rounds(project), lineage.base_models(project)
     rows = _visible(request).select_related("parent", "run__round")
     context = {
         "project": project,
         "champion": champion,
         "reign": next(iter(promotions.reigns(project)), None),
         "predecessor": promotions.predecessor(project),
-        "turns": turns,
+        "rounds": rounds,
         "most_rounds": lineage.MOST_ROUNDS,
         "base_models": bases,
-        "picture": lineage_picture.draw(project, turns, bases, champion),
+        "picture": lineage_picture.draw(project, rounds, bases, champion),
         "page": Page(rows, request, size=PAGE_SIZE),
     }
     return render(request, "training/models/index.html", context)
@@ -57,7 +57,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
         "can_answer": can_answer(model),
         "teachers": lineage.teachers(model),
         "children": _visible(request).filter(parent=model).order_by("pk"),
-        "readings": model_metrics.of_model(model),
+        "readings": model_metrics.readings(model),
         "settings": model_metrics.settings(model.config),
         "files": model.manifest.get("files", {}),
         "promotions": model.promotions.select_related("promoted_by"),
@@ -102,9 +102,9 @@ def compare(request: ProjectRequest) -> HttpResponse:
     }
     if len(compared) > 1:
         context |= {
-            "figures": model_comparison.of_figures(compared),
-            "settings": model_comparison.of_settings(compared),
-            "labels": model_comparison.of_labels(compared),
+            "figures": model_comparison.compare_figures(compared),
+            "settings": model_comparison.compare_settings(compared),
+            "labels": model_comparison.compare_labels(compared),
             "charts": model_curves.charts(compared),
         }
     return render(request, "training/models/compare.html", context)

@@ -17,7 +17,7 @@ from training.services.pages.progress import StageProgress
 from training.services.pages.schedule import Schedule
 from training.services.planning import plans, preflight
 from training.services.planning.plans import StagePlan
-from training.services.planning.preflight import Ground
+from training.services.planning.preflight import Facts
 from training.services.registry import base_models, promotions
 from training.services.run_files import attempts
 from training.services.running import results, retries, rounds
@@ -43,14 +43,15 @@ def next_round(request: ProjectRequest) -> HttpResponse:
 def start(request: ProjectRequest) -> HttpResponse:
     """Open the next round. Who comes second is taken to the round that the first one opened."""
     try:
-        turn = rounds.open(request.project, opened_by=request.user)
+        round = rounds.open(request.project, opened_by=request.user)
     except rounds.RoundRunning as running:
-        turn = running.round
-        messages.info(request, _("Round %(number)d is running already: somebody was faster.") % {"number": turn.number})
+        round = running.round
+        was_faster = _("Round %(number)d is running already: somebody was faster.")
+        messages.info(request, was_faster % {"number": round.number})
     except rounds.NotReady as obstacle:
         messages.error(request, str(obstacle))
         return redirect("training:rounds", request.project.slug)
-    return redirect("training:round", request.project.slug, turn.number)
+    return redirect("training:round", request.project.slug, round.number)
 
 
 @role_required("admin")
@@ -94,11 +95,11 @@ def live(request: ProjectRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     """Ask whether a round is to be stopped, and stop it. What it has published stays."""
-    turn = get_object_or_404(Round.objects.for_user(request.user), project=request.project, number=number)
+    round = get_object_or_404(Round.objects.for_user(request.user), project=request.project, number=number)
     if request.method != "POST":
-        return render(request, "training/rounds/cancel.html", {"project": request.project, "round": turn})
+        return render(request, "training/rounds/cancel.html", {"project": request.project, "round": round})
     try:
-        rounds.cancel(turn, actor=request.user)
+        rounds.cancel(round, actor=request.user)
     except (IllegalMove, LostRace):
         messages.info(request, _("The round was over already."))
     return redirect("training:round", request.project.slug, number)
@@ -111,7 +112,7 @@ def _overview(request: ProjectRequest) -> dict[str, object]:
     active = newest if newest and newest.is_active else None
     # Made outside the pages, a project may lack settings: it does not train until an admin saves some.
     training = TrainingSettings.objects.filter(project=project).first()
-    queue = schedule.of(request.user, beside=project)
+    queue = schedule.forecast(request.user, beside=project)
     context: dict[str, object] = {
         "project": project,
         "active": active,
@@ -127,41 +128,41 @@ def _overview(request: ProjectRequest) -> dict[str, object]:
 def _next(request: ProjectRequest, training: TrainingSettings, queue: Schedule) -> dict[str, object]:
     """What a round opened now would do, and what speaks against it."""
     project, readiness = request.project, trainable_labels.readiness(request.project)
-    plan = plans.make_from(project, training, readiness)
+    plan = plans.draft_from(project, training, readiness)
     base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
-    ground = Ground(training=training, base=base, history=queue.history, alive=queue.alive)
+    facts = Facts(training=training, base=base, history=queue.history, alive=queue.alive)
     missing = readiness.missing if readiness else 0
     return {
         "plan": plan,
         "readiness": readiness,
-        "strip": round_strip.planned(project, plan, queue.history, missing=missing),
-        "preflight": preflight.check(project, plan, ground),
+        "strip": round_strip.build_planned(project, plan, queue.history, missing=missing),
+        "preflight": preflight.check(project, plan, facts),
     }
 
 
 def _round(request: ProjectRequest, number: int) -> dict[str, object]:
     visible = Round.objects.for_user(request.user).select_related("project", "snapshot", "opened_by")
-    turn = get_object_or_404(visible, project=request.project, number=number)
-    plan, its_runs = plans.of(turn), progress.runs_of(turn)
-    spent = timelines.of(its_runs)
-    queue = schedule.of(request.user, beside=request.project)
+    round = get_object_or_404(visible, project=request.project, number=number)
+    plan, its_runs = plans.load(round), progress.runs_of(round)
+    spent = timelines.measure(its_runs)
+    queue = schedule.forecast(request.user, beside=request.project)
     compared = plan.stage(Stage.EVALUATION).parents
-    result = results.of(turn)
+    result = results.load(round)
     return {
         "project": request.project,
-        "round": turn,
-        "is_moving": turn.is_active or any(run.status not in Run.FINISHED for run in its_runs),
+        "round": round,
+        "is_moving": round.is_active or any(run.status not in Run.FINISHED for run in its_runs),
         "result": result,
-        "verdict": results.verdict(result) if result else [],
+        "verdict": results.summary(result) if result else [],
         "made": progress.policy_of(its_runs),
         "champion": promotions.champion(request.project) if result else None,
-        "cadence": cadence.of(turn, its_runs, spent),
+        "cadence": cadence.measure(round, its_runs, spent),
         "parent": compared.get("parent", compared["reference"]).name,
         "policy": compared["policy"].name,
-        "strip": round_strip.of(turn, its_runs, spent, queue),
-        "stages": progress.of_stages(plan.stages, its_runs, is_over=not turn.is_active, lost=queue.lost),
+        "strip": round_strip.build(round, its_runs, spent, queue),
+        "stages": progress.pair_stages(plan.stages, its_runs, is_over=not round.is_active, lost=queue.lost),
         "gpu_workers": queue.alive,
-        "readiness": trainable_labels.readiness(request.project) if turn.status == Round.Status.SUCCEEDED else None,
+        "readiness": trainable_labels.readiness(request.project) if round.status == Round.Status.SUCCEEDED else None,
     }
 
 
@@ -169,4 +170,4 @@ def _background(request: ProjectRequest) -> StageProgress | None:
     """The newest run that belongs to no round, as the pretraining of the tiny base model, unless it is through."""
     unbound = Run.objects.for_user(request.user).filter(project=request.project, stage=Stage.PRETRAINING)
     run = unbound.exclude(status=Run.Status.SUCCEEDED).select_related("model_version").order_by("-pk").first()
-    return progress.of_run(StagePlan(stage=run.stage), run, lost=attempts.lost()) if run else None
+    return progress.describe(StagePlan(stage=run.stage), run, lost=attempts.lost()) if run else None

@@ -40,6 +40,6 @@ def test_what_a_stage_logs_is_what_the_table_names(
     assert main([stage, str(run)]) == 0
     found = logged(run)
     numbered = {name for name in found for prefix in metric_catalog.NUMBERED if name.startswith(prefix)}
-    unnamed = found - numbered - metric_catalog.METRICS.keys() - metric_catalog.INTAKE.keys()
+    unnamed = found - numbered - metric_catalog.METRICS.keys() - metric_catalog.DATASET_METRICS.keys()
     assert unnamed == set()
-    assert set(metric_catalog.OF_STAGE[stage]) - found == set()
+    assert set(metric_catalog.SHOWN_METRICS[stage]) - found == set()

@@ -32,36 +32,38 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
     return project
 
 
-def strip_of(turn: Round) -> Strip:
+def strip_of(this_round: Round) -> Strip:
     """The strip as an admin sees it."""
-    reader = make_member(turn.project, role="admin").user
-    its_runs = progress.runs_of(turn)
-    return round_strip.of(turn, its_runs, timelines.of(its_runs), schedule.of(reader, beside=turn.project))
+    reader = make_member(this_round.project, role="admin").user
+    its_runs = progress.runs_of(this_round)
+    return round_strip.build(
+        this_round, its_runs, timelines.measure(its_runs), schedule.forecast(reader, beside=this_round.project)
+    )
 
 
-def cell_of(turn: Round, name: str) -> round_strip.Cell:
-    return next(cell for cell in strip_of(turn).cells if cell.name == name)
+def cell_of(this_round: Round, name: str) -> round_strip.Cell:
+    return next(cell for cell in strip_of(this_round).cells if cell.name == name)
 
 
 def planned_cells(project: Project) -> dict[str, round_strip.Cell]:
-    plan, answer = plans.make(project), trainable_labels.readiness(project)
+    plan, answer = plans.draft(project), trainable_labels.readiness(project)
     assert answer is not None
-    strip = round_strip.planned(project, plan, History([project.pk]), missing=answer.missing)
+    strip = round_strip.build_planned(project, plan, History([project.pk]), missing=answer.missing)
     return {cell.name: cell for cell in strip.cells}
 
 
-def states(turn: Round) -> dict[str, str]:
-    return {cell.name: cell.state for cell in strip_of(turn).cells}
+def states(this_round: Round) -> dict[str, str]:
+    return {cell.name: cell.state for cell in strip_of(this_round).cells}
 
 
 def past_run(project: Project, stage: str, minutes: float, number: int = 1) -> Run:
     """A run of an earlier round that took so long."""
     now = timezone.now()
-    plan = plans.make(project).to_json()
+    plan = plans.draft(project).to_json()
     status = Round.Status.SUCCEEDED
-    turn = Round.objects.create(project=project, number=number, plan=plan, status=status, finished_at=now)
+    this_round = Round.objects.create(project=project, number=number, plan=plan, status=status, finished_at=now)
     times = {"started_at": now - timedelta(minutes=minutes), "finished_at": now}
-    return machine.queue_run(project, stage, round=turn, status=Run.Status.SUCCEEDED, **times)
+    return machine.queue_run(project, stage, round=this_round, status=Run.Status.SUCCEEDED, **times)
 
 
 def test_the_plan_has_eight_cells_and_says_why_it_leaves_some_out(ready: Project) -> None:
@@ -81,12 +83,12 @@ def test_an_estimate_names_the_round_that_it_is_taken_from(ready: Project) -> No
 
 def test_a_stage_under_way_is_judged_by_its_own_pace(ready: Project) -> None:
     past_run(ready, "sft", minutes=40)
-    turn = rounds.open(ready, opened_by=None)
-    run = runs.claim(turn.runs.get().pk, owner="gpu@here")
+    this_round = rounds.open(ready, opened_by=None)
+    run = runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert run is not None
     run_files.write_times(run, [48, 36, 24, 12, 0], total=20)
     runs.heartbeat(run, step=5, total=20)
-    cell = cell_of(turn, "sft")
+    cell = cell_of(this_round, "sft")
     assert cell.is_current
     assert cell.count == "5/20"
     assert cell.estimate is not None
@@ -94,8 +96,8 @@ def test_a_stage_under_way_is_judged_by_its_own_pace(ready: Project) -> None:
 
 
 def test_the_strip_follows_a_round_to_its_open_sets(ready: Project) -> None:
-    turn = rounds.open(ready, opened_by=None)
-    assert states(turn) == {
+    this_round = rounds.open(ready, opened_by=None)
+    assert states(this_round) == {
         "collect": "succeeded",
         "freeze": "succeeded",
         "sft": "queued",
@@ -121,12 +123,12 @@ def shown_cell(client: Client, admin: Member, project: Project, state: str) -> s
 def test_a_failed_cell_holds_its_own_buttons_and_the_cells_after_it_say_why_nothing_came(
     client: Client, ready: Project, admin: Member
 ) -> None:
-    turn = rounds.open(ready, opened_by=None)
-    run = runs.claim(turn.runs.get().pk, owner="gpu@here")
+    this_round = rounds.open(ready, opened_by=None)
+    run = runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert run is not None
     run_files.write_checkpoint(run, 6)
     run.move_to(Run.Status.FAILED, error="The engine crashed.\n\nmore", finished_at=timezone.now())
-    rounds.advance(turn)
+    rounds.advance(this_round)
     cell = shown_cell(client, admin, ready, "failed")
     assert "The engine crashed." in cell
     for name, words in (("run-resume", "Resume at step 6"), ("run-repeat", "Run again from the start")):
@@ -144,17 +146,17 @@ def test_the_cell_of_a_held_run_lets_it_go_on(client: Client, ready: Project, ad
 
 
 def test_a_cell_that_may_not_be_retried_offers_nothing(client: Client, ready: Project, admin: Member) -> None:
-    turn = rounds.open(ready, opened_by=None)
-    turn.runs.get().move_to(Run.Status.FAILED, error="It crashed.", finished_at=timezone.now())
-    rounds.advance(turn)
-    Round.objects.create(project=ready, number=2, plan=turn.plan, status=Round.Status.SUCCEEDED)
+    this_round = rounds.open(ready, opened_by=None)
+    this_round.runs.get().move_to(Run.Status.FAILED, error="It crashed.", finished_at=timezone.now())
+    rounds.advance(this_round)
+    Round.objects.create(project=ready, number=2, plan=this_round.plan, status=Round.Status.SUCCEEDED)
     assert "<button" not in shown_cell(client, admin, ready, "failed")
 
 
 def test_a_cell_whose_worker_is_silent_says_that_it_is_lost(client: Client, ready: Project, admin: Member) -> None:
-    turn = rounds.open(ready, opened_by=None)
-    runs.claim(turn.runs.get().pk, owner="gpu@here")
-    assert cell_of(turn, "sft").state == "running"
+    this_round = rounds.open(ready, opened_by=None)
+    runs.claim(this_round.runs.get().pk, owner="gpu@here")
+    assert cell_of(this_round, "sft").state == "running"
     Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=30))
     assert "its worker is silent" in shown_cell(client, admin, ready, "lost")
 
@@ -165,10 +167,10 @@ def test_collect_means_the_new_labels_before_the_start_and_afterwards(ready: Pro
     Round.objects.create(project=ready, number=1, plan={}, status=Round.Status.SUCCEEDED, snapshot=old)
     machine.write_demonstrations(annotator, 2)
     assert planned_cells(ready)["collect"].count == "2 new answers"
-    turn = rounds.open(ready, opened_by=None)
-    assert turn.snapshot is not None
-    assert turn.snapshot.counts["demonstrations"] == 5
-    assert cell_of(turn, "collect").count == "2 new answers"
+    this_round = rounds.open(ready, opened_by=None)
+    assert this_round.snapshot is not None
+    assert this_round.snapshot.counts["demonstrations"] == 5
+    assert cell_of(this_round, "collect").count == "2 new answers"
 
 
 def test_collecting_is_judged_by_how_fast_labels_have_come(
@@ -217,14 +219,14 @@ def test_every_cell_leads_somewhere(client: Client, ready: Project, admin: Membe
 
 
 def test_what_a_round_stood_still_is_no_part_of_what_its_stage_took(ready: Project) -> None:
-    turn = rounds.open(ready, opened_by=None)
-    first = runs.claim(turn.runs.get().pk, owner="gpu@here")
+    this_round = rounds.open(ready, opened_by=None)
+    first = runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert first is not None
     runs.finish(first, Ending(75, "Stopped."))
     second = runs.claim(first.pk, owner="gpu@here")
     assert second is not None
     set_audit_times({"run.running": [600, 10], "run.interrupted": [590]})
-    cell = cell_of(turn, "sft")
+    cell = cell_of(this_round, "sft")
     assert cell.elapsed is not None
     assert round(cell.elapsed.total_seconds()) == 20
 
@@ -244,10 +246,10 @@ def set_audit_times(seconds_ago: dict[str, list[float]]) -> None:
 
 
 def test_every_step_of_a_round_and_its_runs_is_a_row_of_the_audit_table(ready: Project, admin: Member) -> None:
-    turn = rounds.open(ready, opened_by=admin.user)
-    run = runs.claim(turn.runs.get().pk, owner="gpu@here")
+    this_round = rounds.open(ready, opened_by=admin.user)
+    run = runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert run is not None
-    rounds.cancel(turn, actor=admin.user)
+    rounds.cancel(this_round, actor=admin.user)
     moved = Q(action__startswith="round.") | Q(action__startswith="run.")
     events = AuditEvent.objects.filter(moved, project=ready).order_by("pk")
     told = [(event.action, event.actor) for event in events]
@@ -263,11 +265,11 @@ def test_every_step_of_a_round_and_its_runs_is_a_row_of_the_audit_table(ready: P
 
 
 def test_a_step_that_somebody_else_took_first_leaves_no_row(ready: Project) -> None:
-    turn = rounds.open(ready, opened_by=None)
+    this_round = rounds.open(ready, opened_by=None)
     mine, theirs = Run.objects.get(), Run.objects.get()
     theirs.move_to(Run.Status.CANCELLED, finished_at=timezone.now())
     before = AuditEvent.objects.count()
     with pytest.raises(Exception, match="no longer"):
         mine.move_to(Run.Status.RUNNING)
     assert AuditEvent.objects.count() == before
-    assert turn.number == 1
+    assert this_round.number == 1

@@ -30,13 +30,13 @@ def took(project: Project, stage: str, minutes: float, **fields: object) -> Run:
     """The project has done `stage` in a round before, in so many minutes."""
     number = project.rounds.count() + 1
     done = {"status": Round.Status.SUCCEEDED, "finished_at": NOW()}
-    turn = Round.objects.create(project=project, number=number, plan={}, **done)
+    this_round = Round.objects.create(project=project, number=number, plan={}, **done)
     times = {"started_at": NOW() - timedelta(minutes=minutes), "finished_at": NOW()}
-    return machine.queue_run(project, stage, **{"round": turn, "status": Run.Status.SUCCEEDED} | times | fields)
+    return machine.queue_run(project, stage, **{"round": this_round, "status": Run.Status.SUCCEEDED} | times | fields)
 
 
 def schedule_for(member: Member) -> schedule.Schedule:
-    return schedule.of(member.user, beside=member.project)
+    return schedule.forecast(member.user, beside=member.project)
 
 
 def minutes_left(run: Run) -> int | None:
@@ -49,13 +49,13 @@ def minutes_from_now(job: schedule.Job) -> tuple[int | None, int | None]:
     return tuple(time and round((time - now) / timedelta(minutes=1)) for time in (job.start, job.end))  # type: ignore[return-value]
 
 
-def cadence_of(turn: Round) -> Cadence | None:
-    its_runs = progress.runs_of(turn)
-    return cadence.of(turn, its_runs, timelines.of(its_runs))
+def cadence_of(this_round: Round) -> Cadence | None:
+    its_runs = progress.runs_of(this_round)
+    return cadence.measure(this_round, its_runs, timelines.measure(its_runs))
 
 
 @pytest.fixture
-def turn(project: Project) -> Round:
+def this_round(project: Project) -> Round:
     """A round of which nothing is planned to come after what a test lets run."""
     return Round.objects.create(
         project=project, number=99, plan=plans.Plan(number=99, obstacle="", stages=[]).to_json()
@@ -63,15 +63,15 @@ def turn(project: Project) -> Round:
 
 
 @pytest.fixture
-def busy(project: Project, turn: Round) -> Project:
+def busy(project: Project, this_round: Round) -> Project:
     """One run has worked for 2 of its 10 minutes; an SFT waits, and something that nobody has timed."""
     took(project, "reward", 10)
     took(project, "sft", 4)
     times = {"started_at": NOW() - timedelta(minutes=2), "heartbeat_at": NOW()}
-    running = machine.queue_run(project, "reward", round=turn, status=Run.Status.RUNNING, **times)
+    running = machine.queue_run(project, "reward", round=this_round, status=Run.Status.RUNNING, **times)
     workers.beat("gpu@here", queue="gpu", host="here", device="2 CPU cores", pid=1)
     Worker.objects.update(run=running)
-    machine.queue_run(project, "sft", round=turn)
+    machine.queue_run(project, "sft", round=this_round)
     return project
 
 
@@ -85,18 +85,20 @@ def test_a_second_worker_takes_what_waits_at_once(busy: Project, admin: Member) 
     assert [minutes_from_now(job) for job in schedule_for(admin).jobs] == [(-2, 8), (0, 4)]
 
 
-def test_behind_a_run_that_nobody_can_estimate_nothing_is_said(busy: Project, turn: Round, admin: Member) -> None:
-    machine.queue_run(busy, "ppo", round=turn)
-    machine.queue_run(busy, "sampling", round=turn)
+def test_behind_a_run_that_nobody_can_estimate_nothing_is_said(busy: Project, this_round: Round, admin: Member) -> None:
+    machine.queue_run(busy, "ppo", round=this_round)
+    machine.queue_run(busy, "sampling", round=this_round)
     assert [minutes_from_now(job) for job in schedule_for(admin).jobs][2:] == [(12, None), (None, None)]
 
 
-def test_nothing_comes_after_the_run_of_a_round_that_was_cancelled(busy: Project, turn: Round, admin: Member) -> None:
+def test_nothing_comes_after_the_run_of_a_round_that_was_cancelled(
+    busy: Project, this_round: Round, admin: Member
+) -> None:
     before = len(schedule_for(admin).jobs)
     stages = [plans.StagePlan(stage=stage) for stage in ("reward", "ppo")]
-    Round.objects.filter(pk=turn.pk).update(plan=plans.Plan(number=99, obstacle="", stages=stages).to_json())
+    Round.objects.filter(pk=this_round.pk).update(plan=plans.Plan(number=99, obstacle="", stages=stages).to_json())
     assert len(schedule_for(admin).jobs) > before
-    Round.objects.filter(pk=turn.pk).update(status=Round.Status.CANCELLED)
+    Round.objects.filter(pk=this_round.pk).update(status=Round.Status.CANCELLED)
     Run.objects.filter(status=Run.Status.RUNNING).update(cancel_requested=True)
     told = schedule_for(admin).jobs
     assert len(told) == before
@@ -125,24 +127,28 @@ def test_a_run_whose_worker_is_silent_is_lost_in_the_queue_and_nobody_says_when_
     assert "its worker is silent" in shown.split('id="queue"')[1]
 
 
-def test_answers_to_a_single_question_say_nothing_about_the_sampling_of_a_round(project: Project, turn: Round) -> None:
+def test_answers_to_a_single_question_say_nothing_about_the_sampling_of_a_round(
+    project: Project, this_round: Round
+) -> None:
     took(project, "sampling", 10)
     took(project, "sampling", 0.05, round=None)
-    assert minutes_left(machine.queue_run(project, "sampling", round=turn)) == 10
+    assert minutes_left(machine.queue_run(project, "sampling", round=this_round)) == 10
     assert minutes_left(machine.queue_run(project, "sampling")) == 0
 
 
-def test_a_round_that_stood_still_for_a_night_says_nothing_about_the_next(project: Project, turn: Round) -> None:
+def test_a_round_that_stood_still_for_a_night_says_nothing_about_the_next(project: Project, this_round: Round) -> None:
     took(project, "ppo", 10)
     took(project, "ppo", 500, attempt=2)
     failed = machine.queue_run(project, "ppo", status=Run.Status.FAILED)
     took(project, "ppo", 0.5, retry_of=failed)
-    assert minutes_left(machine.queue_run(project, "ppo", round=turn)) == 10
+    assert minutes_left(machine.queue_run(project, "ppo", round=this_round)) == 10
 
 
-def test_a_night_between_two_attempts_is_no_part_of_the_pace(project: Project, turn: Round, data_dir: Path) -> None:
+def test_a_night_between_two_attempts_is_no_part_of_the_pace(
+    project: Project, this_round: Round, data_dir: Path
+) -> None:
     times = {"started_at": NOW() - timedelta(hours=9), "heartbeat_at": NOW()}
-    run = machine.queue_run(project, "ppo", round=turn, status=Run.Status.RUNNING, fence=2, attempt=2, **times)
+    run = machine.queue_run(project, "ppo", round=this_round, status=Run.Status.RUNNING, fence=2, attempt=2, **times)
     night = 8 * 3600
     run_files.write_times(run, [night + 60 * step for step in range(22, 0, -1)] + [60, 0], fence=2)
     run_files.begin_attempt(run, 130, fence=2)
@@ -150,28 +156,32 @@ def test_a_night_between_two_attempts_is_no_part_of_the_pace(project: Project, t
 
 
 def test_a_run_that_was_resumed_is_judged_by_the_steps_that_it_did_itself(
-    project: Project, turn: Round, data_dir: Path
+    project: Project, this_round: Round, data_dir: Path
 ) -> None:
-    run = machine.queue_run(project, "ppo", round=turn, status=Run.Status.RUNNING, fence=1, attempt=1, started_at=NOW())
+    run = machine.queue_run(
+        project, "ppo", round=this_round, status=Run.Status.RUNNING, fence=1, attempt=1, started_at=NOW()
+    )
     run_files.write_times(run, [3600 + step for step in range(36, 0, -1)] + [0], fence=1)
     run_files.begin_attempt(run, 120, fence=1)
     assert minutes_left(run) == 6
 
 
-def test_a_run_that_goes_on_is_judged_by_its_steps_and_not_by_its_first_start(project: Project, turn: Round) -> None:
+def test_a_run_that_goes_on_is_judged_by_its_steps_and_not_by_its_first_start(
+    project: Project, this_round: Round
+) -> None:
     took(project, "ppo", 40)
     times = {"started_at": NOW() - timedelta(hours=9), "heartbeat_at": NOW()}
-    run = machine.queue_run(project, "ppo", round=turn, status=Run.Status.RUNNING, attempt=2, **times)
+    run = machine.queue_run(project, "ppo", round=this_round, status=Run.Status.RUNNING, attempt=2, **times)
     Run.objects.filter(pk=run.pk).update(step=10, total=40)
     assert minutes_left(Run.objects.get(pk=run.pk)) == 30
 
 
-def test_nobody_says_when_a_held_run_ends_or_its_round(project: Project, turn: Round, admin: Member) -> None:
+def test_nobody_says_when_a_held_run_ends_or_its_round(project: Project, this_round: Round, admin: Member) -> None:
     took(project, "sft", 4)
-    machine.queue_run(project, "sft", round=turn, status=Run.Status.HELD, started_at=NOW())
+    machine.queue_run(project, "sft", round=this_round, status=Run.Status.HELD, started_at=NOW())
     told = schedule_for(admin)
     assert [job.end for job in told.jobs] == [None]
-    assert told.end_of(turn) is None
+    assert told.end_of(this_round) is None
 
 
 def test_the_end_of_a_round_counts_what_stands_before_it_in_the_queue(project: Project, admin: Member) -> None:
@@ -210,18 +220,18 @@ def test_the_cadence_counts_from_the_last_label_needed_to_the_next_answers(
         Ranking.objects.filter(pk=ranking.pk).update(created_at=start + timedelta(minutes=number))
     snapshot = Snapshot.objects.create(project=project, files={}, counts={}, sha256="0" * 64)
     snapshot.rankings.set(Ranking.objects.all())
-    plan = plans.make(project).to_json()
+    plan = plans.draft(project).to_json()
     pressed = start + timedelta(minutes=5)
     fields = {"plan": plan, "snapshot": snapshot, "created_at": pressed, "status": Round.Status.SUCCEEDED}
-    turn = Round.objects.create(project=project, number=1, **fields)
+    this_round = Round.objects.create(project=project, number=1, **fields)
     queued = pressed + timedelta(minutes=1)
     times = {
         "created_at": queued,
         "started_at": queued + timedelta(minutes=1),
         "finished_at": queued + timedelta(minutes=4),
     }
-    machine.queue_run(project, "sampling", round=turn, status=Run.Status.SUCCEEDED, **times)
-    measured = cadence_of(turn)
+    machine.queue_run(project, "sampling", round=this_round, status=Run.Status.SUCCEEDED, **times)
+    measured = cadence_of(this_round)
     assert measured is not None
     assert measured.enough_at == start + timedelta(minutes=2), "the third of four was the last one needed"
     assert measured.until_pressed == timedelta(minutes=3)
@@ -230,27 +240,27 @@ def test_the_cadence_counts_from_the_last_label_needed_to_the_next_answers(
     assert measured.stood_still == timedelta(minutes=1), "between the button and the run"
     assert measured.whole == timedelta(minutes=8)
     TrainingSettings.objects.update(rankings_minimum=1)
-    assert cadence_of(turn) == measured, "it was planned with another minimum"
+    assert cadence_of(this_round) == measured, "it was planned with another minimum"
 
 
 def test_a_night_between_a_failure_and_its_retry_is_no_training(
     project: Project, annotator: Member, base: ModelVersion
 ) -> None:
     machine.write_demonstrations(annotator, 3)
-    turn = rounds.open(project, opened_by=None)
-    start = turn.created_at
+    this_round = rounds.open(project, opened_by=None)
+    start = this_round.created_at
     hours = [start + timedelta(hours=number) for number in range(12)]
-    failed = turn.runs.get()
+    failed = this_round.runs.get()
     Run.objects.filter(pk=failed.pk).update(
         status=Run.Status.FAILED, created_at=hours[0], started_at=hours[0], finished_at=hours[1]
     )
     retry = {"created_at": hours[9], "started_at": hours[9], "finished_at": hours[10], "retry_of": failed}
-    machine.queue_run(project, "sft", round=turn, status=Run.Status.SUCCEEDED, **retry)
+    machine.queue_run(project, "sft", round=this_round, status=Run.Status.SUCCEEDED, **retry)
     times = {"created_at": hours[10], "started_at": hours[10], "finished_at": hours[11]}
-    machine.queue_run(project, "sampling", round=turn, status=Run.Status.SUCCEEDED, **times)
+    machine.queue_run(project, "sampling", round=this_round, status=Run.Status.SUCCEEDED, **times)
     with triggers_off(connection):
         AuditEvent.objects.filter(action__startswith="run.").delete()
-    measured = cadence_of(turn)
+    measured = cadence_of(this_round)
     assert measured is not None
     assert measured.training == timedelta(hours=3)
     assert measured.stood_still == timedelta(hours=8)
@@ -260,8 +270,8 @@ def test_a_round_under_way_says_since_when_people_wait(
     client: Client, project: Project, annotator: Member, base: ModelVersion, admin: Member
 ) -> None:
     machine.write_demonstrations(annotator, 3)
-    turn = rounds.open(project, opened_by=None)
-    measured = cadence_of(turn)
+    this_round = rounds.open(project, opened_by=None)
+    measured = cadence_of(this_round)
     assert measured is not None
     assert measured.whole is None
     client.force_login(admin.user)

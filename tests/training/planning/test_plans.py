@@ -42,7 +42,7 @@ def test_the_first_round_imitates_people_and_asks_for_rankings(project: Project,
     machine.make_settings(project)
     machine.make_model(project, "base")
     machine.write_demonstrations(annotator, 2)
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert (plan.number, plan.obstacle) == (1, "")
     assert running(plan) == [Stage.SFT, Stage.SAMPLING]
     assert plan.stage(Stage.REWARD).reason == "No rankings yet."
@@ -55,7 +55,7 @@ def test_enough_new_rankings_train_a_reward_model_and_a_policy_from_the_newest_s
     project: Project, annotator: Member, models: dict[str, ModelVersion]
 ) -> None:
     machine.rank_new_slates(annotator, 3)
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert plan.number == 2
     assert running(plan) == [Stage.REWARD, Stage.PPO, Stage.SAMPLING]
     assert plan.stage(Stage.SFT).reason == "No answers have been written."
@@ -70,7 +70,7 @@ def test_new_demonstrations_move_the_whole_line_to_a_new_sft(
 ) -> None:
     machine.write_demonstrations(annotator, 1)
     machine.rank_new_slates(annotator, 3)
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert parents(plan, Stage.SFT) == {"base": "base-1"}
     assert parents(plan, Stage.REWARD) == {"policy": "sft-2"}
     assert parents(plan, Stage.PPO) == {"policy": "sft-2", "reference": "sft-2", "reward": "reward-2"}
@@ -80,7 +80,7 @@ def test_a_new_sft_is_measured_against_what_it_came_from(project: Project, annot
     machine.make_settings(project)
     machine.make_model(project, "base")
     machine.write_demonstrations(annotator, 2)
-    assert parents(plans.make(project), Stage.EVALUATION) == {"policy": "sft-1", "reference": "base-1"}
+    assert parents(plans.draft(project), Stage.EVALUATION) == {"policy": "sft-1", "reference": "base-1"}
 
 
 def test_ppo_starts_from_the_champion_where_the_project_says_so(
@@ -88,9 +88,9 @@ def test_ppo_starts_from_the_champion_where_the_project_says_so(
 ) -> None:
     TrainingSettings.objects.update(ppo_start=TrainingSettings.PPOStart.CHAMPION)
     machine.rank_new_slates(annotator, 3)
-    assert parents(plans.make(project), Stage.PPO)["policy"] == "sft-1"  # nobody promoted yet
+    assert parents(plans.draft(project), Stage.PPO)["policy"] == "sft-1"  # nobody promoted yet
     Promotion.objects.create(project=project, model_version=models["ppo"], promoted_by=None, reason="better")
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert parents(plan, Stage.PPO)["policy"] == "ppo-1"
     assert parents(plan, Stage.PPO)["reference"] == "sft-1"
     measured = {"policy": "ppo-2", "reference": "sft-1", "parent": "ppo-1", "reward": "reward-2"}
@@ -101,11 +101,11 @@ def test_without_demonstrations_the_base_model_is_the_reference(project: Project
     machine.make_settings(project, demonstrations_minimum=0)
     machine.make_model(project, "base")
     machine.make_prompts(project, 3)
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert running(plan) == [Stage.SAMPLING]
     assert parents(plan, Stage.SAMPLING) == {"policy": "base-1"}
     machine.rank_new_slates(annotator, 3)
-    assert parents(plans.make(project), Stage.PPO) == {"policy": "base-1", "reference": "base-1", "reward": "reward-1"}
+    assert parents(plans.draft(project), Stage.PPO) == {"policy": "base-1", "reference": "base-1", "reward": "reward-1"}
 
 
 def test_a_tenth_of_the_slates_is_for_held_out_prompts(project: Project) -> None:
@@ -117,13 +117,13 @@ def test_rankings_that_are_all_ties_train_nothing(project: Project, annotator: M
     machine.make_settings(project)
     machine.make_model(project, "base")
     machine.rank_new_slates(annotator, 3, tied=True)
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert plan.stage(Stage.REWARD).counts == {"rankings": 3, "new_rankings": 3, "tied_rankings": 3}
     assert "tie" in plan.stage(Stage.REWARD).reason
 
 
 def test_a_plan_survives_being_stored(project: Project, annotator: Member, models: dict[str, ModelVersion]) -> None:
-    plan = plans.make(project)
+    plan = plans.draft(project)
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -133,7 +133,7 @@ def test_the_readiness_sentence_counts_what_is_missing(
     TrainingSettings.objects.update(rankings_minimum=20)
     machine.rank_new_slates(annotator, 3)
     assert hooks.readiness(project) == trainable_labels.Readiness("17 more rankings before round 2 can train", 17)
-    assert plans.make(project).obstacle == "17 more rankings before round 2 can train"
+    assert plans.draft(project).obstacle == "17 more rankings before round 2 can train"
 
 
 def test_the_first_round_waits_for_demonstrations_and_the_base_model(project: Project, annotator: Member) -> None:
@@ -142,7 +142,7 @@ def test_the_first_round_waits_for_demonstrations_and_the_base_model(project: Pr
     assert hooks.readiness(project) == trainable_labels.Readiness("1 more answer before round 1 can train", 1)
     machine.write_demonstrations(annotator, 1)
     assert hooks.readiness(project) == trainable_labels.Readiness("Round 1 can train once the base model is there", 0)
-    assert "The base model “random” is not ready yet" in plans.make(project).obstacle
+    assert "The base model “random” is not ready yet" in plans.draft(project).obstacle
     with pytest.raises(rounds.NotReady):
         rounds.open(project, opened_by=None)
     machine.make_model(project, "base")
@@ -152,12 +152,12 @@ def test_the_first_round_waits_for_demonstrations_and_the_base_model(project: Pr
 def test_a_round_that_could_train_says_that_it_waits_for_the_running_one(
     project: Project, annotator: Member, models: dict[str, ModelVersion]
 ) -> None:
-    turn = Round.objects.create(project=project, number=2, plan={}, snapshot=machine.make_snapshot(project))
+    round = Round.objects.create(project=project, number=2, plan={}, snapshot=machine.make_snapshot(project))
     machine.rank_new_slates(annotator, 3)
     assert hooks.readiness(project) == trainable_labels.Readiness("Round 3 can train once round 2 is done", 0)
     with pytest.raises(rounds.RoundRunning):
         rounds.open(project, opened_by=None)
-    Round.objects.filter(pk=turn.pk).update(status=Round.Status.CANCELLED)
+    Round.objects.filter(pk=round.pk).update(status=Round.Status.CANCELLED)
     assert hooks.readiness(project) == trainable_labels.Readiness("Round 3 can train", 0)
 
 
@@ -193,7 +193,7 @@ def test_labels_of_a_round_that_led_nowhere_count_for_the_next_one(
     Round.objects.create(project=project, number=2, plan={}, snapshot=snapshot, status=ended)
     machine.make_model(project, "reward", parent=models["sft"], snapshot=snapshot)
     assert hooks.readiness(project) == trainable_labels.Readiness("Round 3 can train", 0)
-    assert running(plans.make(project))[:2] == [Stage.REWARD, Stage.PPO]
+    assert running(plans.draft(project))[:2] == [Stage.REWARD, Stage.PPO]
 
 
 def test_a_project_without_training_settings_has_no_readiness(db: None) -> None:

@@ -32,7 +32,7 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
 
 
 def check(project: Project) -> Preflight:
-    return preflight.check(project, plans.make(project), preflight.ground(project))
+    return preflight.check(project, plans.draft(project), preflight.gather(project))
 
 
 def lines(project: Project, level: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_too_few_labels_block_with_the_number_that_is_missing(project: Project, 
 
 def test_too_few_rankings_block_with_the_number_that_is_missing(ready: Project, annotator: Member) -> None:
     now = timezone.now()
-    plan = plans.make(ready).to_json()
+    plan = plans.draft(ready).to_json()
     Round.objects.create(project=ready, number=1, plan=plan, status=Round.Status.SUCCEEDED, finished_at=now)
     TrainingSettings.objects.update(demonstrations_minimum=9)
     machine.rank_new_slates(annotator, 1)
@@ -131,7 +131,7 @@ def test_a_mask_that_loses_the_end_to_the_padding_has_its_own_line(ready: Projec
 
 @pytest.mark.parametrize(("cut", "words"), [(1, "1 of 150 answers is longer"), (2, "2 of 150 answers are longer")])
 def test_answers_that_are_cut_are_counted_in_good_english(cut: int, words: str) -> None:
-    assert examination_words.words("cut", {"cut": cut, "of": 150}).startswith(words)
+    assert examination_words.sentence("cut", {"cut": cut, "of": 150}).startswith(words)
 
 
 def test_labels_that_come_later_are_looked_at_again_but_not_every_second(ready: Project, annotator: Member) -> None:

@@ -228,9 +228,9 @@ def test_a_project_waits_in_words_for_a_folder_that_nobody_has_adopted(folder: P
     machine.make_settings(project, base_model="ours")
     with pytest.raises(base_models.NotAdopted):
         base_models.register(project)
-    assert "ours" in plans.make(project).obstacle
+    assert "ours" in plans.draft(project).obstacle
     refused("ours")
-    assert "It has no weights." in plans.make(project).obstacle
+    assert "It has no weights." in plans.draft(project).obstacle
     with pytest.raises(base_models.NotAdopted, match="no weights"):
         base_models.register(project)
     assert not ModelVersion.objects.exists()

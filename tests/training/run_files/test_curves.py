@@ -14,7 +14,7 @@ from training.rlhf.config import STAGES
 from training.services.pages import model_metrics
 from training.services.run_files import attempts, config_fields, curves
 from training.services.run_files.curves import Point
-from training.services.run_files.metric_catalog import METRICS, OF_STAGE
+from training.services.run_files.metric_catalog import METRICS, SHOWN_METRICS
 
 # DESIGN section 6 and what evaluation adds: names that never change.
 NAMES = {
@@ -26,7 +26,7 @@ NAMES = {
 
 def test_every_metric_of_the_engine_has_a_name_a_meaning_and_what_is_healthy() -> None:
     assert NAMES - METRICS.keys() == set()
-    assert {name for names in OF_STAGE.values() for name in names} <= METRICS.keys()
+    assert {name for names in SHOWN_METRICS.values() for name in names} <= METRICS.keys()
     for metric in METRICS.values():
         assert all(map(str, [metric.label, metric.meaning, metric.healthy]))
 
@@ -110,5 +110,5 @@ def test_torn_lines_and_numbers_that_are_none_are_left_out(project: Project, dat
 def test_the_band_of_the_distance_ends_at_the_runs_own_limit(project: Project, data_dir: Path) -> None:
     run = run_files.make_run(project, fence=1)
     run_files.write_metrics(run, run_files.ppo_metrics(3))
-    drawn = {curve.name: curve for curve in curves.of(run, curves.history(run), attempts.config(run))}
+    drawn = {curve.name: curve for curve in curves.build(run, curves.history(run), attempts.config(run))}
     assert drawn["rollout/kl"].metric.high == 4.0

@@ -41,7 +41,7 @@ def send_url(run: Run, place: int = 0) -> str:
 
 
 def test_the_bar_has_a_cell_for_every_step_done_and_to_come(run: Run) -> None:
-    bar = step_samples.bar(run, curves.history(run), attempts.config(run))
+    bar = step_samples.step_cells(run, curves.history(run), attempts.config(run))
     assert [cell.level for cell in bar] == [1, 3, 10, 0, 0]
     assert [cell.step for cell in bar if cell.has_samples] == [2]
 
@@ -51,7 +51,7 @@ def test_the_bar_has_a_cell_for_every_step_done_and_to_come(run: Run) -> None:
 )
 def test_a_cell_is_as_high_as_the_distance_is_near_the_limit(run: Run, kl: float, level: int) -> None:
     run_files.write_metrics(run, [{"rollout/kl": kl}])
-    assert [cell.level for cell in step_samples.bar(run, curves.history(run), {"kl_limit": 4.0})][:1] == [level]
+    assert [cell.level for cell in step_samples.step_cells(run, curves.history(run), {"kl_limit": 4.0})][:1] == [level]
 
 
 def test_the_stylesheet_knows_every_level() -> None:

@@ -31,17 +31,19 @@ def page(client: Client, admin: Member, data_dir: Path) -> Client:
 
 
 @pytest.fixture
-def turn(project: Project) -> Round:
+def round(project: Project) -> Round:
     machine.make_settings(project)
     machine.make_model(project, "base")
-    plan = plans.make(project).to_json()
+    plan = plans.draft(project).to_json()
     return Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
 
 
 @pytest.fixture
-def running(turn: Round, data_dir: Path) -> Run:
+def running(round: Round, data_dir: Path) -> Run:
     """A reward run at its 20th step."""
-    run = run_files.make_run(turn.project, "reward", round=turn, status=Run.Status.RUNNING, fence=1, step=20, total=40)
+    run = run_files.make_run(
+        round.project, "reward", round=round, status=Run.Status.RUNNING, fence=1, step=20, total=40
+    )
     run_files.write_metrics(run, ROWS)
     return run
 
@@ -75,8 +77,8 @@ def test_a_step_that_measured_nothing_does_not_stretch_the_mean_to_earlier_ones(
 
 @pytest.mark.parametrize(("steps", "words"), [(1, "the last step"), (15, "mean of the last 2 steps")])
 def test_the_words_say_over_which_steps(steps: int, words: str) -> None:
-    assert summaries.span("reward/accuracy", steps) == words
-    assert summaries.span("rollout/kl", steps) == ""
+    assert summaries.steps_averaged("reward/accuracy", steps) == words
+    assert summaries.steps_averaged("rollout/kl", steps) == ""
 
 
 def test_a_run_that_goes_reads_the_same_on_its_page_on_that_of_its_round_and_in_the_api(

@@ -13,7 +13,7 @@ from training.services.running import notices, rounds, runs
 
 
 @pytest.fixture
-def turn(project: Project, annotator: Member, admin: Member, base: ModelVersion) -> Round:
+def round(project: Project, annotator: Member, admin: Member, base: ModelVersion) -> Round:
     """A round that `admin` has opened."""
     machine.write_demonstrations(annotator, 3)
     return rounds.open(project, opened_by=admin.user)
@@ -28,49 +28,49 @@ def test_other_admins_hear_that_a_round_started(
 ) -> None:
     other = make_member(project, role="admin")
     machine.write_demonstrations(annotator, 3)
-    turn = rounds.open(project, opened_by=admin.user)
+    round = rounds.open(project, opened_by=admin.user)
     assert (texts(admin), texts(other), texts(annotator)) == ([], ["round.started"], [])
-    assert other.notices.get().address == reverse("training:round", args=[project.slug, turn.number])
+    assert other.notices.get().address == reverse("training:round", args=[project.slug, round.number])
 
 
-def test_a_failed_round_says_why_to_admins_only(turn: Round, admin: Member, annotator: Member) -> None:
+def test_a_failed_round_says_why_to_admins_only(round: Round, admin: Member, annotator: Member) -> None:
     run = Run.objects.get()
     Run.objects.filter(pk=run.pk).update(status=Run.Status.FAILED, error="The loss is no number.\n\nmore")
-    rounds.advance(turn)
-    rounds.advance(turn)  # told once
+    rounds.advance(round)
+    rounds.advance(round)  # told once
     assert admin.notices.get().text == "Round 1 has failed: SFT: The loss is no number."
     assert not annotator.notices.exists()
 
 
 def test_a_finished_round_asks_annotators_for_rankings_without_a_word_about_models(
-    turn: Round, admin: Member, annotator: Member
+    round: Round, admin: Member, annotator: Member
 ) -> None:
-    make_slate(turn.project)
+    make_slate(round.project)
     Run.objects.update(status=Run.Status.SUCCEEDED)
     for stage in ("evaluation", "sampling"):
-        machine.queue_run(turn.project, stage, round=turn, status=Run.Status.SUCCEEDED)
-    rounds.advance(turn)
+        machine.queue_run(round.project, stage, round=round, status=Run.Status.SUCCEEDED)
+    rounds.advance(round)
     assert texts(admin) == ["round.finished", "rankings.wanted"]
     notice = annotator.notices.get()
     assert notice.text == "1 set of answers waits to be ranked."
-    assert notice.address == reverse("annotate:rank", args=[turn.project.slug])
+    assert notice.address == reverse("annotate:rank", args=[round.project.slug])
 
 
-def test_a_cancelled_round_is_no_news(turn: Round, admin: Member) -> None:
-    rounds.cancel(turn, actor=admin.user)
+def test_a_cancelled_round_is_no_news(round: Round, admin: Member) -> None:
+    rounds.cancel(round, actor=admin.user)
     assert not Notice.objects.filter(member=admin).exists()
     assert runs.claim(Run.objects.get().pk, owner="gpu@one") is None
 
 
 def test_a_held_run_asks_admins_to_act_and_leads_to_where_they_can(
-    turn: Round, admin: Member, annotator: Member
+    round: Round, admin: Member, annotator: Member
 ) -> None:
-    run = turn.runs.get()
+    run = round.runs.get()
     run.error = "The disk is full.\nmore"
     notices.held(run)
     notice = admin.notices.get()
     assert notice.text == "Round 1 is held at SFT until somebody acts: The disk is full."
-    assert notice.address == reverse("training:run", args=[turn.project.slug, run.pk])
+    assert notice.address == reverse("training:run", args=[round.project.slug, run.pk])
     assert not annotator.notices.exists()
 
 

@@ -64,8 +64,8 @@ def test_a_question_says_nothing_of_what_another_project_trains(
 ) -> None:
     secret = make_project("Secret plans")
     plan = plans.Plan(number=7, obstacle="", stages=[]).to_json()
-    turn = Round.objects.create(project=secret, number=7, plan=plan)
-    machine.queue_run(secret, Stage.PPO, round=turn, status=Run.Status.RUNNING, step=12, total=40)
+    round = Round.objects.create(project=secret, number=7, plan=plan)
+    machine.queue_run(secret, Stage.PPO, round=round, status=Run.Status.RUNNING, step=12, total=40)
     html = shown(page, ask(page, project, base))
     assert "the worker is busy with another project" in html
     for told in ("PPO", "round 7", "12 of 40"):

@@ -52,18 +52,18 @@ def test_ties_and_what_could_not_be_judged_make_no_pairs() -> None:
 @pytest.fixture
 def measured(project: Project, base: ModelVersion) -> Round:
     """A round that is through, whose new policy says tea where the old one said water."""
-    plan = plans.make(project).to_json()
+    plan = plans.draft(project).to_json()
     done = {"status": Round.Status.SUCCEEDED, "finished_at": timezone.now()}
-    turn = Round.objects.create(project=project, number=1, plan=plan, **done)
+    this_round = Round.objects.create(project=project, number=1, plan=plan, **done)
     metrics = {"heldout/kl": 1.5, "heldout/reward_accuracy_gap_1": 0.75}
-    run = machine.queue_run(project, "evaluation", round=turn, status=Run.Status.SUCCEEDED, metrics=metrics)
+    run = machine.queue_run(project, "evaluation", round=this_round, status=Run.Status.SUCCEEDED, metrics=metrics)
     (run.directory / "data").mkdir(parents=True)
     asked = [{"id": pk, "messages": [{"role": "user", "content": f"Question {pk}?"}]} for pk in range(PROMPTS)]
     (run.directory / "data/heldout_prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     (run.directory / "data/heldout_rankings.jsonl").write_text(json.dumps(RANKED) + "\n")
     rows = [answer(pk, role) for pk in range(PROMPTS) for role in ("policy", "reference")]
     machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
-    return turn
+    return this_round
 
 
 RANKED = {
@@ -91,7 +91,7 @@ def answer(pk: int, role: str) -> dict[str, object]:
 
 
 def test_the_figures_stand_before_and_after_with_the_interval_of_the_change(measured: Round) -> None:
-    result = results.of(measured)
+    result = results.load(measured)
     assert result is not None
     figures = {figure["name"]: figure for figure in Result.objects.get().figures}
     assert figures["reward"]["before"] == [0.5, 0.5, 0.5]
@@ -107,14 +107,14 @@ def test_the_figures_stand_before_and_after_with_the_interval_of_the_change(meas
 
 
 def test_accuracy_by_ranks_apart_says_on_how_many_pairs(measured: Round) -> None:
-    result = results.of(measured)
+    result = results.load(measured)
     assert result is not None
     row = result.gaps[0]
     assert (row["gap"], row["pairs"], row["accuracy"][0]) == (1, 2, 0.75)
 
 
 def test_twenty_prompts_are_shown_the_most_changed_first(measured: Round) -> None:
-    result = results.of(measured)
+    result = results.load(measured)
     assert result is not None
     changes = [pair["change"] for pair in result.answers]
     assert len(changes) == 20
@@ -122,10 +122,10 @@ def test_twenty_prompts_are_shown_the_most_changed_first(measured: Round) -> Non
 
 
 def test_a_result_is_worked_out_once_and_outlives_its_files(measured: Round) -> None:
-    first = results.of(measured)
+    first = results.load(measured)
     for path in measured.runs.get().directory.rglob("*.jsonl"):
         path.unlink()
-    assert results.of(measured) == first
+    assert results.load(measured) == first
 
 
 def test_a_policy_that_started_from_the_champion_stands_beside_it_and_not_beside_its_reference(
@@ -135,7 +135,7 @@ def test_a_policy_that_started_from_the_champion_stands_beside_it_and_not_beside
     roles = {"policy": 2.0, "reference": 0.0, "parent": 1.5}
     rows = [answer(pk, role) | {"reward": reward} for pk in range(PROMPTS) for role, reward in roles.items()]
     machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
-    result = results.of(measured)
+    result = results.load(measured)
     assert result is not None
     [reward] = [figure for figure in result.figures if figure["name"] == "reward"]
     assert (reward["before"][0], reward["after"][0]) == (1.5, 2.0)
@@ -147,7 +147,7 @@ def test_what_a_policy_wrote_that_is_no_text_is_shown_repaired(measured: Round) 
     run = measured.runs.get()
     rows = [answer(pk, role) | {"text": "Drink\x00 tea."} for pk in range(PROMPTS) for role in ("policy", "reference")]
     machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
-    result = results.of(measured)
+    result = results.load(measured)
     assert result is not None
     assert result.answers[0]["after"][0][1] == "Drink\ufffd tea."
 
@@ -155,7 +155,7 @@ def test_what_a_policy_wrote_that_is_no_text_is_shown_repaired(measured: Round) 
 def test_a_round_whose_files_are_gone_has_no_result(measured: Round) -> None:
     for path in measured.runs.get().directory.rglob("*.jsonl"):
         path.unlink()
-    assert results.of(measured) is None
+    assert results.load(measured) is None
 
 
 def test_the_page_shows_both_answers_with_the_words_that_differ(client: Client, measured: Round, admin: Member) -> None:
@@ -214,13 +214,13 @@ def test_a_change_that_is_rounded_to_nothing_has_no_sign() -> None:
 
 
 def test_the_verdict_says_what_the_figures_amount_to_and_warns_of_length(measured: Round) -> None:
-    result = results.of(measured)
+    result = results.load(measured)
     assert result is not None
     figures = {figure["name"]: figure for figure in result.figures}
-    assert results.verdict(result) == ["By the reward model the answers are better (+1.00)."]
+    assert results.summary(result) == ["By the reward model the answers are better (+1.00)."]
     figures["length"]["change"] = [2.0, 1.0, 3.0]
-    assert results.verdict(result)[1] == ("They are 50% longer: read some, since length alone can raise a reward.")
+    assert results.summary(result)[1] == ("They are 50% longer: read some, since length alone can raise a reward.")
     figures["reward"]["change"] = [-0.5, -1.2, 0.2]
-    assert results.verdict(result) == ["By the reward model there is no clear difference (−0.50)."]
+    assert results.summary(result) == ["By the reward model there is no clear difference (−0.50)."]
     figures["reward"]["change"] = [-0.5, -1.2, -0.2]
-    assert results.verdict(result) == ["By the reward model the answers are worse (−0.50)."]
+    assert results.summary(result) == ["By the reward model the answers are worse (−0.50)."]

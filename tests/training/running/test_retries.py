@@ -29,7 +29,7 @@ Status = Run.Status
 
 
 @pytest.fixture
-def turn(project: Project, data_dir: Path) -> Round:
+def round(project: Project, data_dir: Path) -> Round:
     """A round whose PPO run failed."""
     stage = plans.StagePlan(stage="ppo")
     plan = plans.Plan(number=1, obstacle="", stages=[stage]).to_json()
@@ -37,9 +37,11 @@ def turn(project: Project, data_dir: Path) -> Round:
 
 
 @pytest.fixture
-def failed(turn: Round) -> Run:
+def failed(round: Round) -> Run:
     """It came to step 20, with checkpoints at 10 and 20, and samples of every tenth step."""
-    run = run_files.make_run(turn.project, round=turn, fence=2, status=Status.FAILED, exit_code=1, error="It crashed.")
+    run = run_files.make_run(
+        round.project, round=round, fence=2, status=Status.FAILED, exit_code=1, error="It crashed."
+    )
     run_files.write_metrics(run, run_files.ppo_metrics(22), fence=2)
     for step in (10, 20):
         run_files.write_checkpoint(run, step)
@@ -60,13 +62,13 @@ def url(run: Run, name: str = "run") -> str:
 
 
 def test_a_resumed_run_takes_over_the_newest_checkpoint_and_the_round_goes_on(
-    failed: Run, turn: Round, admin: Member
+    failed: Run, round: Round, admin: Member
 ) -> None:
     new = retries.resume(failed, actor=admin.user)
-    turn.refresh_from_db()
-    assert (turn.status, turn.error, turn.finished_at) == (Round.Status.RUNNING, "", None)
-    assert (new.status, new.round, new.snapshot, new.retry_of) == (Status.QUEUED, turn, failed.snapshot, failed)
-    found = saved_steps.furthest(saved_steps.of(new))
+    round.refresh_from_db()
+    assert (round.status, round.error, round.finished_at) == (Round.Status.RUNNING, "", None)
+    assert (new.status, new.round, new.snapshot, new.retry_of) == (Status.QUEUED, round, failed.snapshot, failed)
+    found = saved_steps.furthest(saved_steps.find(new))
     assert found is not None
     assert (found.step, found.attempt.name) == (20, "0")
     assert (found.attempt / "metrics.jsonl").exists()
@@ -77,9 +79,9 @@ def test_a_resumed_run_takes_over_the_newest_checkpoint_and_the_round_goes_on(
 
 def test_a_damaged_checkpoint_is_passed_over(failed: Run, admin: Member) -> None:
     (run_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
-    assert [(saved.step, saved.is_whole) for saved in saved_steps.of(failed)] == [(20, False), (10, True)]
+    assert [(saved.step, saved.is_whole) for saved in saved_steps.find(failed)] == [(20, False), (10, True)]
     assert AuditEvent.objects.filter(action="run.resumed").count() == 0
-    found = saved_steps.furthest(saved_steps.of(retries.resume(failed, actor=admin.user)))
+    found = saved_steps.furthest(saved_steps.find(retries.resume(failed, actor=admin.user)))
     assert found is not None
     assert found.step == 10
 
@@ -100,7 +102,7 @@ def test_checkpoints_too_large_to_read_while_a_page_waits_are_read_by_a_worker(
 
 def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, admin: Member) -> None:
     new = retries.repeat(failed, actor=admin.user)
-    assert saved_steps.of(new) == []
+    assert saved_steps.find(new) == []
     assert attempts.config(new) == attempts.config(failed)
     assert (new.directory / "data" / "prompts.jsonl").read_bytes() == (
         failed.directory / "data" / "prompts.jsonl"
@@ -137,14 +139,14 @@ def test_a_parent_that_changed_forbids_every_retry(failed: Run, admin: Member) -
     assert Run.objects.count() == 1
 
 
-def test_without_a_checkpoint_there_is_nothing_to_resume(turn: Round, admin: Member) -> None:
-    run = run_files.make_run(turn.project, round=turn, status=Status.FAILED)
+def test_without_a_checkpoint_there_is_nothing_to_resume(round: Round, admin: Member) -> None:
+    run = run_files.make_run(round.project, round=round, status=Status.FAILED)
     with pytest.raises(Refused, match="no whole checkpoint"):
         retries.resume(run, actor=admin.user)
 
 
-def test_an_older_round_is_not_taken_up_again(failed: Run, turn: Round, admin: Member) -> None:
-    Round.objects.create(project=turn.project, number=2, status=Round.Status.SUCCEEDED, plan=turn.plan)
+def test_an_older_round_is_not_taken_up_again(failed: Run, round: Round, admin: Member) -> None:
+    Round.objects.create(project=round.project, number=2, status=Round.Status.SUCCEEDED, plan=round.plan)
     with pytest.raises(Refused, match="Round 2 came after"):
         retries.repeat(failed, actor=admin.user)
 
@@ -198,27 +200,27 @@ def test_a_held_run_that_goes_on_already_gets_no_retry_beside_it(failed: Run, ad
     assert list(Run.objects.values_list("status", flat=True)) == [Status.QUEUED]
 
 
-def test_a_run_of_a_cancelled_round_gets_no_retry(failed: Run, turn: Round, admin: Member) -> None:
+def test_a_run_of_a_cancelled_round_gets_no_retry(failed: Run, round: Round, admin: Member) -> None:
     Round.objects.update(status=Round.Status.CANCELLED)
     with pytest.raises(Refused, match="The round was cancelled"):
         retries.repeat(failed, actor=admin.user)
 
 
-def test_giving_a_held_run_up_ends_its_round(failed: Run, turn: Round, page: Client) -> None:
+def test_giving_a_held_run_up_ends_its_round(failed: Run, round: Round, page: Client) -> None:
     Run.objects.update(status=Status.HELD)
     Round.objects.update(status=Round.Status.RUNNING)
     page.post(url(failed, "run-close"))
-    turn.refresh_from_db()
-    assert (Run.objects.get().status, turn.status) == (Status.CANCELLED, Round.Status.CANCELLED)
+    round.refresh_from_db()
+    assert (Run.objects.get().status, round.status) == (Status.CANCELLED, Round.Status.CANCELLED)
 
 
-def test_a_held_run_that_is_run_again_makes_room_for_its_retry(failed: Run, turn: Round, page: Client) -> None:
+def test_a_held_run_that_is_run_again_makes_room_for_its_retry(failed: Run, round: Round, page: Client) -> None:
     Run.objects.update(status=Status.HELD)
     Round.objects.update(status=Round.Status.RUNNING)
     page.post(url(failed, "run-repeat"))
     assert [run.status for run in Run.objects.order_by("pk")] == [Status.CANCELLED, Status.QUEUED]
-    turn.refresh_from_db()
-    assert turn.status == Round.Status.RUNNING
+    round.refresh_from_db()
+    assert round.status == Round.Status.RUNNING
 
 
 def test_the_failure_card_says_why_what_was_saved_and_what_can_be_done(failed: Run, page: Client) -> None:
@@ -254,14 +256,14 @@ def test_a_copy_is_edited_and_its_errors_stand_at_their_fields(failed: Run, page
     assert AuditEvent.objects.get(action="run.changed").detail["fields"] == {"learning_rate": [5e-4, 1e-5]}
 
 
-def test_a_retry_fails_and_is_retried_in_its_turn(failed: Run, turn: Round, admin: Member) -> None:
+def test_a_retry_fails_and_is_retried_in_its_turn(failed: Run, round: Round, admin: Member) -> None:
     second = retries.resume(failed, actor=admin.user)
     Run.objects.filter(pk=second.pk).update(status=Status.FAILED, finished_at=Now())
     Round.objects.update(status=Round.Status.FAILED)
     second.refresh_from_db()
     third = retries.resume(second, actor=admin.user)
     assert third.retry_of == second
-    found = saved_steps.furthest(saved_steps.of(third))
+    found = saved_steps.furthest(saved_steps.find(third))
     assert found is not None
     assert found.step == 20
 
@@ -271,8 +273,8 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     project: Project, annotator: Member, admin: Member, base: ModelVersion
 ) -> None:
     machine.write_demonstrations(annotator, 6)
-    turn = rounds.open(project, opened_by=None)
-    run = runs.claim(turn.runs.get().pk, owner="gpu@test")
+    round = rounds.open(project, opened_by=None)
+    run = runs.claim(round.runs.get().pk, owner="gpu@test")
     assert run is not None
     directories.write_fence(run.directory, run.fence)
     run_files.attempt(run)
@@ -282,9 +284,9 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     steps = [row.step for row in curves.history(run)]
     # As if it had been killed after its last step but one, for the third time.
     shutil.rmtree(run_files.attempt(run) / "output")
-    shutil.rmtree(saved_steps.of(run)[0].path)
+    shutil.rmtree(saved_steps.find(run)[0].path)
     run.move_to(Status.FAILED, exit_code=-9, error="The engine was killed by SIGKILL.")
-    rounds.advance(turn)
+    rounds.advance(round)
 
     new = retries.resume(run, actor=admin.user)
     runner.supervise(new.pk, owner="gpu@test")
@@ -293,6 +295,6 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     assert json.loads((run_files.attempt(new) / environment.FILE).read_text())["versions"]["torch"]
     assert [row.step for row in curves.history(new)] == steps
     assert (new.model_version.directory / "model.safetensors").read_bytes() == weights
-    turn.refresh_from_db()
-    assert turn.status == Round.Status.RUNNING
-    assert turn.runs.exclude(stage="sft").get().status == Status.QUEUED
+    round.refresh_from_db()
+    assert round.status == Round.Status.RUNNING
+    assert round.runs.exclude(stage="sft").get().status == Status.QUEUED

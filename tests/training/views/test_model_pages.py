@@ -65,8 +65,8 @@ def test_the_lineage_goes_from_labels_through_models_to_answers_and_the_next_lab
     project: Project, models: dict[str, ModelVersion]
 ) -> None:
     turns = lineage.turns(project)
-    assert [[model.name for model in turn.models] for turn in turns] == [["sft-1"], ["reward-1", "ppo-1"]]
-    assert [(turn.slates, turn.writers) for turn in turns] == [(200, ["sft-1"]), (200, ["ppo-1"])]
+    assert [[model.name for model in round.models] for round in turns] == [["sft-1"], ["reward-1", "ppo-1"]]
+    assert [(round.slates, round.writers) for round in turns] == [(200, ["sft-1"]), (200, ["ppo-1"])]
     picture = lineage_picture.draw(project, turns, lineage.base_models(project), None)
     assert set(picture.boxes) == {*models, "labels 1", "labels 2", "answers 1", "answers 2"}
     # base to SFT, labels to SFT, SFT to answers, answers to labels; SFT and labels to reward; three parents less one
@@ -210,7 +210,7 @@ def test_figures_with_one_name_say_of_which_stage_they_are(
     for model, key in zip(pair, ("pretraining/loss", "sft/loss"), strict=True):
         ModelVersion.objects.filter(pk=model.pk).update(metrics={key: 1.5, "data/used": 18000.0, "skipped_steps": 0.0})
         model.refresh_from_db()
-    rows = {row.name: row.values for row in model_comparison.of_figures(pair)}
+    rows = {row.name: row.values for row in model_comparison.compare_figures(pair)}
     assert rows["loss (pretraining)"] == ["1.5", "–"]
     assert rows["loss (SFT)"] == ["–", "1.5"]
     assert rows["records used"] == ["18000", "18000"]

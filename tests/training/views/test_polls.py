@@ -39,14 +39,14 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
 
 def past_rounds(project: Project, number: int) -> None:
     """So many rounds that are through, each with runs of every stage."""
-    plan = plans.make(project).to_json()
+    plan = plans.draft(project).to_json()
     done = {"started_at": timezone.now(), "finished_at": timezone.now()}
     first = project.rounds.count() + 100
     for count in range(first, first + number):
         fields = {"plan": plan, "status": Round.Status.SUCCEEDED, "finished_at": timezone.now()}
-        turn = Round.objects.create(project=project, number=count, **fields)
+        round = Round.objects.create(project=project, number=count, **fields)
         for stage in plans.STAGES:
-            machine.queue_run(project, stage, round=turn, status=Run.Status.SUCCEEDED, **done)
+            machine.queue_run(project, stage, round=round, status=Run.Status.SUCCEEDED, **done)
 
 
 def statements(page: Client, project: Project, name: str, *args: object) -> list[str]:
@@ -66,10 +66,10 @@ def test_the_plan_asks_the_same_few_statements_however_many_rounds_there_were(pa
 
 
 def test_a_round_asks_the_same_few_statements_however_many_rounds_there_were(page: Client, ready: Project) -> None:
-    turn = rounds.open(ready, opened_by=None)
-    few = statements(page, ready, "round-live", turn.number)
+    round = rounds.open(ready, opened_by=None)
+    few = statements(page, ready, "round-live", round.number)
     past_rounds(ready, 4)
-    assert len(statements(page, ready, "round-live", turn.number)) == len(few) <= MOST_STATEMENTS["round-live"]
+    assert len(statements(page, ready, "round-live", round.number)) == len(few) <= MOST_STATEMENTS["round-live"]
 
 
 def test_a_run_asks_the_same_few_statements_however_many_runs_there_were(page: Client, ready: Project) -> None:

@@ -83,9 +83,9 @@ def test_a_running_stage_shows_its_step_its_newest_metrics_and_its_log(page: Cli
 def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_healthy(
     page: Client, project: Project, base: ModelVersion
 ) -> None:
-    plan = plans.make(project).to_json()
-    turn = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
-    run = run_files.make_run(project, round=turn, status=Run.Status.RUNNING, fence=1, step=3, total=12)
+    plan = plans.draft(project).to_json()
+    round = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
+    run = run_files.make_run(project, round=round, status=Run.Status.RUNNING, fence=1, step=3, total=12)
     rows = [{"rollout/kl": distance, "rollout/stop_rate": 0.99} for distance in (1.0, 2.0, 5.0)]
     run_files.write_metrics(run, rows, total=12)
     run_files.write_samples(run, 2)

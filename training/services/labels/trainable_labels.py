@@ -37,7 +37,7 @@ class Missing(NamedTuple):
     number: int
 
 
-class Turns(NamedTuple):
+class RoundsSoFar(NamedTuple):
     """The rounds of a project so far."""
 
     newest: int = 0  # its number
@@ -105,20 +105,20 @@ def readiness_of(projects: Sequence[Project]) -> dict[int, Readiness]:
     written = _per_project(_newer(_demonstrations(projects), projects, Stage.SFT))
     ranked = _per_project(_newer(_rankings(projects, Split.TRAIN), projects, Stage.REWARD))
     bases = ModelVersion.objects.filter(project__in=projects, kind=ModelVersion.Kind.BASE)
-    with_base, turns = set(bases.values_list("project", flat=True)), _turns(projects)
+    with_base, rounds = set(bases.values_list("project", flat=True)), _rounds_so_far(projects)
     found = {}
     for training in TrainingSettings.objects.filter(project__in=projects):
         pk = training.project_id
-        so_far = turns.get(pk, Turns())
+        so_far = rounds.get(pk, RoundsSoFar())
         missing = _missing(training, so_far, written[pk], ranked[pk])
         found[pk] = Readiness(_sentence(missing, so_far, has_base=pk in with_base), missing.number)
     return found
 
 
-def _missing(training: TrainingSettings, turns: Turns, new_demonstrations: int, new_rankings: int) -> Missing:
+def _missing(training: TrainingSettings, so_far: RoundsSoFar, new_demonstrations: int, new_rankings: int) -> Missing:
     demonstrations_short = max(0, training.demonstrations_minimum - new_demonstrations)
     rankings_short = max(0, training.rankings_minimum - new_rankings)
-    if turns.succeeded:
+    if so_far.succeeded:
         # Enough new demonstrations are worth a round of their own; a minimum of 0 must not make every moment right.
         is_enough = not rankings_short or (training.demonstrations_minimum and not demonstrations_short)
         return Missing(Kind.RANKING, 0 if is_enough else rankings_short)
@@ -126,10 +126,10 @@ def _missing(training: TrainingSettings, turns: Turns, new_demonstrations: int, 
     return Missing(Kind.DEMONSTRATION, demonstrations_short if rankings_short else 0)
 
 
-def _sentence(missing: Missing, turns: Turns, *, has_base: bool) -> str:
+def _sentence(missing: Missing, so_far: RoundsSoFar, *, has_base: bool) -> str:
     """What everybody reads: that the next round can train stands there only where it can be opened."""
     if not missing.number:
-        sentence = _can_train(turns, has_base=has_base)
+        sentence = _can_train(so_far, has_base=has_base)
     elif missing.kind == Kind.DEMONSTRATION:
         sentence = ngettext(
             "%(missing)d more answer before round %(round)d can train",
@@ -142,13 +142,13 @@ def _sentence(missing: Missing, turns: Turns, *, has_base: bool) -> str:
             "%(missing)d more rankings before round %(round)d can train",
             missing.number,
         )
-    return sentence % {"missing": missing.number, "round": turns.newest + 1, "active": turns.active}
+    return sentence % {"missing": missing.number, "round": so_far.newest + 1, "active": so_far.active}
 
 
-def _can_train(turns: Turns, *, has_base: bool) -> str:
+def _can_train(so_far: RoundsSoFar, *, has_base: bool) -> str:
     if not has_base:
         return _("Round %(round)d can train once the base model is there")
-    if turns.active:
+    if so_far.active:
         return _("Round %(round)d can train once round %(active)d is done")
     return _("Round %(round)d can train")
 
@@ -181,11 +181,11 @@ def _per_project(labels: LabelQuerySet[LabelT]) -> Counter[int]:
     return Counter(dict(labels.order_by().values_list("project").annotate(Count("pk"))))
 
 
-def _turns(projects: Sequence[Project]) -> dict[int, Turns]:
+def _rounds_so_far(projects: Sequence[Project]) -> dict[int, RoundsSoFar]:
     rounds = Round.objects.filter(project__in=projects).order_by().values_list("project")
     counted = rounds.annotate(
         newest=Max("number"),
         active=Max("number", filter=Q(status__in=Round.ACTIVE)),
         succeeded=Count("pk", filter=Q(status=Round.Status.SUCCEEDED)),
     )
-    return {pk: Turns(*of_project) for pk, *of_project in counted}
+    return {pk: RoundsSoFar(*of_project) for pk, *of_project in counted}

@@ -45,36 +45,36 @@ class Cadence:
         return max(rest, timedelta())
 
 
-def of(turn: Round, runs: list[Run], spent: dict[int, Timeline]) -> Cadence | None:
-    """The cadence of `turn`, whose runs these are, with their timelines; None where it needed no labels."""
-    enough_at = _enough_at(turn)
+def measure(round: Round, runs: list[Run], spent: dict[int, Timeline]) -> Cadence | None:
+    """The cadence of `round`, whose runs these are, with their timelines; None where it needed no labels."""
+    enough_at = _enough_at(round)
     if enough_at is None:
         return None
     done = [run.finished_at for run in runs if run.stage == Stage.SAMPLING and run.status == Run.Status.SUCCEEDED]
     return Cadence(
         enough_at=enough_at,
-        pressed_at=turn.created_at,
+        pressed_at=round.created_at,
         open_at=done[-1] if done else None,
         waiting_for_worker=sum((timeline.waited for timeline in spent.values()), timedelta()),
         training=sum((timeline.worked for timeline in spent.values()), timedelta()),
     )
 
 
-def _enough_at(turn: Round) -> datetime | None:
+def _enough_at(round: Round) -> datetime | None:
     """When the labels in the round's snapshot that are newer than those of the round before reached their minimum."""
-    plan = plans.of(turn)
-    if turn.snapshot is None or not plan.minima:
+    plan = plans.load(round)
+    if round.snapshot is None or not plan.minima:
         return None
     if plan.stage(Stage.REWARD).will_run:
-        rankings = turn.snapshot.rankings.filter(slate__prompt__split=Split.TRAIN)
-        return _nth(rankings, plan.minima["rankings"], _since(turn, Stage.REWARD))
-    return _nth(turn.snapshot.demonstrations.all(), plan.minima["demonstrations"], _since(turn, Stage.SFT))
+        rankings = round.snapshot.rankings.filter(slate__prompt__split=Split.TRAIN)
+        return _nth(rankings, plan.minima["rankings"], _since(round, Stage.REWARD))
+    return _nth(round.snapshot.demonstrations.all(), plan.minima["demonstrations"], _since(round, Stage.SFT))
 
 
-def _since(turn: Round, stage: Stage) -> datetime | None:
+def _since(round: Round, stage: Stage) -> datetime | None:
     """When the labels were frozen that the newest model of `stage` before the round was made from."""
-    used = Snapshot.objects.filter(project=turn.project, created_at__lt=turn.created_at, model_versions__kind=stage)
-    newest = used.exclude(rounds=turn).order_by("created_at").last()
+    used = Snapshot.objects.filter(project=round.project, created_at__lt=round.created_at, model_versions__kind=stage)
+    newest = used.exclude(rounds=round).order_by("created_at").last()
     return newest.created_at if newest else None
 
 

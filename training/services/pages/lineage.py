@@ -1,6 +1,6 @@
 """Lineage: which labels, through which models, brought which answers, round by round.
 
-What is told here is drawn as a picture (services/lineage_picture.py) and written as a list; both say the same.
+What is told here is drawn as a picture (lineage_picture.py) and written as a list; both say the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_ROUNDS = 12  # that fit a picture which can still be read
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class LineageRound:
     """One round as the lineage tells it: its labels, the models it made, the answers it brought."""
 
     number: int
@@ -42,18 +42,18 @@ def base_models(project: Project) -> list[ModelVersion]:
     return list(ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).order_by("number"))
 
 
-def turns(project: Project) -> list[Turn]:
+def rounds(project: Project) -> list[LineageRound]:
     """The newest rounds that made something, oldest first."""
     made = Q(runs__model_version__isnull=False) | Q(runs__stage=Stage.SAMPLING, runs__status=Run.Status.SUCCEEDED)
-    rounds = Round.objects.filter(made, project=project).distinct().select_related("snapshot").order_by("-number")
-    newest = list(rounds[:MOST_ROUNDS])[::-1]
+    productive = Round.objects.filter(made, project=project).distinct().select_related("snapshot").order_by("-number")
+    newest = list(productive[:MOST_ROUNDS])[::-1]
     models = ModelVersion.objects.filter(run__round__in=newest).order_by("pk")
     models = models.select_related("run", "parent", "reward", "reference")
     sampled = {
         run.round_id: run
         for run in Run.objects.filter(round__in=newest, stage=Stage.SAMPLING, status=Run.Status.SUCCEEDED)
     }
-    return [_turn(round, models, sampled.get(round.pk)) for round in newest]
+    return [_round(round, models, sampled.get(round.pk)) for round in newest]
 
 
 def teachers(model: ModelVersion) -> list[Teacher]:
@@ -74,9 +74,9 @@ def _taught_by_answers(model: ModelVersion) -> ModelVersion | None:
     return origin if origin and origin.kind == ModelVersion.Kind.SFT else None
 
 
-def _turn(round: Round, models: Iterable[ModelVersion], sampling: Run | None) -> Turn:
+def _round(round: Round, models: Iterable[ModelVersion], sampling: Run | None) -> LineageRound:
     slates = int(sampling.metrics.get("sampling/slates", 0)) if sampling else 0
-    return Turn(
+    return LineageRound(
         number=round.number,
         snapshot=round.snapshot,
         models=[model for model in models if model.run and model.run.round_id == round.pk],

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from training.models import ModelVersion
-from training.services.pages.lineage import Turn
+from training.services.pages.lineage import LineageRound
 from training.services.run_files.metric_catalog import percent
 
 WIDTH, HEIGHT = 148, 48  # of a box
@@ -92,40 +92,41 @@ class Picture:
 
 
 def draw(
-    project: Project, turns: list[Turn], base_models: list[ModelVersion], champion: ModelVersion | None
+    project: Project, rounds: list[LineageRound], base_models: list[ModelVersion], champion: ModelVersion | None
 ) -> Picture:
-    """The picture of `turns`, below the base model that they started from."""
+    """The picture of `rounds`, below the base model that they started from."""
     picture = Picture()
     champion_pk = champion.pk if champion else None
     if base_models:
         picture.rows.append((_("Start"), TOP + HEIGHT // 2))
         _place_model(picture, project, base_models[-1], 0, champion_pk)
-    for turn in turns:
+    for round in rounds:
         row = len(picture.rows)
-        picture.rows.append((_("Round %(number)d") % {"number": turn.number}, TOP + row * STEP_Y + HEIGHT // 2))
-        _place(picture, project, turn, row, champion_pk)
-    for turn in turns:
-        picture.lines.extend(_lines(picture, turn))
-    for before, after in pairwise(turns):
+        picture.rows.append((_("Round %(number)d") % {"number": round.number}, TOP + row * STEP_Y + HEIGHT // 2))
+        _place(picture, project, round, row, champion_pk)
+    for round in rounds:
+        picture.lines.extend(_lines(picture, round))
+    for before, after in pairwise(rounds):
         picture.lines.extend(_line(picture, f"answers {before.number}", f"labels {after.number}"))
     return picture
 
 
-def _place(picture: Picture, project: Project, turn: Turn, row: int, champion_pk: int | None) -> None:
-    if turn.snapshot:
-        counts = turn.snapshot.counts
+def _place(picture: Picture, project: Project, round: LineageRound, row: int, champion_pk: int | None) -> None:
+    if round.snapshot:
+        counts = round.snapshot.counts
         note = _("%(written)d written, %(ranked)d ranked") % {
             "written": counts.get("demonstrations", 0),
             "ranked": counts.get("rankings", 0),
         }
-        address = reverse("training:round", args=[project.slug, turn.number])
-        picture.boxes[f"labels {turn.number}"] = Box(*_corner("labels", row), str(turn.snapshot), note, "data", address)
-    for model in turn.models:
+        address = reverse("training:round", args=[project.slug, round.number])
+        name = str(round.snapshot)
+        picture.boxes[f"labels {round.number}"] = Box(*_corner("labels", row), name, note, "data", address)
+    for model in round.models:
         _place_model(picture, project, model, row, champion_pk)
-    if turn.slates:
-        title = _("%(number)d sets") % {"number": turn.slates}
-        note = _("by %(models)s") % {"models": ", ".join(turn.writers)}
-        picture.boxes[f"answers {turn.number}"] = Box(*_corner("answers", row), title, note, "data")
+    if round.slates:
+        title = _("%(number)d sets") % {"number": round.slates}
+        note = _("by %(models)s") % {"models": ", ".join(round.writers)}
+        picture.boxes[f"answers {round.number}"] = Box(*_corner("answers", row), title, note, "data")
 
 
 def _place_model(picture: Picture, project: Project, model: ModelVersion, row: int, champion_pk: int | None) -> None:
@@ -153,14 +154,14 @@ def _corner(column: str, row: int) -> tuple[int, int]:
     return LEFT + COLUMNS[column] * STEP_X, TOP + row * STEP_Y
 
 
-def _lines(picture: Picture, turn: Turn) -> Iterator[Line]:
-    for model in turn.models:
+def _lines(picture: Picture, round: LineageRound) -> Iterator[Line]:
+    for model in round.models:
         for parent in {each.name for each in (model.parent, model.reward, model.reference) if each}:
             yield from _line(picture, parent, model.name)
         if model.kind in (ModelVersion.Kind.SFT, ModelVersion.Kind.REWARD):
-            yield from _line(picture, f"labels {turn.number}", model.name)
-    for writer in turn.writers:
-        yield from _line(picture, writer, f"answers {turn.number}")
+            yield from _line(picture, f"labels {round.number}", model.name)
+    for writer in round.writers:
+        yield from _line(picture, writer, f"answers {round.number}")
 
 
 def _line(picture: Picture, origin: str, goal: str) -> Iterator[Line]:
@@ -185,8 +186,8 @@ def _down(start: Box, end: Box, lane: int) -> str:
     gap = end.y - lane
     if start.x == end.x:
         return f"M{start.middle} {start.bottom}V{end.y}"
-    turn = BEND if end.x > start.x else -BEND
+    bend = BEND if end.x > start.x else -BEND
     return (
-        f"M{start.middle} {start.bottom}V{gap - BEND}q0 {BEND} {turn} {BEND}"
-        f"H{end.middle - turn}q{turn} 0 {turn} {BEND}V{end.y}"
+        f"M{start.middle} {start.bottom}V{gap - BEND}q0 {BEND} {bend} {BEND}"
+        f"H{end.middle - bend}q{bend} 0 {bend} {BEND}V{end.y}"
     )

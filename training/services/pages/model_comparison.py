@@ -30,7 +30,7 @@ class Labels(NamedTuple):
     removed: int
 
 
-def of_figures(models: list[ModelVersion]) -> list[Row]:
+def compare_figures(models: list[ModelVersion]) -> list[Row]:
     """Every metric that one of `models` has."""
     known = {key: None for model in models for key in model.metrics}
     ordered = [key for key in metric_catalog.METRICS if key in known]
@@ -38,7 +38,7 @@ def of_figures(models: list[ModelVersion]) -> list[Row]:
     return [_figure(key, label, models) for key, label in model_metrics.labels(ordered).items()]
 
 
-def of_settings(models: list[ModelVersion]) -> list[Row]:
+def compare_settings(models: list[ModelVersion]) -> list[Row]:
     """The settings in which `models` differ; the ones that all share are left out."""
     settings = [model_metrics.settings(model.config) for model in models]
     names = {name: None for one in settings for name in one}
@@ -46,7 +46,7 @@ def of_settings(models: list[ModelVersion]) -> list[Row]:
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def of_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
+def compare_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
     """For each kind of label, what each model learned from, beside the first one; None where it learned from none."""
     taught = [{each.kind: each.snapshot for each in lineage.teachers(model)} for model in models]
     return {kind: _against_the_first(kind, [one.get(kind) for one in taught]) for kind in Kind.values}
@@ -55,7 +55,7 @@ def of_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
 def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
     readings = [model_metrics.reading(key, model.metrics[key]) if key in model.metrics else None for model in models]
     first = next(reading for reading in readings if reading)
-    unit = ", ".join(filter(None, [str(first.unit), summaries.rule(key)]))
+    unit = ", ".join(filter(None, [str(first.unit), summaries.averaging_rule(key)]))
     return Row(label, unit, [reading.value if reading else NOTHING for reading in readings])
 
 

@@ -13,18 +13,26 @@ from django.utils.translation import gettext as _
 from training.models import ModelVersion, Stage
 from training.services.pages.progress import Reading
 from training.services.run_files import summaries
-from training.services.run_files.metric_catalog import INTAKE, METRICS, NUMBERED, OF_STAGE, Metric, Words, number
+from training.services.run_files.metric_catalog import (
+    DATASET_METRICS,
+    METRICS,
+    NUMBERED,
+    SHOWN_METRICS,
+    Metric,
+    Words,
+    number,
+)
 
 # Where the files lie is said by the parents' names; the rest of a config may be compared field by field.
 NO_FIELDS_OF_INTEREST = {"schema", "parents"}
 
 
-def of_model(model: ModelVersion) -> list[Reading]:
+def readings(model: ModelVersion) -> list[Reading]:
     """Every metric in the order of the stages; those of one kind that carry a number come last."""
     metrics, steps = model.metrics, model.run.step if model.run else 0
     named = [key for key in METRICS if key in metrics]
     keys = (*named, *sorted(set(metrics) - set(named)))
-    return [reading(key, metrics[key])._replace(span=summaries.span(key, steps)) for key in keys]
+    return [reading(key, metrics[key])._replace(span=summaries.steps_averaged(key, steps)) for key in keys]
 
 
 def reading(key: str, value: Any) -> Reading:
@@ -44,11 +52,11 @@ def labels(keys: Iterable[str]) -> dict[str, str]:
 
 def _label(key: str) -> Words:
     metric = _metric(key)
-    return metric.label if metric else INTAKE.get(key, key)
+    return metric.label if metric else DATASET_METRICS.get(key, key)
 
 
 def _with_stage(key: str, label: str) -> str:
-    stage = next((stage for stage, names in OF_STAGE.items() if key in names), None)
+    stage = next((stage for stage, names in SHOWN_METRICS.items() if key in names), None)
     return _("%(label)s (%(stage)s)") % {"label": label, "stage": Stage(stage).label} if stage else label
 
 

@@ -15,7 +15,7 @@ from training.models import ModelVersion, Round, Run, Stage
 from training.services.planning import plans, stage_states
 from training.services.planning.plans import StagePlan
 from training.services.run_files import attempts, curves, metric_catalog, step_samples, summaries
-from training.services.run_files.metric_catalog import OF_STAGE, READINGS, Metric
+from training.services.run_files.metric_catalog import READINGS, SHOWN_METRICS, Metric
 from training.services.run_files.step_samples import Cell
 from training.services.run_files.summaries import Figure
 from training.services.running import failures, retries
@@ -42,7 +42,7 @@ class StageProgress:
 
     plan: StagePlan
     run: Run | None
-    state: str  # a status of the run, or one of services.states
+    state: str  # a status of the run, or one of stage_states
     reason: str = ""  # why it is left out
     readings: list[Reading] = field(default_factory=list)
     log_tail: str = ""
@@ -53,7 +53,7 @@ class StageProgress:
         """A cell for each step of PPO; the other stages have no answers to open."""
         if self.run is None or self.run.stage != Stage.PPO:
             return []
-        return step_samples.bar(self.run, curves.history(self.run), attempts.config(self.run))
+        return step_samples.step_cells(self.run, curves.history(self.run), attempts.config(self.run))
 
     @property
     def model_name(self) -> str:
@@ -62,9 +62,9 @@ class StageProgress:
         return model.name if model else ""
 
 
-def runs_of(turn: Round) -> list[Run]:
-    """Every run of `turn`, in the order in which they were asked for, as far as each is at this moment."""
-    return [attempts.catch_up(run) for run in turn.runs.order_by("pk").select_related("model_version")]
+def runs_of(round: Round) -> list[Run]:
+    """Every run of `round`, in the order in which they were asked for, as far as each is at this moment."""
+    return [attempts.catch_up(run) for run in round.runs.order_by("pk").select_related("model_version")]
 
 
 def policy_of(runs: list[Run]) -> ModelVersion | None:
@@ -73,12 +73,12 @@ def policy_of(runs: list[Run]) -> ModelVersion | None:
     return next((model for model in reversed(made) if model.kind != ModelVersion.Kind.REWARD), None)
 
 
-def of_round(turn: Round) -> list[StageProgress]:
-    """The stages of `turn` in their order."""
-    return of_stages(plans.of(turn).stages, runs_of(turn), is_over=not turn.is_active)
+def stages_of(round: Round) -> list[StageProgress]:
+    """The stages of `round` in their order."""
+    return pair_stages(plans.load(round).stages, runs_of(round), is_over=not round.is_active)
 
 
-def of_stages(
+def pair_stages(
     stages: list[StagePlan], runs: list[Run], *, is_over: bool, lost: Collection[int] = ()
 ) -> list[StageProgress]:
     """Each of `stages` with its run; of several runs of one stage the newest counts. `is_over`: the round is."""
@@ -86,19 +86,19 @@ def of_stages(
     found = []
     for stage in stages:
         if run := newest.get(stage.stage):
-            found.append(of_run(stage, run, lost=lost))
+            found.append(describe(stage, run, lost=lost))
         else:
             state, reason = stage_states.without_run(stage, is_over=is_over)
             found.append(StageProgress(plan=stage, run=None, state=state, reason=reason))
     return found
 
 
-def of_run(plan: StagePlan, run: Run, *, lost: Collection[int]) -> StageProgress:
+def describe(plan: StagePlan, run: Run, *, lost: Collection[int]) -> StageProgress:
     """A stage with what its run says. Only an unfinished or failed run has a log to show."""
     return StageProgress(
         plan=plan,
         run=run,
-        state=stage_states.of_run(run, lost),
+        state=stage_states.with_run(run, lost),
         readings=readings(run),
         log_tail="" if run.status == Run.Status.SUCCEEDED else attempts.log_tail(run),
         cause=failures.cause_of(run) if run.status in retries.RETRIED else None,
@@ -107,7 +107,7 @@ def of_run(plan: StagePlan, run: Run, *, lost: Collection[int]) -> StageProgress
 
 def figures(run: Run) -> dict[str, Figure]:
     """What `run` is remembered by, or would be if it ended now."""
-    return summaries.of_run(run, [] if run.metrics else curves.history(run))
+    return summaries.figures(run, [] if run.metrics else curves.history(run))
 
 
 def measured_by(run: Run) -> Run | None:
@@ -126,9 +126,9 @@ def heldout_accuracy(evaluation: Run) -> Reading:
 def readings(run: Run) -> list[Reading]:
     """The figures of `run` that have a name for people."""
     found, config = figures(run), attempts.config(run)
-    names = OF_STAGE[run.stage][:READINGS]
+    names = SHOWN_METRICS[run.stage][:READINGS]
     is_early = run.status == Run.Status.RUNNING and run.step < run.total * EARLY
-    return [_reading(metric_catalog.of(name, config), found[name], is_early) for name in names if name in found]
+    return [_reading(metric_catalog.look_up(name, config), found[name], is_early) for name in names if name in found]
 
 
 def _reading(metric: Metric, figure: Figure, is_early: bool) -> Reading:

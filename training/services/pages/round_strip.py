@@ -34,7 +34,7 @@ class Cell:
     """One step of a round as a person sees it."""
 
     name: str  # COLLECT, FREEZE, a Stage, or OPEN
-    state: str  # a status of its run, or one of services.states
+    state: str  # a status of its run, or one of stage_states
     count: str = ""  # what it works on or has made, in words
     elapsed: timedelta | None = None
     estimate: Estimate | None = None
@@ -62,7 +62,7 @@ class Opened(NamedTuple):
     ranked: int
 
 
-def planned(project: Project, plan: Plan, history: History, *, missing: int) -> Strip:
+def build_planned(project: Project, plan: Plan, history: History, *, missing: int) -> Strip:
     """The strip of the round that `plan` would open: labels are being collected for it, and so many are missing."""
     before = _before(project, plan.number)
     stages = [_planned_stage(project, stage, history) for stage in plan.stages]
@@ -77,15 +77,15 @@ def planned(project: Project, plan: Plan, history: History, *, missing: int) -> 
     return Strip([collect, freeze, *stages, last], None)
 
 
-def of(turn: Round, runs: list[Run], spent: dict[int, Timeline], schedule: Schedule) -> Strip:
+def build(round: Round, runs: list[Run], spent: dict[int, Timeline], schedule: Schedule) -> Strip:
     """The strip of a round that was opened, from all of its runs and their timelines."""
-    plan, now = plans.of(turn), timezone.now()
+    plan, now = plans.load(round), timezone.now()
     newest = {run.stage: run for run in runs}
-    stages = [_stage(turn, stage, newest.get(stage.stage), schedule, spent) for stage in plan.stages]
-    ends_at = schedule.end_of(turn) if turn.is_active else None
+    stages = [_stage(round, stage, newest.get(stage.stage), schedule, spent) for stage in plan.stages]
+    ends_at = schedule.end_of(round) if round.is_active else None
     left = ends_at - now if ends_at else None
-    last = _open(turn, plan, newest.get(Stage.SAMPLING), left)
-    return Strip([_collect(turn, plan), _freeze(turn), *stages, last], ends_at)
+    last = _open(round, plan, newest.get(Stage.SAMPLING), left)
+    return Strip([_collect(round, plan), _freeze(round), *stages, last], ends_at)
 
 
 def opened(sampling: Run) -> Opened:
@@ -117,9 +117,9 @@ def _collecting(project: Project, plan: Plan, before: Round | None, missing: int
     return Cell(name=COLLECT, state=state, count=_new_labels(plan), elapsed=elapsed, estimate=estimate)
 
 
-def _collect(turn: Round, plan: Plan) -> Cell:
-    since = _collected_since(turn.project, _before(turn.project, turn.number))
-    return Cell(name=COLLECT, state=DONE, count=_new_labels(plan), elapsed=turn.created_at - since)
+def _collect(round: Round, plan: Plan) -> Cell:
+    since = _collected_since(round.project, _before(round.project, round.number))
+    return Cell(name=COLLECT, state=DONE, count=_new_labels(plan), elapsed=round.created_at - since)
 
 
 def _collected_since(project: Project, before: Round | None) -> datetime:
@@ -127,11 +127,11 @@ def _collected_since(project: Project, before: Round | None) -> datetime:
     return before.created_at if before else project.created_at
 
 
-def _freeze(turn: Round) -> Cell:
-    snapshot: Snapshot | None = turn.snapshot
+def _freeze(round: Round) -> Cell:
+    snapshot: Snapshot | None = round.snapshot
     if snapshot is None:
         return _left_out(FREEZE, _("The round has no snapshot."))
-    took = turn.created_at - snapshot.created_at
+    took = round.created_at - snapshot.created_at
     return Cell(name=FREEZE, state=DONE, count=f"{snapshot} {snapshot.sha256[:4]}…", elapsed=took)
 
 
@@ -154,12 +154,12 @@ def _left_out(name: str, reason: str) -> Cell:
     return Cell(name=name, state=LEFT_OUT, reason=reason)
 
 
-def _stage(turn: Round, stage: StagePlan, run: Run | None, schedule: Schedule, spent: dict[int, Timeline]) -> Cell:
+def _stage(round: Round, stage: StagePlan, run: Run | None, schedule: Schedule, spent: dict[int, Timeline]) -> Cell:
     if run is None:
-        state, reason = stage_states.without_run(stage, is_over=not turn.is_active)
+        state, reason = stage_states.without_run(stage, is_over=not round.is_active)
         is_ahead = state == LATER
-        return _planned_stage(turn.project, stage, schedule.history) if is_ahead else _left_out(stage.stage, reason)
-    job = schedule.of_round(turn).get(stage.stage)
+        return _planned_stage(round.project, stage, schedule.history) if is_ahead else _left_out(stage.stage, reason)
+    job = schedule.of_round(round).get(stage.stage)
     needs_person = run.status in retries.RETRIED
     return Cell(
         name=stage.stage,
@@ -173,22 +173,22 @@ def _stage(turn: Round, stage: StagePlan, run: Run | None, schedule: Schedule, s
     )
 
 
-def _open(turn: Round, plan: Plan, sampling: Run | None, left: timedelta | None) -> Cell:
+def _open(round: Round, plan: Plan, sampling: Run | None, left: timedelta | None) -> Cell:
     stage = plan.stage(Stage.SAMPLING)
     if sampling is None or sampling.status != Run.Status.SUCCEEDED:
-        state, reason = stage_states.without_run(stage, is_over=not turn.is_active)
+        state, reason = stage_states.without_run(stage, is_over=not round.is_active)
         if state == LEFT_OUT:
             return _left_out(OPEN, reason)
         return Cell(name=OPEN, state=LATER, count=_sets(stage), estimate=_after_all(left))
     made = opened(sampling)
     counted = {"sets": made.sets, "ranked": made.ranked}
     words = _("%(sets)d sets, %(ranked)d ranked") % counted
-    return Cell(name=OPEN, state=DONE, count=words, elapsed=_has_been_open(turn, sampling))
+    return Cell(name=OPEN, state=DONE, count=words, elapsed=_has_been_open(round, sampling))
 
 
-def _has_been_open(turn: Round, sampling: Run) -> timedelta | None:
+def _has_been_open(round: Round, sampling: Run) -> timedelta | None:
     """How long people have had the sets, up to the round that was made from what they said."""
-    after = Round.objects.filter(project=turn.project_id, number__gt=turn.number).order_by("number").first()
+    after = Round.objects.filter(project=round.project_id, number__gt=round.number).order_by("number").first()
     until = after.created_at if after else timezone.now()
     return until - sampling.finished_at if sampling.finished_at else None
 

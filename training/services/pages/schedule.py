@@ -76,17 +76,17 @@ class Schedule:
         """The ids of the runs whose worker is silent."""
         return {job.run.pk for job in self.jobs if job.run and job.state == LOST}
 
-    def of_round(self, turn: Round) -> dict[str, Job]:
-        """What is still to be done for `turn`, by stage."""
-        return {job.stage: job for job in self.jobs if job.round == turn}
+    def of_round(self, round: Round) -> dict[str, Job]:
+        """What is still to be done for `round`, by stage."""
+        return {job.stage: job for job in self.jobs if job.round == round}
 
-    def end_of(self, turn: Round) -> datetime | None:
-        """When everything of `turn` is done; None where that cannot be said."""
-        ends = [job.ends_at for job in self.of_round(turn).values()]
+    def end_of(self, round: Round) -> datetime | None:
+        """When everything of `round` is done; None where that cannot be said."""
+        ends = [job.ends_at for job in self.of_round(round).values()]
         return None if not ends or UNKNOWN in ends else max(ends)
 
 
-def of(user: User, *, beside: Project) -> Schedule:
+def forecast(user: User, *, beside: Project) -> Schedule:
     """The schedule as `user` may see it: others' jobs take their time, and say nothing else of themselves.
 
     Its history tells of `beside`, too, whose next round is only planned.
@@ -141,7 +141,7 @@ class Queue:
 
     def add_next_stage(self, job: Job) -> None:
         """The stage of a round that comes up when `job` is done; none where the round is over already."""
-        stages = plans.of(job.round).stages if job.round and job.round.is_active else []
+        stages = plans.load(job.round).stages if job.round and job.round.is_active else []
         later = itertools.dropwhile(lambda stage: stage.stage != job.stage, stages)
         following = next((stage for stage in itertools.islice(later, 1, None) if stage.will_run), None)
         if following is None:
@@ -171,5 +171,5 @@ def _job(run: Run, visible: set[int], history: History, now: datetime, lost: set
         run=run,
         estimate=None if run.pk in lost or run.cancel_requested else history.of(run, now=now),
         is_visible=run.project_id in visible,
-        state=stage_states.of_run(run, lost),
+        state=stage_states.with_run(run, lost),
     )

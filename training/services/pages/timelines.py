@@ -28,7 +28,7 @@ class Timeline(NamedTuple):
     waited: timedelta
 
 
-def of(runs: Sequence[Run]) -> dict[int, Timeline]:
+def measure(runs: Sequence[Run]) -> dict[int, Timeline]:
     """The timelines of `runs`, which are of one project, by their ids; up to now where a run is not over."""
     moves = _moves(runs)
     return {run.pk: _timeline(run, moves[run.called]) for run in runs}

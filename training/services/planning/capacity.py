@@ -23,21 +23,21 @@ SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
 HALF_PRECISION = ("bfloat16", "float16")
 
 
-class Needs(NamedTuple):
+class Required(NamedTuple):
     """What a round takes at most, in bytes."""
 
     memory: int
     disk: int
 
 
-class There(NamedTuple):
+class Available(NamedTuple):
     """What is free, in bytes. `memory` is None where no worker is there, or one does not know what it has."""
 
     memory: int | None
     disk: int
 
 
-def of(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Needs:
+def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Required:
     """What the stages of `plan` take, whose models all descend from `base`."""
     shape, stages = _shape(base), [Stage(stage.stage) for stage in plan.stages if stage.will_run]
     weights = _weights(base, shape)
@@ -46,13 +46,15 @@ def of(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Needs:
     logits = max((memory.logits_bytes(configs[stage].batch_tokens, vocabulary) for stage in stages), default=0)
     written = max((WEIGHTS_ON_DISK[stage] * weights for stage in stages), default=0)
     kept = sum(weights for stage in stages if WEIGHTS_ON_DISK[stage])  # outputs stay; checkpoints of one stage at once
-    return Needs(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES)
+    return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES)
 
 
-def there(workers: list[Worker]) -> There:
+def available(workers: list[Worker]) -> Available:
     """What is free for `workers`, on any of which the round may run."""
     told = [worker.memory for worker in workers if worker.memory is not None]
-    return There(min(told) if told and len(told) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free)
+    return Available(
+        min(told) if told and len(told) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free
+    )
 
 
 def _weights(base: ModelVersion, shape: dict[str, Any]) -> int:

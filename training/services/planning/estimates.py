@@ -54,7 +54,7 @@ class History:
         """What is left of `run`; None where nothing tells, where it is over, and where it waits for a person."""
         if run.status in Run.FINISHED or run.status == Run.Status.HELD:
             return None
-        own = pace.of(run)
+        own = pace.measure(run)
         if own and own.step >= PACE_FROM * own.total:
             return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its own pace"))
         earlier = self.before(run.project_id, run.stage, in_round=run.round_id is not None)

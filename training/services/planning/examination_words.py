@@ -19,12 +19,12 @@ Numbers = dict[str, Any]
 ABOUT_PROMPTS = ("too_long", "refused")  # the others that name records name answers
 
 
-def words(kind: str, numbers: Numbers) -> str:
+def sentence(kind: str, numbers: Numbers) -> str:
     """The finding as a sentence with its number."""
     return SENTENCES[kind](numbers)
 
 
-def mends(kind: str) -> str:
+def remedy(kind: str) -> str:
     """Where it is mended: see preflight.Line.mend."""
     return MENDS[kind]
 

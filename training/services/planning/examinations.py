@@ -50,7 +50,7 @@ def current(project: Project, plan: Plan, training: TrainingSettings) -> Examina
     looks = _looks(project, key)
     if same := next((look for look in looks if look.key == key), None):
         if not is_under_way(same):
-            _insist(same)
+            _ask_again(same)
     elif not looks or timezone.now() - looks[0].created_at > PAUSE:
         looks = [_ask(project, key), *looks]
     return _most_telling(looks, key) or looks[0]
@@ -154,7 +154,7 @@ def _most_telling(looks: list[Examination], key: str) -> Examination | None:
     return next(iter(exact + others + asked), None)
 
 
-def _insist(examination: Examination) -> None:
+def _ask_again(examination: Examination) -> None:
     """Ring again where the message may have been lost, and ask again for a look that failed."""
     rung_before = timezone.now() - (AGAIN_AFTER if examination.status == Status.PENDING else RETRY_AFTER)
     if examination.status == Status.DONE or (examination.rung_at and examination.rung_at > rung_before):

@@ -79,12 +79,12 @@ class _Lineage(NamedTuple):
     is_policy_new: bool
 
 
-def make(project: Project) -> Plan:
+def draft(project: Project) -> Plan:
     """What a round opened now would do."""
-    return make_from(project, TrainingSettings.objects.get(project=project), trainable_labels.readiness(project))
+    return draft_from(project, TrainingSettings.objects.get(project=project), trainable_labels.readiness(project))
 
 
-def make_from(project: Project, training: TrainingSettings, readiness: Readiness | None) -> Plan:
+def draft_from(project: Project, training: TrainingSettings, readiness: Readiness | None) -> Plan:
     """The same, for who has read the settings and the readiness of `project` already."""
     labels, lineage = trainable_labels.count(project), _existing(project)
     sft = _sft(labels, training, lineage)
@@ -100,7 +100,7 @@ def make_from(project: Project, training: TrainingSettings, readiness: Readiness
     )
 
 
-def of(round: Round) -> Plan:
+def load(round: Round) -> Plan:
     """The plan that `round` was opened with."""
     return Plan.from_json(round.plan)
 
@@ -109,7 +109,7 @@ def parents_of(run: Run) -> dict[str, ModelVersion]:
     """The models that the run of a round starts from, by the role each has in its stage."""
     if run.round is None:
         return {}
-    planned = of(run.round).stage(run.stage).parents
+    planned = load(run.round).stage(run.stage).parents
     return {role: resolve(run.round, parent) for role, parent in planned.items()}
 
 

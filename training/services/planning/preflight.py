@@ -43,7 +43,7 @@ class Line(NamedTuple):
         return f"{self.text} ({named})" if named else self.text
 
 
-class Ground(NamedTuple):
+class Facts(NamedTuple):
     """What the lines are judged by, read once for all of them."""
 
     training: TrainingSettings
@@ -64,9 +64,9 @@ class Preflight(NamedTuple):
         return [line for line in self.lines if line.level == BLOCK]
 
 
-def ground(project: Project) -> Ground:
+def gather(project: Project) -> Facts:
     """What a round of `project` is judged by."""
-    return Ground(
+    return Facts(
         training=TrainingSettings.objects.get(project=project),
         base=ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first(),
         history=History([project.pk]),
@@ -74,30 +74,30 @@ def ground(project: Project) -> Ground:
     )
 
 
-def check(project: Project, plan: Plan, ground: Ground) -> Preflight:
+def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
     try:
-        stages = _configs(plan, ground)
-        examination = examinations.current(project, plan, ground.training) if ground.base else None
+        stages = _configs(plan, facts)
+        examination = examinations.current(project, plan, facts.training) if facts.base else None
     except InvalidInput as refusal:
         refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
-        return Preflight([*_labels(project, plan, ground), Line(BLOCK, refused, "overrides")])
+        return Preflight([*_labels(project, plan, facts), Line(BLOCK, refused, "overrides")])
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
-        *_labels(project, plan, ground),
+        *_labels(project, plan, facts),
         *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
         *_ties(plan),
         *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
-        *_room(plan, stages, ground),
-        _time(project, plan, ground.history),
-        _worker(project, ground.alive),
+        *_room(plan, stages, facts),
+        _time(project, plan, facts.history),
+        _worker(project, facts.alive),
     ]
     return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination, is_awaited)
 
 
 def refusal(project: Project, plan: Plan) -> str:
     """Why the round must not start now, as far as it is known without asking anybody; empty where it may."""
-    known = ground(project)
+    known = gather(project)
     try:
         stages, seen = _configs(plan, known), examinations.known(project, plan, known.training)
     except InvalidInput as refused:
@@ -107,23 +107,23 @@ def refusal(project: Project, plan: Plan) -> str:
     return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
-def _configs(plan: Plan, ground: Ground) -> dict[str, RunConfig]:
+def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
     """The config of each stage of the plan. Raises InvalidInput."""
-    if ground.base is None:
+    if facts.base is None:
         return {}
     return {
         stage.stage: configs.make(
-            ground.training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, ground.base)
+            facts.training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, facts.base)
         )
         for stage in plan.stages
         if stage.will_run
     }
 
 
-def _labels(project: Project, plan: Plan, ground: Ground) -> Iterator[Line]:
+def _labels(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
     if not plan.obstacle:
         return
-    if ground.base:
+    if facts.base:
         mend = "members"
     else:
         mend = "base" if Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists() else "settings"
@@ -142,7 +142,7 @@ def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[
     for finding in examination.findings:
         kind, numbers = finding["kind"], finding["numbers"]
         named = examination_words.records(examination.project, kind, numbers)
-        yield Line(finding["level"], examination_words.words(kind, numbers), examination_words.mends(kind), named)
+        yield Line(finding["level"], examination_words.sentence(kind, numbers), examination_words.remedy(kind), named)
 
 
 def _awaited(examination: Examination) -> str:
@@ -194,11 +194,11 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, text % {"number": number}, "rank")
 
 
-def _room(plan: Plan, stages: dict[str, RunConfig], ground: Ground) -> Iterator[Line]:
+def _room(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
     """Memory and disk: needed and there."""
-    if ground.base is None:
+    if facts.base is None:
         return
-    needed, found = capacity.of(ground.base, plan, stages), capacity.there(ground.alive)
+    needed, found = capacity.required(facts.base, plan, stages), capacity.available(facts.alive)
     sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
     if needed.disk > found.disk:
         yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, "disk")

@@ -14,7 +14,7 @@ LEFT_OUT = "left_out"
 LOST = "lost"  # it is running, says its row, but its worker is silent
 
 
-def of_run(run: Run, lost: Collection[int]) -> str:
+def with_run(run: Run, lost: Collection[int]) -> str:
     """The state of a stage that has a run; `lost`: the ids of those whose worker is silent."""
     return LOST if run.pk in lost else run.status
 

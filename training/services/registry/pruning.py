@@ -99,7 +99,7 @@ def _resumed() -> set[int]:
 def _checkpoints() -> Iterator[Prunable]:
     for run in _done_for_good().filter(status=Run.Status.SUCCEEDED).order_by("pk"):
         paths = _below_attempts(run, "checkpoints")
-        yield from _unless_gone(_("checkpoints of %(run)s"), _("it has succeeded"), paths, run)
+        yield from _suppress_missing(_("checkpoints of %(run)s"), _("it has succeeded"), paths, run)
 
 
 def _failed_attempts(older_than: timedelta) -> Iterator[Prunable]:
@@ -107,7 +107,7 @@ def _failed_attempts(older_than: timedelta) -> Iterator[Prunable]:
     why = _("it ended more than %(days)d days ago") % {"days": older_than.days}
     for run in old.order_by("pk"):
         paths = _below_attempts(run, "checkpoints") + _below_attempts(run, "output")
-        yield from _unless_gone(_("attempts of %(run)s"), why, paths, run)
+        yield from _suppress_missing(_("attempts of %(run)s"), why, paths, run)
 
 
 def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
@@ -115,7 +115,7 @@ def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
     young = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__gte=Now() - older_than)
     for run in young.order_by("pk"):
         paths = tuple(sorted(run.directory.glob(f"attempts/*/checkpoints/*{DAMAGED}")))
-        yield from _unless_gone(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
+        yield from _suppress_missing(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
 
 
 def _weights() -> Iterator[Prunable]:
@@ -134,7 +134,7 @@ def _below_attempts(run: Run, name: str) -> tuple[Path, ...]:
     return tuple(sorted(run.directory.glob(f"attempts/*/{name}")))
 
 
-def _unless_gone(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:
+def _suppress_missing(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:
     if paths:
         name = _("run %(number)d (%(stage)s)") % {"number": run.pk, "stage": run.get_stage_display()}
         yield Prunable(what % {"run": name}, why, paths, size_of(*paths), run)

@@ -61,7 +61,7 @@ FIELDS: dict[str, Field] = {
 }
 
 
-def of(config: dict[str, Any]) -> Iterator[SavedField]:
+def describe(config: dict[str, Any]) -> Iterator[SavedField]:
     """The fields of a saved config that a person may want to know, in the engine's order."""
     for name, value in config.items():
         if name not in HIDDEN:

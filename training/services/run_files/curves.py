@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from training.models import Run
 from training.services.run_files import metric_catalog, metrics, summaries
-from training.services.run_files.metric_catalog import INTAKE, OF_STAGE, Metric, Words
+from training.services.run_files.metric_catalog import DATASET_METRICS, SHOWN_METRICS, Metric, Words
 from training.services.run_files.metrics import Row
 from training.services.run_files.summaries import Figure
 
@@ -77,20 +77,20 @@ def history(run: Run) -> list[Row]:
     return next((rows for attempt in attempts if (rows := metrics.read(attempt).rows)), [])
 
 
-def of(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
+def build(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
     """The curves of `rows` that have a name for people, the most telling first."""
-    figures = summaries.of_run(run, rows)
+    figures = summaries.figures(run, rows)
     return [
-        Curve(name=name, metric=metric_catalog.of(name, config), figure=figures[name], points=thin(points))
-        for name in OF_STAGE[run.stage]
+        Curve(name=name, metric=metric_catalog.look_up(name, config), figure=figures[name], points=thin(points))
+        for name in SHOWN_METRICS[run.stage]
         if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]
 
 
-def intake(rows: Sequence[Row]) -> list[tuple[Words, int]]:
+def dataset_figures(rows: Sequence[Row]) -> list[tuple[Words, int]]:
     """What the run made of its records, in words and numbers; nothing where it has not told."""
     told = {name: value for row in rows[:1] for name, value in row.metrics.items()}
-    return [(words, int(told[name])) for name, words in INTAKE.items() if name in told]
+    return [(words, int(told[name])) for name, words in DATASET_METRICS.items() if name in told]
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

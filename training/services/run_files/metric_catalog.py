@@ -310,7 +310,7 @@ METRICS: dict[str, Metric] = {
 }
 
 # What a person wants to see first stands first; metrics that are named nowhere here are in the file only.
-OF_STAGE: dict[str, tuple[str, ...]] = {
+SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     Stage.PRETRAINING: ("pretraining/loss", "skipped_steps"),
     Stage.SFT: ("sft/loss", "skipped_steps"),
     Stage.REWARD: ("reward/accuracy", "reward/loss", "skipped_steps"),
@@ -341,7 +341,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     Stage.SAMPLING: ("sampling/slates", "sampling/completions"),
 }
 # What was made of the records, told once before the first step.
-INTAKE: dict[str, Words] = {
+DATASET_METRICS: dict[str, Words] = {
     "data/used": _("records used"),
     "data/pairs": _("pairs of answers to learn from"),
     "data/too_long": _("left out: the prompt is too long for the model"),
@@ -359,7 +359,7 @@ NUMBERED: dict[str, Words] = {
 READINGS = 8  # the first so many of a stage stand on the page of its round
 
 
-def of(name: str, config: Mapping[str, Any]) -> Metric:
+def look_up(name: str, config: Mapping[str, Any]) -> Metric:
     """The metric `name` as it is meant in a run with `config`, which says how far a policy may go."""
     metric = METRICS[name]
     return replace(metric, high=config.get("kl_limit", metric.high)) if name == "rollout/kl" else metric

@@ -26,7 +26,7 @@ class Pace(NamedTuple):
         return self.of_step * max(0, self.total - self.step)
 
 
-def of(run: Run) -> Pace | None:
+def measure(run: Run) -> Pace | None:
     """The pace of the newest attempt that has said anything; None while it has done no step of its own."""
     folder = attempts.newest_attempt(run, metrics.FILE)
     if folder is None:

@@ -29,7 +29,7 @@ class SavedStep:
         return self.path.parents[1]
 
 
-def of(run: Run) -> list[SavedStep]:
+def find(run: Run) -> list[SavedStep]:
     """The checkpoints of `run` in all its attempts, the furthest first."""
     return sorted((_saved_step(run, path) for path in paths(run)), key=lambda saved: saved.step, reverse=True)
 

@@ -77,7 +77,7 @@ def files(directory: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def bar(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Cell]:
+def step_cells(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Cell]:
     """A cell for every step of the PPO `run`, done or still to come."""
     limit, kept = config.get("kl_limit") or 1.0, files(run.directory)
     done = {row.step: row.metrics for row in rows if row.step > 0}

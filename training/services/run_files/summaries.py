@@ -28,11 +28,11 @@ class Figure(NamedTuple):
     span: str  # over which steps it is the mean, in words; empty where it is none
 
 
-def of_run(run: Run, rows: Sequence[Row]) -> dict[str, Figure]:
+def figures(run: Run, rows: Sequence[Row]) -> dict[str, Figure]:
     """Every figure of `run`: as it was stored when the run succeeded, else from `rows`, its history so far."""
     values = summarise(rows) | run.metrics
     steps = rows[-1].step if rows else run.step
-    return {name: Figure(value, span(name, steps)) for name, value in values.items()}
+    return {name: Figure(value, steps_averaged(name, steps)) for name, value in values.items()}
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, float]:
@@ -52,7 +52,7 @@ def window(steps: int) -> int:
     return max(1, math.ceil(steps * LAST_SHARE))
 
 
-def span(name: str, steps: int) -> str:
+def steps_averaged(name: str, steps: int) -> str:
     """Over which of `steps` steps the figure `name` is the mean; empty where it is none."""
     if name not in NOISY:
         return ""
@@ -60,6 +60,6 @@ def span(name: str, steps: int) -> str:
     return ngettext("the last step", "mean of the last %(number)d steps", number) % {"number": number}
 
 
-def rule(name: str) -> str:
+def averaging_rule(name: str) -> str:
     """Over which steps the figure `name` goes, in words that hold for runs of any length."""
     return str(RULE) if name in NOISY else ""

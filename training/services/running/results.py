@@ -39,20 +39,20 @@ MEASURES: dict[str, Callable[[SampledCompletion], float | None]] = {
 }
 
 
-def of(turn: Round) -> Result | None:
+def load(round: Round) -> Result | None:
     """The result of a round that is through; None where it measured nothing, or where its files are gone."""
-    if turn.status != Round.Status.SUCCEEDED:
+    if round.status != Round.Status.SUCCEEDED:
         return None
-    if stored := Result.objects.filter(round=turn).first():
+    if stored := Result.objects.filter(round=round).first():
         return stored
-    run = turn.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).first()
+    run = round.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).first()
     if run is None:
         return None
     try:
         made = _work_out(run)
     except (OSError, InvalidInput):
         return None
-    return Result.objects.get_or_create(round=turn, defaults=made)[0] if made else None
+    return Result.objects.get_or_create(round=round, defaults=made)[0] if made else None
 
 
 def _work_out(run: Run) -> dict[str, Any] | None:
@@ -65,7 +65,7 @@ def _work_out(run: Run) -> dict[str, Any] | None:
     return {"figures": figures(answers, run), "gaps": gaps(run), "answers": _side_by_side(answers, run)}
 
 
-def verdict(result: Result) -> list[str]:
+def summary(result: Result) -> list[str]:
     """What the figures amount to, in sentences; nothing where no reward model judged."""
     reward, length = result.figure("reward"), result.figure("length")
     if not reward:

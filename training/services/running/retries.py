@@ -75,7 +75,7 @@ def choices(run: Run) -> Choices:
     """What can be done about `run`."""
     if retry := Run.objects.filter(retry_of=run).first():
         return Choices(retry=retry)
-    saved = saved_steps.of(run)
+    saved = saved_steps.find(run)
     furthest = saved_steps.furthest(saved)
     changes = list(environment.changes(run, furthest.attempt)) if furthest else []
     return Choices(retry=None, refusal=refusal(run), saved=saved, changes=changes)
@@ -159,26 +159,26 @@ def _retry(
 def _replace(run: Run, new: Run) -> None:
     """Put `new` in the place of `run`, and let the round go on with it."""
     Project.objects.select_for_update(no_key=True).get(pk=run.project_id)
-    turn = Round.objects.select_for_update(no_key=True).get(pk=run.round_id) if run.round_id else None
+    round = Round.objects.select_for_update(no_key=True).get(pk=run.round_id) if run.round_id else None
     if retry := Run.objects.filter(retry_of=run).first():
         raise AlreadyRetried(retry)
     run.refresh_from_db()
     if run.status not in RETRIED:  # held, and let go on meanwhile
         raise Refused(_("This run neither failed nor waits for a person."))
-    if turn and turn.status == Round.Status.CANCELLED:
+    if round and round.status == Round.Status.CANCELLED:
         raise Refused(_("The round was cancelled."))
     if run.status == Run.Status.HELD:
         run.move_to(Run.Status.CANCELLED, finished_at=Now())
-    if turn and turn.status == Round.Status.FAILED:
-        _reopen(turn)
+    if round and round.status == Round.Status.FAILED:
+        _reopen(round)
     new.save()
     note(new, "queued")
 
 
-def _reopen(turn: Round) -> None:
+def _reopen(round: Round) -> None:
     try:
         with transaction.atomic():
-            turn.move_to(Round.Status.RUNNING, error="", finished_at=None)
+            round.move_to(Round.Status.RUNNING, error="", finished_at=None)
     except IntegrityError:
         raise Refused(_("Another round of the project is running.")) from None
 

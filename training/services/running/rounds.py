@@ -59,7 +59,7 @@ def advance(round: Round) -> None:
         return
     if round.status == Status.PLANNED:
         round.move_to(Status.RUNNING, started_at=Now())
-    for stage in plans.of(round).stages:
+    for stage in plans.load(round).stages:
         if not stage.will_run:
             continue
         run = round.runs.filter(stage=stage.stage).order_by("pk").last()
@@ -88,7 +88,7 @@ def _open(project: Project, opened_by: User | None) -> Round:
         raise RoundRunning(active)
     if not TrainingSettings.objects.filter(project=project).exists():
         raise NotReady(_("This project does not train yet: choose its base model in the settings."))
-    plan = plans.make(project)
+    plan = plans.draft(project)
     if plan.obstacle:
         raise NotReady(plan.obstacle)
     if refusal := preflight.refusal(project, plan):
