@@ -20,7 +20,7 @@ from tests.factories import (
     make_slate,
     make_user,
 )
-from tests.training import run_files
+from tests.training import engine_files
 from training.models import Download, ModelVersion, Question, Round, Run, Snapshot, TrainingSettings
 from training.services.planning import plans
 
@@ -83,8 +83,8 @@ def _training(project) -> dict[str, object]:
         finished_at=timezone.now(),
     )
     model = ModelVersion.objects.create(project=project, kind="base", number=1, manifest_sha256="0" * 64)
-    run = run_files.make_run(project, status=Run.Status.FAILED)
-    run_files.write_samples(run, 1, prompt_id=str(project.prompts.earliest("pk").pk))
+    run = engine_files.make_run(project, status=Run.Status.FAILED)
+    engine_files.write_samples(run, 1, prompt_id=str(project.prompts.earliest("pk").pk))
     return {"round": old.number, "model": model.pk, "run": run.pk, "step": 1, "place": 0} | _around(model)
 
 

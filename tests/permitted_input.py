@@ -10,7 +10,7 @@ from django.contrib.auth.hashers import make_password
 
 from annotate.models import Assignment, User
 from tests.permission_world import World
-from tests.training import run_files
+from tests.training import engine_files
 from training.models import ModelVersion, Promotion, Round, Run, TrainingSettings
 
 Body = dict[str, Any] | list[Any]
@@ -111,7 +111,7 @@ def _enough_labels(world: World) -> None:
 
 
 def _a_checkpoint(world: World) -> None:
-    run_files.write_checkpoint(Run.objects.get(pk=world.values["run"]), 2)
+    engine_files.write_checkpoint(Run.objects.get(pk=world.values["run"]), 2)
 
 
 def _held(world: World) -> None:

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from annotate.models import Demonstration, Member, Project, Ranking
 from tests.factories import make_prompt, make_slate
-from tests.training import run_files
+from tests.training import engine_files
 from training.models import ModelVersion, Round, Run, TrainingSettings
 from training.services.planning import plans
 from training.services.running import runs
@@ -83,16 +83,16 @@ def test_a_round_and_a_run_that_renew_themselves(
     renewed(page, "rounds/next/")
     plan = plans.draft(project).to_json()
     round = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
-    run = runs.claim(run_files.make_run(project, round=round).pk, owner="gpu@here")
+    run = runs.claim(engine_files.make_run(project, round=round).pk, owner="gpu@here")
     assert run is not None
-    run_files.write_metrics(run, run_files.ppo_metrics(5))
-    run_files.write_samples(run, 2)
+    engine_files.write_metrics(run, engine_files.ppo_metrics(5))
+    engine_files.write_samples(run, 2)
     page.goto(f"/projects/{project.slug}/rounds/1/")
     renewed(page, "live/")
     page.goto(f"/projects/{project.slug}/runs/{run.pk}/")
     expect(page.locator("canvas").first).to_be_visible()
     renewed(page, "live/")
-    run_files.write_metrics(run, run_files.ppo_metrics(7))
+    engine_files.write_metrics(run, engine_files.ppo_metrics(7))
     renewed(page, "curves/")
     page.locator("[data-steps] a").first.click()
     expect(page.locator("#samples-title")).to_be_focused()

@@ -14,7 +14,7 @@ from annotate.models import Member, Project, Slate
 from tests.browser.conftest import watch
 from tests.browser.keyboard import PHONE, press, reach
 from tests.factories import make_prompt
-from tests.training import run_files
+from tests.training import engine_files
 from training.models import Round, Run
 from training.services.planning import plans
 from training.services.run_files import directories
@@ -29,9 +29,9 @@ def data_dir(settings: Settings, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def running(project: Project) -> Run:
-    run = runs.claim(run_files.make_run(project).pk, owner="gpu@here")
+    run = runs.claim(engine_files.make_run(project).pk, owner="gpu@here")
     assert run is not None
-    run_files.write_metrics(run, run_files.ppo_metrics(12))
+    engine_files.write_metrics(run, engine_files.ppo_metrics(12))
     runs.heartbeat(run, step=12, total=40)
     return run
 
@@ -43,10 +43,10 @@ def failed(running: Run) -> Run:
     round = Round.objects.create(project=running.project, number=1, status=Round.Status.FAILED, plan=plan)
     error = "The engine was killed by SIGKILL."
     Run.objects.update(round=round, status=Run.Status.FAILED, exit_code=-9, error=error, finished_at=timezone.now())
-    run_files.write_checkpoint(running, 10)
+    engine_files.write_checkpoint(running, 10)
     for step in (4, 8, 10):
-        run_files.write_samples(running, step, prompt_id=str(make_prompt(running.project).pk))
-    (run_files.attempt(running) / directories.LOG).write_text("iteration 12 begins\n" * 50, "utf-8")
+        engine_files.write_samples(running, step, prompt_id=str(make_prompt(running.project).pk))
+    (engine_files.attempt(running) / directories.LOG).write_text("iteration 12 begins\n" * 50, "utf-8")
     return Run.objects.get(pk=running.pk)
 
 
@@ -72,7 +72,7 @@ def test_curves_are_drawn_and_go_on_while_the_run_goes_on(open_as, admin: Member
     assert drawn_pixels(page, "rollout-kl") > 1_000
     page.locator("#table-rollout-kl summary").click()
     expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(12)
-    run_files.write_metrics(running, run_files.ppo_metrics(15))
+    engine_files.write_metrics(running, engine_files.ppo_metrics(15))
     expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(15)
     expect(page.locator("#curve-rollout-kl .plot .uplot")).to_have_count(1)
     assert drawn_pixels(page, "rollout-kl") > 1_000

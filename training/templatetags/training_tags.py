@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from training.models import ModelVersion, Result, Snapshot, Stage
 from training.services.pages.round_strip import Cell
-from training.services.run_files.metric_catalog import Words, decimal, percent
+from training.stages.metric import Words, decimal, percent
 
 register = template.Library()
 

@@ -10,7 +10,7 @@ from tests.rlhf.conftest import MakeRun
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from tests.rlhf.stages.test_ppo_stage import PROMPTS, SMALL
 from training.rlhf.__main__ import main
-from training.services.run_files import metric_catalog
+from training.stages import metric as metric_catalog
 
 HELD_OUT = {
     "heldout_prompts": [{"id": n, "messages": question(100 + n)} for n in range(3)],

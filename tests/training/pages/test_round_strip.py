@@ -15,7 +15,7 @@ from django.utils import timezone
 from annotate.models import AuditEvent, Member, Project
 from tests.audit_triggers import triggers_off
 from tests.factories import make_member
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Snapshot
 from training.services.labels import trainable_labels
 from training.services.pages import progress, round_strip, schedule, timelines
@@ -86,7 +86,7 @@ def test_a_stage_under_way_is_judged_by_its_own_pace(ready: Project) -> None:
     this_round = rounds.open(ready, opened_by=None)
     run = runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert run is not None
-    run_files.write_times(run, [48, 36, 24, 12, 0], total=20)
+    engine_files.write_times(run, [48, 36, 24, 12, 0], total=20)
     runs.heartbeat(run, step=5, total=20)
     cell = cell_of(this_round, "sft")
     assert cell.is_current
@@ -126,7 +126,7 @@ def test_a_failed_cell_holds_its_own_buttons_and_the_cells_after_it_say_why_noth
     this_round = rounds.open(ready, opened_by=None)
     run = runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert run is not None
-    run_files.write_checkpoint(run, 6)
+    engine_files.write_checkpoint(run, 6)
     run.move_to(Run.Status.FAILED, error="The engine crashed.\n\nmore", finished_at=timezone.now())
     rounds.advance(this_round)
     cell = shown_cell(client, admin, ready, "failed")

@@ -14,7 +14,7 @@ from django.utils import timezone
 from annotate.models import AuditEvent, Member, Project, Ranking
 from tests.audit_triggers import triggers_off
 from tests.factories import make_member, make_project
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Snapshot, TrainingSettings, Worker
 from training.services.machines import workers
 from training.services.pages import cadence, progress, schedule, timelines
@@ -150,8 +150,8 @@ def test_a_night_between_two_attempts_is_no_part_of_the_pace(
     times = {"started_at": NOW() - timedelta(hours=9), "heartbeat_at": NOW()}
     run = machine.queue_run(project, "ppo", round=this_round, status=Run.Status.RUNNING, fence=2, attempt=2, **times)
     night = 8 * 3600
-    run_files.write_times(run, [night + 60 * step for step in range(22, 0, -1)] + [60, 0], fence=2)
-    run_files.begin_attempt(run, 130, fence=2)
+    engine_files.write_times(run, [night + 60 * step for step in range(22, 0, -1)] + [60, 0], fence=2)
+    engine_files.begin_attempt(run, 130, fence=2)
     assert minutes_left(run) == 17, "16 steps of 65 s: loading the model counts until a step was done since"
 
 
@@ -161,8 +161,8 @@ def test_a_run_that_was_resumed_is_judged_by_the_steps_that_it_did_itself(
     run = machine.queue_run(
         project, "ppo", round=this_round, status=Run.Status.RUNNING, fence=1, attempt=1, started_at=NOW()
     )
-    run_files.write_times(run, [3600 + step for step in range(36, 0, -1)] + [0], fence=1)
-    run_files.begin_attempt(run, 120, fence=1)
+    engine_files.write_times(run, [3600 + step for step in range(36, 0, -1)] + [0], fence=1)
+    engine_files.begin_attempt(run, 120, fence=1)
     assert minutes_left(run) == 6
 
 

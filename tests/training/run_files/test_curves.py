@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from annotate.models import Project
-from tests.training import run_files
+from tests.training import engine_files
 from training.rlhf.config import STAGES
 from training.services.pages import model_metrics
 from training.services.run_files import attempts, config_fields, curves
 from training.services.run_files.curves import Point
-from training.services.run_files.metric_catalog import METRICS, SHOWN_METRICS
+from training.stages.metric import METRICS, SHOWN_METRICS
 
 # DESIGN section 6 and what evaluation adds: names that never change.
 NAMES = {
@@ -86,29 +86,29 @@ def test_a_short_curve_is_not_thinned() -> None:
 
 
 def test_what_an_older_attempt_did_after_its_checkpoint_is_done_again(project: Project, data_dir: Path) -> None:
-    run = run_files.make_run(project, fence=2)
-    run_files.write_metrics(run, [{"rollout/kl": 1.0}] * 9, fence=1)
-    run_files.write_metrics(run, [{"rollout/kl": 1.0}] * 4 + [{"rollout/kl": 2.0}], fence=2)
+    run = engine_files.make_run(project, fence=2)
+    engine_files.write_metrics(run, [{"rollout/kl": 1.0}] * 9, fence=1)
+    engine_files.write_metrics(run, [{"rollout/kl": 1.0}] * 4 + [{"rollout/kl": 2.0}], fence=2)
     assert [(row.step, row.metrics["rollout/kl"]) for row in curves.history(run)][3:] == [(4, 1.0), (5, 2.0)]
 
 
 def test_the_history_stays_while_a_new_attempt_still_loads(project: Project, data_dir: Path) -> None:
-    run = run_files.make_run(project, fence=10)
-    run_files.write_metrics(run, [{"rollout/kl": 1.0}] * 9, fence=9)
-    run_files.attempt(run)
+    run = engine_files.make_run(project, fence=10)
+    engine_files.write_metrics(run, [{"rollout/kl": 1.0}] * 9, fence=9)
+    engine_files.attempt(run)
     assert len(curves.history(run)) == 9
 
 
 def test_torn_lines_and_numbers_that_are_none_are_left_out(project: Project, data_dir: Path) -> None:
-    run = run_files.make_run(project, fence=1)
+    run = engine_files.make_run(project, fence=1)
     good = json.dumps({"step": 1, "total": 2, "time": 0, "metrics": {"rollout/kl": 0.5}})
     odd = '{"step": 2, "total": 2, "time": 0, "metrics": {"rollout/kl": NaN, "rollout/reward": 1.0}}'
-    (run_files.attempt(run) / "metrics.jsonl").write_text(f'{good}\n{{"step": 1, "me\n{odd}\n{{"step":3', "utf-8")
+    (engine_files.attempt(run) / "metrics.jsonl").write_text(f'{good}\n{{"step": 1, "me\n{odd}\n{{"step":3', "utf-8")
     assert [row.metrics for row in curves.history(run)] == [{"rollout/kl": 0.5}, {"rollout/reward": 1.0}]
 
 
 def test_the_band_of_the_distance_ends_at_the_runs_own_limit(project: Project, data_dir: Path) -> None:
-    run = run_files.make_run(project, fence=1)
-    run_files.write_metrics(run, run_files.ppo_metrics(3))
+    run = engine_files.make_run(project, fence=1)
+    engine_files.write_metrics(run, engine_files.ppo_metrics(3))
     drawn = {curve.name: curve for curve in curves.build(run, curves.history(run), attempts.config(run))}
     assert drawn["rollout/kl"].metric.high == 4.0

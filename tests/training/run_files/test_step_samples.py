@@ -12,7 +12,7 @@ from django.urls import reverse
 from annotate.models import Completion, Member, Project, Slate, WorkItem
 from annotate.services import prompts
 from tests.factories import make_prompt
-from tests.training import run_files
+from tests.training import engine_files
 from training.models import Run, Sample, SentSample
 from training.services.run_files import attempts, curves, step_samples
 
@@ -20,9 +20,9 @@ from training.services.run_files import attempts, curves, step_samples
 @pytest.fixture
 def run(project: Project, data_dir: Path) -> Run:
     """A PPO run of three steps with samples of the second."""
-    run = run_files.make_run(project, fence=1, status=Run.Status.RUNNING)
-    run_files.write_metrics(run, [{"rollout/kl": kl, "rollout/reward": 0.5} for kl in (0.0, 1.1, 9.0)], total=5)
-    run_files.write_samples(run, 2, prompt_id=str(make_prompt(project).pk))
+    run = engine_files.make_run(project, fence=1, status=Run.Status.RUNNING)
+    engine_files.write_metrics(run, [{"rollout/kl": kl, "rollout/reward": 0.5} for kl in (0.0, 1.1, 9.0)], total=5)
+    engine_files.write_samples(run, 2, prompt_id=str(make_prompt(project).pk))
     return run
 
 
@@ -50,7 +50,7 @@ def test_the_bar_has_a_cell_for_every_step_done_and_to_come(run: Run) -> None:
     ("kl", "level"), [(-0.2, 1), (0.001, 1), (0.5, 2), (2.4, 6), (2.5, 7), (3.6, 9), (3.7, 10), (4.0, 10), (40.0, 10)]
 )
 def test_a_cell_is_as_high_as_the_distance_is_near_the_limit(run: Run, kl: float, level: int) -> None:
-    run_files.write_metrics(run, [{"rollout/kl": kl}])
+    engine_files.write_metrics(run, [{"rollout/kl": kl}])
     assert [cell.level for cell in step_samples.step_cells(run, curves.history(run), {"kl_limit": 4.0})][:1] == [level]
 
 
@@ -66,8 +66,8 @@ def test_samples_come_in_the_order_that_was_asked_for(run: Run, order: str, plac
 
 
 def test_a_step_that_was_done_again_shows_what_it_did_the_last_time(run: Run) -> None:
-    run_files.write_samples(run, 2, fence=10, number=1)
-    run_files.write_samples(run, 2, fence=9, number=2)
+    engine_files.write_samples(run, 2, fence=10, number=1)
+    engine_files.write_samples(run, 2, fence=9, number=2)
     assert len(step_samples.read(run, 2, order="worst")) == 1
 
 
@@ -107,8 +107,8 @@ def test_people_are_asked_about_a_sample_once_and_without_a_name(page: Client, r
 
 def test_a_retry_that_tells_of_the_same_two_answers_does_not_ask_again(page: Client, run: Run) -> None:
     page.post(send_url(run))
-    other = run_files.make_run(run.project, fence=1)
-    run_files.write_samples(other, 2, prompt_id=step_samples.read(run, 2, order="worst")[0].prompt_id)
+    other = engine_files.make_run(run.project, fence=1)
+    engine_files.write_samples(other, 2, prompt_id=step_samples.read(run, 2, order="worst")[0].prompt_id)
     page.post(send_url(other))
     assert Slate.objects.count() == 1
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from annotate.models import Member, Project
 from tests.factories import bearer
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans
 from training.services.run_files import summaries
@@ -41,10 +41,10 @@ def round(project: Project) -> Round:
 @pytest.fixture
 def running(round: Round, data_dir: Path) -> Run:
     """A reward run at its 20th step."""
-    run = run_files.make_run(
+    run = engine_files.make_run(
         round.project, "reward", round=round, status=Run.Status.RUNNING, fence=1, step=20, total=40
     )
-    run_files.write_metrics(run, ROWS)
+    engine_files.write_metrics(run, ROWS)
     return run
 
 

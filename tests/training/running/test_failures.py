@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Demonstration, Member, Project
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training.models import Answer, Question, Run, Stage
 from training.rlhf import exits
 from training.rlhf.data import dataset_filter
@@ -105,7 +105,7 @@ def test_nothing_in_the_product_reads_our_own_sentences() -> None:
 @pytest.mark.parametrize("kind", sorted(RULES))
 def test_the_table_names_the_cause_and_where_it_is_mended(project: Project, data_dir: Path, kind: str) -> None:
     ending = {"kind": kind, "sentence": "what the engine said"}
-    cause = failures.cause_of(run_files.make_run(project, status=Run.Status.FAILED, exit_code=1, ending=ending))
+    cause = failures.cause_of(engine_files.make_run(project, status=Run.Status.FAILED, exit_code=1, ending=ending))
     assert (cause.name, cause.detail) == (kind, "what the engine said")
     assert str(cause.sentence).endswith(".")
     assert str(cause.advice).endswith(".")
@@ -115,7 +115,7 @@ def test_the_table_names_the_cause_and_where_it_is_mended(project: Project, data
 
 def test_a_kind_of_an_engine_of_another_version_is_told_as_it_was_seen(project: Project, data_dir: Path) -> None:
     ending = {"kind": "new_kind", "sentence": "the flux is low"}
-    run = run_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
+    run = engine_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
     assert (failures.cause_of(run).name, failures.cause_of(run).detail) == ("input", "the flux is low")
     run.exit_code = 1
     assert (failures.cause_of(run).name, failures.cause_of(run).headline) == ("unknown", "the flux is low")
@@ -129,7 +129,7 @@ def test_a_run_that_ended_before_endings_were_kept_shows_what_was_stored(
     project: Project, data_dir: Path, code: int, name: str
 ) -> None:
     fields = {"status": Run.Status.FAILED, "exit_code": code, "error": "the gradient was not finite\n\nlog"}
-    cause = failures.cause_of(run_files.make_run(project, **fields))
+    cause = failures.cause_of(engine_files.make_run(project, **fields))
     assert (cause.name, cause.detail) == (name, "the gradient was not finite")
 
 
@@ -137,13 +137,13 @@ def test_a_run_that_ended_before_endings_were_kept_shows_what_was_stored(
 def test_a_crash_fails_a_run_only_after_several_attempts(
     project: Project, data_dir: Path, code: int, gave_up: bool
 ) -> None:
-    run = run_files.make_run(project, status=Run.Status.FAILED, exit_code=code, error="No.")
+    run = engine_files.make_run(project, status=Run.Status.FAILED, exit_code=code, error="No.")
     assert failures.cause_of(run).gave_up is gave_up
 
 
 def left_out(project: Project, what: str, records: list[str], stage: str = Stage.SFT) -> Run:
     ending = {"kind": "left_out", "records": records, "numbers": {"what": what}, "sentence": "2 of 3 cannot be used"}
-    return run_files.make_run(project, stage, status=Run.Status.FAILED, exit_code=77, ending=ending)
+    return engine_files.make_run(project, stage, status=Run.Status.FAILED, exit_code=77, ending=ending)
 
 
 def test_the_card_leads_to_the_prompts_of_the_records_that_are_refused(
@@ -187,7 +187,7 @@ def test_the_card_names_the_setting_as_people_call_it(
     client: Client, project: Project, admin: Member, data_dir: Path
 ) -> None:
     ending = {"kind": "memory", "field": "batch_tokens", "sentence": "the memory did not suffice"}
-    run = run_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
+    run = engine_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
     client.force_login(admin.user)
     shown = client.get(reverse("training:run", args=[project.slug, run.pk])).content.decode()
     assert "Memory ran out." in shown

@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import AuditEvent, Member, Project
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training import runner, tasks
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans
@@ -39,15 +39,15 @@ def round(project: Project, data_dir: Path) -> Round:
 @pytest.fixture
 def failed(round: Round) -> Run:
     """It came to step 20, with checkpoints at 10 and 20, and samples of every tenth step."""
-    run = run_files.make_run(
+    run = engine_files.make_run(
         round.project, round=round, fence=2, status=Status.FAILED, exit_code=1, error="It crashed."
     )
-    run_files.write_metrics(run, run_files.ppo_metrics(22), fence=2)
+    engine_files.write_metrics(run, engine_files.ppo_metrics(22), fence=2)
     for step in (10, 20):
-        run_files.write_checkpoint(run, step)
+        engine_files.write_checkpoint(run, step)
     for step in (10, 20, 22):
-        run_files.write_samples(run, step)
-    environment.write(run, run_files.attempt(run))
+        engine_files.write_samples(run, step)
+    environment.write(run, engine_files.attempt(run))
     return run
 
 
@@ -78,7 +78,7 @@ def test_a_resumed_run_takes_over_the_newest_checkpoint_and_the_round_goes_on(
 
 
 def test_a_damaged_checkpoint_is_passed_over(failed: Run, admin: Member) -> None:
-    (run_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
+    (engine_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
     assert [(saved.step, saved.is_whole) for saved in saved_steps.find(failed)] == [(20, False), (10, True)]
     assert AuditEvent.objects.filter(action="run.resumed").count() == 0
     found = saved_steps.furthest(saved_steps.find(retries.resume(failed, actor=admin.user)))
@@ -90,7 +90,7 @@ def test_checkpoints_too_large_to_read_while_a_page_waits_are_read_by_a_worker(
     page: Client, failed: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(integrity, "READ_AT_ONCE", 0)
-    (run_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
+    (engine_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
     shown = page.get(url(failed)).content.decode()
     assert shown.count("being read") == 2
     assert "Resume at step 20" in shown
@@ -120,7 +120,7 @@ def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, adm
 def test_a_resume_that_would_give_other_numbers_is_refused_and_says_what_changed(
     failed: Run, admin: Member, part: str, value: dict, told: str
 ) -> None:
-    file = run_files.attempt(failed) / environment.FILE
+    file = engine_files.attempt(failed) / environment.FILE
     said = json.loads(file.read_text())
     said[part] |= value
     file.write_text(json.dumps(said))
@@ -140,7 +140,7 @@ def test_a_parent_that_changed_forbids_every_retry(failed: Run, admin: Member) -
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(round: Round, admin: Member) -> None:
-    run = run_files.make_run(round.project, round=round, status=Status.FAILED)
+    run = engine_files.make_run(round.project, round=round, status=Status.FAILED)
     with pytest.raises(Refused, match="no whole checkpoint"):
         retries.resume(run, actor=admin.user)
 
@@ -224,7 +224,7 @@ def test_a_held_run_that_is_run_again_makes_room_for_its_retry(failed: Run, roun
 
 
 def test_the_failure_card_says_why_what_was_saved_and_what_can_be_done(failed: Run, page: Client) -> None:
-    (run_files.attempt(failed) / "engine.log").write_text("\n".join(f"line {n}" for n in range(60)))
+    (engine_files.attempt(failed) / "engine.log").write_text("\n".join(f"line {n}" for n in range(60)))
     shown = page.get(url(failed)).content.decode()
     assert "The engine ended in a way that nobody foresaw." in shown
     assert "Resume at step 20" in shown
@@ -277,13 +277,13 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     run = runs.claim(round.runs.get().pk, owner="gpu@test")
     assert run is not None
     directories.write_fence(run.directory, run.fence)
-    run_files.attempt(run)
-    environment.write(run, run_files.attempt(run))
+    engine_files.attempt(run)
+    environment.write(run, engine_files.attempt(run))
     subprocess.run([sys.executable, "-m", "training.rlhf", "sft", str(run.directory)], check=True)
-    weights = (run_files.attempt(run) / "output" / "model.safetensors").read_bytes()
+    weights = (engine_files.attempt(run) / "output" / "model.safetensors").read_bytes()
     steps = [row.step for row in curves.history(run)]
     # As if it had been killed after its last step but one, for the third time.
-    shutil.rmtree(run_files.attempt(run) / "output")
+    shutil.rmtree(engine_files.attempt(run) / "output")
     shutil.rmtree(saved_steps.find(run)[0].path)
     run.move_to(Status.FAILED, exit_code=-9, error="The engine was killed by SIGKILL.")
     rounds.advance(round)
@@ -292,7 +292,7 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     runner.supervise(new.pk, owner="gpu@test")
     new.refresh_from_db()
     assert new.status == Status.SUCCEEDED
-    assert json.loads((run_files.attempt(new) / environment.FILE).read_text())["versions"]["torch"]
+    assert json.loads((engine_files.attempt(new) / environment.FILE).read_text())["versions"]["torch"]
     assert [row.step for row in curves.history(new)] == steps
     assert (new.model_version.directory / "model.safetensors").read_bytes() == weights
     round.refresh_from_db()

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Member, Project, Prompt
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training import examiner
 from training.models import Examination, ModelVersion, Round, Run, Worker
 from training.services.machines import workers
@@ -145,7 +145,7 @@ def test_a_project_that_does_not_train_keeps_the_focus_of_its_page(page: Client,
 def test_a_round_keeps_the_focus_and_what_was_opened_when_it_renews_itself(page: Client, ready: Project) -> None:
     run = runs.claim(rounds.open(ready, opened_by=None).runs.get().pk, owner="gpu@here")
     assert run is not None
-    (run_files.attempt(run) / "engine.log").write_text("a line\n")
+    (engine_files.attempt(run) / "engine.log").write_text("a line\n")
     assert_keeps_focus(page, ready, "round", 1)
     Run.objects.update(status=Run.Status.HELD)
     assert_keeps_focus(page, ready, "round", 1)
@@ -155,12 +155,12 @@ def test_a_round_keeps_the_focus_and_what_was_opened_when_it_renews_itself(page:
 def test_a_run_keeps_the_focus_and_what_was_opened_when_it_renews_itself(
     page: Client, project: Project, data_dir: Path
 ) -> None:
-    run = runs.claim(run_files.make_run(project).pk, owner="gpu@here")
+    run = runs.claim(engine_files.make_run(project).pk, owner="gpu@here")
     assert run is not None
-    run_files.write_metrics(run, run_files.ppo_metrics(3))
-    run_files.write_samples(run, 2)
-    run_files.write_checkpoint(run, 2)
-    (run_files.attempt(run) / "engine.log").write_text("a line\n")
+    engine_files.write_metrics(run, engine_files.ppo_metrics(3))
+    engine_files.write_samples(run, 2)
+    engine_files.write_checkpoint(run, 2)
+    (engine_files.attempt(run) / "engine.log").write_text("a line\n")
     assert_keeps_focus(page, project, "run", run.pk)
     run.move_to(Run.Status.HELD, error="The disk is full.")
     assert_keeps_focus(page, project, "run", run.pk)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from annotate.models import AuditEvent, Member, Project, Prompt, Split
 from tests.factories import bearer, make_member
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Result, Round, Run, Stage, TrainingSettings, Worker
 from training.services.machines import workers
 from training.services.planning import plans
@@ -85,16 +85,16 @@ def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_heal
 ) -> None:
     plan = plans.draft(project).to_json()
     round = Round.objects.create(project=project, number=1, status=Round.Status.RUNNING, plan=plan)
-    run = run_files.make_run(project, round=round, status=Run.Status.RUNNING, fence=1, step=3, total=12)
+    run = engine_files.make_run(project, round=round, status=Run.Status.RUNNING, fence=1, step=3, total=12)
     rows = [{"rollout/kl": distance, "rollout/stop_rate": 0.99} for distance in (1.0, 2.0, 5.0)]
-    run_files.write_metrics(run, rows, total=12)
-    run_files.write_samples(run, 2)
+    engine_files.write_metrics(run, rows, total=12)
+    engine_files.write_samples(run, 2)
     shown = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert f'href="{rounds_url(project, "run-step", run.pk, 2)}"' in shown
     words = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
     assert "5 nats per answer ! outside: healthy 0.3 to 4" in words
     assert "99% healthy 95% to 100%" in words
-    run_files.write_metrics(run, rows, total=40)
+    engine_files.write_metrics(run, rows, total=40)
     early = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert "outside:" not in early, "the first steps may be anywhere"
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from annotate.models import Member, Project
 from tests.factories import make_member
-from tests.training import machine, run_files
+from tests.training import engine_files, machine
 from training.models import Run
 from training.rlhf import endings
 from training.services.pages import progress
@@ -33,9 +33,9 @@ def page(client: Client, admin: Member, data_dir: Path) -> Client:
 @pytest.fixture
 def running(project: Project, data_dir: Path) -> Run:
     """A PPO run in a worker's hands, with a few steps behind it."""
-    run = runs.claim(run_files.make_run(project).pk, owner="gpu@here")
+    run = runs.claim(engine_files.make_run(project).pk, owner="gpu@here")
     assert run is not None
-    run_files.write_metrics(run, run_files.ppo_metrics(5))
+    engine_files.write_metrics(run, engine_files.ppo_metrics(5))
     runs.heartbeat(run, step=5, total=40)
     return run
 
@@ -59,13 +59,13 @@ def test_the_page_shows_the_config_the_step_and_a_table_behind_every_curve(page:
 def test_a_phase_says_how_many_bytes_are_through(page: Client, running: Run) -> None:
     said = {"name": "loading", "what": "policy", "done": 212 * 2**20, "total": 488 * 2**20, "unit": "bytes"}
     assert "Loading" not in shown(page, running, "run-live")
-    (run_files.attempt(running) / "phase.json").write_text(json.dumps(said), "utf-8")
+    (engine_files.attempt(running) / "phase.json").write_text(json.dumps(said), "utf-8")
     assert "Loading the policy, 212.0\xa0MB of 488.0\xa0MB" in shown(page, running, "run-live")
 
 
 def test_what_was_overcome_is_told(page: Client, running: Run) -> None:
     said = [{"kind": "out_of_memory", "step": 3, "text": "Memory ran out at step 3; half as much goes at once now."}]
-    (run_files.attempt(running) / "setbacks.json").write_text(json.dumps(said), "utf-8")
+    (engine_files.attempt(running) / "setbacks.json").write_text(json.dumps(said), "utf-8")
     assert "half as much goes at once now" in shown(page, running, "run-live")
 
 
@@ -76,8 +76,8 @@ def test_a_run_whose_worker_is_silent_for_30_seconds_is_lost(page: Client, runni
 
 
 def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers(page: Client, running: Run) -> None:
-    (run_files.attempt(running) / "engine.log").write_text("CUDA error: the card fell out", "utf-8")
-    endings.leave(run_files.attempt(running), {"kind": "device", "sentence": "CUDA error: the card fell out"})
+    (engine_files.attempt(running) / "engine.log").write_text("CUDA error: the card fell out", "utf-8")
+    endings.leave(engine_files.attempt(running), {"kind": "device", "sentence": "CUDA error: the card fell out"})
     machine.let_lease_end(running)
     assert runs.reclaim() == 1
     waiting = Run.objects.get()
@@ -92,20 +92,20 @@ def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers
 
 def test_the_log_of_the_newest_attempt_that_has_one_is_shown(page: Client, running: Run) -> None:
     for fence in (9, 10):
-        (run_files.attempt(running, fence) / "engine.log").write_text(f"attempt {fence}", "utf-8")
-    (run_files.attempt(running, 11)).mkdir(exist_ok=True)
+        (engine_files.attempt(running, fence) / "engine.log").write_text(f"attempt {fence}", "utf-8")
+    (engine_files.attempt(running, 11)).mkdir(exist_ok=True)
     assert "attempt 10" in shown(page, running, "run-live")
 
 
 def test_the_step_is_the_one_that_the_engine_told_last(page: Client, running: Run) -> None:
-    run_files.write_metrics(running, run_files.ppo_metrics(17))
+    engine_files.write_metrics(running, engine_files.ppo_metrics(17))
     assert "step 17 of 40" in shown(page, running, "run-live")
     assert Run.objects.get().step < 17, "the row learns it with the next heartbeat"
 
 
 def test_the_last_forty_lines_of_the_log_are_shown_whole(page: Client, running: Run) -> None:
     lines = [f"line {number:02} {'of a long trace ' * 40}.".replace("  ", " ") for number in range(60)]
-    (run_files.attempt(running) / "engine.log").write_text("\n".join(lines), "utf-8")
+    (engine_files.attempt(running) / "engine.log").write_text("\n".join(lines), "utf-8")
     html = shown(page, running, "run-live")
     assert all(line in html for line in lines[20:])
     assert lines[19] not in html
@@ -135,7 +135,7 @@ def test_a_run_that_is_over_asks_for_nothing_any_more(page: Client, running: Run
 def test_curves_are_sent_again_only_when_something_came(page: Client, running: Run) -> None:
     seen = page.get(url(running)).context["seen"]
     assert page.get(url(running, "run-curves"), {"seen": seen}, headers=HTMX).status_code == 204
-    run_files.write_metrics(running, run_files.ppo_metrics(6))
+    engine_files.write_metrics(running, engine_files.ppo_metrics(6))
     assert page.get(url(running, "run-curves"), {"seen": seen}, headers=HTMX).status_code == 200
 
 
@@ -148,7 +148,7 @@ def test_the_csv_holds_every_step_and_every_metric(page: Client, running: Run) -
 
 def test_what_was_left_out_of_the_data_is_counted(page: Client, running: Run) -> None:
     told = {"step": 0, "total": 40, "time": 0, "metrics": {"data/used": 311, "data/too_long": 4}}
-    (run_files.attempt(running) / "metrics.jsonl").write_text(json.dumps(told) + "\n", "utf-8")
+    (engine_files.attempt(running) / "metrics.jsonl").write_text(json.dumps(told) + "\n", "utf-8")
     html = shown(page, running)
     assert "Left out: the prompt is too long for the model" in html
     assert "Nothing has been measured yet." in html

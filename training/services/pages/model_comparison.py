@@ -8,7 +8,8 @@ from typing import NamedTuple
 from annotate.models import Kind, Split
 from training.models import ModelVersion, Snapshot
 from training.services.pages import lineage, model_metrics
-from training.services.run_files import metric_catalog, summaries
+from training.services.run_files import summaries
+from training.stages import metric as metric_catalog
 
 MOST = 5  # models beside each other that a person can still follow
 NOTHING = "–"

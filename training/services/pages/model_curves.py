@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from training.models import ModelVersion
 from training.services.pages import model_metrics
-from training.services.run_files import directories, metric_catalog, metrics
+from training.services.run_files import directories, metrics
+from training.stages import metric as metric_catalog
 
 WIDTH, HEIGHT = 320, 140
 MARGIN = 4

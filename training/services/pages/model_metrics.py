@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from training.models import ModelVersion, Stage
 from training.services.pages.progress import Reading
 from training.services.run_files import summaries
-from training.services.run_files.metric_catalog import (
+from training.stages.metric import (
     DATASET_METRICS,
     METRICS,
     NUMBERED,

@@ -14,12 +14,13 @@ from django.utils.functional import Promise
 from training.models import ModelVersion, Round, Run, Stage
 from training.services.planning import plans, stage_states
 from training.services.planning.plans import StagePlan
-from training.services.run_files import attempts, curves, metric_catalog, step_samples, summaries
-from training.services.run_files.metric_catalog import READINGS, SHOWN_METRICS, Metric
+from training.services.run_files import attempts, curves, step_samples, summaries
 from training.services.run_files.step_samples import Cell
 from training.services.run_files.summaries import Figure
 from training.services.running import failures, retries
 from training.services.running.failures import Cause
+from training.stages import metric as metric_catalog
+from training.stages.metric import READINGS, SHOWN_METRICS, Metric
 
 HELDOUT_ACCURACY = "heldout/reward_accuracy"
 EARLY = 0.1  # the share of its steps in which a run may be anywhere

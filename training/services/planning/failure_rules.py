@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
-from training.services.run_files.metric_catalog import Words
+from training.stages.metric import Words
 
 UNKNOWN = "unknown"  # the rule that holds where no other does
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
-from training.services.run_files.metric_catalog import Words
+from training.stages.metric import Words
 
 HIDDEN = ("schema", "stage", "parents")
 

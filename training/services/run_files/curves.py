@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from training.models import Run
-from training.services.run_files import metric_catalog, metrics, summaries
-from training.services.run_files.metric_catalog import DATASET_METRICS, SHOWN_METRICS, Metric, Words
+from training.services.run_files import metrics, summaries
 from training.services.run_files.metrics import Row
 from training.services.run_files.summaries import Figure
+from training.stages import metric as metric_catalog
+from training.stages.metric import DATASET_METRICS, SHOWN_METRICS, Metric, Words
 
 MOST_POINTS = 1_000  # of a curve: more than a screen has columns
 TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV

@@ -19,8 +19,8 @@ from annotate.services import audit, slates
 from annotate.services.slates import BadSlate, NewCompletion
 from annotate.services.text import repair_text
 from training.models import Run, SentSample
-from training.services.run_files.metric_catalog import Words
 from training.services.run_files.metrics import Row
+from training.stages.metric import Words
 
 LEVELS = 10  # of distance, from none to the run's limit
 

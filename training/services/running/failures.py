@@ -14,9 +14,9 @@ from training.services.planning import record_links
 from training.services.planning.failure_rules import RULES, UNKNOWN, Rule
 from training.services.planning.record_links import Concerned
 from training.services.run_files.config_fields import FIELDS
-from training.services.run_files.metric_catalog import Words
 from training.services.running import question_answers
 from training.services.running.runs import SILENCE
+from training.stages.metric import Words
 
 INVALID, DIVERGED = exits.InvalidInput.code, exits.Diverged.code
 # Of runs that ended before endings were kept; how they ended is told by nothing but their exit code.

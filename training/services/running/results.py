@@ -20,9 +20,9 @@ from training.models import Result, Round, Run, Stage
 from training.rlhf.data.records import SampledCompletion, read_completions, read_prompts, read_rankings
 from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
-from training.services.run_files.metric_catalog import decimal
 from training.services.running import word_diffs
 from training.services.running.intervals import bootstrap, wilson
+from training.stages.metric import decimal
 
 SHOWN = 20  # held-out prompts
 MUCH_LONGER = 0.25  # share of its length by which an answer has grown
