@@ -193,7 +193,7 @@ class Walk:
 
     def kill_on_a_line(self) -> None:
         line = self.random.choice(LINES)
-        where = "attempts" if line.startswith("sealed") else self.random.choice(Stage.values)
+        where = "attempts" if line.startswith("sealed") else self.random.choice(list(Stage))
         self.points.arm(line, "kill", where)
 
     def hold_the_database(self) -> None:

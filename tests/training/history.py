@@ -71,7 +71,7 @@ def _snapshot(project: Project, demonstrations: list[Demonstration], rankings: l
 def _model(round: Round, kind: str) -> ModelVersion:
     newest = {
         each: ModelVersion.objects.filter(project=round.project, kind=each).order_by("number").last()
-        for each in ModelVersion.Kind.values
+        for each in list(ModelVersion.Kind)
     }
     parent = newest["base"] if kind == "sft" else newest["sft"]
     more = {"reward": newest["reward"], "reference": newest["sft"]} if kind == "ppo" else {}

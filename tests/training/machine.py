@@ -14,7 +14,7 @@ from django.utils import timezone
 from annotate.models import Kind, Member, Project, Prompt
 from annotate.services import demonstrations, prompts, rankings, slates, work
 from annotate.services.slates import NewCompletion, NewSlate
-from training import runner
+from training import runner, stages
 from training.models import Adoption, ModelVersion, Run, Snapshot, TrainingSettings
 from training.rlhf.run import manifest
 from training.services.registry import adoptions, base_models, model_folders
@@ -48,6 +48,9 @@ REPORT = {
     "selftest": {},
     "findings": [],
 }  # fmt: skip
+
+
+ROUND_STAGES = [str(stage.name) for stage in stages.DEFINITIONS if stage.plan]  # in the order in which they run
 
 
 def make_settings(project: Project, **fields: object) -> TrainingSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,12 +11,12 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
 from training.models.adoptions import Adoption
 from training.models.runs import Run
 from training.models.snapshots import Snapshot
+from training.stages import kind_choices, policy_kinds
 
 if TYPE_CHECKING:
     from annotate.models import User
@@ -27,8 +28,8 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
         return self.filter(project__in=Project.objects.administered_by(user))
 
     def policies(self) -> ModelVersionQuerySet:
-        """What can answer prompts: base, SFT and PPO models."""
-        return self.exclude(kind=ModelVersion.Kind.REWARD)
+        """What can answer prompts: all but reward models."""
+        return self.filter(kind__in=policy_kinds())
 
     def next_number(self, project: Project, kind: str) -> int:
         """The number of the model of `kind` that `project` gets next."""
@@ -39,15 +40,17 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 class ModelVersion(models.Model):
     """A directory of weights under DATA_DIR/models/<uuid>/, or the one that was adopted from an operator's folder."""
 
-    class Kind(models.TextChoices):
-        BASE = "base", _("base model")
-        SFT = "sft", _("SFT")
-        REWARD = "reward", _("reward model")
-        PPO = "ppo", _("PPO")
+    class Kind(StrEnum):
+        """What the built-in stages make; training/stages has the labels, and the kinds that other stages make."""
+
+        BASE = "base"
+        SFT = "sft"
+        REWARD = "reward"
+        PPO = "ppo"
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     project = models.ForeignKey(Project, models.PROTECT, related_name="model_versions")
-    kind = models.CharField(max_length=6, choices=Kind)
+    kind = models.CharField(max_length=32, choices=kind_choices)
     number = models.PositiveIntegerField()  # counts per project and kind: sft-1, sft-2, …
     parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
     # PPO has two more: the reward model that judged it and the SFT it was kept near.
@@ -73,9 +76,7 @@ class ModelVersion(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["project", "kind", "number"], name="model_version_number_once"),
-            models.CheckConstraint(
-                condition=Q(kind__in=["base", "sft", "reward", "ppo"]), name="model_version_kind_known"
-            ),
+            models.CheckConstraint(condition=~Q(kind=""), name="model_version_kind_named"),
         ]
 
     def __str__(self) -> str:
@@ -84,6 +85,11 @@ class ModelVersion(models.Model):
     @property
     def name(self) -> str:
         return f"{self.kind}-{self.number}"
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether it can answer prompts; a reward model only scores answers."""
+        return self.kind in policy_kinds()
 
     @property
     def directory(self) -> Path:

@@ -12,42 +12,17 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from training.models import ModelVersion, Result, Snapshot, Stage
+from training import stages
+from training.models import ModelVersion, Result, Snapshot
 from training.services.pages.round_strip import Cell
-from training.stages.metric import Words, decimal, percent
+from training.stages.number_format import decimal, percent
 
 register = template.Library()
 
-PURPOSES = {
-    Stage.PRETRAINING: gettext_lazy(
-        "The built-in tiny base model learns to write. People can answer prompts meanwhile."
-    ),
-    Stage.SFT: gettext_lazy("The base model learns to answer as people wrote."),
-    Stage.REWARD: gettext_lazy("A reward model learns what people prefer from their rankings."),
-    Stage.PPO: gettext_lazy("The policy is pushed toward what people preferred, while it stays near SFT."),
-    Stage.EVALUATION: gettext_lazy("Old and new policy answer the held-out prompts."),
-    Stage.SAMPLING: gettext_lazy("The newest policy writes the answers that people rank next."),
-}
-CELLS = {
+CELLS = {  # of a strip, that are no stage
     "collect": gettext_lazy("Collect"),
     "freeze": gettext_lazy("Freeze"),
-    Stage.SFT: gettext_lazy("SFT"),
-    Stage.REWARD: gettext_lazy("Reward"),
-    Stage.PPO: gettext_lazy("PPO"),
-    Stage.EVALUATION: gettext_lazy("Evaluate"),
-    Stage.SAMPLING: gettext_lazy("Sample"),
     "open": gettext_lazy("Open"),
-}
-ROLES = {
-    "base": gettext_lazy("from"),
-    "policy": gettext_lazy("policy"),
-    "reference": gettext_lazy("reference"),
-    "reward": gettext_lazy("reward model"),
-    "parent": gettext_lazy("policy before"),
-}
-ROLES_IN: dict[tuple[str, str], Words] = {  # a stage, where the role is another one than elsewhere
-    (Stage.EVALUATION, "parent"): gettext_lazy("compared with"),
-    (Stage.SAMPLING, "parent"): gettext_lazy("a quarter by"),
 }
 COUNTS = {
     "demonstrations": gettext_lazy("answers"),
@@ -214,13 +189,13 @@ def _figure(interval: list[float | None] | None, name: str, sign: str) -> str:
 
 @register.filter
 def stage_label(stage: str) -> str:
-    return str(Stage(stage).label)
+    return str(stages.find(stage).label)
 
 
 @register.filter
 def cell_label(name: str) -> str:
     """The name of a strip's cell: short, since eight stand beside each other."""
-    return str(CELLS[name])
+    return str(CELLS[name] if name in CELLS else stages.find(name).short_label)
 
 
 @register.filter
@@ -242,19 +217,19 @@ def about(length: timedelta) -> str:
 @register.filter
 def stage_purpose(stage: str) -> str:
     """What the stage does, in one sentence."""
-    return str(PURPOSES[Stage(stage)])
+    return str(stages.find(stage).purpose)
 
 
 @register.filter
 def role_label(role: str, stage: str = "") -> str:
     """What a model is to a run; `stage` makes it plainer where it is known."""
-    return str(ROLES_IN.get((stage, role), ROLES.get(role, role)))
+    return stages.find(stage).role_label(role) if stage else str(stages.ROLES.get(role, role))
 
 
 @register.filter
 def can_all_answer(models: Iterable[ModelVersion]) -> bool:
     """Whether each of them could be served: a reward model among them answers nothing."""
-    return all(model.kind != ModelVersion.Kind.REWARD for model in models)
+    return all(model.is_policy for model in models)
 
 
 @register.filter

@@ -169,7 +169,7 @@ def fetch(request: ProjectRequest, pk: int) -> ModelVersion:
 
 def can_answer(model: ModelVersion) -> bool:
     """Whether `model` could be served: a policy whose weights are there."""
-    return model.kind != ModelVersion.Kind.REWARD and model.weights_deleted_at is None
+    return model.is_policy and model.weights_deleted_at is None
 
 
 def _visible(request: ProjectRequest) -> QuerySet[ModelVersion]:

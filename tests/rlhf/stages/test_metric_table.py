@@ -9,8 +9,9 @@ import pytest
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from tests.rlhf.stages.test_ppo_stage import PROMPTS, SMALL
+from training import stages
 from training.rlhf.__main__ import main
-from training.stages import metric as metric_catalog
+from training.stages.metric import DATASET_METRICS
 
 HELD_OUT = {
     "heldout_prompts": [{"id": n, "messages": question(100 + n)} for n in range(3)],
@@ -38,8 +39,8 @@ def test_what_a_stage_logs_is_what_the_table_names(
     parents = {role: reward_models["llama"] if role == "reward" else models["llama"] for role in roles}
     run = make_run(stage, parents=parents, data=data, **{"max_response": 8, **options})
     assert main([stage, str(run)]) == 0
-    found = logged(run)
-    numbered = {name for name in found for prefix in metric_catalog.NUMBERED if name.startswith(prefix)}
-    unnamed = found - numbered - metric_catalog.METRICS.keys() - metric_catalog.DATASET_METRICS.keys()
+    found, known = logged(run), stages.find(stage)
+    numbered = {name for name in found for prefix in known.numbered_metrics if name.startswith(prefix)}
+    unnamed = found - numbered - known.metrics.keys() - DATASET_METRICS.keys()
     assert unnamed == set()
-    assert set(metric_catalog.SHOWN_METRICS[stage]) - found == set()
+    assert set(known.shown_metrics) - found == set()

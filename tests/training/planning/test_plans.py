@@ -13,6 +13,8 @@ from training.services.labels import trainable_labels
 from training.services.planning import plans
 from training.services.planning.plans import Plan
 from training.services.running import rounds
+from training.stages.planning import LabelCounts
+from training.stages.sampling import slate_budget
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -109,8 +111,8 @@ def test_without_demonstrations_the_base_model_is_the_reference(project: Project
 
 
 def test_a_tenth_of_the_slates_is_for_held_out_prompts(project: Project) -> None:
-    assert plans.slate_budget(200, _supply(train=1000, heldout=1000)) == (180, 20)
-    assert plans.slate_budget(200, _supply(train=100, heldout=5)) == (100, 5)
+    assert slate_budget(200, _counts(train=1000, heldout=1000)) == (180, 20)
+    assert slate_budget(200, _counts(train=100, heldout=5)) == (100, 5)
 
 
 def test_rankings_that_are_all_ties_train_nothing(project: Project, annotator: Member) -> None:
@@ -200,6 +202,6 @@ def test_a_project_without_training_settings_has_no_readiness(db: None) -> None:
     assert hooks.readiness(make_project()) is None
 
 
-def _supply(*, train: int, heldout: int) -> trainable_labels.Supply:
-    counts = dict.fromkeys(trainable_labels.Supply.__dataclass_fields__, 0)
-    return trainable_labels.Supply(**counts | {"train_prompts": train, "heldout_prompts": heldout})
+def _counts(*, train: int, heldout: int) -> LabelCounts:
+    counts = dict.fromkeys(LabelCounts.__dataclass_fields__, 0)
+    return LabelCounts(**counts | {"train_prompts": train, "heldout_prompts": heldout})

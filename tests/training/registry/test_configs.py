@@ -22,7 +22,7 @@ def model(project: Project) -> ModelVersion:
     return machine.make_model(project, "sft")
 
 
-@pytest.mark.parametrize("stage", [stage for stage in Stage.values if stage != Stage.PRETRAINING])
+@pytest.mark.parametrize("stage", [stage for stage in list(Stage) if stage != Stage.PRETRAINING])
 def test_the_settings_of_the_built_in_model_suit_every_stage(project: Project, model: ModelVersion, stage: str) -> None:
     training = TrainingSettings.objects.create(project=project, seed=4)
     parents = dict.fromkeys(STAGES[stage].required_parents, model)

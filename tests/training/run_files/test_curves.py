@@ -10,11 +10,11 @@ import pytest
 
 from annotate.models import Project
 from tests.training import engine_files
+from training import stages
 from training.rlhf.config import STAGES
 from training.services.pages import model_metrics
 from training.services.run_files import attempts, config_fields, curves
 from training.services.run_files.curves import Point
-from training.stages.metric import METRICS, SHOWN_METRICS
 
 # DESIGN section 6 and what evaluation adds: names that never change.
 NAMES = {
@@ -25,9 +25,9 @@ NAMES = {
 
 
 def test_every_metric_of_the_engine_has_a_name_a_meaning_and_what_is_healthy() -> None:
-    assert NAMES - METRICS.keys() == set()
-    assert {name for names in SHOWN_METRICS.values() for name in names} <= METRICS.keys()
-    for metric in METRICS.values():
+    assert NAMES - stages.all_metrics().keys() == set()
+    assert all(set(stage.shown_metrics) <= stage.metrics.keys() for stage in stages.DEFINITIONS)
+    for metric in stages.all_metrics().values():
         assert all(map(str, [metric.label, metric.meaning, metric.healthy]))
 
 
@@ -62,7 +62,7 @@ def test_a_metric_with_a_number_in_its_name_has_words_too(key: str, label: str) 
     ],
 )
 def test_a_number_has_no_exponent_and_no_digits_that_nobody_reads(key: str, value: float, text: str) -> None:
-    assert METRICS[key].show(value) == text
+    assert stages.all_metrics()[key].show(value) == text
 
 
 def test_every_field_of_a_config_has_words() -> None:

@@ -12,10 +12,10 @@ from django.db import connection
 
 from annotate.models import AuditEvent, Member, Project, Prompt, Split, WorkItem
 from tests.training import machine
+from training import stages
 from training.models import IllegalMove, ModelVersion, Round, Run, Sample, Stage, TrainingSettings
 from training.rlhf import exits
 from training.services.labels import slates
-from training.services.planning import plans
 from training.services.running import rounds, runs
 from training.services.running.rounds import NotReady, RoundRunning
 from training.services.running.runs import Ending
@@ -44,7 +44,7 @@ def test_a_round_of_every_stage_with_the_real_engine_ends_in_a_policy_and_its_an
     machine.work_off()
     round.refresh_from_db()
     assert (round.status, round.error) == (Status.SUCCEEDED, "")
-    assert list(round.runs.order_by("pk").values_list("stage", flat=True)) == list(plans.STAGES)
+    assert list(round.runs.order_by("pk").values_list("stage", flat=True)) == machine.ROUND_STAGES
     assert {model.name for model in ModelVersion.objects.all()} == {"base-1", "sft-1", "reward-1", "ppo-1"}
     ppo = ModelVersion.objects.get(kind="ppo")
     assert (ppo.parent.name, ppo.reference.name, ppo.reward.name) == ("sft-1", "sft-1", "reward-1")
@@ -71,8 +71,8 @@ def test_a_round_opens_with_its_plan_its_snapshot_and_its_first_run(round: Round
 
 @pytest.mark.django_db
 def test_no_stage_that_trains_is_given_what_is_held_out() -> None:
-    for stage, names in rounds.STAGE_DATA.items():
-        assert stage == Stage.EVALUATION or not [name for name in names if "heldout" in name]
+    for stage in stages.DEFINITIONS:
+        assert stage.name == Stage.EVALUATION or not [name for name in stage.data if "heldout" in name]
 
 
 @pytest.mark.django_db

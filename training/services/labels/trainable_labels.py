@@ -1,4 +1,4 @@
-"""The supply of labels: what a round may use, how much of it there is, and how much is missing."""
+"""Trainable labels: what a round may use, how much of it there is, and how much is missing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,7 @@ from django.utils.translation import ngettext
 from annotate.models import Demonstration, Kind, Project, Prompt, Ranking, Split
 from annotate.models.labels import LabelQuerySet, LabelT
 from training.models import ModelVersion, Round, Snapshot, Stage, TrainingSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Supply:
-    """How many labels and prompts there are; new is what came after the model that would use it was made."""
-
-    demonstrations: int
-    new_demonstrations: int
-    rankings: int
-    new_rankings: int
-    tied_rankings: int  # all placed completions equal: kept, but no pair to learn from
-    heldout_rankings: int
-    train_prompts: int
-    heldout_prompts: int
+from training.stages.planning import LabelCounts
 
 
 class Missing(NamedTuple):
@@ -63,11 +50,11 @@ def rankings(project: Project, split: str) -> LabelQuerySet[Ranking]:
     return _rankings([project], split)
 
 
-def count(project: Project) -> Supply:
-    """The supply of `project` as it is now."""
+def count(project: Project) -> LabelCounts:
+    """The labels and prompts of `project` as they are now."""
     prompts = Prompt.objects.active().filter(project=project)
     trainable = rankings(project, Split.TRAIN)
-    return Supply(
+    return LabelCounts(
         demonstrations=demonstrations(project).count(),
         new_demonstrations=new_demonstrations(project),
         rankings=trainable.count(),

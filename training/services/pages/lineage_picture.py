@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training.models import ModelVersion
 from training.services.pages.lineage import LineageRound
-from training.stages.metric import percent
+from training.stages.number_format import percent
 
 WIDTH, HEIGHT = 148, 48  # of a box
 STEP_X, STEP_Y = 192, 100  # from one column, one row, to the next

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from annotate.models import Kind, Split
+from training import stages
 from training.models import ModelVersion, Snapshot
 from training.services.pages import lineage, model_metrics
 from training.services.run_files import summaries
-from training.stages import metric as metric_catalog
 
 MOST = 5  # models beside each other that a person can still follow
 NOTHING = "–"
@@ -34,7 +34,7 @@ class Labels(NamedTuple):
 def compare_figures(models: list[ModelVersion]) -> list[Row]:
     """Every metric that one of `models` has."""
     known = {key: None for model in models for key in model.metrics}
-    ordered = [key for key in metric_catalog.METRICS if key in known]
+    ordered = [key for key in stages.all_metrics() if key in known]
     ordered += sorted(set(known) - set(ordered))
     return [_figure(key, label, models) for key, label in model_metrics.labels(ordered).items()]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from training import stages
 from training.models import ModelVersion
 from training.services.pages import model_metrics
 from training.services.run_files import directories, metrics
-from training.stages import metric as metric_catalog
 
 WIDTH, HEIGHT = 320, 140
 MARGIN = 4
@@ -51,7 +51,7 @@ def charts(models: list[ModelVersion]) -> list[Chart]:
     """A chart for each metric that has a name for people and that at least one of `models` has a history of."""
     histories = [_history(model) for model in models]
     drawn = {}
-    for key in metric_catalog.METRICS:
+    for key in stages.all_metrics():
         lines = [(number, history[key]) for number, history in enumerate(histories) if len(history.get(key, [])) > 1]
         if lines:
             drawn[key] = lines

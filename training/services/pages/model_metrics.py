@@ -10,18 +10,12 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from training.models import ModelVersion, Stage
+from training import stages
+from training.models import ModelVersion
 from training.services.pages.progress import Reading
 from training.services.run_files import summaries
-from training.stages.metric import (
-    DATASET_METRICS,
-    METRICS,
-    NUMBERED,
-    SHOWN_METRICS,
-    Metric,
-    Words,
-    number,
-)
+from training.stages.metric import DATASET_METRICS, Metric, Words
+from training.stages.number_format import number
 
 # Where the files lie is said by the parents' names; the rest of a config may be compared field by field.
 NO_FIELDS_OF_INTEREST = {"schema", "parents"}
@@ -30,7 +24,7 @@ NO_FIELDS_OF_INTEREST = {"schema", "parents"}
 def readings(model: ModelVersion) -> list[Reading]:
     """Every metric in the order of the stages; those of one kind that carry a number come last."""
     metrics, steps = model.metrics, model.run.step if model.run else 0
-    named = [key for key in METRICS if key in metrics]
+    named = [key for key in stages.all_metrics() if key in metrics]
     keys = (*named, *sorted(set(metrics) - set(named)))
     return [reading(key, metrics[key])._replace(span=summaries.steps_averaged(key, steps)) for key in keys]
 
@@ -56,20 +50,21 @@ def _label(key: str) -> Words:
 
 
 def _with_stage(key: str, label: str) -> str:
-    stage = next((stage for stage, names in SHOWN_METRICS.items() if key in names), None)
-    return _("%(label)s (%(stage)s)") % {"label": label, "stage": Stage(stage).label} if stage else label
+    stage = next((stage for stage in stages.DEFINITIONS if key in stage.shown_metrics), None)
+    return _("%(label)s (%(stage)s)") % {"label": label, "stage": stage.label} if stage else label
 
 
 def _metric(key: str) -> Metric | None:
-    return METRICS.get(key) or _numbered(key)
+    return stages.all_metrics().get(key) or _numbered(key)
 
 
 def _numbered(key: str) -> Metric | None:
     """The accuracy among pairs so many ranks apart, or on the answers of a round."""
-    for beginning, label in NUMBERED.items():
-        count = key.removeprefix(beginning)
-        if count != key and count.isdecimal():
-            return replace(METRICS["heldout/reward_accuracy"], label=label % {"number": int(count)})
+    for stage in stages.DEFINITIONS:
+        for beginning, label in stage.numbered_metrics.items():
+            count = key.removeprefix(beginning)
+            if count != key and count.isdecimal():
+                return replace(stages.all_metrics()["heldout/reward_accuracy"], label=label % {"number": int(count)})
     return None
 
 

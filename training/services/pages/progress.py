@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from django.utils.functional import Promise
 
+from training import stages
 from training.models import ModelVersion, Round, Run, Stage
 from training.services.planning import plans, stage_states
 from training.services.planning.plans import StagePlan
@@ -19,10 +20,10 @@ from training.services.run_files.step_samples import Cell
 from training.services.run_files.summaries import Figure
 from training.services.running import failures, retries
 from training.services.running.failures import Cause
-from training.stages import metric as metric_catalog
-from training.stages.metric import READINGS, SHOWN_METRICS, Metric
+from training.stages.metric import Metric
 
 HELDOUT_ACCURACY = "heldout/reward_accuracy"
+READINGS = 8  # the first so many of a stage stand on the page of its round
 EARLY = 0.1  # the share of its steps in which a run may be anywhere
 
 
@@ -71,7 +72,7 @@ def runs_of(round: Round) -> list[Run]:
 def policy_of(runs: list[Run]) -> ModelVersion | None:
     """The newest policy among what `runs` have published."""
     made = [run.model_version for run in runs if hasattr(run, "model_version")]
-    return next((model for model in reversed(made) if model.kind != ModelVersion.Kind.REWARD), None)
+    return next((model for model in reversed(made) if model.is_policy), None)
 
 
 def stages_of(round: Round) -> list[StageProgress]:
@@ -121,15 +122,17 @@ def measured_by(run: Run) -> Run | None:
 
 def heldout_accuracy(evaluation: Run) -> Reading:
     """The agreement on held-out rankings, as `evaluation` measured it."""
-    return _reading(metric_catalog.METRICS[HELDOUT_ACCURACY], figures(evaluation)[HELDOUT_ACCURACY], is_early=False)
+    metric = stages.find(Stage.EVALUATION).metrics[HELDOUT_ACCURACY]
+    return _reading(metric, figures(evaluation)[HELDOUT_ACCURACY], is_early=False)
 
 
 def readings(run: Run) -> list[Reading]:
     """The figures of `run` that have a name for people."""
     found, config = figures(run), attempts.config(run)
-    names = SHOWN_METRICS[run.stage][:READINGS]
+    stage = stages.find(run.stage)
     is_early = run.status == Run.Status.RUNNING and run.step < run.total * EARLY
-    return [_reading(metric_catalog.look_up(name, config), found[name], is_early) for name in names if name in found]
+    names = [name for name in stage.shown_metrics[:READINGS] if name in found]
+    return [_reading(stage.metric(name, config), found[name], is_early) for name in names]
 
 
 def _reading(metric: Metric, figure: Figure, is_early: bool) -> Reading:

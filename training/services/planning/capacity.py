@@ -11,14 +11,12 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from training.models import ModelVersion, Stage, Worker
+from training import stages
+from training.models import ModelVersion, Worker
 from training.rlhf import memory
 from training.rlhf.config import RunConfig
 from training.services.planning.plans import Plan
 
-# How many times its weights a stage puts on the disk at most: two checkpoints and the one that is being written, of
-# weights and two moments, and its output.
-WEIGHTS_ON_DISK = {Stage.SFT: 10, Stage.REWARD: 10, Stage.PPO: 19, Stage.EVALUATION: 0, Stage.SAMPLING: 0}
 SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
 HALF_PRECISION = ("bfloat16", "float16")
 
@@ -39,13 +37,13 @@ class Available(NamedTuple):
 
 def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Required:
     """What the stages of `plan` take, whose models all descend from `base`."""
-    shape, stages = _shape(base), [Stage(stage.stage) for stage in plan.stages if stage.will_run]
+    shape, running = _shape(base), [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
     weights = _weights(base, shape)
     vocabulary = int(shape.get("vocab_size", 0))
-    held = max((memory.WEIGHTS_HELD[stage] * weights for stage in stages), default=0)
-    logits = max((memory.logits_bytes(configs[stage].batch_tokens, vocabulary) for stage in stages), default=0)
-    written = max((WEIGHTS_ON_DISK[stage] * weights for stage in stages), default=0)
-    kept = sum(weights for stage in stages if WEIGHTS_ON_DISK[stage])  # outputs stay; checkpoints of one stage at once
+    held = max((memory.WEIGHTS_HELD[stage.name] * weights for stage in running), default=0)
+    logits = max((memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running), default=0)
+    written = max((stage.weights_on_disk * weights for stage in running), default=0)
+    kept = sum(weights for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once
     return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES)
 
 

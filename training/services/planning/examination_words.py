@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Project
-from training.models import Stage
+from training import stages
 from training.services.planning import record_links
 from training.services.planning.record_links import Concerned
 from training.services.running import failures
@@ -80,7 +80,7 @@ def _refused(numbers: Numbers) -> str:
 
 
 def _stages(numbers: Numbers) -> str:
-    return ", ".join(str(Stage(stage).label) for stage in numbers["stages"])
+    return ", ".join(str(stages.find(stage).label) for stage in numbers["stages"])
 
 
 def _model_refused(numbers: Numbers) -> str:

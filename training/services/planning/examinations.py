@@ -20,13 +20,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.models import Project, Prompt, Split
-from training import doorbell
+from training import doorbell, stages
 from training.models import Examination, ModelVersion, Stage, TrainingSettings
 from training.services.labels import snapshots, trainable_labels
 from training.services.machines import workers
-from training.services.planning.plans import Plan, StagePlan
+from training.services.planning.plans import Plan
 from training.services.registry import configs
 from training.services.run_files import directories
+from training.stages.planning import StagePlan
 
 TASK = "training.examine.v1"
 AGAIN_AFTER = timedelta(seconds=30)  # a message may be lost
@@ -36,7 +37,6 @@ RETRY_AFTER = timedelta(seconds=60)  # a look may have failed by chance
 SILENT_AFTER = timedelta(seconds=30)  # nobody is at a look that has said nothing for so long: it is asked for again
 SCHEMA = 2  # of what a finding says; looks of another one are taken again
 KEPT = 3  # of a project
-START_ROLE = {Stage.SFT: "base"}  # the parent whose tokenizer reads the stage's records; else the policy
 
 Status = Examination.Status
 
@@ -182,7 +182,7 @@ def _ring(examination: Examination) -> None:
 
 def _reader(plan: Plan, stage: StagePlan) -> int:
     """The id of the model whose tokenizer reads the stage's records: what the round makes has its parent's."""
-    parent = stage.parents[START_ROLE.get(Stage(stage.stage), "policy")]
+    parent = stage.parents[stages.find(stage.stage).starts_from]
     return parent.model_version or _reader(plan, plan.stage(parent.stage or Stage.SFT))
 
 

@@ -9,7 +9,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from training.models import Stage
+from training import stages
 
 if TYPE_CHECKING:
     from training.services.registry.adoptions import Folder
@@ -133,7 +133,7 @@ def turns(report: Report) -> list[str]:
 def memory(report: Report) -> list[tuple[str, int]]:
     """(stage, bytes that it takes) in the order of the stages."""
     needed = report.get("memory") or {}
-    return [(str(stage.label), needed[stage.value]) for stage in Stage if needed.get(stage.value)]
+    return [(str(stage.label), needed[stage.name]) for stage in stages.DEFINITIONS if needed.get(stage.name)]
 
 
 # By kind, filled with the finding's numbers and its `field`: the file that it is about, as a rule. A kind is left to

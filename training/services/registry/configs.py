@@ -28,7 +28,7 @@ def make(
         "parents": {role: _parent(model) for role, model in parents.items()},
     }
     if training.base_model == TrainingSettings.TINY:
-        fields |= PRESET[stage]
+        fields |= PRESET.get(stage, {})
     if stage == Stage.SAMPLING:
         fields["k"] = training.completions_per_slate
     return parse(fields | training.overrides.get(stage, {}))

@@ -11,25 +11,23 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from training.models import ModelVersion, Run, Snapshot, Stage
+from training import stages
+from training.models import ModelVersion, Run, Snapshot
 from training.rlhf.run.manifest import MANIFEST
 from training.services.planning import plans
 from training.services.run_files import directories
-
-# Which parent of a stage is the parent of the model that it makes.
-LINE = {Stage.SFT: "base", Stage.REWARD: "policy", Stage.PPO: "policy"}
 
 
 def publish(run: Run, output: Path) -> ModelVersion:
     """The model that `run` made, from its attempt's `output`. Called inside the transaction that ends the run."""
     manifest = json.loads((output / MANIFEST).read_text("utf-8"))
     parents = plans.parents_of(run)
-    kind = ModelVersion.Kind.BASE if run.stage == Stage.PRETRAINING else ModelVersion.Kind(run.stage)
+    stage = stages.find(run.stage)
     model = ModelVersion(
         project=run.project,
-        kind=kind,
-        number=ModelVersion.objects.next_number(run.project, kind),
-        parent=parents.get(LINE.get(Stage(run.stage), "")),
+        kind=stage.kind,
+        number=ModelVersion.objects.next_number(run.project, stage.kind),
+        parent=parents.get(stage.starts_from),
         reward=parents.get("reward"),
         reference=parents.get("reference"),
         run=run,

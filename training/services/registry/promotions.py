@@ -98,7 +98,7 @@ def _crown(model: ModelVersion, promoted_by: User, reason: str, deed: str) -> Pr
     # Pruning looks under the same lock: weights are either served or deleted, never both.
     Project.objects.select_for_update(no_key=True).get(pk=model.project_id)
     model.refresh_from_db(fields=["weights_deleted_at"])
-    if model.kind == ModelVersion.Kind.REWARD or model.weights_deleted_at:
+    if not model.is_policy or model.weights_deleted_at:
         raise NotAPolicy(_("%(model)s cannot answer prompts.") % {"model": model.name})
     before = champion(model.project)
     promotion = Promotion.objects.create(

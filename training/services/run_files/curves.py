@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from training import stages
 from training.models import Run
 from training.services.run_files import metrics, summaries
 from training.services.run_files.metrics import Row
 from training.services.run_files.summaries import Figure
-from training.stages import metric as metric_catalog
-from training.stages.metric import DATASET_METRICS, SHOWN_METRICS, Metric, Words
+from training.stages.metric import DATASET_METRICS, Metric, Words
 
 MOST_POINTS = 1_000  # of a curve: more than a screen has columns
 TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV
@@ -80,10 +80,10 @@ def history(run: Run) -> list[Row]:
 
 def build(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
     """The curves of `rows` that have a name for people, the most telling first."""
-    figures = summaries.figures(run, rows)
+    figures, stage = summaries.figures(run, rows), stages.find(run.stage)
     return [
-        Curve(name=name, metric=metric_catalog.look_up(name, config), figure=figures[name], points=thin(points))
-        for name in SHOWN_METRICS[run.stage]
+        Curve(name=name, metric=stage.metric(name, config), figure=figures[name], points=thin(points))
+        for name in stage.shown_metrics
         if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models.functions import Now
 
-from training.models import ModelVersion, Run, Stage
+from training import stages
+from training.models import ModelVersion, Run
 from training.rlhf import exits
 from training.rlhf.failpoints import reach
 from training.rlhf.run.manifest import Counted, verifies
@@ -16,6 +17,7 @@ from training.services.planning import plans
 from training.services.registry import model_versions
 from training.services.run_files import directories, metrics, summaries
 from training.services.running import question_answers
+from training.stages import Makes
 
 
 class CancelRequested(Exception):
@@ -59,9 +61,11 @@ def publish(run: Run, *, counted: Counted) -> None:
 def _take(run: Run, output: Path) -> None:
     if question_answers.belongs_to_question(run):
         question_answers.take(run, output)
-    elif run.stage == Stage.SAMPLING:
+        return
+    makes = stages.find(run.stage).makes
+    if makes is Makes.SLATES:
         slates.open_from(run, output)
-    elif run.stage == Stage.EVALUATION:
+    elif makes is Makes.MEASUREMENTS:
         policy = plans.parents_of(run)["policy"]
         measured = {name: value for name, value in run.metrics.items() if not name.startswith("data/")}
         ModelVersion.objects.filter(pk=policy.pk).update(metrics=policy.metrics | measured)

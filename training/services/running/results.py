@@ -22,7 +22,7 @@ from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
 from training.services.running import word_diffs
 from training.services.running.intervals import bootstrap, wilson
-from training.stages.metric import decimal
+from training.stages.number_format import decimal
 
 SHOWN = 20  # held-out prompts
 MUCH_LONGER = 0.25  # share of its length by which an answer has grown

@@ -7,23 +7,16 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
-from training.models import Round, Run, Stage, TrainingSettings, note
+from training import stages
+from training.models import Round, Run, TrainingSettings, note
 from training.rlhf.exits import InvalidInput
 from training.services.labels import slates, snapshots
 from training.services.planning import plans, preflight
-from training.services.planning.plans import StagePlan
 from training.services.registry import configs
 from training.services.run_files.directories import Record
 from training.services.running import failures, notices, runs
-
-# The frozen records that each stage reads. What is held out reaches no stage that trains.
-STAGE_DATA = {
-    Stage.SFT: ("demonstrations",),
-    Stage.REWARD: ("rankings", "demonstrations"),
-    Stage.PPO: ("prompts",),
-    Stage.EVALUATION: ("heldout_prompts", "heldout_rankings"),
-    Stage.SAMPLING: (),
-}
+from training.stages import Makes
+from training.stages.planning import StagePlan
 
 Status = Round.Status
 
@@ -114,8 +107,8 @@ def _start(round: Round, stage: StagePlan) -> None:
         _end(round, Status.FAILED, error=f"{stage.stage}: {error}")
         return
     frozen = snapshots.files(round.snapshot) if round.snapshot else {}
-    data = {name: frozen[name] for name in STAGE_DATA[Stage(stage.stage)]}
-    records = {"prompts": _prompts_to_answer(round, stage)} if stage.stage == Stage.SAMPLING else {}
+    data = {name: frozen[name] for name in stages.find(stage.stage).data}
+    records = {"prompts": _prompts_to_answer(round, stage)} if stages.find(stage.stage).makes is Makes.SLATES else {}
     runs.queue(round.project, config=config, data=data, records=records, round=round, snapshot=round.snapshot)
 
 

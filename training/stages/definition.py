@@ -1,0 +1,95 @@
+"""What the platform knows of a stage: one row for each, beside the engine's module that does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from training.rlhf.config import RunConfig
+from training.stages.metric import Metric, Words
+from training.stages.planning import Situation, StagePlan
+
+
+class Stage(StrEnum):
+    """The built-in stages, by the names that rows, run directories and the engine's command line use."""
+
+    PRETRAINING = "pretraining"
+    SFT = "sft"
+    REWARD = "reward"
+    PPO = "ppo"
+    EVALUATION = "evaluation"
+    SAMPLING = "sampling"
+
+
+class Makes(StrEnum):
+    """What becomes of a stage's output when its run is published."""
+
+    POLICY = "policy"  # a model version that can answer prompts
+    REWARD_MODEL = "reward model"  # a model version that scores answers
+    MEASUREMENTS = "measurements"  # metrics of the policy that it measured
+    SLATES = "slates"  # answers that people rank next
+
+
+ROLES: dict[str, Words] = {  # what a parent is to a stage, where the stage says nothing else
+    "base": _("from"),
+    "policy": _("policy"),
+    "reference": _("reference"),
+    "reward": _("reward model"),
+    "parent": _("policy before"),
+}
+
+
+def same_metric(_name: str, metric: Metric, _config: Mapping[str, Any]) -> Metric:
+    """The metric as it stands in the table, whatever the run's config says."""
+    return metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDefinition:
+    """One stage. `plan` is None for what belongs to no round."""
+
+    name: str
+    config: type[RunConfig]  # the engine's, which says which parents it needs
+
+    # in words
+    label: Words  # in a sentence
+    short_label: Words = ""  # on the strip, where eight cells stand in a row
+    purpose: Words  # one sentence: what it does
+    roles: Mapping[str, Words] = field(default_factory=dict)  # of its parents, where they differ from ROLES
+
+    # in a round
+    plan: Callable[[Situation], StagePlan] | None = None  # what it would do in the next round, or why it is left out
+    amount: Callable[[Mapping[str, int]], str] = lambda _counts: ""  # its plan's counts in words: how much it works on
+    starts_from: str = "policy"  # the role whose model it trains on, and whose tokenizer reads its records
+
+    # what it reads and makes
+    data: tuple[str, ...] = ()  # files of the snapshot; what is held out reaches no stage that trains
+    makes: Makes
+    kind: str = ""  # of the model version that it makes
+    kind_label: Words = ""  # where it is another than the stage's
+
+    # what it costs
+    weights_on_disk: int = 0  # how many times its weights at most: output, two checkpoints and the one being written
+
+    # what it tells
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    shown_metrics: tuple[str, ...] = ()  # the most telling first; the others are in the file only
+    numbered_metrics: Mapping[str, Words] = field(default_factory=dict)  # by the part of their name before a number
+    adapt_metric: Callable[[str, Metric, Mapping[str, Any]], Metric] = same_metric  # to the config of a run
+
+    @property
+    def makes_model(self) -> bool:
+        """Whether a model version comes of it."""
+        return self.makes in (Makes.POLICY, Makes.REWARD_MODEL)
+
+    def role_label(self, role: str) -> str:
+        """What the parent `role` is to this stage."""
+        return str(self.roles.get(role, ROLES.get(role, role)))
+
+    def metric(self, name: str, config: Mapping[str, Any]) -> Metric:
+        """The metric `name` as it is meant in a run with `config`."""
+        return self.adapt_metric(name, self.metrics[name], config)

@@ -1,0 +1,147 @@
+"""Evaluation: the round's policy and its reference on held-out prompts, and the reward model on held-out rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext_lazy as _
+
+from training.rlhf.config import EvaluationConfig
+from training.stages.definition import Makes, Stage, StageDefinition
+from training.stages.metric import PER_TOKEN, STOP_RATE_FLOOR, TOKENS, Metric
+from training.stages.planning import Situation, StagePlan, optional
+
+
+def plan(now: Situation) -> StagePlan:
+    """A policy that this round makes is measured where there are held-out prompts."""
+    if not now.is_policy_new:
+        reason = gettext("No new policy to evaluate.")
+    elif not now.labels.heldout_prompts:
+        reason = gettext("There are no held-out prompts.")
+    else:
+        reason = ""
+    # A new SFT is its own reference; what it is to be compared with is what it came from.
+    reference = now.base if now.policy == now.sft else now.sft
+    parents = {"policy": now.policy, "reference": reference} | optional("reward", now.reward)
+    if now.policy_parent != reference:  # PPO that started from the champion
+        parents |= optional("parent", now.policy_parent)
+    counts = {"heldout_prompts": now.labels.heldout_prompts, "heldout_rankings": now.labels.heldout_rankings}
+    return StagePlan(stage=Stage.EVALUATION, reason=reason, parents=parents, counts=counts)
+
+
+def amount(counts: Mapping[str, int]) -> str:
+    number = counts["heldout_prompts"]
+    return ngettext("%(number)d prompt", "%(number)d prompts", number) % {"number": number}
+
+
+METRICS = {
+    "proxy/win_rate": Metric(
+        label=_("proxy win rate against the reference"),
+        meaning=_("How often the reward model, which is not a person, prefers the policy's answer."),
+        healthy=_("Over 50%."),
+        is_share=True,
+        low=0.5,
+        high=1.0,
+    ),
+    "heldout/reward_accuracy": Metric(
+        label=_("reward accuracy on held-out rankings"),
+        meaning=_("How often the reward model agrees with people on prompts that it has never seen."),
+        healthy=_("65% to 80%; more than people agree among themselves is too good to be true."),
+        is_share=True,
+        low=0.65,
+        high=0.8,
+    ),
+    "heldout/kl": Metric(
+        label=_("distance on held-out prompts (KL)"),
+        unit=_("nats per answer"),
+        meaning=_("How far the policy's answers to held-out prompts have moved away from the reference."),
+        healthy=_("0.3 to 10."),
+        low=0.3,
+        high=10.0,
+    ),
+    "heldout/length": Metric(
+        label=_("length on held-out prompts"),
+        unit=TOKENS,
+        meaning=_("How long an answer to a held-out prompt is on average."),
+        healthy=_("Within a third of the reference."),
+    ),
+    "heldout/reference_length": Metric(
+        label=_("length of the reference there"),
+        unit=TOKENS,
+        meaning=_("How long the reference's answers to the same prompts are."),
+        healthy=_("The measure for the policy's own length."),
+    ),
+    "heldout/stop_rate": Metric(
+        label=_("held-out answers that end by themselves"),
+        meaning=_("The share of held-out answers that came to an end before they ran out of room."),
+        healthy=_("Over 95%."),
+        is_share=True,
+        low=STOP_RATE_FLOOR,
+        high=1.0,
+    ),
+    "heldout/reference_stop_rate": Metric(
+        label=_("those of the reference that do"),
+        meaning=_("The share of the reference's answers to the same prompts that came to an end."),
+        healthy=_("The measure for the policy's own."),
+        is_share=True,
+    ),
+    "heldout/entropy": Metric(
+        label=_("entropy on held-out prompts"),
+        unit=PER_TOKEN,
+        meaning=_("How many ways of going on the policy still considers there."),
+        healthy=_("Not far below that of the SFT model."),
+    ),
+    "proxy/reward": Metric(
+        label=_("reward on held-out prompts"),
+        unit=_("σ"),
+        meaning=_("What the reward model, which is not a person, thinks of the policy's answers there."),
+        healthy=_("Above the reference's."),
+    ),
+    "proxy/reference_reward": Metric(
+        label=_("reward of the reference there"),
+        unit=_("σ"),
+        meaning=_("What the reward model thinks of the reference's answers to the same prompts."),
+        healthy=_("The measure for the policy's own."),
+    ),
+    "heldout/reward_pairs": Metric(
+        label=_("held-out pairs"),
+        meaning=_("On how many pairs of answers the accuracy was measured."),
+        healthy=_("A few hundred: fewer make a wide interval."),
+    ),
+    "heldout/reward_ties": Metric(
+        label=_("held-out ties"),
+        meaning=_("Pairs that people placed equally; they are not in the accuracy."),
+        healthy=_("As people find them."),
+    ),
+}
+# The accuracy by ranks apart, and by the round that wrote the answers.
+NUMBERED = {
+    "heldout/reward_accuracy_gap_": ngettext_lazy(
+        "reward accuracy, %(number)d rank apart", "reward accuracy, %(number)d ranks apart", "number"
+    ),
+    "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)d"),
+}
+
+EVALUATION = StageDefinition(
+    name=Stage.EVALUATION,
+    label=_("evaluation"),
+    short_label=_("Evaluate"),
+    purpose=_("Old and new policy answer the held-out prompts."),
+    config=EvaluationConfig,
+    data=("heldout_prompts", "heldout_rankings"),
+    makes=Makes.MEASUREMENTS,
+    roles={"parent": _("compared with")},
+    plan=plan,
+    amount=amount,
+    metrics=METRICS,
+    numbered_metrics=NUMBERED,
+    shown_metrics=(
+        "proxy/win_rate",
+        "heldout/reward_accuracy",
+        "heldout/kl",
+        "heldout/length",
+        "heldout/reference_length",
+        "heldout/stop_rate",
+    ),
+)

@@ -1,0 +1,77 @@
+"""Step 2 of three: a reward model, trained on how people ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from training.rlhf.config import RewardConfig
+from training.stages.definition import Makes, Stage, StageDefinition
+from training.stages.metric import SKIPPED_STEPS, Metric
+from training.stages.planning import Situation, StagePlan
+
+
+def plan(now: Situation) -> StagePlan:
+    """A reward model is trained where enough rankings are newer than the last one."""
+    labels, minimum = now.labels, now.minima["rankings"]
+    if not labels.rankings:
+        reason = gettext("No rankings yet.")
+    elif labels.new_rankings < minimum:
+        reason = gettext("%(number)d new rankings are fewer than the minimum of %(minimum)d.") % {
+            "number": labels.new_rankings,
+            "minimum": minimum,
+        }
+    elif labels.tied_rankings == labels.rankings:
+        reason = gettext("Every ranking is a tie: there is no difference to learn from.")
+    else:
+        reason = ""
+    counts = {
+        "rankings": labels.rankings,
+        "new_rankings": labels.new_rankings,
+        "tied_rankings": labels.tied_rankings,
+    }
+    return StagePlan(stage=Stage.REWARD, reason=reason, parents={"policy": now.sft}, counts=counts)
+
+
+def amount(counts: Mapping[str, int]) -> str:
+    number = counts["rankings"]
+    return ngettext("%(number)d ranking", "%(number)d rankings", number) % {"number": number}
+
+
+METRICS = {
+    "reward/accuracy": Metric(
+        label=_("agreement with the rankings"),
+        meaning=_("How often the better-placed answer of a pair gets the higher score."),
+        healthy=_("60% to 85%: one half is guessing, and much more than people agree among themselves is overfitting."),
+        is_share=True,
+        low=0.6,
+        high=0.85,
+    ),
+    "reward/loss": Metric(
+        label=_("loss"),
+        unit=_("nats"),
+        meaning=_("How sure the reward model is of the wrong answer, on average over the pairs."),
+        healthy=_("0.35 to 0.69: guessing is 0.69."),
+        low=0.35,
+        high=0.69,
+    ),
+    "skipped_steps": SKIPPED_STEPS,
+}
+
+REWARD = StageDefinition(
+    name=Stage.REWARD,
+    label=_("reward model"),
+    short_label=_("Reward"),
+    purpose=_("A reward model learns what people prefer from their rankings."),
+    config=RewardConfig,
+    data=("rankings", "demonstrations"),
+    makes=Makes.REWARD_MODEL,
+    kind="reward",
+    plan=plan,
+    amount=amount,
+    weights_on_disk=10,
+    metrics=METRICS,
+    shown_metrics=("reward/accuracy", "reward/loss", "skipped_steps"),
+)

@@ -1,0 +1,63 @@
+"""Sampling: the newest policy and its parent write the answers that people rank next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from training.rlhf.config import SamplingConfig
+from training.stages.definition import Makes, Stage, StageDefinition
+from training.stages.metric import Metric
+from training.stages.planning import LabelCounts, Situation, StagePlan, optional
+
+HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
+
+
+def plan(now: Situation) -> StagePlan:
+    """Slates are opened as long as there is a prompt to answer."""
+    train, heldout = slate_budget(now.slates_per_round, now.labels)
+    reason = "" if train + heldout else gettext("There are no prompts to answer.")
+    parents = {"policy": now.policy} | optional("parent", now.policy_parent) | optional("reward", now.reward)
+    counts = {"slates": train, "heldout_slates": heldout}
+    return StagePlan(stage=Stage.SAMPLING, reason=reason, parents=parents, counts=counts)
+
+
+def slate_budget(wanted: int, labels: LabelCounts) -> tuple[int, int]:
+    """How many slates a round opens for train and for held-out prompts: one a prompt at most."""
+    heldout = min(round(wanted * HELDOUT_SLATES), labels.heldout_prompts)
+    return min(wanted - heldout, labels.train_prompts), heldout
+
+
+def amount(counts: Mapping[str, int]) -> str:
+    number = counts["slates"] + counts["heldout_slates"]
+    return ngettext("%(number)d set", "%(number)d sets", number) % {"number": number}
+
+
+METRICS = {
+    "sampling/slates": Metric(
+        label=_("sets of answers"),
+        meaning=_("How many prompts got enough different answers to be ranked."),
+        healthy=_("As many as were planned."),
+    ),
+    "sampling/completions": Metric(
+        label=_("answers"),
+        meaning=_("How many answers stand in these sets; where a policy repeats itself, a set holds fewer."),
+        healthy=_("As many as were planned for each set."),
+    ),
+}
+
+SAMPLING = StageDefinition(
+    name=Stage.SAMPLING,
+    label=_("sampling"),
+    short_label=_("Sample"),
+    purpose=_("The newest policy writes the answers that people rank next."),
+    config=SamplingConfig,
+    makes=Makes.SLATES,
+    roles={"parent": _("a quarter by")},
+    plan=plan,
+    amount=amount,
+    metrics=METRICS,
+    shown_metrics=("sampling/slates", "sampling/completions"),
+)

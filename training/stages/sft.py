@@ -1,0 +1,65 @@
+"""Step 1 of three: supervised fine-tuning of the base model on what people wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from training.rlhf.config import SFTConfig
+from training.stages.definition import Makes, Stage, StageDefinition
+from training.stages.metric import PER_TOKEN, SKIPPED_STEPS, Metric
+from training.stages.planning import Situation, StagePlan
+
+
+def plan(now: Situation) -> StagePlan:
+    """SFT runs where there are demonstrations that no SFT has learned from."""
+    labels, minimum = now.labels, now.minima["demonstrations"]
+    if not labels.demonstrations:
+        reason = gettext("No answers have been written.")
+    elif not labels.new_demonstrations:
+        reason = gettext("No answers are newer than those that %(model)s imitates.") % {"model": now.sft.name}
+    elif now.sft == now.base and labels.demonstrations < minimum:
+        reason = gettext("%(number)d answers are fewer than the minimum of %(minimum)d.") % {
+            "number": labels.demonstrations,
+            "minimum": minimum,
+        }
+    else:
+        reason = ""
+    counts = {"demonstrations": labels.demonstrations, "new_demonstrations": labels.new_demonstrations}
+    return StagePlan(stage=Stage.SFT, reason=reason, parents={"base": now.base}, counts=counts)
+
+
+def amount(counts: Mapping[str, int]) -> str:
+    number = counts["demonstrations"]
+    return ngettext("%(number)d answer", "%(number)d answers", number) % {"number": number}
+
+
+METRICS = {
+    "sft/loss": Metric(
+        label=_("loss"),
+        unit=PER_TOKEN,
+        meaning=_("How much people's answers surprise the model, token by token."),
+        healthy=_("It falls and levels off above 0.1; below that the answers are learnt by heart."),
+        low=0.1,
+    ),
+    "skipped_steps": SKIPPED_STEPS,
+}
+
+SFT = StageDefinition(
+    name=Stage.SFT,
+    label=_("SFT"),
+    short_label=_("SFT"),
+    purpose=_("The base model learns to answer as people wrote."),
+    config=SFTConfig,
+    data=("demonstrations",),
+    makes=Makes.POLICY,
+    kind="sft",
+    starts_from="base",
+    plan=plan,
+    amount=amount,
+    weights_on_disk=10,
+    metrics=METRICS,
+    shown_metrics=("sft/loss", "skipped_steps"),
+)
