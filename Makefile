@@ -27,7 +27,7 @@ run: install
 
 # Two processes: half of the tests wait for processes of their own.
 test: install
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10 --durations-min=1 -m 'not soak' $(ARGS)
 
 demo: install
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
