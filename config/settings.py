@@ -1,7 +1,8 @@
 """All settings, in one file; the environment decides what differs between two installations.
 
-DATA_DIR, DATABASE_URL, REDIS_URL, SECRET_KEY, ALLOWED_HOSTS, PUBLIC_URL, EMAIL_URL and BASE_MODELS_DIR are the whole
-interface to operators (docs/deployment.md). What only tests and tuning change carries the prefix ROUNDTABLE_.
+Operators set DATA_DIR, DATABASE_URL, REDIS_URL, SECRET_KEY, ALLOWED_HOSTS, PUBLIC_URL, EMAIL_URL and BASE_MODELS_DIR;
+the launcher reads PORT. Limits and intervals that have a good default carry the prefix ROUNDTABLE_; docs/deployment.md
+names those that an operator may want to change, the others are for tests.
 """
 
 import os

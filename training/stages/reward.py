@@ -19,10 +19,11 @@ def plan(now: Situation) -> StagePlan:
     if not labels.rankings:
         reason = gettext("No rankings yet.")
     elif labels.new_rankings < minimum:
-        reason = gettext("%(number)d new rankings are fewer than the minimum of %(minimum)d.") % {
-            "number": labels.new_rankings,
-            "minimum": minimum,
-        }
+        reason = ngettext(
+            "%(number)d new ranking is fewer than the minimum of %(minimum)d.",
+            "%(number)d new rankings are fewer than the minimum of %(minimum)d.",
+            labels.new_rankings,
+        ) % {"number": labels.new_rankings, "minimum": minimum}
     elif labels.tied_rankings == labels.rankings:
         reason = gettext("Every ranking is a tie: there is no difference to learn from.")
     else:

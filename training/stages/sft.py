@@ -21,10 +21,11 @@ def plan(now: Situation) -> StagePlan:
     elif not labels.new_demonstrations:
         reason = gettext("No answers are newer than those that %(model)s imitates.") % {"model": now.sft.name}
     elif now.sft == now.base and labels.demonstrations < minimum:
-        reason = gettext("%(number)d answers are fewer than the minimum of %(minimum)d.") % {
-            "number": labels.demonstrations,
-            "minimum": minimum,
-        }
+        reason = ngettext(
+            "%(number)d answer is fewer than the minimum of %(minimum)d.",
+            "%(number)d answers are fewer than the minimum of %(minimum)d.",
+            labels.demonstrations,
+        ) % {"number": labels.demonstrations, "minimum": minimum}
     else:
         reason = ""
     counts = {"demonstrations": labels.demonstrations, "new_demonstrations": labels.new_demonstrations}

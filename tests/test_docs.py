@@ -1,0 +1,61 @@
+"""What the docs name is there: files, folders, functions, links. A page that points nowhere is worse than none."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if path.name != "CHANGELOG.md"
+)  # which tells of what was, too
+# `annotate/services/work.py`, `training/rlhf/` or `annotate/services/work.py:claim`
+NAMED = re.compile(r"`((?:annotate|benchmarks|config|deploy|docs|static|templates|tests|training|\.ci)/[\w./-]*)(?::([\w.]+))?`")
+LINKED = re.compile(r"\]\(([^)#\s]+)?(?:#([\w-]+))?\)")
+
+
+def defined(path: Path) -> set[str]:
+    """The names that a module binds at its top, and the methods of its classes as Class.method."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as the addresses that a repository's host gives them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_and_function_that_a_page_names_is_there(page: Path) -> None:
+    named = NAMED.findall(page.read_text())
+    assert [path for path, _symbol in named if not (ROOT / path).exists()] == []
+    assert [f"{path}:{symbol}" for path, symbol in named if symbol and symbol not in defined(ROOT / path)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    for target, anchor in LINKED.findall(page.read_text()):
+        if target.startswith(("http", "mailto:")):
+            continue
+        goal = (page.parent / target).resolve() if target else page
+        assert goal.exists(), target
+        assert not anchor or anchor in anchors(goal), f"{target}#{anchor}"
+
+
+def test_each_of_thirty_questions_is_answered_by_at_most_two_files() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = page.partition("## Where is …?")[2].partition("\n## ")[0]
+    rows = [row for row in table.splitlines() if row.startswith("| ") and "?" in row.split("|")[1]]
+    assert len(rows) >= 30
+    files = {row.split("|")[1].strip(): {path for path, _symbol in NAMED.findall(row)} for row in rows}
+    assert {question: found for question, found in files.items() if not 1 <= len(found) <= 2} == {}
