@@ -11,7 +11,9 @@ PAGES = sorted(
     path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if path.name != "CHANGELOG.md"
 )  # which tells of what was, too
 # `annotate/services/work.py`, `training/rlhf/` or `annotate/services/work.py:claim`
-NAMED = re.compile(r"`((?:annotate|benchmarks|config|deploy|docs|static|templates|tests|training|\.ci)/[\w./-]*)(?::([\w.]+))?`")
+NAMED = re.compile(
+    r"`((?:annotate|benchmarks|config|deploy|docs|static|templates|tests|training|\.ci)/[\w./-]*)(?::([\w.]+))?`"
+)
 LINKED = re.compile(r"\]\(([^)#\s]+)?(?:#([\w-]+))?\)")
 
 
@@ -32,7 +34,7 @@ def defined(path: Path) -> set[str]:
 def anchors(page: Path) -> set[str]:
     """The headings of a page as the addresses that a repository's host gives them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
