@@ -10,7 +10,11 @@ def register() -> None:
     from training.forms.settings import TrainingSettingsForm
     from training.services import model_versions, supply, template_remarks
 
-    hooks.register_readiness(supply.readiness_of)
-    hooks.register_labels_withdrawn(model_versions.mark_withdrawn)
-    hooks.register_prompts_remarks(template_remarks.remarks)
-    hooks.project_forms.append(TrainingSettingsForm)
+    hooks.register(
+        hooks.Trainer(
+            readiness=supply.readiness_of,
+            labels_withdrawn=model_versions.mark_withdrawn,
+            prompts_remarks=template_remarks.remarks,
+            project_form=TrainingSettingsForm,
+        )
+    )

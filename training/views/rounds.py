@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.addresses import fragment_of, posts_from
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import IllegalMove, LostRace, ModelVersion, Round, Run, Stage, TrainingSettings
 from training.services import (
@@ -33,14 +34,14 @@ from training.services.progress import StageProgress
 from training.services.schedule import Schedule
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     """The next round's plan and the rounds there were."""
     return render(request, "training/rounds/index.html", _overview(request))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:rounds", "slug")
 def next_round(request: ProjectRequest) -> HttpResponse:
@@ -48,7 +49,7 @@ def next_round(request: ProjectRequest) -> HttpResponse:
     return render(request, "training/rounds/_next.html", _overview(request))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:rounds", "slug")
 def start(request: ProjectRequest) -> HttpResponse:
     """Open the next round. Who comes second is taken to the round that the first one opened."""
@@ -63,7 +64,7 @@ def start(request: ProjectRequest) -> HttpResponse:
     return redirect("training:round", request.project.slug, turn.number)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:rounds", "slug")
 def make_base(request: ProjectRequest) -> HttpResponse:
     """Try again to make the base model, after a person has mended what kept it from being made."""
@@ -85,14 +86,14 @@ def make_base(request: ProjectRequest) -> HttpResponse:
     return redirect("training:rounds", request.project.slug)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, number: int) -> HttpResponse:
     """One round: its stages, live while it runs."""
     return render(request, "training/rounds/detail.html", _round(request, number))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:round", "slug", "number")
 def live(request: ProjectRequest, number: int) -> HttpResponse:
@@ -100,7 +101,7 @@ def live(request: ProjectRequest, number: int) -> HttpResponse:
     return render(request, "training/rounds/_live.html", _round(request, number))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     """Ask whether a round is to be stopped, and stop it. What it has published stays."""

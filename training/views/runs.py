@@ -9,12 +9,13 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from annotate.addresses import fragment_of
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage
 from training.services import config_fields, curves, failures, progress, retries, step_samples, vitals, workers
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """The whole page; everything on it is read from rows and files."""
@@ -22,7 +23,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/detail.html", live_context(request, run) | curves_context(request, run))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:run", "slug", "pk")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
@@ -30,7 +31,7 @@ def live(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/_live.html", live_context(request, find(request, pk)))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:run", "slug", "pk")
 def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
@@ -41,7 +42,7 @@ def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/_update.html", context | {"is_update": True})
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def table(request: ProjectRequest, pk: int) -> HttpResponse:
     """Everything that the run has measured, as CSV."""
