@@ -1,4 +1,4 @@
-"""What we ask of allauth: no sign-up page, our account page after a new password, and a fair brake on guessing."""
+"""How allauth is adapted: no sign-up page, our account page after a new password, and a limit on guesses per source."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class InvitationOnlyAdapter(DefaultAccountAdapter):
         return False
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
-        """A new password ends the other sessions, but no token: whoever has some is asked about them."""
+        """A new password ends the other sessions, but no API token: people who have some are asked about them."""
         assert isinstance(request.user, User)  # these pages are behind the sign-in
         has_tokens = ApiToken.objects.for_user(request.user).usable().exists()
         return reverse("annotate:check-tokens" if has_tokens else "annotate:account")

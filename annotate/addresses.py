@@ -1,5 +1,6 @@
-"""What an address does when somebody opens it that is no page: a bookmark, a link in a mail, the way back after signing
-in. It leads to its page. Both decorators stand below those that say who may come."""
+"""Addresses that are no page of their own lead to their page when somebody opens them: a bookmark, a link in a mail,
+the way back after signing in. Both decorators stand below those that check permissions.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
+from django.urls import reverse
 
-View = Callable[..., HttpResponse]
+from annotate.permissions import SignedInRequest, View
+
 READS = ("GET", "HEAD")
 
 
@@ -24,7 +27,7 @@ def posts_from(page: str, *values: str) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if request.method in READS:
-                return _to(page, request, values)
+                return _redirect(page, request, values)
             if request.method != "POST":
                 return HttpResponseNotAllowed(["POST"])
             return view(request, *args, **kwargs)
@@ -39,9 +42,9 @@ def fragment_of(page: str, *values: str) -> Callable[[View], View]:
 
     def decorator(view: View) -> View:
         @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            if request.method in READS and not request.htmx:  # type: ignore[attr-defined]  # as django_htmx sets it
-                return _to(page, request, values)
+        def guarded(request: SignedInRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if request.method in READS and not request.htmx:
+                return _redirect(page, request, values)
             return view(request, *args, **kwargs)
 
         return guarded
@@ -49,6 +52,7 @@ def fragment_of(page: str, *values: str) -> Callable[[View], View]:
     return decorator
 
 
-def _to(page: str, request: HttpRequest, values: Iterable[str]) -> HttpResponse:
+def _redirect(page: str, request: HttpRequest, values: Iterable[str]) -> HttpResponse:
     assert request.resolver_match is not None  # or no view had been called
-    return redirect(page, **{name: request.resolver_match.kwargs[name] for name in values})
+    path = reverse(page, kwargs={name: request.resolver_match.kwargs[name] for name in values})
+    return redirect(path)

@@ -1,4 +1,4 @@
-"""Django's own admin, for site admins who look into a question: it shows, and changes nothing.
+"""Django's own admin, for site admins who look into a problem: it shows rows, and changes nothing.
 
 What people may change goes through the pages, where services keep the rules and the audit trail is written.
 """
@@ -25,8 +25,8 @@ from annotate.models import (
 )
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows to look at."""
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic class at run time
+    """Rows to read."""
 
     list_per_page = 50
     show_full_result_count = False
@@ -41,7 +41,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The filters beside the list, and no other: who may ask how a hash begins reads it letter by letter."""
+        """Only the filters next to the list: other lookups could find out a hash, one character at a time."""
         return lookup.partition("__")[0] in self.list_filter and super().lookup_allowed(lookup, value, request)
 
 

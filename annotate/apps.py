@@ -7,6 +7,6 @@ class AnnotateConfig(AppConfig):
     verbose_name = _("Human judgement")
 
     def ready(self) -> None:
-        from annotate.services import sign_ins
+        from annotate.services import audit
 
-        sign_ins.listen()
+        audit.record_sign_ins()

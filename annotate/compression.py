@@ -1,14 +1,13 @@
 """Compressing pages. Only HTML is: a packed model, a CSV or a stream leaves as it is, and static files are stored
 compressed.
 
-The length of a compressed page tells an eavesdropper who can put words of his own on it what else is there (BREACH).
-The CSRF token is masked anew in every page, and Django adds a random number of bytes; a page that shows a secret in
-clear, as a one-time link or an API token, is therefore not compressed at all.
+The length of a compressed page tells an eavesdropper who can put text of their own on it what else it holds (BREACH).
+The CSRF token is masked differently in every page, and Django adds a random number of bytes. A page that shows a secret
+in clear, as a one-time link or an API token, is not compressed at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -16,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.gzip import GZipMiddleware
 from django.views.decorators.cache import never_cache
 
-View = Callable[..., HttpResponse]
+from annotate.permissions import View
 
 
 class CompressedPages(GZipMiddleware):

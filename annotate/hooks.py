@@ -1,20 +1,18 @@
-"""Questions that annotate may ask another app without importing it; the other app registers its answers in ready().
+"""What annotate asks of the app that trains on its labels, and tells it. That app registers itself: it is not imported.
 
-Judgement outlives any training method, so annotate works with nothing registered.
+Judgement outlives any training method, so annotate works with nobody registered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from django.forms import ModelForm
+from django.forms import ModelForm
 
-    from annotate.models import Project
-    from annotate.services.importing.reports import Shapes
-
-LabelsWithdrawn = Callable[[str, Iterable[int]], None]
+from annotate.models import Project
+from annotate.services.importing.reports import Shapes
 
 
 class Readiness(Protocol):
@@ -24,40 +22,32 @@ class Readiness(Protocol):
     missing: int  # labels still needed; 0: there are enough of them
 
 
-class ReadinessOf(Protocol):
-    """Answers for several projects at once: a page that shows many asks once."""
-
-    def __call__(self, projects: Sequence[Project]) -> Mapping[int, Readiness]: ...
-
-
 class ProjectForm(Protocol):
-    """A form that adds another app's settings to a project's page, under its `title`; saved in the same transaction."""
+    """Makes the form of the app's own settings of `project`, which may not be stored yet; it has a `title`."""
 
-    def __call__(self, data: object = None, *, project: Project | None = None) -> ModelForm: ...
-
-
-class PromptsRemarks(Protocol):
-    """What another app has to say about prompts that were imported, by the roles and orders among them."""
-
-    def __call__(self, project: Project, shapes: Shapes) -> list[str]: ...  # translated sentences
+    def __call__(self, data: Any = None, *, project: Project) -> ModelForm[Any]: ...
 
 
-_readiness: list[ReadinessOf] = []
-_labels_withdrawn: list[LabelsWithdrawn] = []
-_prompts_remarks: list[PromptsRemarks] = []
-project_forms: list[ProjectForm] = []  # each saved form gets `.instance.project` set before save()
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """The app that trains on the labels."""
+
+    # The readiness of those of the projects that it trains, by their ids: a page that shows many asks once.
+    readiness: Callable[[Sequence[Project]], Mapping[int, Readiness]]
+    # Told the kind and the ids of labels that must not be used any more.
+    labels_withdrawn: Callable[[str, Iterable[int]], None]
+    # What it has to say about prompts that were imported, by the roles and orders among them: translated sentences.
+    prompts_remarks: Callable[[Project, Shapes], list[str]]
+    project_form: ProjectForm  # stands on the project's settings page; saved in the same transaction
 
 
-def register_readiness(answer: ReadinessOf) -> None:
-    _readiness.append(answer)
+_trainer: Trainer | None = None
 
 
-def register_labels_withdrawn(listener: LabelsWithdrawn) -> None:
-    _labels_withdrawn.append(listener)
-
-
-def register_prompts_remarks(answer: PromptsRemarks) -> None:
-    _prompts_remarks.append(answer)
+def register(trainer: Trainer) -> None:
+    """Called once, when the app that trains is ready."""
+    global _trainer
+    _trainer = trainer
 
 
 def readiness(project: Project) -> Readiness | None:
@@ -67,16 +57,20 @@ def readiness(project: Project) -> Readiness | None:
 
 def readiness_of(projects: Sequence[Project]) -> Mapping[int, Readiness]:
     """The readiness of those of `projects` that somebody trains, by their ids."""
-    return _readiness[0](projects) if _readiness else {}
+    return _trainer.readiness(projects) if _trainer else {}
 
 
 def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:
-    """Tell the listeners that labels of `kind` must not be used any more."""
-    ids = list(label_ids)
-    for listener in _labels_withdrawn:
-        listener(kind, ids)
+    """Say that labels of `kind` must not be used any more."""
+    if _trainer:
+        _trainer.labels_withdrawn(kind, list(label_ids))
 
 
 def prompts_remarks(project: Project, shapes: Shapes) -> list[str]:
-    """What others have to say about the prompts of an import; they stand in its report."""
-    return [remark for answer in _prompts_remarks for remark in answer(project, shapes)]
+    """What there is to say about the prompts of an import; it stands in the import's report."""
+    return _trainer.prompts_remarks(project, shapes) if _trainer else []
+
+
+def project_form(data: Any, project: Project) -> ModelForm[Any] | None:
+    """The form of the training settings of `project`; None when nobody trains."""
+    return _trainer.project_form(data, project=project) if _trainer else None

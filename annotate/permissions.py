@@ -1,4 +1,7 @@
-"""Who may open a page: one decorator for a project's pages and one for the site's. Rows are guarded by `for_user()`."""
+"""Who may open a page: one decorator for a project's pages and one for the site's. Rows are guarded by `for_user()`.
+
+The request that such a page gets is described here, too.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,20 @@ class SignedInRequest(HttpRequest):
 
 
 class ProjectRequest(SignedInRequest):
-    """A request behind `role_required`."""
+    """A request for a page of a project, as `enter` leaves it."""
 
     project: Project
     member: Member | None  # None: a site admin who is no member; may look and steer, but not label
-    role: str  # what this person may do here: a member's role, or admin for a site admin
+    role: Role  # what this person may do here: a member's role, or admin for a site admin
 
 
-def role_required(role: str) -> Callable[[View], View]:
+def enter(request: ProjectRequest, project: Project, member: Member | None) -> None:
+    """Make `project`, in which this person is `member`, the one that the page and its links are about."""
+    request.project, request.member = project, member
+    request.role = Role.ADMIN if request.user.is_superuser or member is None else Role(member.role)
+
+
+def role_required(role: Role) -> Callable[[View], View]:
     """Open a page under `/projects/<slug>/` to people whose role contains `role`.
 
     The address's `slug` becomes `request.project`, `.member` and `.role`, and is not handed to the view. Who is not
@@ -46,9 +55,8 @@ def role_required(role: str) -> Callable[[View], View]:
         @wraps(view)
         @login_required
         def guarded(request: ProjectRequest, slug: str, *args: Any, **kwargs: Any) -> HttpResponse:
-            request.project = get_object_or_404(Project.objects.for_user(request.user), slug=slug)
-            request.member = Member.objects.active().filter(project=request.project, user=request.user).first()
-            request.role = Role.ADMIN if request.user.is_superuser or not request.member else request.member.role
+            project = get_object_or_404(Project.objects.for_user(request.user), slug=slug)
+            enter(request, project, request.user.memberships.active().filter(project=project).first())
             if request.role not in Role.at_least(role):
                 raise PermissionDenied
             return view(request, *args, **kwargs)

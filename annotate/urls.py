@@ -4,8 +4,6 @@ from annotate.views import (
     accounts,
     assignments,
     audit,
-    demonstrations,
-    guidelines,
     home,
     labels,
     links,
@@ -15,7 +13,6 @@ from annotate.views import (
     people,
     projects,
     prompts,
-    rankings,
     reviews,
 )
 
@@ -23,10 +20,10 @@ app_name = "annotate"
 
 labelling_urls = [
     path("", home.home, name="home"),
-    path("projects/<slug:slug>/rank/", rankings.rank, name="rank"),
-    path("projects/<slug:slug>/write/", demonstrations.write, name="write"),
+    path("projects/<slug:slug>/rank/", assignments.rank, name="rank"),
+    path("projects/<slug:slug>/write/", assignments.write, name="write"),
     path("projects/<slug:slug>/my-work/", my_work.my_work, name="my-work"),
-    path("projects/<slug:slug>/guidelines/", guidelines.guidelines, name="guidelines"),
+    path("projects/<slug:slug>/guidelines/", projects.guidelines, name="guidelines"),
     path("assignments/<int:pk>/", assignments.show, name="assignment"),
     path("assignments/<int:pk>/draft/", assignments.save_draft, name="save-draft"),
     path("assignments/<int:pk>/submit/", assignments.submit, name="submit"),
@@ -34,7 +31,7 @@ labelling_urls = [
     path("labels/<str:kind>/<int:pk>/correct/", labels.correct, name="correct"),
     path("labels/<str:kind>/<int:pk>/correct/draft/", labels.save_draft, name="save-correction"),
     path("labels/<str:kind>/<int:pk>/correct/leave/", labels.leave, name="leave-correction"),
-    path("preview/", demonstrations.preview, name="preview"),
+    path("preview/", assignments.preview, name="preview"),
 ]
 
 account_urls = [

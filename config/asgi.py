@@ -52,7 +52,7 @@ class Application:
             return
         try:
             environ = await self._complete(scope, receive)
-        except bodies.Gone:  # or the server could not read on: then somebody is there to hear it
+        except bodies.Gone:  # or the server could not read on: then the client is still there for an answer
             await self._deliver(plain(HTTPStatus.BAD_REQUEST, "The body of this request cannot be read."), send)
             return
         try:
@@ -125,7 +125,7 @@ def plain(status: HTTPStatus, sentence: str) -> Answer:
 
 
 class Started:
-    """WSGI's start_response: keeps what it is told."""
+    """WSGI's start_response: keeps the status and the headers."""
 
     status = 500
     headers: list[tuple[bytes, bytes]] = []
@@ -145,7 +145,7 @@ class FileContent:
         return iter(lambda: self.file.read(CHUNK), b"")
 
     def opened_again(self) -> IO[bytes] | None:
-        """The same file for whoever sends it, since Django closes its own; None where it is none of the disk."""
+        """A second handle of the file, since Django closes its own; None where the answer is no file on disk."""
         try:
             return os.fdopen(os.dup(self.file.fileno()), "rb")
         except (OSError, AttributeError):
@@ -215,8 +215,8 @@ def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         if variable != "CONTENT_TYPE":
             variable = f"HTTP_{variable}"
         separator = "; " if variable == "HTTP_COOKIE" else ","
-        said = value.decode("latin-1")
-        variables[variable] = f"{variables[variable]}{separator}{said}" if variable in variables else said
+        text = value.decode("latin-1")
+        variables[variable] = f"{variables[variable]}{separator}{text}" if variable in variables else text
     return variables
 
 

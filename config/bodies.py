@@ -32,7 +32,7 @@ def limit_of(path: str) -> int:
     except Resolver404:
         megabytes = 0
     # What is not much larger than an import may be still hears so from the form or the API, with the number.
-    return settings.LARGEST_BODY_BYTES + megabytes * 1024 * 1024
+    return int(settings.LARGEST_BODY_BYTES + megabytes * 1024 * 1024)
 
 
 def utf8_only(environ: dict[str, Any]) -> dict[str, Any]:
@@ -41,10 +41,10 @@ def utf8_only(environ: dict[str, Any]) -> dict[str, Any]:
     Python knows "hex" and "zlib" as encodings, too.
     """
     try:
-        kind, said = parse_header_parameters(environ.get("CONTENT_TYPE", ""))
+        kind, parameters = parse_header_parameters(environ.get("CONTENT_TYPE", ""))
     except (LookupError, ValueError):
-        kind, said = "", {"charset": "unheard of"}
-    if said.get("charset", "utf-8").strip().lower() in CHARSETS:
+        kind, parameters = "", {"charset": "unheard of"}
+    if parameters.get("charset", "utf-8").strip().lower() in CHARSETS:
         return environ
     return environ | {"CONTENT_TYPE": kind, REFUSAL: HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
 

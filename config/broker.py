@@ -18,7 +18,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.utils.json import dumps, loads
 
 SCHEME = "roundtable-files"
-UNREADABLE = "unreadable"  # the folder beside the queues' for what is no message
+UNREADABLE = "unreadable"  # the folder for files that are no messages, next to those of the queues
 SHOWN = 500  # bytes of such a message that the log repeats where it cannot be kept
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Channel(virtual.Channel):
                 path.unlink()
             except FileNotFoundError:
                 continue
-            except Exception:  # whatever somebody has put there, the next message is worked off
+            except Exception:  # whatever was put there, the next message is delivered
                 self._set_aside(path)
             else:
                 return message
@@ -110,7 +110,7 @@ def parse(raw: bytes, channel: virtual.Channel) -> dict[str, Any]:
 
 
 def keep_aside(folder: Path, content: bytes, why: object) -> None:
-    """Log a message that nobody understands, and keep it in the broker's `folder` for a person to look at."""
+    """Log a message that cannot be read, and keep it in the broker's `folder` for a person to inspect."""
     path = folder / UNREADABLE / f"{_new_name()}.json"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

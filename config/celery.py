@@ -19,8 +19,10 @@ app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name i
 app.autodiscover_tasks(["annotate", "training"])
 
 
-@after_setup_logger.connect
-@after_setup_task_logger.connect
-def mask_log(logger: logging.Logger | None = None, **said: Any) -> None:
+def mask_log(logger: logging.Logger | None = None, **_: Any) -> None:
     """Celery brings handlers of its own."""
     mask_handlers([logger] if logger else [])
+
+
+after_setup_logger.connect(mask_log)
+after_setup_task_logger.connect(mask_log)

@@ -1,4 +1,4 @@
-"""What a worker does with a message before a task sees it: look whether it is one of ours, with arguments that fit.
+"""What a worker does with a message before a task sees it: check that it is one of ours, with arguments that fit.
 
 Celery ends the worker on some of what it does not expect, and puts away nothing. Here a message that no task can take
 is logged and set aside, and the next one is worked off.

@@ -66,8 +66,8 @@ def _print_masked(kind: type[BaseException], error: BaseException, trace: Traceb
     print(masked("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr, flush=True)
 
 
-def _print_thread(said: threading.ExceptHookArgs) -> None:
-    if said.exc_value and not isinstance(said.exc_value, SystemExit) and sys.stderr:
-        name = said.thread.name if said.thread else "?"
+def _print_thread(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value and not isinstance(failure.exc_value, SystemExit) and sys.stderr:
+        name = failure.thread.name if failure.thread else "?"
         print(f"Exception in thread {name}:", file=sys.stderr)
-        _print_masked(said.exc_type, said.exc_value, said.exc_traceback)
+        _print_masked(failure.exc_type, failure.exc_value, failure.exc_traceback)

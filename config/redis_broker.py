@@ -23,7 +23,7 @@ class Channel(redis.Channel):
         queue, content = answer
         try:
             parse(content, self)
-        except Exception as error:  # whatever somebody has put there, the next message is worked off
+        except Exception as error:  # whatever was put there, the next message is delivered
             keep_aside(Path(self.connection.client.transport_options["folder"]), content, error)
             return None
         return queue, content

@@ -233,7 +233,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Django opens what it stores in STATIC_ROOT to everybody, unless told otherwise.
+# Django makes files in STATIC_ROOT readable for everybody by default.
 FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 # What is larger is refused while it comes in; below that a form can still say what is wrong with its file.

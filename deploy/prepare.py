@@ -1,7 +1,7 @@
 """Bring database and static files up to this version. With --demo, an empty database gets the demo project.
 
 Over plain http, on one's own machine, the one-time links by which the demo's people sign in are then printed, one
-`role<TAB>address` a line. Behind https they are not: whoever reads the service's log would come in as a site admin.
+`role<TAB>address` a line. Behind https they are not: anybody who reads the service's log could come in as a site admin.
 """
 
 import argparse

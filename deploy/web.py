@@ -1,6 +1,6 @@
 """The web application in a server process that ends with granian's main process, even when that one is killed.
 
-Without this, an orphan goes on answering on the port beside its successor, with old code.
+Without this, an orphan goes on answering on the port next to its successor, with old code.
 """
 
 import logging

@@ -128,7 +128,7 @@ def _a_champion_before(world: World) -> None:
         Promotion.objects.create(project=model.project, model_version=model, reason="It wins.")
 
 
-# What must be so for the deed to make sense.
+# What must be so for the action to make sense.
 CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "training:rounds-start"): _enough_labels,
     ("POST", "training-api:rounds"): _enough_labels,
@@ -147,7 +147,7 @@ CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "account_change_password"): _passwords,
 }
 
-# Where a deed that is done leads to; everything else answers with a page, or with JSON.
+# Where an action leads to; everything else answers with a page, or with JSON.
 LANDINGS: dict[tuple[str, str], str] = {
     # Parts of a page, read by themselves.
     ("GET", "training:rounds-next"): "training:rounds",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
+from annotate.admin import ReadOnlyAdmin
 from training.models import (
     Adoption,
     Answer,
@@ -21,23 +19,6 @@ from training.models import (
     TrainingSettings,
     Worker,
 )
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """A table that can be read and searched."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The filters beside the list, and no other: who may ask how a hash begins reads it letter by letter."""
-        return lookup.partition("__")[0] in self.list_filter and super().lookup_allowed(lookup, value, request)
 
 
 @admin.register(Run)

@@ -11,7 +11,11 @@ def register() -> None:
     from training.services.labels import trainable_labels
     from training.services.registry import model_versions, template_remarks
 
-    hooks.register_readiness(trainable_labels.readiness_of)
-    hooks.register_labels_withdrawn(model_versions.mark_withdrawn)
-    hooks.register_prompts_remarks(template_remarks.remarks)
-    hooks.project_forms.append(TrainingSettingsForm)
+    hooks.register(
+        hooks.Trainer(
+            readiness=trainable_labels.readiness_of,
+            labels_withdrawn=model_versions.mark_withdrawn,
+            prompts_remarks=template_remarks.remarks,
+            project_form=TrainingSettingsForm,
+        )
+    )

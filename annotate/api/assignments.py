@@ -90,8 +90,8 @@ class Draft(Endpoint):
     @extend_schema(request=DraftSerializer, responses=SavedDraftSerializer)
     def put(self, request: Request, pk: int) -> Response:
         """Save a draft over version `draft_version`; 409 with what is stored when that is not the newest."""
-        assignment, said = mine(self.user, pk), self.valid(DraftSerializer)
-        stored = work.save_draft(assignment, draft=said["draft"], version=said["draft_version"])
+        assignment, data = mine(self.user, pk), self.valid(DraftSerializer)
+        stored = work.save_draft(assignment, draft=data["draft"], version=data["draft_version"])
         return Response(SavedDraftSerializer(stored).data)
 
 

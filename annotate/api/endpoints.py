@@ -52,6 +52,13 @@ class Pages(CursorPagination):
     ordering = "-pk"
 
 
+class PageSerializer(serializers.Serializer[Any]):
+    """What the OpenAPI document says of every page; a subclass names the `results`."""
+
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
 class Endpoint(APIView):
     """An address of the API. Reading needs the scope `read`; everything else needs `scope`."""
 
@@ -84,7 +91,7 @@ class Endpoint(APIView):
     def project(self, slug: str, *, role: str = Role.ANNOTATOR) -> Project:
         """The project at `slug`: 404 for outsiders, 403 for a role below `role`; site admins pass."""
         project = get_object_or_404(Project.objects.for_user(self.user), slug=slug)
-        member = Member.objects.active().filter(project=project, user=self.user).first()
+        member = project.members.active().filter(user=self.user).first()
         if not (self.user.is_superuser or (member and member.may(role))):
             raise PermissionDenied
         return project
@@ -92,7 +99,7 @@ class Endpoint(APIView):
     def member(self, slug: str) -> Member:
         """The caller as a member of the project at `slug`; site admins who are none may look, but not label."""
         project = self.project(slug)
-        if member := Member.objects.active().filter(project=project, user=self.user).first():
+        if member := project.members.active().filter(user=self.user).first():
             return member
         raise PermissionDenied(_("Only members label."))
 

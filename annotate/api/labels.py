@@ -34,14 +34,14 @@ class RankingSerializer(serializers.Serializer[Any]):
     flags = serializers.DictField(child=serializers.ListField(child=serializers.CharField()), default=dict)
     note = serializers.CharField(allow_blank=True, default="", trim_whitespace=False)
 
-    def validate_places(self, said: dict[str, int | None]) -> dict[int, int | None]:
-        return _by_completion(said)
+    def validate_places(self, values: dict[str, int | None]) -> dict[int, int | None]:
+        return _by_completion(values)
 
-    def validate_ratings(self, said: dict[str, int]) -> dict[int, int]:
-        return _by_completion(said)
+    def validate_ratings(self, values: dict[str, int]) -> dict[int, int]:
+        return _by_completion(values)
 
-    def validate_flags(self, said: dict[str, list[str]]) -> dict[int, list[str]]:
-        return _by_completion(said)
+    def validate_flags(self, values: dict[str, list[str]]) -> dict[int, list[str]]:
+        return _by_completion(values)
 
 
 class LabelSerializer(serializers.Serializer[Any]):
@@ -74,8 +74,8 @@ def _of_kind(assignment: Assignment, kind: Kind) -> Assignment:
     return assignment
 
 
-def _by_completion(said: dict[str, Any]) -> dict[int, Any]:
+def _by_completion(values: dict[str, Any]) -> dict[int, Any]:
     try:
-        return {int(pk): value for pk, value in said.items()}
+        return {int(pk): value for pk, value in values.items()}
     except ValueError:
         raise serializers.ValidationError(_("The keys are the ids of completions.")) from None

@@ -31,7 +31,7 @@ REFUSALS: dict[type[Exception], HTTPStatus] = {
 
 
 class Problem(APIException):
-    """A refusal with a status of its own; `more` stands beside `detail` in the answer."""
+    """A refusal with a status of its own; `more` holds further members of the answer."""
 
     def __init__(self, status: HTTPStatus, detail: str, **more: Any) -> None:
         super().__init__(detail)

@@ -9,8 +9,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoints import Endpoint
-from annotate.models import Demonstration, Member, Project, Ranking
+from annotate.api.endpoints import Endpoint, PageSerializer
+from annotate.models import Project
 from annotate.services import overview
 
 
@@ -32,9 +32,7 @@ class WorkSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(allow_blank=True)
 
 
-class ProjectPageSerializer(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class ProjectPageSerializer(PageSerializer):
     results = ProjectSerializer(many=True)
 
 
@@ -50,14 +48,14 @@ class ProjectDetailSerializer(serializers.ModelSerializer[Project]):
     def get_counts(self, project: Project) -> dict[str, int]:
         return {
             "prompts": project.prompts.active().count(),
-            "demonstrations": Demonstration.objects.filter(project=project).newest().count(),
-            "rankings": Ranking.objects.filter(project=project).newest().count(),
+            "demonstrations": project.demonstrations.newest().count(),
+            "rankings": project.rankings.newest().count(),
         }
 
     @extend_schema_field(WorkSerializer(many=True))
     def get_work(self, project: Project) -> list[Any]:
         """What is there for the caller; nothing for site admins who are no members."""
-        member = Member.objects.active().filter(project=project, user=self.context["user"]).first()
+        member = project.members.active().filter(user=self.context["user"]).first()
         return list(WorkSerializer(overview.overview(member), many=True).data) if member else []
 
 

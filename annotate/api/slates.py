@@ -60,17 +60,17 @@ class Slates(Endpoint):
     def post(self, request: Request, slug: str) -> Response:
         """Add two to nine completions of one prompt for people to rank."""
         project = self.project(slug, role=Role.ADMIN)
-        said = self.valid(NewSlateSerializer)
-        completions = [NewCompletion(**completion) for completion in said["completions"]]
+        data = self.valid(NewSlateSerializer)
+        completions = [NewCompletion(**completion) for completion in data["completions"]]
         as_sent: Any = request.data
         notes: list[str] = []
-        if "prompt_external_id" in said:
+        if "prompt_external_id" in data:
             prompts = Prompt.objects.for_user(self.user).filter(project=project)
-            prompt = get_object_or_404(prompts, external_id=said["prompt_external_id"])
+            prompt = get_object_or_404(prompts, external_id=data["prompt_external_id"])
             added = slates.add(project, prompt=prompt, completions=completions, actor=self.user)
         else:
             added, notes = slates.add_with_prompt(
-                project, record=said.get("prompt"), completions=completions, actor=self.user
+                project, record=data.get("prompt"), completions=completions, actor=self.user
             )
         body = {
             "slate": added.slate.pk,
@@ -86,10 +86,10 @@ def _notes(completions: list[NewCompletion]) -> list[str]:
     return [_("In the completions: %s") % controls_in_words(count)] if count else []
 
 
-def _ignored(said: list[dict[str, Any]]) -> list[str]:
-    """What is in completions and no part of one, in words."""
+def _ignored(sent: list[dict[str, Any]]) -> list[str]:
+    """Which keys of the completions were ignored, in words."""
     known = set(CompletionSerializer().fields)
-    keys = Counter(key for completion in said for key in completion if key not in known)
+    keys = Counter(key for completion in sent for key in completion if key not in known)
     notes = [
         ngettext(
             "“%(key)s” of %(count)d completion was left out: a completion has a text and a finish_reason.",

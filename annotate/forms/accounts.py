@@ -16,7 +16,7 @@ def time_zones() -> list[tuple[str, str]]:
     return [(name, name.replace("_", " ")) for name in sorted(available_timezones())]
 
 
-class AccountForm(forms.ModelForm):
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic class at run time
     time_zone = forms.ChoiceField(
         label=_("Time zone"), choices=time_zones, help_text=_("Times on every page are shown in this zone.")
     )

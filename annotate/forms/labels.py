@@ -1,4 +1,4 @@
-"""What the forms of both kinds of label have in common: a submission id, and a draft that may be incomplete."""
+"""What the pages of both kinds of label share: a submission id, a draft that may be incomplete, and skipping."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import uuid
 from typing import Any
 
 from django import forms
+from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class LabelForm(forms.Form):
@@ -20,3 +22,26 @@ class LabelForm(forms.Form):
     def typed(self, stored: dict[str, Any]) -> dict[str, Any]:
         """A stored draft as values of the form's fields."""
         return stored
+
+
+class Reason(models.TextChoices):
+    KNOWLEDGE = "knowledge", _("I do not know enough about this")
+    UNCLEAR = "unclear", _("The prompt makes no sense")
+    HARMFUL = "harmful", _("It is harmful or private")
+    OTHER = "other", _("Something else")
+
+
+class SkipForm(forms.Form):
+    """`cleaned_data["reason"]` is a sentence: reviewers read it when the item escalates."""
+
+    choice = forms.ChoiceField(
+        label=_("Why?"), choices=Reason, initial=Reason.KNOWLEDGE, widget=forms.RadioSelect(attrs={"id": "skip"})
+    )
+    words = forms.CharField(label=_("In your words"), required=False, max_length=250)
+
+    def clean(self) -> dict[str, Any]:
+        choice, words = str(self.cleaned_data.get("choice", "")), str(self.cleaned_data.get("words", "")).strip()
+        if choice == Reason.OTHER and not words:
+            raise forms.ValidationError(_("Say in a few words why."))
+        named = str(Reason(choice).label) if choice and choice != Reason.OTHER else ""
+        return {"reason": ": ".join(filter(None, [named, words]))}

@@ -1,4 +1,4 @@
-"""Forms for a project. Another app's settings stand beside them, see annotate.hooks.project_forms."""
+"""Forms for a project. The training settings beside it come from another app, see annotate.hooks.project_form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cleaned_guidelines(guidelines: str) -> str:
         raise forms.ValidationError(str(error)) from error
 
 
-class ProjectSettingsForm(forms.ModelForm):
+class ProjectSettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic class at run time
     """What project admins may change at any time."""
 
     class Meta:

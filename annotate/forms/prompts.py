@@ -47,7 +47,7 @@ class PromptsForm(forms.Form):
         return sources.Source(iter(prompts.records_from_paste(paste)))
 
     def clean_file(self) -> sources.Source | None:
-        file: UploadedFile | None = self.cleaned_data["file"]
+        file: UploadedFile[bytes] | None = self.cleaned_data["file"]
         if not file:
             return None
         if (file.size or 0) > LARGEST_FILE_MB * 1024 * 1024:
@@ -70,10 +70,10 @@ class PromptsForm(forms.Form):
 def _is_record(text: str) -> bool:
     """Whether `text` is JSON as a file has it, whatever its keys are called: the report names a wrong one."""
     try:
-        said = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(said[0] if isinstance(said, list) and said else said, dict)
+    return isinstance(value[0] if isinstance(value, list) and value else value, dict)
 
 
 def _source(file: Any) -> sources.Source:

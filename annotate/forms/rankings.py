@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django import forms
@@ -11,13 +10,12 @@ from django.utils.translation import gettext_lazy
 
 from annotate.forms.labels import LabelForm
 from annotate.models import Completion
-from annotate.services.letters import letters, same_text
-from annotate.services.rankings import dense_places
+from annotate.services.rankings import dense_places, letters, same_text
 from annotate.services.text import NOTE_LIMIT
 
 CANNOT_JUDGE = "none"
 AREAS = ("ranked", "unranked", "unjudged")  # of the board, from the top
-FEW = 3  # answers: so few are often meant to stand in the order in which they were seen
+FEW = 3  # answers: in a set this small, the order shown is often the one that is meant
 
 
 class Card:
@@ -28,8 +26,8 @@ class Card:
         self.letter = letter
         self.same = form.same_text[letter]  # the letters of the other answers with its text
         self.name = f"place-{completion.pk}"
-        said = str(form[self.name].value() or "")
-        self.place = said if said == CANNOT_JUDGE or said in map(str, form.places) else ""
+        value = str(form[self.name].value() or "")
+        self.place = value if value == CANNOT_JUDGE or value in map(str, form.places) else ""
 
     @property
     def area(self) -> str:
@@ -92,11 +90,11 @@ class RankingForm(LabelForm):
         return self.has_error("is_confirmed", code="unchanged")
 
     def clean(self) -> dict[str, Any]:
-        said = {c.pk: self.cleaned_data.get(f"place-{c.pk}", "") for c in self.completions}
-        missing = [self.letters[pk] for pk, place in said.items() if not place]
+        chosen = {c.pk: self.cleaned_data.get(f"place-{c.pk}", "") for c in self.completions}
+        missing = [self.letters[pk] for pk, place in chosen.items() if not place]
         if missing:
             raise forms.ValidationError(_("No place yet: %(letters)s.") % {"letters": ", ".join(missing)})
-        places = dense_places({pk: None if place == CANNOT_JUDGE else int(place) for pk, place in said.items()})
+        places = dense_places({pk: None if place == CANNOT_JUDGE else int(place) for pk, place in chosen.items()})
         is_unchanged = len(places) > FEW and list(places.values()) == list(self.places)
         if is_unchanged and not self.cleaned_data["is_confirmed"]:
             self.add_error("is_confirmed", forms.ValidationError(_("The order is unchanged."), code="unchanged"))
@@ -107,18 +105,14 @@ class RankingForm(LabelForm):
         places = stored.get("places", {})
         if len(places) == len(self.completions):  # as long as one is missing, a hole may yet be filled
             places = dense_places(places)
-        return {"note": stored.get("note", ""), **dict(_places_as_typed(places))}
+        typed = {f"place-{pk}": CANNOT_JUDGE if place is None else str(place) for pk, place in places.items()}
+        return {"note": stored.get("note", "")} | typed
 
     def draft(self) -> dict[str, Any]:
-        said = {c.pk: self.data.get(f"place-{c.pk}", "") for c in self.completions}
+        chosen = {c.pk: self.data.get(f"place-{c.pk}", "") for c in self.completions}
         places = {
             str(pk): None if place == CANNOT_JUDGE else int(place)
-            for pk, place in said.items()
+            for pk, place in chosen.items()
             if place == CANNOT_JUDGE or (place.isascii() and place.isdigit() and int(place) in self.places)
         }
         return {"places": places, "note": self.data.get("note", "")}
-
-
-def _places_as_typed(places: dict[Any, int | None]) -> Iterator[tuple[str, str]]:
-    for pk, place in places.items():
-        yield f"place-{pk}", CANNOT_JUDGE if place is None else str(place)

@@ -1,12 +1,14 @@
 from annotate.models.audit import AuditEvent
 from annotate.models.completions import Completion, FinishReason, Slate
 from annotate.models.demonstrations import Demonstration
+from annotate.models.labels import LeftOut, Verdict
+from annotate.models.members import Member, SignInLink
 from annotate.models.notices import Notice
-from annotate.models.people import ApiToken, Member, Role, SignInLink, User
+from annotate.models.people import ApiToken, Role, User
 from annotate.models.projects import Project
 from annotate.models.prompts import Prompt, Split
 from annotate.models.rankings import Placement, Ranking
-from annotate.models.reviews import Review, Verdict
+from annotate.models.reviews import Review
 from annotate.models.work import Assignment, Kind, QueueCursor, WorkItem
 
 Label = Demonstration | Ranking
@@ -20,6 +22,7 @@ __all__ = [
     "FinishReason",
     "Kind",
     "Label",
+    "LeftOut",
     "Member",
     "Notice",
     "Placement",

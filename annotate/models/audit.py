@@ -5,17 +5,15 @@ One change is allowed, once a row: a person who is erased is taken out of it (ac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from annotate.models.people import User
 from annotate.models.projects import Project
-
-if TYPE_CHECKING:
-    from annotate.models.people import User
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
@@ -33,7 +31,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
 
 class AuditEvent(models.Model):
-    """One deed that mattered: an invitation, a withdrawal, a round's transition, a promotion."""
+    """Something that mattered: an invitation, a withdrawal, a round's transition, a promotion."""
 
     project = models.ForeignKey(Project, models.PROTECT, null=True, blank=True, related_name="audit_events")
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")

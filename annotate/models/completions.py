@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from annotate.models.people import User
 from annotate.models.projects import Project
 from annotate.models.prompts import Prompt
-
-if TYPE_CHECKING:
-    from annotate.models.people import User
 
 
 class SlateQuerySet(models.QuerySet["Slate"]):

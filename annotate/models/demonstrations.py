@@ -11,6 +11,8 @@ from annotate.models.prompts import Prompt
 class Demonstration(AbstractLabel):
     """An answer that a person wrote to a prompt."""
 
+    path_to_prompt = "prompt"
+
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="demonstrations")
     text = models.TextField()
 

@@ -1,23 +1,41 @@
-"""What demonstrations and rankings have in common: both are labels, append-only, corrected by a newer version."""
+"""What demonstrations and rankings have in common: both are labels, append-only, corrected by a newer version.
+
+Which labels a round may train on is said here, once: see LabelQuerySet.trainable().
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from collections import Counter
+from enum import StrEnum
+from typing import ClassVar, Self, TypeVar
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Case, Count, F, OuterRef, Q, Subquery, Value, When
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from annotate.models.people import Member
+from annotate.models.members import Member
+from annotate.models.people import User
 from annotate.models.projects import Project
 from annotate.models.work import Assignment
 
-if TYPE_CHECKING:
-    from annotate.models.demonstrations import Demonstration
-    from annotate.models.people import User
-    from annotate.models.rankings import Ranking
+LabelT = TypeVar("LabelT", bound="AbstractLabel")
 
-LabelT = TypeVar("LabelT", "Demonstration", "Ranking")
+
+class Verdict(models.TextChoices):
+    """What a reviewer says of a label."""
+
+    ACCEPT = "accept", _("accepted")
+    RETURN = "return", _("returned")
+
+
+class LeftOut(StrEnum):
+    """Why no round uses a label. Where several reasons hold, the first one counts."""
+
+    SUPERSEDED = "superseded"  # its correction counts instead
+    SIMULATED = "simulated"  # the project trains on people's labels only
+    WITHDRAWN = "withdrawn"  # the prompt was withdrawn, or the author asked to be forgotten
+    RETURNED = "returned"  # it waits for its correction
 
 
 class LabelQuerySet(models.QuerySet[LabelT]):
@@ -27,30 +45,63 @@ class LabelQuerySet(models.QuerySet[LabelT]):
             Q(annotator__user=user, annotator__removed_at=None) | Q(project__in=Project.objects.reviewed_by(user))
         )
 
+    def written_by(self, user: User) -> Self:
+        """The own labels, of projects where the membership lasts."""
+        return self.filter(annotator__user=user, annotator__removed_at=None)
+
+    def corrections_of(self, label: AbstractLabel) -> Self:
+        """The next version of `label`: one, or none."""
+        return self.filter(supersedes=label)
+
+    def of_split(self, split: str) -> Self:
+        """Labels of prompts on that side of the split."""
+        return self.filter(**{f"{self.model.path_to_prompt}__split": split})
+
     def newest(self) -> Self:
         """Labels that no correction has superseded."""
         return self.filter(superseded_by=None)
 
     def returned(self) -> Self:
         """Labels that a reviewer sent back, as the newest review says."""
-        from annotate.models.reviews import Review
+        return self._with_newest_verdict().filter(newest_verdict=Verdict.RETURN)
 
-        return self.filter(Exists(Review.objects.returning(self.model, OuterRef("pk"))))
+    def unreviewed(self) -> Self:
+        """Labels that wait for a first review; those of people who were erased need none."""
+        return self.newest().filter(reviews=None, annotator__erased_at=None)
 
     def trainable(self) -> Self:
-        """What a round may use: newest, not returned, author not erased, simulated only where the project says so."""
-        from annotate.models.reviews import Review
+        """What a round may use: the labels that nothing in LeftOut speaks against."""
+        return self._with_left_out().filter(left_out="")
 
-        returned = Review.objects.returning(self.model, OuterRef("pk"))
-        return self.newest().filter(
-            ~Exists(returned),
-            Q(annotator__is_simulated=False) | Q(project__trains_on_simulated=True),
-            annotator__erased_at=None,
+    def count_left_out(self) -> Counter[str]:
+        """How many labels each LeftOut keeps out of training."""
+        reasons = self._with_left_out().exclude(left_out="").order_by().annotate(reason=F("left_out"))
+        return Counter(dict(reasons.values_list("reason").annotate(Count("pk"))))
+
+    def _with_left_out(self) -> Self:
+        """Each label with `left_out`: the LeftOut that keeps it out of training, or "" where none does."""
+        is_withdrawn = Q(annotator__erased_at__isnull=False) | Q(
+            **{f"{self.model.path_to_prompt}__withdrawn_at__isnull": False}
         )
+        reason = Case(
+            When(superseded_by__isnull=False, then=Value(LeftOut.SUPERSEDED)),
+            When(annotator__is_simulated=True, project__trains_on_simulated=False, then=Value(LeftOut.SIMULATED)),
+            When(is_withdrawn, then=Value(LeftOut.WITHDRAWN)),
+            When(newest_verdict=Verdict.RETURN, then=Value(LeftOut.RETURNED)),
+            default=Value(""),
+            output_field=models.CharField(),
+        )
+        return self._with_newest_verdict().alias(left_out=reason)
+
+    def _with_newest_verdict(self) -> Self:
+        same = self.model._default_manager.filter(pk=OuterRef("pk")).order_by("-reviews__pk")
+        return self.alias(newest_verdict=Subquery(same.values("reviews__verdict")[:1]))
 
 
 class AbstractLabel(models.Model):
     """One person's judgement. A row is never changed; a correction is a new row that supersedes it."""
+
+    path_to_prompt: ClassVar[str]  # as a lookup spells it
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="%(class)ss")
     annotator = models.ForeignKey(Member, models.PROTECT, related_name="%(class)ss")

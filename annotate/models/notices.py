@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from annotate.models.people import Member
-
-if TYPE_CHECKING:
-    from annotate.models.people import User
+from annotate.models.members import Member
+from annotate.models.people import User
 
 
 class NoticeQuerySet(models.QuerySet["Notice"]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -10,29 +10,26 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-if TYPE_CHECKING:
-    from annotate.models.people import User
+from annotate.models.people import Role, User
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):
     def for_user(self, user: User) -> ProjectQuerySet:
         """Projects that `user` is a member of; a site admin sees all."""
-        return self._with_role(user, "annotator")
+        return self._with_role(user, Role.ANNOTATOR)
 
     def reviewed_by(self, user: User) -> ProjectQuerySet:
         """Projects in which `user` is a reviewer or an admin."""
-        return self._with_role(user, "reviewer")
+        return self._with_role(user, Role.REVIEWER)
 
     def administered_by(self, user: User) -> ProjectQuerySet:
         """Projects that `user` steers."""
-        return self._with_role(user, "admin")
+        return self._with_role(user, Role.ADMIN)
 
-    def _with_role(self, user: User, role: str) -> ProjectQuerySet:
-        from annotate.models.people import Member, Role
-
+    def _with_role(self, user: User, role: Role) -> ProjectQuerySet:
         if user.is_superuser:
             return self.all()
-        memberships = Member.objects.active().filter(user=user, role__in=Role.at_least(role))
+        memberships = user.memberships.with_role(role)
         return self.filter(pk__in=memberships.values("project"))
 
 

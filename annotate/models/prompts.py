@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from annotate.models.people import User
 from annotate.models.projects import Project
-
-if TYPE_CHECKING:
-    from annotate.models.people import User
-
 
 NUMBER = re.compile(r"#[0-9]{1,18}")
 
@@ -25,7 +22,7 @@ class Split(models.TextChoices):
 
 
 class Words(models.Func):
-    """What is said in the turns of a conversation, as one text."""
+    """The text of all turns of a conversation."""
 
     output_field = models.TextField()
     template = "(SELECT group_concat(json_extract(value, '$.content'), char(10)) FROM json_each(%(expressions)s))"
@@ -44,8 +41,14 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         """Prompts that were not withdrawn."""
         return self.filter(withdrawn_at=None)
 
+    def withdrawn(self) -> PromptQuerySet:
+        return self.exclude(withdrawn_at=None)
+
+    def of_split(self, split: str) -> PromptQuerySet:
+        return self.filter(split=split)
+
     def matching(self, query: str) -> PromptQuerySet:
-        """Prompts in which somebody says `query`, and those whose number (as #12), id or group it is."""
+        """Prompts whose text contains `query`, and those whose number (as #12), id or group it is."""
         found = Q(words__icontains=query) | Q(external_id__iexact=query) | Q(group__iexact=query)
         if NUMBER.fullmatch(query):
             found |= Q(pk=int(query[1:]))

@@ -1,4 +1,4 @@
-"""Rankings: one person's order of the completions of a slate, ties and "cannot judge" kept as they were said."""
+"""Rankings: one person's order of the completions of a slate, ties and "cannot judge" kept as they were given."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from annotate.models.labels import AbstractLabel, LabelQuerySet
 
 class Ranking(AbstractLabel):
     """One person's judgement of a slate."""
+
+    path_to_prompt = "slate__prompt"
 
     slate = models.ForeignKey(Slate, models.PROTECT, related_name="rankings")
 

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
 
 from annotate.models.demonstrations import Demonstration
-from annotate.models.people import Member
+from annotate.models.labels import Verdict
+from annotate.models.members import Member
 from annotate.models.rankings import Ranking
-
-
-class Verdict(models.TextChoices):
-    ACCEPT = "accept", _("accepted")
-    RETURN = "return", _("returned")
-
-
-class ReviewQuerySet(models.QuerySet["Review"]):
-    def returning(self, label_model: type[models.Model], pk: Any) -> ReviewQuerySet:
-        """The newest review of the label `pk`, if it returned the label; empty otherwise."""
-        subject = str(label_model._meta.model_name)
-        later = Review.objects.filter(pk__gt=models.OuterRef("pk"), **{subject: models.OuterRef(subject)})
-        return self.filter(~models.Exists(later), verdict=Verdict.RETURN, **{subject: pk})
 
 
 class Review(models.Model):
@@ -36,8 +23,6 @@ class Review(models.Model):
     verdict = models.CharField(max_length=6, choices=Verdict)
     comment = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
-
-    objects = ReviewQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.completions import Slate
-from annotate.models.people import Member
+from annotate.models.members import Member
+from annotate.models.people import User
 from annotate.models.projects import Project
 from annotate.models.prompts import Prompt
-
-if TYPE_CHECKING:
-    from annotate.models.people import User
 
 
 class Kind(models.TextChoices):
@@ -28,6 +27,22 @@ class WorkItemQuerySet(models.QuerySet["WorkItem"]):
         """Items of the projects in which `user` reviews; annotators meet items through assignments only."""
         return self.filter(project__in=Project.objects.reviewed_by(user))
 
+    def of_kind(self, kind: str) -> WorkItemQuerySet:
+        return self.filter(kind=kind)
+
+    def waiting_for(self, members: Sequence[Member]) -> WorkItemQuerySet:
+        """Open items that none of `members` has ever had."""
+        had = Assignment.objects.filter(item=OuterRef("pk"), annotator__in=members)
+        return self.filter(~Exists(had), status=WorkItem.Status.OPEN)
+
+    def unfinished(self) -> WorkItemQuerySet:
+        """Items that still want somebody's judgement, or a reviewer's decision."""
+        return self.filter(status__in=WorkItem.UNFINISHED)
+
+    def escalated(self) -> WorkItemQuerySet:
+        """Items that wait for a reviewer's decision."""
+        return self.filter(status=WorkItem.Status.ESCALATED)
+
 
 class WorkItem(models.Model):
     """One piece of work, wanted from `seats` different people."""
@@ -36,8 +51,10 @@ class WorkItem(models.Model):
         OPEN = "open", _("open")  # a seat is free
         FULL = "full", _("full")  # every seat is held or submitted, not all submitted
         DONE = "done", _("done")  # every seat is submitted
-        ESCALATED = "escalated", _("escalated")  # skipped by three people: a reviewer decides
+        ESCALATED = "escalated", _("escalated")  # skipped by several people: a reviewer decides
         WITHDRAWN = "withdrawn", _("withdrawn")
+
+    UNFINISHED = (Status.OPEN, Status.FULL, Status.ESCALATED)
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="work_items")
     kind = models.CharField(max_length=13, choices=Kind)
@@ -95,6 +112,29 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def of_kind(self, kind: str) -> AssignmentQuerySet:
         return self.filter(kind=kind)
 
+    def held(self) -> AssignmentQuerySet:
+        """Pieces that somebody has in hand."""
+        return self.filter(status=Assignment.Status.HELD)
+
+    def overdue(self) -> AssignmentQuerySet:
+        """Held pieces whose lease has run out, the longest overdue first."""
+        return self.held().filter(lease_until__lt=timezone.now()).order_by("lease_until")
+
+    def writable(self) -> AssignmentQuerySet:
+        """Pieces whose label may still be handed in: an expired holder keeps the text. Everything else is over."""
+        return self.filter(status__in=Assignment.WRITABLE)
+
+    def submitted(self) -> AssignmentQuerySet:
+        return self.filter(status=Assignment.Status.SUBMITTED)
+
+    def skipped(self) -> AssignmentQuerySet:
+        return self.filter(status=Assignment.Status.SKIPPED)
+
+    def with_draft(self) -> AssignmentQuerySet:
+        """Pieces with something typed that was not handed in: of a label, or of its correction."""
+        statuses = (*Assignment.WRITABLE, Assignment.Status.SUBMITTED)
+        return self.filter(status__in=statuses, draft__isnull=False)
+
 
 class Assignment(models.Model):
     """One person holding one seat of a work item for a while (a lease), with the draft."""
@@ -107,6 +147,7 @@ class Assignment(models.Model):
         EXPIRED = "expired", _("expired")
 
     SEATED = (Status.HELD, Status.SUBMITTED)
+    WRITABLE = (Status.HELD, Status.EXPIRED)
 
     item = models.ForeignKey(WorkItem, models.PROTECT, related_name="assignments")
     annotator = models.ForeignKey(Member, models.PROTECT, related_name="assignments")

@@ -32,7 +32,7 @@ def close(user: User, *, actor: User | None) -> None:
     User.objects.filter(pk=user.pk).update(is_active=False)
     _end_sessions(user)
     _revoke_links(user)
-    for assignment in Assignment.objects.filter(annotator__user=user, status=Assignment.Status.HELD):
+    for assignment in Assignment.objects.held().filter(annotator__user=user):
         with suppress(work.NotHolder):  # handed in at this very moment
             work.release(assignment)
     audit.record("account.closed", actor=actor, subject=user.email)
@@ -73,8 +73,8 @@ def end_site_admin(user: User, *, actor: User | None) -> None:
 
 def _revoke_links(user: User) -> None:
     """Links that `user` handed out, and those that were made for this person."""
-    usable = SignInLink.objects.usable()
-    (usable.filter(created_by=user) | usable.filter(email=user.email, project=None)).update(revoked_at=timezone.now())
+    SignInLink.objects.filter(created_by=user).revoke()
+    SignInLink.objects.into_account(user.email).revoke()
 
 
 def _end_sessions(user: User) -> None:

@@ -18,7 +18,7 @@ def submit(
 
     Raises BadText; OtherBody if the replay says something else; NotHolder if the assignment is over.
     """
-    said = _cleaned(text, flags, note)
+    content = _cleaned(text, flags, note)
 
     def store() -> Demonstration:
         return Demonstration.objects.create(
@@ -27,10 +27,10 @@ def submit(
             assignment=assignment,
             submission_id=submission_id,
             prompt_id=assignment.item.prompt_id,  # type: ignore[misc]  # set, as the item's kind says
-            **said,
+            **content,
         )
 
-    return labels.submit(Demonstration, assignment, submission_id, store=store, is_same=lambda old: _says(old, said))
+    return labels.submit(Demonstration, assignment, submission_id, store=store, is_same=lambda old: _has(old, content))
 
 
 def correct(
@@ -43,7 +43,7 @@ def correct(
     note: str = "",
 ) -> Demonstration:
     """Store a newer version of `demonstration`. Raises BadText, OtherBody or NotHolder."""
-    said = _cleaned(text, flags, note)
+    content = _cleaned(text, flags, note)
 
     def store() -> Demonstration:
         return Demonstration.objects.create(
@@ -53,10 +53,10 @@ def correct(
             submission_id=submission_id,
             prompt_id=demonstration.prompt_id,
             supersedes=demonstration,
-            **said,
+            **content,
         )
 
-    return labels.correct(demonstration, annotator, submission_id, store=store, is_same=lambda old: _says(old, said))
+    return labels.correct(demonstration, annotator, submission_id, store=store, is_same=lambda old: _has(old, content))
 
 
 def _cleaned(text: str, flags: Iterable[str], note: str) -> dict[str, Any]:
@@ -67,5 +67,6 @@ def _cleaned(text: str, flags: Iterable[str], note: str) -> dict[str, Any]:
     }
 
 
-def _says(stored: Demonstration, said: dict[str, Any]) -> bool:
-    return {name: getattr(stored, name) for name in said} == said
+def _has(demonstration: Demonstration, content: dict[str, Any]) -> bool:
+    """Whether `demonstration`, which is stored, says just what `content` says."""
+    return {name: getattr(demonstration, name) for name in content} == content

@@ -1,4 +1,4 @@
-"""One-time links: the way in for people without a password. Its maker hands a link over; nothing here mails."""
+"""One-time links: the way in for people without a password. Their makers pass them on; nothing here sends mail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LinkSpent(Exception):
 
 
 class SignInFirst(Exception):
-    """The invited person has an account already: an invitation must not be a way into it for whoever holds the link."""
+    """The invited person has an account already, and an invitation must not open it to anybody who holds the link."""
 
 
 class MadeLink(NamedTuple):
@@ -46,8 +46,7 @@ def make(
 ) -> MadeLink:
     """A link for `email`. An older unused one for the same purpose and project stops working."""
     email = email.strip().lower()
-    older = SignInLink.objects.usable().filter(email=email, purpose=purpose, project=project)
-    older.update(revoked_at=timezone.now())
+    SignInLink.objects.filter(email=email, purpose=purpose, project=project).revoke()
     secret = secrets.token_urlsafe(32)
     link = SignInLink.objects.create(
         token_hash=_hash(secret),
@@ -89,7 +88,7 @@ def consume(secret: str, *, signed_in: User | None = None) -> User:
 @transaction.atomic
 def revoke(link: SignInLink, *, actor: User) -> None:
     """The link opens nothing any more."""
-    if SignInLink.objects.usable().filter(pk=link.pk).update(revoked_at=timezone.now()):
+    if SignInLink.objects.filter(pk=link.pk).revoke():
         audit.record("link.revoked", actor=actor, project=link.project, subject=link.email, purpose=link.purpose)
 
 
@@ -112,8 +111,8 @@ def _enter(link: SignInLink, person: User | None) -> User:
     if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
         person.set_unusable_password()  # ends every session that began with the old one
         person.save(update_fields=["password"])
-        # Whoever had the old password may have asked for other ways in.
-        SignInLink.objects.usable().filter(email=person.email, project=None).update(revoked_at=timezone.now())
+        # Somebody who knew the old password may have asked for other ways in.
+        SignInLink.objects.into_account(person.email).revoke()
     return person
 
 

@@ -70,7 +70,7 @@ def erase(member: Member, *, actor: User) -> None:
 
 def _leave(member: Member) -> None:
     _keep_an_admin(member)
-    for assignment in Assignment.objects.filter(annotator=member, status=Assignment.Status.HELD):
+    for assignment in Assignment.objects.held().filter(annotator=member):
         with suppress(work.NotHolder):  # handed in at this very moment
             work.release(assignment)
     _revoke_links(member)
@@ -82,8 +82,7 @@ def _revoke_links(member: Member) -> None:
     """Neither an older invitation to `member` nor one that `member` handed out gives back what is taken away now."""
     if member.user:
         of_member = Q(email=member.user.email) | Q(created_by=member.user)
-        invitations = SignInLink.objects.usable().filter(of_member, project=member.project_id)
-        invitations.update(revoked_at=timezone.now())
+        SignInLink.objects.filter(of_member, project=member.project_id).revoke()
 
 
 def _forget(user: User, member: Member) -> None:

@@ -1,7 +1,7 @@
 """Notices: telling members what happened, in the application and, for those who want it, by mail.
 
-Another app tells through here, inside the transaction of what happened: both are stored, or neither. Mail is sent by a
-task that looks for what is due, so that no mail server can keep anything from happening.
+Other apps call `tell` inside the transaction of what happened: both are stored, or neither. Mail is sent by a task that
+looks for what is due, so that a mail server that fails holds nothing up.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from datetime import timedelta
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from annotate.models import Member, Notice, Project, Role, User
+from annotate.models import Notice, Project, Role, User
+from annotate.models.notices import NoticeQuerySet
 from annotate.services import audit
 
 MOST_TRIES = 10  # to send one mail
 MAILS_A_TIME = 50
-NEWS = timedelta(days=1)  # what is older is no news any more, and not mailed when a mail server comes back
+MAILED_FOR = timedelta(days=1)  # older notices are not mailed any more when a mail server comes back
 MOST_COUNTED = 99  # unread notices; more are "99+"
 
 logger = logging.getLogger(__name__)
@@ -33,10 +34,9 @@ def tell(
 ) -> None:
     """A notice for each person in `project` whose role contains `role`, but not for `actor`, who did it.
 
-    Called inside the transaction of what is told.
+    Called inside the transaction of what happened.
     """
-    members = Member.objects.active().filter(project=project, role__in=Role.at_least(role), is_simulated=False)
-    members = members.exclude(user=None)
+    members = project.members.with_role(role).people()
     if actor:
         members = members.exclude(user=actor)
     Notice.objects.bulk_create(
@@ -49,15 +49,15 @@ def count_unread(user: User) -> int:
     return Notice.objects.for_user(user).unread()[: MOST_COUNTED + 1].count()
 
 
-def mark_read(notices: QuerySet[Notice]) -> None:
+def mark_read(notices: NoticeQuerySet) -> None:
     """These have been seen."""
-    notices.filter(read_at=None).update(read_at=Now())
+    notices.unread().update(read_at=Now())
 
 
 @transaction.atomic
 def choose_mail(user: User, *, projects: Iterable[int]) -> None:
     """From now on `user` gets the notices of these projects by mail, and of no others."""
-    mine = Member.objects.active().filter(user=user)
+    mine = user.memberships.active()
     mine.update(wants_mail=False)
     chosen = mine.filter(project__in=list(projects))
     chosen.update(wants_mail=True)
@@ -66,7 +66,7 @@ def choose_mail(user: User, *, projects: Iterable[int]) -> None:
 
 
 def can_mail() -> bool:
-    """Whether this installation has been told of a mail server."""
+    """Whether a mail server is configured."""
     return not settings.EMAIL_BACKEND.endswith("console.EmailBackend")
 
 
@@ -74,12 +74,12 @@ def send_mails() -> None:
     """Send what is due; what has been tried least comes first.
 
     A mail that fails is logged, and tried again with another call. It ends this one: a mail server that hangs must
-    not hold the worker that mends rounds.
+    not hold up the worker that reconciles rounds.
     """
     if not can_mail():
         return
     due = Notice.objects.filter(wants_mail=True, mailed_at=None, mail_tries__lt=MOST_TRIES)
-    due = due.filter(created_at__gt=Now() - NEWS, member__removed_at=None, member__user__is_active=True)
+    due = due.filter(created_at__gt=Now() - MAILED_FOR, member__removed_at=None, member__user__is_active=True)
     for notice in due.select_related("member__user", "member__project").order_by("mail_tries", "pk")[:MAILS_A_TIME]:
         tries = Notice.objects.filter(pk=notice.pk, mail_tries=notice.mail_tries)
         is_mine = tries.update(mail_tries=F("mail_tries") + 1)  # of two senders at once only one gets the row
@@ -97,7 +97,7 @@ def _send(notice: Notice) -> bool:
     subject = " ".join(f"{project.name}: {notice.text[:120]}".split())  # line ends would be refused
     try:
         send_mail(subject, body, None, [user.email])
-    except Exception:  # whatever the mail server says: the notice is in the application all the same
+    except Exception:  # whatever the mail server answers, the notice is in the application
         logger.warning("notice %s could not be mailed", notice.pk, exc_info=True)
         return False
     Notice.objects.filter(pk=notice.pk).update(mailed_at=Now())

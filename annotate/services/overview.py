@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from django.db.models import Count, Exists, OuterRef, QuerySet, Window
+from django.db.models import Count, Window
 from django.db.models.functions import RowNumber
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Kind, Member, WorkItem
+from annotate.models.work import WorkItemQuerySet
 
 RECENT = 50  # labels that the usual time is taken from
 FEWEST = 5  # that make a time the usual one
@@ -31,14 +32,17 @@ class Work:
 
 def overview(member: Member) -> list[Work]:
     """Both kinds of work for `member`, answers first."""
-    return overview_of([member])[member.pk]
+    return overviews([member])[member.pk]
 
 
-def overview_of(members: Sequence[Member]) -> dict[int, list[Work]]:
+def overviews(members: Sequence[Member]) -> dict[int, list[Work]]:
     """The overview of each of `members`, each of another project, by their ids; any number of them costs the same."""
     items = WorkItem.objects.filter(project__in=[member.project_id for member in members], kind__in=Kind.values)
-    waiting, queues = _waiting(items, members), _statuses(items)
-    held, seconds = _held(members), _median_seconds(members)
+    queues, seconds = _statuses(items), _median_seconds(members)
+    counted = items.waiting_for(members).order_by().values_list("project", "kind").annotate(Count("pk"))
+    waiting = {(project_pk, kind): number for project_pk, kind, number in counted}
+    assignments = Assignment.objects.held().filter(annotator__in=members)
+    held = {(assignment.annotator_id, assignment.kind): assignment for assignment in assignments}
     return {
         member.pk: [
             _work(
@@ -83,21 +87,7 @@ def _work(
     return Work(kind=kind, waiting=waiting, held=held, reason=reason, median_seconds=median_seconds)
 
 
-def _waiting(items: QuerySet[WorkItem], members: Sequence[Member]) -> dict[tuple[int, str], int]:
-    """How many of `items` the project's one of `members` could be given now, by project and kind."""
-    had = Assignment.objects.filter(item=OuterRef("pk"), annotator__in=members)
-    unseen = items.filter(~Exists(had), status=Status.OPEN).order_by()
-    counted = unseen.values_list("project", "kind").annotate(Count("pk"))
-    return {(project_pk, kind): number for project_pk, kind, number in counted}
-
-
-def _held(members: Sequence[Member]) -> dict[tuple[int, str], Assignment]:
-    """What each has in hand, by member and kind."""
-    held = Assignment.objects.filter(annotator__in=members, status=Assignment.Status.HELD)
-    return {(assignment.annotator_id, assignment.kind): assignment for assignment in held}
-
-
-def _statuses(items: QuerySet[WorkItem]) -> defaultdict[tuple[int, str], dict[str, int]]:
+def _statuses(items: WorkItemQuerySet) -> defaultdict[tuple[int, str], dict[str, int]]:
     """How many of `items` have which status, by project and kind."""
     counted = items.order_by().values_list("project", "kind", "status").annotate(Count("pk"))
     counts: defaultdict[tuple[int, str], dict[str, int]] = defaultdict(dict)
@@ -109,7 +99,7 @@ def _statuses(items: QuerySet[WorkItem]) -> defaultdict[tuple[int, str], dict[st
 def _median_seconds(members: Sequence[Member]) -> dict[tuple[int, str], int]:
     """The usual active time over the RECENT last labels, by member and kind."""
     age = Window(RowNumber(), partition_by=["annotator", "kind"], order_by="-claimed_at")
-    submitted = Assignment.objects.filter(annotator__in=members, status=Assignment.Status.SUBMITTED)
+    submitted = Assignment.objects.submitted().filter(annotator__in=members)
     recent = submitted.exclude(active_time=None).annotate(age=age).filter(age__lte=RECENT)
     seconds: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
     for annotator_pk, kind, active_time in recent.values_list("annotator", "kind", "active_time"):

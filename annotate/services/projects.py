@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.forms import ModelForm
 from django.utils.text import slugify
 
 from annotate.models import Member, Project, Role, User
 from annotate.services import audit
 
 RESERVED_SLUGS = {"new"}  # an address of our own under /projects/
-
-
-class Addition(Protocol):
-    """Another app's settings of a project (annotate.hooks.project_forms), valid and ready to be saved."""
-
-    instance: object
-
-    def save(self) -> object: ...
 
 
 class GuidelinesChanged(Exception):
@@ -31,20 +24,24 @@ class GuidelinesChanged(Exception):
 
 
 @transaction.atomic
-def create(project: Project, *, creator: User, additions: Iterable[Addition] = ()) -> Project:
-    """Store a new project with a free address; its creator becomes its first admin."""
+def create(project: Project, *, creator: User, training_form: ModelForm[Any] | None = None) -> Project:
+    """Store a new project with a free address, and its training settings; its creator becomes its first admin."""
     _save_with_free_slug(project)
     Member.objects.create(project=project, user=creator, role=Role.ADMIN)
-    _save(additions, project)
+    if training_form:
+        training_form.save()
     audit.record("project.created", actor=creator, project=project, subject=project.name)
     return project
 
 
 @transaction.atomic
-def change(project: Project, *, actor: User, additions: Iterable[Addition] = (), changed: Iterable[str] = ()) -> None:
+def change(
+    project: Project, *, actor: User, training_form: ModelForm[Any] | None = None, changed: Iterable[str] = ()
+) -> None:
     """Store the changed settings; `changed` names them for the audit."""
     project.save()
-    _save(additions, project)
+    if training_form:
+        training_form.save()
     audit.record("project.changed", actor=actor, project=project, subject=project.name, fields=sorted(changed))
 
 
@@ -56,12 +53,6 @@ def edit_guidelines(project: Project, *, text: str, before: str, actor: User) ->
         raise GuidelinesChanged(current)
     Project.objects.filter(pk=project.pk).update(guidelines=text)
     audit.record("guidelines.changed", actor=actor, project=project, before=before)
-
-
-def _save(additions: Iterable[Addition], project: Project) -> None:
-    for addition in additions:
-        addition.instance.project = project  # type: ignore[attr-defined]
-        addition.save()
 
 
 def _save_with_free_slug(project: Project) -> None:

@@ -7,12 +7,12 @@ kind: nobody trains on what differs from a held-out prompt in case or spacing on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Min, Q
+from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,22 +21,29 @@ from annotate.models import Kind, Project, Prompt, Ranking, Split, User, WorkIte
 from annotate.services import audit, queue, splits
 from annotate.services.importing import conversations
 from annotate.services.importing.conversations import BadRecord, Conversation
-from annotate.services.importing.reports import Imported, Likeness
+from annotate.services.importing.reports import Imported, NearDuplicate
 from annotate.services.importing.sources import Record
 from annotate.services.text import BadText, folded_hash, text_hash
 
-# Of one transaction: others get their turn in between, and a broken import is simply repeated.
+# In one transaction: others get their turn in between, and a broken import is simply repeated.
 BATCH = 500  # prompts
 BATCH_CHARACTERS = 2_000_000
 
 
 class Reading(NamedTuple):
-    """What a line says; without its JSON, of which anything may have been left out."""
+    """A line as it was read. Its JSON is dropped: some of it may have been left out."""
 
     line: int
-    said: Conversation | None
+    conversation: Conversation | None
     error: str = ""  # why it is no prompt
     ends: bool = False
+
+
+class NearDuplicates(NamedTuple):
+    """The others that are almost a prompt."""
+
+    one: Prompt  # the first of them, or where that is the prompt itself, the last
+    number: int  # of all of them
 
 
 def records_from_paste(text: str) -> list[Record]:
@@ -66,11 +73,11 @@ def add(project: Project, records: Iterable[Record], *, actor: User | None = Non
 
 
 def add_one(project: Project, body: Any) -> tuple[Prompt, Imported]:
-    """The prompt that `body` describes, added where its text is new, and what there is to tell. Raises BadRecord."""
+    """The prompt that `body` describes, added where its text is new, and the report. Raises BadRecord."""
     report = Imported()
     prompts = _add_batch(project, [_reading(Record(1, body))], report)
-    for rejected in report.rejected:
-        raise BadRecord(rejected["error"])
+    if report.rejected:
+        raise BadRecord(report.rejected[0]["error"])
     return prompts[0], report
 
 
@@ -83,6 +90,23 @@ def withdraw(prompt: Prompt, *, actor: User) -> None:
         hooks.labels_withdrawn("ranking", Ranking.objects.filter(slate__prompt=prompt).values_list("pk", flat=True))
         audit.record("prompt.withdrawn", actor=actor, project=prompt.project, subject=f"prompt {prompt.pk}")
     prompt.refresh_from_db()
+
+
+def near_duplicates_of(prompts: Sequence[Prompt]) -> dict[int, NearDuplicates]:
+    """Those of `prompts`, which are of one project, that have near-duplicates which are not withdrawn, by their ids."""
+    if not prompts:
+        return {}
+    active = Prompt.objects.active().filter(project=prompts[0].project_id)
+    alike = active.filter(folded_hash__in={prompt.folded_hash for prompt in prompts}).order_by().values("folded_hash")
+    kinds = {row["folded_hash"]: row for row in alike.annotate(n=Count("pk"), first=Min("pk"), last=Max("pk"))}
+    named = Prompt.objects.in_bulk({kind[end] for kind in kinds.values() if kind["n"] > 1 for end in ("first", "last")})
+    found = {}
+    for prompt in prompts:
+        kind = kinds.get(prompt.folded_hash)
+        if kind and kind["n"] > 1:
+            other = kind["last"] if kind["first"] == prompt.pk else kind["first"]
+            found[prompt.pk] = NearDuplicates(named[other], kind["n"] - 1)
+    return found
 
 
 def _reading(record: Record) -> Reading:
@@ -99,8 +123,8 @@ def _batches(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
     characters = 0
     for reading in readings:
         batch.append(reading)
-        if reading.said:
-            characters += sum(len(message["content"]) for message in reading.said.messages)
+        if reading.conversation:
+            characters += sum(len(message["content"]) for message in reading.conversation.messages)
         if len(batch) >= BATCH or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -113,32 +137,32 @@ def _add_batch(project: Project, batch: list[Reading], report: Imported) -> list
     """Add what is good in `batch`; returns the prompt of each good record, new or not."""
     # Imports into one project queue up here; NO KEY lets claims refer to the project meanwhile.
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-    unsaved = [_unsaved(project, reading.said) if reading.said else None for reading in batch]
+    unsaved = [_unsaved(project, reading.conversation) if reading.conversation else None for reading in batch]
     stored = _stored(project, [prompt for prompt in unsaved if prompt])
     changes = Changes()
     prompts = []
     for reading, prompt in zip(batch, unsaved, strict=True):
-        if reading.said is None or prompt is None:
+        if reading.conversation is None or prompt is None:
             report.reject(reading.line, reading.error, stops=reading.ends)
-        elif refusal := stored.refusal(prompt):
-            report.reject(reading.line, refusal)
+        elif conflict := stored.conflict(prompt):
+            report.reject(reading.line, conflict)
         else:
-            prompts.append(_place(prompt, reading.line, stored, changes, report))
-            report.note_changes(reading.said)
+            prompts.append(_note(prompt, reading.line, stored, changes, report))
+            report.note_changes(reading.conversation)
     Prompt.objects.bulk_create(changes.new)
     Prompt.objects.bulk_update(changes.newly_named, ["external_id"])
     queue.open_items(project, Kind.DEMONSTRATION, [prompt for prompt in changes.new if prompt.split == Split.TRAIN])
-    for likeness in changes.likenesses:
-        report.note_near_duplicate(likeness)
+    for found in changes.near_duplicates:
+        report.note_near_duplicate(found)
     return prompts
 
 
-def _place(prompt: Prompt, line: int, stored: Stored, changes: Changes, report: Imported) -> Prompt:
+def _note(prompt: Prompt, line: int, stored: Stored, changes: Changes, report: Imported) -> Prompt:
     """`prompt`, noted as new, or the stored one that has its text."""
     known = stored.by_hash.get(prompt.text_hash)
     if known is None:
         if like := stored.by_folded_hash.get(prompt.folded_hash):
-            changes.likenesses.append(Likeness(line, prompt, like, follows=like.split != prompt.split))
+            changes.near_duplicates.append(NearDuplicate(line, prompt, like, follows=like.split != prompt.split))
             prompt.split = like.split
         changes.new.append(prompt)
         report.note_created(prompt)
@@ -158,7 +182,7 @@ class Changes:
 
     new: list[Prompt] = field(default_factory=list)
     newly_named: list[Prompt] = field(default_factory=list)
-    likenesses: list[Likeness] = field(default_factory=list)
+    near_duplicates: list[NearDuplicate] = field(default_factory=list)
 
 
 @dataclass
@@ -175,8 +199,8 @@ class Stored:
         if prompt.external_id:
             self.by_external_id[prompt.external_id] = prompt
 
-    def refusal(self, prompt: Prompt) -> str:
-        """Why `prompt` cannot come in beside what has its text or its external id; empty where it can."""
+    def conflict(self, prompt: Prompt) -> str:
+        """Why `prompt` clashes with what has its text or its external id; empty where it does not."""
         known = self.by_hash.get(prompt.text_hash)
         named = self.by_external_id.get(prompt.external_id or "")
         if named and named.text_hash != prompt.text_hash:
@@ -207,16 +231,16 @@ def _stored(project: Project, prompts: list[Prompt]) -> Stored:
     return stored
 
 
-def _unsaved(project: Project, said: Conversation) -> Prompt:
-    folded = folded_hash(said.messages)
-    group = said.group or folded
+def _unsaved(project: Project, conversation: Conversation) -> Prompt:
+    folded = folded_hash(conversation.messages)
+    group = conversation.group or folded
     return Prompt(
         project=project,
-        messages=said.messages,
-        text_hash=text_hash(said.messages),
+        messages=conversation.messages,
+        text_hash=text_hash(conversation.messages),
         folded_hash=folded,
-        external_id=said.external_id or None,
+        external_id=conversation.external_id or None,
         group=group,
         split=splits.split_of(group, project.heldout_share),
-        metadata=said.metadata,
+        metadata=conversation.metadata,
     )

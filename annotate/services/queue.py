@@ -1,4 +1,4 @@
-"""The queue's own side: which item comes next for whom, and where an item stands. Holders: annotate.services.work.
+"""The queue: which item comes next for whom, and where an item stands. Who holds it: annotate.services.work.
 
 A position is the wall clock in nanoseconds: "last" needs no counter that everybody would have to lock. A clock that
 jumps costs order, never work, because a search that finds nothing starts again at the front.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from django.db.models import BooleanField, Case, Exists, F, Func, OuterRef, QuerySet, Value, When
+from django.db.models import BooleanField, Case, F, Func, Value, When
 from django.db.models.expressions import Combinable
 
 from annotate.models import Assignment, Kind, Member, Project, Prompt, QueueCursor, Slate, WorkItem
+from annotate.models.work import WorkItemQuerySet
 
 SKIPS_TO_ESCALATE = 3
 Status = WorkItem.Status
-UNFINISHED = (Status.OPEN, Status.FULL, Status.ESCALATED)
 
 
 def open_items(project: Project, kind: Kind, subjects: Sequence[Prompt | Slate], *, priority: int = 0) -> None:
@@ -37,7 +37,7 @@ def open_items(project: Project, kind: Kind, subjects: Sequence[Prompt | Slate],
         )
         for index, subject in enumerate(subjects)
     )
-    # Whoever searches behind a worse priority would meet the new items only after a whole turn.
+    # A search that stands behind a worse priority would reach the new items only after it has wrapped.
     QueueCursor.objects.filter(member__project=project, kind=kind, priority__gt=priority).update(
         priority=priority, position=position - 1
     )
@@ -45,17 +45,12 @@ def open_items(project: Project, kind: Kind, subjects: Sequence[Prompt | Slate],
 
 def next_item(cursor: QueueCursor, *, annotator: Member) -> WorkItem | None:
     """The first open item after `cursor` that `annotator` has never had, locked; the search wraps once."""
-    unseen = waiting_for(annotator, cursor.kind).order_by("priority", "position")
+    items = WorkItem.objects.filter(project=annotator.project_id, kind=cursor.kind)
+    unseen = items.waiting_for([annotator]).order_by("priority", "position")
     passing = unseen.select_for_update(skip_locked=True)
     ahead = _after(cursor.priority, cursor.position)
     # Last of all, wait for what others are taking right now: a seat of it may be left.
     return passing.filter(ahead).first() or passing.exclude(ahead).first() or unseen.select_for_update().first()
-
-
-def waiting_for(annotator: Member, kind: str) -> QuerySet[WorkItem]:
-    """Open items of `kind` that `annotator` has never had."""
-    had = Assignment.objects.filter(item=OuterRef("pk"), annotator=annotator)
-    return WorkItem.objects.filter(~Exists(had), project=annotator.project_id, kind=kind, status=Status.OPEN)
 
 
 def take_seat(item: WorkItem) -> int:
@@ -97,13 +92,13 @@ def free_seat(item_pk: int, *, skipped: bool = False) -> None:
 
 def reopen(item: WorkItem) -> bool:
     """Offer an escalated item again, to people who have not had it. False: it is not escalated any more."""
-    escalated = WorkItem.objects.filter(pk=item.pk, status=Status.ESCALATED)
+    escalated = WorkItem.objects.filter(pk=item.pk).escalated()
     return bool(escalated.update(status=Status.OPEN, skipped_count=0, position=last_position()))
 
 
-def withdraw(items: QuerySet[WorkItem]) -> int:
+def withdraw(items: WorkItemQuerySet) -> int:
     """Hand `items` out to nobody any more. Who holds a seat may still submit. Returns how many were not finished."""
-    return items.filter(status__in=UNFINISHED).update(status=Status.WITHDRAWN)
+    return items.unfinished().update(status=Status.WITHDRAWN)
 
 
 def last_position() -> int:

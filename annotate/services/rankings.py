@@ -1,19 +1,25 @@
-"""Rankings are handed in, and corrected by a newer version. Ties and "cannot judge" are stored as they were said; holes
-between places say nothing, and are closed."""
+"""Rankings are handed in, corrected by a newer version, and shown under the letters that their annotator saw.
+
+Ties and "cannot judge" are stored as they were given; holes between places mean nothing, and are closed. Each annotator
+sees the answers of a slate in an own order, as A, B, C…, and notes, comments and reasons call the answers by these
+letters: so does every page that shows the ranking to others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from annotate.models import Assignment, Member, Placement, Ranking, Slate
+from annotate.models import Assignment, Completion, Member, Placement, Ranking, Slate
 from annotate.services import labels
 from annotate.services.text import NOTE_LIMIT, clean_text
 
+LETTERS = "ABCDEFGHI"
 Key = TypeVar("Key")
 
 
@@ -21,8 +27,8 @@ class BadRanking(Exception):
     """Places, ratings or flags that make no ranking of this slate; the message says why."""
 
 
-class Judged(NamedTuple):
-    """What was said about one completion."""
+class Judgement(NamedTuple):
+    """What a ranking says about one completion."""
 
     place: int | None
     rating: int | None
@@ -30,11 +36,24 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a ranking says: by completion id, and why."""
+class Content:
+    """What a ranking says: a judgement of each completion, by its id, and why."""
 
-    judged: dict[int, Judged]
+    judgements: dict[int, Judgement]
     note: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a ranking, with the answers that share it: more than one is a tie."""
+
+    number: int | None  # 1 is best, None is "cannot judge"
+    letters: list[str]
+    completions: list[int]  # ids, in the order of `letters`
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.letters)
 
 
 def submit(
@@ -52,12 +71,12 @@ def submit(
     A replay of `submission_id` returns the stored one. Raises BadRanking or BadText; OtherBody if the replay says
     something else; NotHolder if the assignment is over.
     """
-    said = _said(assignment, places, ratings or {}, flags or {}, note)
+    content = _cleaned(assignment, places, ratings or {}, flags or {}, note)
 
     def store() -> Ranking:
-        return _create(said, assignment, assignment.annotator_id, submission_id)
+        return _create(content, assignment, assignment.annotator_id, submission_id)
 
-    return labels.submit(Ranking, assignment, submission_id, store=store, is_same=lambda old: _says(old, said))
+    return labels.submit(Ranking, assignment, submission_id, store=store, is_same=lambda old: _has(old, content))
 
 
 def correct(
@@ -71,12 +90,12 @@ def correct(
     note: str = "",
 ) -> Ranking:
     """Store a newer version of `ranking`. Raises BadRanking, BadText, OtherBody or NotHolder."""
-    said = _said(ranking.assignment, places, ratings or {}, flags or {}, note)
+    content = _cleaned(ranking.assignment, places, ratings or {}, flags or {}, note)
 
     def store() -> Ranking:
-        return _create(said, ranking.assignment, annotator.pk, submission_id, supersedes=ranking)
+        return _create(content, ranking.assignment, annotator.pk, submission_id, supersedes=ranking)
 
-    return labels.correct(ranking, annotator, submission_id, store=store, is_same=lambda old: _says(old, said))
+    return labels.correct(ranking, annotator, submission_id, store=store, is_same=lambda old: _has(old, content))
 
 
 def dense_places(places: Mapping[Key, int | None]) -> dict[Key, int | None]:
@@ -89,8 +108,44 @@ def dense_places(places: Mapping[Key, int | None]) -> dict[Key, int | None]:
     return {key: None if place is None else taken.index(place) + 1 for key, place in places.items()}
 
 
+def letters(card_order: Sequence[int]) -> dict[int, str]:
+    """The letter of each completion, by its id; `card_order` is what the annotator's assignment remembers."""
+    return dict(zip(card_order, LETTERS, strict=False))
+
+
+def by_place(assignment: Assignment, places: Mapping[Any, int | None]) -> list[Place]:
+    """What `places` ({completion id: place}) say, best first, "cannot judge" last; ties by their letters."""
+    numbers = {int(pk): number for pk, number in places.items()}
+    cards = [(numbers[pk], letter, pk) for pk, letter in letters(assignment.card_order).items() if pk in numbers]
+    cards.sort(key=lambda card: (card[0] is None, card[0] or 0, card[1]))
+    found = []
+    for number, group in groupby(cards, key=lambda card: card[0]):
+        sharing = list(group)
+        found.append(Place(number, [letter for _n, letter, _pk in sharing], [pk for _n, _letter, pk in sharing]))
+    return found
+
+
+def best_answers(rankings: Iterable[list[Place]]) -> dict[int, Completion]:
+    """The first answer of each ranking's first place, by its id, in one query."""
+    best = {places[0].completions[0] for places in rankings if places and places[0].number}
+    return Completion.objects.in_bulk(best)
+
+
+def same_text(texts: Mapping[str, str]) -> dict[str, str]:
+    """To each letter of `texts` ({letter: text}), the other letters whose answers have the very same text."""
+    return {
+        letter: ", ".join(sorted(other for other in texts if other != letter and texts[other] == text))
+        for letter, text in texts.items()
+    }
+
+
 def _create(
-    said: Said, assignment: Assignment, annotator_pk: int, submission_id: UUID, *, supersedes: Ranking | None = None
+    content: Content,
+    assignment: Assignment,
+    annotator_pk: int,
+    submission_id: UUID,
+    *,
+    supersedes: Ranking | None = None,
 ) -> Ranking:
     ranking = Ranking.objects.create(
         project_id=assignment.project_id,
@@ -98,23 +153,24 @@ def _create(
         assignment=assignment,
         submission_id=submission_id,
         slate_id=assignment.item.slate_id,  # type: ignore[misc]  # set, as the item's kind says
-        note=said.note,
+        note=content.note,
         supersedes=supersedes,
     )
     Placement.objects.bulk_create(
-        Placement(ranking=ranking, completion_id=pk, **judged._asdict()) for pk, judged in said.judged.items()
+        Placement(ranking=ranking, completion_id=pk, **judgement._asdict())
+        for pk, judgement in content.judgements.items()
     )
     return ranking
 
 
-def _said(
+def _cleaned(
     assignment: Assignment,
     places: Mapping[int, int | None],
     ratings: Mapping[int, int],
     flags: Mapping[int, Iterable[str]],
     note: str,
-) -> Said:
-    """Cleaned; every completion that the assignment shows has a place, and no other. Raises BadRanking or BadText."""
+) -> Content:
+    """Every completion that the assignment shows has a place, and no other. Raises BadRanking or BadText."""
     shown = set(assignment.card_order)
     if set(places) != shown:
         raise BadRanking(_("Each answer needs one place: no more, no fewer."))
@@ -126,11 +182,11 @@ def _said(
         _check_number(rating, 7, _("Ratings go from 1 to %d."))
     if all(place is None for place in places.values()):
         raise BadRanking(_("Place at least one answer, or skip the set and say why."))
-    judged = {
-        pk: Judged(place, ratings.get(pk), labels.clean_flags(flags.get(pk, ())))
+    judgements = {
+        pk: Judgement(place, ratings.get(pk), labels.clean_flags(flags.get(pk, ())))
         for pk, place in dense_places(places).items()
     }
-    return Said(judged, clean_text(note, limit=NOTE_LIMIT))
+    return Content(judgements, clean_text(note, limit=NOTE_LIMIT))
 
 
 def _check_number(number: int | None, largest: int, message: str) -> None:
@@ -138,8 +194,9 @@ def _check_number(number: int | None, largest: int, message: str) -> None:
         raise BadRanking(message % largest)
 
 
-def _says(stored: Ranking, said: Said) -> bool:
-    placements = {placement.completion_id: placement for placement in stored.placements.all()}
+def _has(ranking: Ranking, content: Content) -> bool:
+    """Whether `ranking`, which is stored, says just what `content` says."""
+    placements = {placement.completion_id: placement for placement in ranking.placements.all()}
     places = dense_places({pk: placement.place for pk, placement in placements.items()})  # older ones may have holes
-    judged = {pk: Judged(places[pk], placement.rating, placement.flags) for pk, placement in placements.items()}
-    return judged == said.judged and stored.note == said.note
+    judgements = {pk: Judgement(places[pk], placement.rating, placement.flags) for pk, placement in placements.items()}
+    return judgements == content.judgements and ranking.note == content.note

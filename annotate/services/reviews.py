@@ -1,4 +1,4 @@
-"""Reviews: a reviewer accepts a label or returns it with a comment. A correction is a label to review anew."""
+"""Reviews: a reviewer accepts a label or returns it with a comment. A correction is reviewed like a new label."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ class Superseded(Exception):
 
 def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet[Label]:
     """Labels of `kind` that nobody has reviewed yet, oldest first, without those of `reviewer`."""
-    labels = MODELS[kind].objects.filter(project=project, reviews=None, annotator__erased_at=None).newest()
+    labels = MODELS[kind].objects.filter(project=project).unreviewed()
     if reviewer:
         labels = labels.exclude(annotator=reviewer)
     return labels.order_by("pk")
+
+
+def returning(label: Label) -> Review | None:
+    """The newest review of `label`, if it returned the label. Asks nothing where the reviews were fetched before."""
+    newest = max(label.reviews.all(), key=lambda review: review.pk, default=None)
+    return newest if newest and newest.verdict == Verdict.RETURN else None
 
 
 @transaction.atomic
@@ -39,7 +45,7 @@ def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -
     """
     if label.annotator_id == reviewer.pk:
         raise OwnLabel
-    if type(label).objects.filter(supersedes=label).exists():
+    if type(label).objects.corrections_of(label).exists():
         raise Superseded
     kind = str(label._meta.model_name)
     review = Review.objects.create(reviewer=reviewer, verdict=verdict, comment=comment, **{kind: label})

@@ -1,4 +1,4 @@
-"""What people's and models' text goes through at every door.
+"""How people's and models' text is cleaned wherever it comes in.
 
 Left out on purpose: normalising. What was written is stored as it was written, bidi marks and joiners included; only
 the hash that finds near-duplicates folds.
@@ -20,7 +20,7 @@ MESSAGE_LIMIT = 100_000  # characters of one turn, one answer or one completion
 NOTE_LIMIT = 4_000
 NAME_LIMIT = 200  # external ids, groups, flags
 
-THINK, THOUGHT = "<think>", "</think>"  # what begins and what ends a model's thought
+THINK, THOUGHT = "<think>", "</think>"  # the tags around a model's thought
 # C0 and C1 controls except tab and line feed.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -31,7 +31,7 @@ class BadText(Exception):
 
 
 def clean_text(text: str, *, limit: int) -> str:
-    """`text` with LF line ends, and white space where control characters stood: words beside them stay apart.
+    """`text` with LF line ends, and white space where control characters stood, so that words do not run together.
 
     Raises BadText for NUL, lone surrogates and more than `limit` characters.
     """
@@ -59,7 +59,7 @@ def clean_filled_text(text: str, *, limit: int) -> str:
 def clean_draft(draft: dict[str, Any]) -> dict[str, Any]:
     """`draft` made storable, and whole: it may hold what nobody could hand in, but not more than there is room for.
 
-    Raises BadText, since whoever was told that a draft is saved counts on every word of it.
+    Raises BadText rather than cut it short: a person whose draft is saved counts on every word of it.
     """
     repaired: dict[str, Any] = repair_json(draft)
     for value in repaired.values():

@@ -24,13 +24,11 @@ from annotate.services import overview, queue
 from annotate.services.text import clean_draft, clean_filled_text
 
 LEASE = timedelta(minutes=60)  # after the last autosave
-# Active time is the sum of the gaps between claim, saved drafts and the end, each counted up to this: whoever reads or
-# thinks longer without a key is taken to have gone.
+# Active time is the sum of the gaps between claim, saved drafts and the end, each counted up to this: a longer
+# pause is taken for an absence.
 LONGEST_PAUSE = timedelta(minutes=5)
 REASON_LIMIT = 300
 Status = Assignment.Status
-# An expired holder keeps the text and may still hand it in; everything else is over.
-WRITABLE = (Status.HELD, Status.EXPIRED)
 
 
 class NotHolder(Exception):
@@ -38,7 +36,7 @@ class NotHolder(Exception):
 
 
 class OtherBody(Exception):
-    """The submission id is known with other contents, or the label was corrected by somebody quicker."""
+    """The submission id is known with other contents, or the label has been corrected in the meantime."""
 
 
 class StaleDraft(Exception):
@@ -58,10 +56,12 @@ class Claim(NamedTuple):
 
 def claim(project: Project, *, annotator: Member, kind: str) -> Claim:
     """The piece of `kind` that `annotator` already holds, else the next one from the queue."""
-    expire_leases(spare=annotator)
+    expire_leases(except_of=annotator)
     with transaction.atomic():
         # The cursor's row makes two claims of one person wait for each other.
-        cursor = _locked_cursor(annotator, kind)
+        cursor, _is_new = QueueCursor.objects.select_for_update().get_or_create(
+            member=annotator, kind=kind, defaults={"priority": -(2**31), "position": 0}
+        )
         if held := _held(annotator, kind):
             return Claim(held, "")
         if item := queue.next_item(cursor, annotator=annotator):
@@ -78,7 +78,8 @@ def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -
     """
     now, cleaned = timezone.now(), clean_draft(draft)
     kept = cleaned if says_something(cleaned) else None
-    saved = Assignment.objects.filter(pk=assignment.pk, draft_version=version, status__in=WRITABLE).update(
+    mine = Assignment.objects.writable().filter(pk=assignment.pk, draft_version=version)
+    saved = mine.update(
         draft=kept,
         draft_version=version + 1,
         draft_saved_at=now,
@@ -88,7 +89,7 @@ def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -
     stored = Assignment.objects.select_related("item", "annotator").get(pk=assignment.pk)
     if saved or (stored.draft_version == version + 1 and stored.draft == kept):
         return stored
-    if stored.status not in WRITABLE:
+    if stored.status not in Assignment.WRITABLE:
         raise NotHolder(why_not_held(stored))
     raise StaleDraft(stored)
 
@@ -111,7 +112,7 @@ def release(assignment: Assignment) -> None:
 def close_seat(assignment: Assignment) -> None:
     """The label is in: for the seat, or as an extra judgement when the lease had ended. Raises NotHolder.
 
-    The label holds the words now, so the draft goes. Belongs into the transaction that stores the label.
+    The label holds the text now, so the draft is dropped. Called inside the transaction that stores the label.
     """
     now = timezone.now()
     mine = Assignment.objects.filter(pk=assignment.pk)
@@ -122,22 +123,22 @@ def close_seat(assignment: Assignment) -> None:
         "draft": None,
         "draft_saved_at": None,
     }
-    if mine.filter(status=Status.HELD).update(**handed_in):
+    if mine.held().update(**handed_in):
         queue.fill_seat(assignment.item_id)
     elif not mine.filter(status=Status.EXPIRED).update(**handed_in, is_extra=True):
         raise NotHolder(why_not_held(Assignment.objects.get(pk=assignment.pk)))
 
 
-def expire_leases(*, limit: int = 20, spare: Member | None = None) -> int:
+def expire_leases(*, limit: int = 20, except_of: Member | None = None) -> int:
     """Free the seats of holders who have been silent for a LEASE, the longest silence first; returns how many.
 
-    Their drafts stay, and what they hand in later still counts as an extra judgement. `spare` is here right now.
+    Their drafts stay, and what they hand in later still counts as an extra judgement. `except_of` is active right now.
     """
-    silent = Assignment.objects.filter(status=Status.HELD, lease_until__lt=timezone.now()).order_by("lease_until")
-    if spare:
-        silent = silent.exclude(annotator=spare)
-    # A plain look first: most sweeps find nothing, and on SQLite a transaction makes writers wait.
-    return _expire(silent, limit) if silent.exists() else 0
+    overdue = Assignment.objects.overdue()
+    if except_of:
+        overdue = overdue.exclude(annotator=except_of)
+    # Asked before a transaction begins: most sweeps find nothing, and on SQLite a transaction makes writers wait.
+    return _expire(overdue, limit) if overdue.exists() else 0
 
 
 def says_something(draft: dict[str, Any]) -> bool:
@@ -163,8 +164,8 @@ def _active_time(now: datetime) -> Combinable:
 
 
 @transaction.atomic
-def _expire(silent: AssignmentQuerySet, limit: int) -> int:
-    ended = list(silent.select_for_update(skip_locked=True).values_list("pk", "item")[:limit])
+def _expire(overdue: AssignmentQuerySet, limit: int) -> int:
+    ended = list(overdue.select_for_update(skip_locked=True).values_list("pk", "item")[:limit])
     items = [item_pk for _pk, item_pk in ended]
     # In one order: two sweeps that free seats of the same items must not wait for each other.
     list(WorkItem.objects.select_for_update().filter(pk__in=items).order_by("pk").values_list("pk"))
@@ -177,15 +178,9 @@ def _expire(silent: AssignmentQuerySet, limit: int) -> int:
     return len(ended)
 
 
-def _locked_cursor(annotator: Member, kind: str) -> QueueCursor:
-    cursors = QueueCursor.objects.select_for_update()
-    cursor, _is_new = cursors.get_or_create(member=annotator, kind=kind, defaults={"priority": -(2**31), "position": 0})
-    return cursor
-
-
 def _held(annotator: Member, kind: str) -> Assignment | None:
     """What `annotator` has in hand, with a fresh lease if it had run out and nobody had noticed."""
-    mine = Assignment.objects.filter(annotator=annotator, kind=kind, status=Status.HELD)
+    mine = Assignment.objects.held().filter(annotator=annotator, kind=kind)
     held = mine.select_related("item__prompt", "item__slate__prompt").first()
     if held and held.lease_until < timezone.now():
         held.lease_until = timezone.now() + LEASE
@@ -217,6 +212,6 @@ def _shuffled_completions(item: WorkItem) -> list[int]:
 
 
 def _leave(assignment: Assignment, status: str, **changes: Any) -> None:
-    held = Assignment.objects.filter(pk=assignment.pk, status=Status.HELD)
+    held = Assignment.objects.held().filter(pk=assignment.pk)
     if not held.update(status=status, seat=None, finished_at=timezone.now(), **changes):
         raise NotHolder(why_not_held(Assignment.objects.get(pk=assignment.pk)))

@@ -29,4 +29,4 @@ def can_mail() -> bool:
 @register.simple_tag
 def memberships(user: User) -> QuerySet[Member]:
     """Where `user` takes part, by the projects' names."""
-    return Member.objects.active().filter(user=user).select_related("project").order_by("project__name")
+    return user.memberships.active().select_related("project").order_by("project__name")

@@ -6,14 +6,14 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from annotate.models import AuditEvent
+from annotate.models import AuditEvent, Role
 from annotate.permissions import ProjectRequest, SignedInRequest, role_required, site_admin_required
 from annotate.views.paging import Page
 
 PAGE_SIZE = 100
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     events = AuditEvent.objects.for_user(request.user).filter(project=request.project).select_related("actor")

@@ -16,8 +16,8 @@ from django.views.decorators.http import require_safe
 
 from annotate import hooks
 from annotate.models import Assignment, Kind, Member, Project
-from annotate.permissions import ProjectRequest
-from annotate.services.overview import Work, overview_of
+from annotate.permissions import ProjectRequest, enter
+from annotate.services.overview import Work, overviews
 from annotate.views.my_work import returned_counts
 
 
@@ -36,12 +36,11 @@ class Workplace:
 @login_required
 @require_safe
 def home(request: ProjectRequest) -> HttpResponse:
-    mine = Member.objects.active().filter(user=request.user).select_related("project").order_by("project__name")
+    mine = request.user.memberships.active().select_related("project").order_by("project__name")
     workplaces = _workplaces(list(mine))
     if len(workplaces) == 1:
         # With one project there is no question whose links belong into the top bar.
-        member = workplaces[0].member
-        request.project, request.member, request.role = member.project, member, _role(request, member)
+        enter(request, workplaces[0].member.project, workplaces[0].member)
     others = Project.objects.for_user(request.user).exclude(pk__in=[each.member.project_id for each in workplaces])
     context = {"workplaces": workplaces, "others": others.order_by("name")}
     return render(request, "annotate/home/page.html", context)
@@ -49,7 +48,7 @@ def home(request: ProjectRequest) -> HttpResponse:
 
 def _workplaces(members: Sequence[Member]) -> list[Workplace]:
     """The same number of queries for one membership and for many."""
-    works, returned, this_week = overview_of(members), returned_counts(members), _done_this_week(members)
+    works, returned, this_week = overviews(members), returned_counts(members), _done_this_week(members)
     readiness = hooks.readiness_of([member.project for member in members])
     return [
         Workplace(
@@ -68,12 +67,6 @@ def _workplaces(members: Sequence[Member]) -> list[Workplace]:
 def _done_this_week(members: Sequence[Member]) -> Counter[tuple[int, str]]:
     """How many pieces were handed in, by member and kind."""
     a_week_ago = timezone.now() - timedelta(days=7)
-    done = Assignment.objects.filter(
-        annotator__in=members, status=Assignment.Status.SUBMITTED, finished_at__gte=a_week_ago
-    )
+    done = Assignment.objects.submitted().filter(annotator__in=members, finished_at__gte=a_week_ago)
     counted = done.order_by().values_list("annotator", "kind").annotate(Count("pk"))
     return Counter({(member_pk, kind): number for member_pk, kind, number in counted})
-
-
-def _role(request: ProjectRequest, member: Member) -> str:
-    return "admin" if request.user.is_superuser else member.role

@@ -15,35 +15,37 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
 from annotate.addresses import posts_from
-from annotate.models import Label, Review
-from annotate.permissions import ProjectRequest
-from annotate.services import corrections
+from annotate.models import Label
+from annotate.permissions import ProjectRequest, enter
+from annotate.services import labels, reviews
 from annotate.services.rankings import BadRanking
 from annotate.services.text import BadText
 from annotate.services.work import OtherBody
 from annotate.views.assignments import desk_context, keep_draft
-from annotate.views.desks import DESKS, Desk, LabelForm, next_address
+from annotate.views.label_kinds import LABEL_KINDS, LabelForm, LabelKind, next_address
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def correct(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
-    """An own label, open on its desk; what is handed in becomes its newer version."""
-    desk, label = _fetch(request, kind, pk)
-    if newer := desk.model.objects.filter(supersedes=label).first():
+    """An own label, open for correction; what is handed in becomes its newer version."""
+    label_kind, label = _fetch(request, kind, pk)
+    if newer := label_kind.model.objects.corrections_of(label).first():
         return redirect("annotate:correct", kind, newer.pk)
     if request.method != "POST":
-        return _show(request, desk, label, desk.form(label.assignment, stored=_under_way(desk, label)))
-    form = desk.form(label.assignment, request.POST)
+        draft = label.assignment.draft
+        stored = label_kind.stored(label) if draft is None else draft
+        return _show(request, label_kind, label, label_kind.form(label.assignment, stored=stored))
+    form = label_kind.form(label.assignment, request.POST)
     if not form.is_valid():
-        return _show(request, desk, label, form, status=422)
+        return _show(request, label_kind, label, form, status=422)
     try:
-        desk.correct(label, form.cleaned_data)
+        label_kind.correct(label, form.cleaned_data)
     except (BadText, BadRanking) as error:
         form.add_error(None, str(error))
-        return _show(request, desk, label, form, status=422)
+        return _show(request, label_kind, label, form, status=422)
     except OtherBody as error:
-        return _show(request, desk, label, form, status=409, refusal=str(error))
+        return _show(request, label_kind, label, form, status=409, refusal=str(error))
     messages.success(request, _("Corrected. The new version counts; the earlier one is kept."))
     way_back = _way_back(request, label)
     return HttpResponseClientRedirect(way_back) if request.htmx else redirect(way_back)
@@ -53,24 +55,18 @@ def correct(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 @posts_from("annotate:correct", "kind", "pk")
 def save_draft(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     """Keep what was changed so far. 409 with both texts when another window saved something else in the meantime."""
-    desk, label = _fetch(request, kind, pk)
-    save = partial(corrections.save_draft, label)
-    return keep_draft(request, label.assignment, save, before=desk.stored(label))
+    label_kind, label = _fetch(request, kind, pk)
+    save = partial(labels.save_correction_draft, label)
+    return keep_draft(request, label.assignment, save, before=label_kind.stored(label))
 
 
 @login_required
 @posts_from("annotate:correct", "kind", "pk")
 def leave(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     """Give the correction up: the label stays as it was handed in."""
-    _desk, label = _fetch(request, kind, pk)
-    corrections.give_up(label)
+    _label_kind, label = _fetch(request, kind, pk)
+    labels.give_up_correction(label)
     return redirect(_way_back(request, label))
-
-
-def _under_way(desk: Desk, label: Label) -> dict[str, Any]:
-    """The correction as far as it has come, else the label itself."""
-    draft = label.assignment.draft
-    return desk.stored(label) if draft is None else cast(dict[str, Any], draft)
 
 
 def _way_back(request: ProjectRequest, label: Label) -> str:
@@ -80,26 +76,25 @@ def _way_back(request: ProjectRequest, label: Label) -> str:
     return reverse("annotate:my-work", args=[label.project.slug])
 
 
-def _fetch(request: ProjectRequest, kind: str, pk: int) -> tuple[Desk, Label]:
-    if kind not in DESKS:
+def _fetch(request: ProjectRequest, kind: str, pk: int) -> tuple[LabelKind, Label]:
+    if kind not in LABEL_KINDS:
         raise Http404
-    desk = DESKS[kind]
-    mine = desk.model.objects.for_user(request.user).filter(annotator__user=request.user, annotator__removed_at=None)
+    label_kind = LABEL_KINDS[kind]
+    mine = label_kind.model.objects.written_by(request.user)
     subject = ("assignment__project", "assignment__item__prompt", "assignment__item__slate__prompt")
     label = cast(Label, get_object_or_404(mine.select_related("project", "annotator", *subject), pk=pk))
-    request.project, request.member, request.role = label.project, label.annotator, label.annotator.role
-    return desk, label
+    enter(request, label.project, label.annotator)
+    return label_kind, label
 
 
 def _show(
-    request: ProjectRequest, desk: Desk, label: Label, form: LabelForm, *, status: int = 200, **more: Any
+    request: ProjectRequest, label_kind: LabelKind, label: Label, form: LabelForm, *, status: int = 200, **more: Any
 ) -> HttpResponse:
-    returned = Review.objects.returning(desk.model, label.pk).first()
-    context = desk_context(label.assignment, form, label=label, returned=returned)
+    context = desk_context(label.assignment, form, label=label, returned=reviews.returning(label))
     leave = reverse("annotate:leave-correction", args=[label.assignment.kind, label.pk])
     query = request.META.get("QUERY_STRING", "")
     context |= {"action": request.get_full_path(), "leave": f"{leave}?{query}" if query else leave} | more
     template = "_desk" if request.htmx else "page"
-    response = render(request, f"annotate/{desk.folder}/{template}.html", context, status=status)
+    response = render(request, f"annotate/{label_kind.folder}/{template}.html", context, status=status)
     response["HX-Reswap"] = "outerHTML"
     return response

@@ -17,13 +17,13 @@ from annotate.permissions import ProjectRequest, role_required
 from annotate.services import links, members
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     return _page(request, InvitationForm())
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 @shows_secret
 def invite(request: ProjectRequest) -> HttpResponse:
@@ -37,7 +37,7 @@ def invite(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
     invitations = SignInLink.objects.for_user(request.user).filter(project=request.project)
@@ -47,7 +47,7 @@ def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
     return _back(request)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
     member = _member(request, pk)
@@ -62,7 +62,7 @@ def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
     return _back(request)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 def remove(request: ProjectRequest, pk: int) -> HttpResponse:
     """Remove a member; `labels=erase` also takes their labels out of training."""
@@ -77,7 +77,7 @@ def remove(request: ProjectRequest, pk: int) -> HttpResponse:
     return _back(request)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 @shows_secret
 def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
@@ -107,12 +107,12 @@ def _back(request: ProjectRequest) -> HttpResponse:
 
 
 def _page(request: ProjectRequest, form: InvitationForm, *, status: int = 200) -> HttpResponse:
-    everybody = Member.objects.filter(project=request.project)
-    invitations = SignInLink.objects.usable().filter(project=request.project, purpose=SignInLink.Purpose.INVITATION)
+    everybody = request.project.members.all()
+    invitations = request.project.invitations.usable()
     context = {
         "form": form,
         "members": everybody.active().select_related("user").order_by("role", "user__name", "user__email"),
-        "former_count": everybody.exclude(removed_at=None).count(),
+        "former_count": everybody.former().count(),
         "invitations": invitations.select_related("created_by").order_by("-pk"),
         "roles": Role.choices,
     }

@@ -12,34 +12,33 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from annotate.models import Assignment, Demonstration, Kind, Label, Member, Ranking, Review
+from annotate.models import Assignment, Demonstration, Kind, Label, Member, Ranking, Role
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services.letters import Place, best_answers, by_place
-from annotate.views.desks import DESKS
+from annotate.services import reviews
+from annotate.services.rankings import Place, best_answers, by_place
 from annotate.views.paging import Page
 
 PAGE_SIZE = 20
-SHELVES = {
+TABS = {
     "returned": _("Came back"),
     "drafts": _("Under way"),
     "submitted": _("Handed in"),
     "skipped": _("Skipped"),
 }
-Status = Assignment.Status
 
 
-@role_required("annotator")
+@role_required(Role.ANNOTATOR)
 @require_safe
 def my_work(request: ProjectRequest) -> HttpResponse:
-    """One shelf at a time; without `?show=`, the first one on which something waits for this person."""
+    """One tab at a time; without `?show=`, the first one under which something waits for this person."""
     if request.member is None:
-        return render(request, "annotate/my_work/page.html", {"shelves": []})
-    counts = {name: _on_shelf(name, [request.member]).count() for name in SHELVES}
+        return render(request, "annotate/my_work/page.html", {"tabs": []})
+    counts = {name: _under_tab(name, [request.member]).count() for name in TABS}
     waiting = next((name for name in ("returned", "drafts") if counts[name]), "submitted")
-    shown = request.GET.get("show") if request.GET.get("show") in SHELVES else waiting
-    page = Page(_on_shelf(str(shown), [request.member]), request, size=PAGE_SIZE)
+    shown = request.GET.get("show") if request.GET.get("show") in TABS else waiting
+    page = Page(_under_tab(str(shown), [request.member]), request, size=PAGE_SIZE)
     context = {
-        "shelves": [(name, title, counts[name]) for name, title in SHELVES.items()],
+        "tabs": [(name, title, counts[name]) for name, title in TABS.items()],
         "shown": shown,
         "page": page,
         "pieces": list(_pieces(page.rows, drafts=shown == "drafts")),
@@ -49,21 +48,22 @@ def my_work(request: ProjectRequest) -> HttpResponse:
 
 def returned_counts(members: Sequence[Member]) -> Counter[int]:
     """How many labels of each of `members` wait for a correction, by the member's id."""
-    returned = _on_shelf("returned", members).order_by().values_list("annotator")
+    returned = _under_tab("returned", members).order_by().values_list("annotator")
     return Counter(dict(returned.annotate(Count("pk"))))
 
 
-def _on_shelf(name: str, members: Sequence[Member]) -> QuerySet[Assignment]:
+def _under_tab(name: str, members: Sequence[Member]) -> QuerySet[Assignment]:
     mine = Assignment.objects.filter(annotator__in=members)
     if name == "drafts":
-        mine = mine.filter(status__in=(Status.HELD, Status.EXPIRED, Status.SUBMITTED), draft__isnull=False)
+        mine = mine.with_draft()
     elif name == "skipped":
-        mine = mine.filter(status=Status.SKIPPED)
+        mine = mine.skipped()
     else:
-        mine = mine.filter(status=Status.SUBMITTED)
+        mine = mine.submitted()
     if name == "returned":
-        returned = [desk.model.objects.filter(annotator__in=members).newest().returned() for desk in DESKS.values()]
-        mine = mine.filter(Q(pk__in=returned[0].values("assignment")) | Q(pk__in=returned[1].values("assignment")))
+        demonstrations = Demonstration.objects.filter(annotator__in=members).newest().returned().values("assignment")
+        rankings = Ranking.objects.filter(annotator__in=members).newest().returned().values("assignment")
+        mine = mine.filter(Q(pk__in=demonstrations) | Q(pk__in=rankings))
     return mine.select_related("item__prompt", "item__slate__prompt")
 
 
@@ -73,7 +73,10 @@ def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict
     With `drafts` the words are those under way, and not what was handed in before.
     """
     assignments = list(assignments)
-    labels = {label.assignment_id: label for model in (Demonstration, Ranking) for label in _newest(model, assignments)}
+    demonstrations = Demonstration.objects.newest().filter(assignment__in=assignments).prefetch_related("reviews")
+    rankings = Ranking.objects.newest().filter(assignment__in=assignments).prefetch_related("reviews", "placements")
+    labels: dict[int, Label] = {each.assignment_id: each for each in demonstrations}
+    labels |= {each.assignment_id: each for each in rankings}
     words = {} if drafts else labels
     places = {each.pk: _places(each, words.get(each.pk)) for each in assignments if each.kind == Kind.RANKING}
     best = best_answers(places.values())
@@ -83,19 +86,14 @@ def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict
             "assignment": assignment,
             "question": assignment.item.subject_prompt.question,
             "label": label,
-            "said": _said(assignment, words.get(assignment.pk)),
-            "returned": _returned(label),
+            "text": _text(assignment, words.get(assignment.pk)),
+            "returned": reviews.returning(label) if label else None,
             "places": placed,
             "best": best.get(placed[0].completions[0]) if placed else None,
         }
 
 
-def _newest(model: type[Label], assignments: list[Assignment]) -> QuerySet[Any]:
-    related = ["reviews", "placements"] if model is Ranking else ["reviews"]
-    return model.objects.newest().filter(assignment__in=assignments).prefetch_related(*related)
-
-
-def _said(assignment: Assignment, label: Label | None) -> str:
+def _text(assignment: Assignment, label: Label | None) -> str:
     """The words of the label, else of the draft."""
     if label is not None:
         return label.text if isinstance(label, Demonstration) else label.note
@@ -108,8 +106,3 @@ def _places(assignment: Assignment, label: Label | None) -> list[Place]:
     if isinstance(label, Ranking):
         places = {placement.completion_id: placement.place for placement in label.placements.all()}
     return by_place(assignment, places)
-
-
-def _returned(label: Label | None) -> Review | None:
-    reviews = sorted(label.reviews.all(), key=lambda review: review.pk) if label else []
-    return reviews[-1] if reviews and reviews[-1].verdict == "return" else None

@@ -41,26 +41,26 @@ def index(request: SignedInRequest) -> HttpResponse:
 @site_admin_required
 @posts_from("annotate:people")
 def close(request: SignedInRequest, pk: int) -> HttpResponse:
-    done = _("%(name)s can no longer sign in: sessions, tokens and links have ended.")
-    return _done(request, pk, accounts.close, done)
+    success = _("%(name)s can no longer sign in: sessions, tokens and links have ended.")
+    return _act(request, pk, accounts.close, success)
 
 
 @site_admin_required
 @posts_from("annotate:people")
 def reopen(request: SignedInRequest, pk: int) -> HttpResponse:
-    return _done(request, pk, accounts.reopen, _("%(name)s can sign in again. Tokens stay revoked."))
+    return _act(request, pk, accounts.reopen, _("%(name)s can sign in again. Tokens stay revoked."))
 
 
 @site_admin_required
 @posts_from("annotate:people")
 def make_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
-    return _done(request, pk, accounts.make_site_admin, _("%(name)s is a site admin now."))
+    return _act(request, pk, accounts.make_site_admin, _("%(name)s is a site admin now."))
 
 
 @site_admin_required
 @posts_from("annotate:people")
 def end_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
-    return _done(request, pk, accounts.end_site_admin, _("%(name)s is no site admin any more."))
+    return _act(request, pk, accounts.end_site_admin, _("%(name)s is no site admin any more."))
 
 
 @site_admin_required
@@ -75,15 +75,15 @@ def revoke_tokens(request: SignedInRequest, pk: int) -> HttpResponse:
     return redirect("annotate:people")
 
 
-def _done(request: SignedInRequest, pk: int, deed: Callable[..., None], done: str) -> HttpResponse:
-    """Do `deed` to the person and say so, or say why it cannot be."""
+def _act(request: SignedInRequest, pk: int, action: Callable[..., None], success: str) -> HttpResponse:
+    """Do `action` to the person and say so, or say why it cannot be done."""
     user = get_object_or_404(User, pk=pk)
     try:
-        deed(user, actor=request.user)
-        messages.success(request, done % {"name": user})
+        action(user, actor=request.user)
+        messages.success(request, success % {"name": user})
     except accounts.LastSiteAdmin:
         messages.error(request, _("An installation needs a site admin. Make somebody else one first."))
-    # Who ended an own right may not see the list any more.
+    # Site admins who have just ended their own rights no longer see the list.
     request.user.refresh_from_db()
-    still_looks = request.user.is_active and request.user.is_superuser
-    return redirect("annotate:people" if still_looks else "annotate:home")
+    may_see_list = request.user.is_active and request.user.is_superuser
+    return redirect("annotate:people" if may_see_list else "annotate:home")

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate import hooks
 from annotate.forms.projects import GuidelinesForm, NewProjectForm, ProjectSettingsForm
-from annotate.models import Demonstration, Project, Ranking
+from annotate.models import Project, Role
 from annotate.permissions import ProjectRequest, SignedInRequest, role_required, site_admin_required
-from annotate.services import projects, splits
+from annotate.services import projects, queue, splits
 
 
 @login_required
@@ -35,16 +35,16 @@ def index(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def create(request: SignedInRequest) -> HttpResponse:
     form = NewProjectForm(request.POST or None)
-    additions = _additions(request, project=None)
-    if request.method == "POST" and _all_valid(form, additions):
-        project = projects.create(form.save(commit=False), creator=request.user, additions=additions)
+    training_form = hooks.project_form(request.POST or None, form.instance)
+    if request.method == "POST" and _are_valid(form, training_form):
+        project = projects.create(form.save(commit=False), creator=request.user, training_form=training_form)
         messages.success(request, _("%(name)s is there. Add prompts, then invite people.") % {"name": project.name})
         return redirect("annotate:project", project.slug)
-    context = {"form": form, "additions": additions}
+    context = {"form": form, "training_form": training_form}
     return render(request, "annotate/projects/create.html", context, status=422 if form.is_bound else 200)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def overview(request: ProjectRequest) -> HttpResponse:
     project = request.project
@@ -52,36 +52,44 @@ def overview(request: ProjectRequest) -> HttpResponse:
     context = {
         "prompts": counts,
         "split_warning": splits.warning(project, **counts),
-        "demonstration_count": Demonstration.objects.filter(project=project).newest().count(),
-        "ranking_count": Ranking.objects.filter(project=project).newest().count(),
+        "demonstration_count": project.demonstrations.newest().count(),
+        "ranking_count": project.rankings.newest().count(),
         "member_count": project.members.active().count(),
-        "escalated_count": project.work_items.filter(status="escalated").count(),
+        "escalated_count": project.work_items.escalated().count(),
+        "skips_to_escalate": queue.SKIPS_TO_ESCALATE,
         "readiness": hooks.readiness(project),
     }
     return render(request, "annotate/projects/overview.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "POST"])
 def settings(request: ProjectRequest) -> HttpResponse:
     form = ProjectSettingsForm(request.POST or None, instance=request.project)
-    additions = _additions(request, project=request.project)
-    if request.method == "POST" and _all_valid(form, additions):
-        changed = [name for part in (form, *additions) for name in part.changed_data]
-        projects.change(form.instance, actor=request.user, additions=additions, changed=changed)
+    training_form = hooks.project_form(request.POST or None, request.project)
+    if request.method == "POST" and _are_valid(form, training_form):
+        changed = form.changed_data + (training_form.changed_data if training_form else [])
+        projects.change(form.instance, actor=request.user, training_form=training_form, changed=changed)
         messages.success(request, _("Saved."))
         return redirect("annotate:settings", request.project.slug)
     if form.is_bound:
         request.project.refresh_from_db()  # the page's heading keeps the name that is stored
     context = {
         "form": form,
-        "additions": additions,
+        "training_form": training_form,
         "heldout_percent": round(request.project.heldout_share * 100),
     }
     return render(request, "annotate/projects/settings.html", context, status=422 if form.is_bound else 200)
 
 
-@role_required("admin")
+@role_required(Role.ANNOTATOR)
+@require_safe
+def guidelines(request: ProjectRequest) -> HttpResponse:
+    """The guidelines, as the people who judge read them."""
+    return render(request, "annotate/guidelines/page.html")
+
+
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "POST"])
 def edit_guidelines(request: ProjectRequest) -> HttpResponse:
     stored = request.project.guidelines
@@ -100,11 +108,7 @@ def edit_guidelines(request: ProjectRequest) -> HttpResponse:
     )
 
 
-def _additions(request: SignedInRequest, *, project: Project | None) -> list[ModelForm[Any]]:
-    return [form(request.POST or None, project=project) for form in hooks.project_forms]
-
-
-def _all_valid(form: ModelForm[Any], additions: list[ModelForm[Any]]) -> bool:
-    # All are asked before one may answer, so that every form shows its own errors.
-    verdicts = [part.is_valid() for part in (form, *additions)]
-    return all(verdicts)
+def _are_valid(form: ModelForm[Any], training_form: ModelForm[Any] | None) -> bool:
+    # Both are asked before one may answer, so that each shows its own errors.
+    is_valid = form.is_valid()
+    return (training_form is None or training_form.is_valid()) and is_valid

@@ -10,25 +10,24 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.addresses import posts_from
 from annotate.forms.prompts import PromptsForm
-from annotate.models import Prompt
+from annotate.models import Prompt, Role, Split
 from annotate.models.prompts import NUMBER
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import prompts, splits
 from annotate.services.importing import sources
-from annotate.services.near_duplicates import near_duplicates_of
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
-    everything = Prompt.objects.filter(project=request.project)
+    everything = request.project.prompts.all()
     query, split, like = (request.GET.get(name, "").replace("\0", "").strip() for name in ("q", "split", "like"))
     found = everything.active().matching(query) if query else everything.active()
-    if split in ("train", "heldout"):
-        found = found.filter(split=split)
+    if split in Split.values:
+        found = found.of_split(split)
     elif split == "near":
         found = found.near_duplicates()
     if like:
@@ -36,7 +35,7 @@ def index(request: ProjectRequest) -> HttpResponse:
         found = found.like(get_object_or_404(everything, pk=number))
     counts = everything.active().sides()
     page = Page(found, request, size=PAGE_SIZE)
-    near = near_duplicates_of(page.rows)
+    near = prompts.near_duplicates_of(page.rows)
     context = {
         "page": page,
         "rows": [(prompt, near.get(prompt.pk)) for prompt in page],
@@ -45,12 +44,12 @@ def index(request: ProjectRequest) -> HttpResponse:
         "like": like,
         "counts": counts,
         "split_warning": splits.warning(request.project, **counts),
-        "withdrawn_count": everything.exclude(withdrawn_at=None).count(),
+        "withdrawn_count": everything.withdrawn().count(),
     }
     return render(request, "annotate/prompts/index.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "POST"])
 def add(request: ProjectRequest) -> HttpResponse:
     form = PromptsForm(request.POST, request.FILES) if request.method == "POST" else PromptsForm()
@@ -61,7 +60,7 @@ def add(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/prompts/imported.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("annotate:prompts", "slug")
 def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     prompt = get_object_or_404(Prompt.objects.for_user(request.user).filter(project=request.project), pk=pk)

@@ -1,4 +1,4 @@
-"""Reviewing: the queue of labels nobody has looked at, one label with its verdict, and what annotators gave up on."""
+"""Reviewing: labels that wait for a verdict, one label at a time, and items that too many people have skipped."""
 
 from __future__ import annotations
 
@@ -14,37 +14,33 @@ from django.views.decorators.http import require_safe
 
 from annotate.addresses import posts_from
 from annotate.forms.reviews import ReviewForm
-from annotate.models import Completion, Kind, Label, Ranking, WorkItem
+from annotate.models import Completion, Kind, Label, Ranking, Role, WorkItem
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services import reviews
-from annotate.services.letters import Place, best_answers, by_place, letters, same_text
+from annotate.services import queue, reviews
+from annotate.services.rankings import Place, best_answers, by_place, letters, same_text
 
 PAGE_SIZE = 50
 SUBJECT = {Kind.DEMONSTRATION.value: ["prompt"], Kind.RANKING.value: ["slate__prompt", "assignment"]}
 
 
-@role_required("reviewer")
+@role_required(Role.REVIEWER)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
-    queues = [
-        {
-            "kind": kind,
-            "count": waiting.count(),
-            "rows": _rows(waiting.select_related("annotator__user", *SUBJECT[kind])[:PAGE_SIZE], kind),
-        }
-        for kind in Kind.values
-        for waiting in [reviews.waiting(request.project, kind, reviewer=request.member)]
-    ]
+    queues = []
+    for kind in Kind.values:
+        waiting = reviews.waiting(request.project, kind, reviewer=request.member)
+        shown = waiting.select_related("annotator__user", *SUBJECT[kind])[:PAGE_SIZE]
+        queues.append({"kind": kind, "count": waiting.count(), "rows": _rows(shown, kind)})
     return render(request, "annotate/reviews/index.html", {"queues": queues})
 
 
-@role_required("reviewer")
+@role_required(Role.REVIEWER)
 @require_safe
 def label(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     return _label_page(request, _label(request, kind, pk), ReviewForm())
 
 
-@role_required("reviewer")
+@role_required(Role.REVIEWER)
 @posts_from("annotate:review", "slug", "kind", "pk")
 def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     """Store the verdict and go to the next label that waits."""
@@ -69,16 +65,17 @@ def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     return redirect("annotate:review", request.project.slug, kind, following.pk)
 
 
-@role_required("reviewer")
+@role_required(Role.REVIEWER)
 @require_safe
 def escalations(request: ProjectRequest) -> HttpResponse:
     items = _escalated(request).select_related("prompt", "slate__prompt")
     items = items.prefetch_related("assignments__annotator__user", "slate__completions").order_by("pk")[:PAGE_SIZE]
-    rows = [(item, _answers_given_up_on(item)) for item in items]
-    return render(request, "annotate/reviews/escalations.html", {"rows": rows})
+    rows = [(item, _skipped_answers(item)) for item in items]
+    context = {"rows": rows, "skips_to_escalate": queue.SKIPS_TO_ESCALATE}
+    return render(request, "annotate/reviews/escalations.html", context)
 
 
-@role_required("reviewer")
+@role_required(Role.REVIEWER)
 @posts_from("annotate:escalations", "slug")
 def settle(request: ProjectRequest, pk: int) -> HttpResponse:
     """Give an escalated item back to the queue (`decision=reopen`) or take it out for good (`withdraw`)."""
@@ -174,17 +171,16 @@ def _cards(ranking: Ranking, completions: dict[int, Completion], elsewhere: dict
     ]
 
 
-def _answers_given_up_on(item: WorkItem) -> list[dict[str, Any]]:
+def _skipped_answers(item: WorkItem) -> list[dict[str, Any]]:
     """The answers of a slate, each with the letters by which the reasons of those who skipped it may call it."""
     if item.slate is None:
         return []
-    said = [(each.annotator, letters(each.card_order)) for each in item.assignments.all() if each.skip_reason]
+    skips = [(each.annotator, letters(each.card_order)) for each in item.assignments.all() if each.skip_reason]
     return [
-        {"completion": one, "called": [(annotator, lettered.get(one.pk)) for annotator, lettered in said]}
+        {"completion": one, "called": [(annotator, lettered.get(one.pk)) for annotator, lettered in skips]}
         for one in item.slate.completions.all()
     ]
 
 
 def _escalated(request: ProjectRequest) -> QuerySet[WorkItem]:
-    items = WorkItem.objects.for_user(request.user)
-    return items.filter(project=request.project, status=WorkItem.Status.ESCALATED)
+    return WorkItem.objects.for_user(request.user).escalated().filter(project=request.project)

@@ -1,12 +1,12 @@
 """Django's SQLite backend, with a fair wait for the one writer's turn that blocks nobody else.
 
-SQLite lets whoever looks at the right moment write next. On a busy machine that is the process that has just written,
-since the others have to wake up first: somebody finds the door closed for the whole timeout, and a person sees
-"database is locked". Here transactions queue up at a turnstile, a file lock held from the wait for the turn until it
-is there: who has just written finds the next one already waiting.
+SQLite lets the process that checks at the right moment write next. On a busy machine that is the one that has just
+written, since the others have to wake up first: one of them may find the database locked for the whole timeout, and a
+person sees "database is locked". Here transactions queue up at a turnstile, a file lock that a transaction holds while
+it waits for its turn: the process that has just written finds the next one already waiting.
 
-SQLite's own wait also holds the lock of its connection. A thread that writes, and whose garbage collector happens on a
-forgotten cursor of a connection that waits, would wait for that lock in turn: both stand still until the timeout. So
+SQLite's own wait also holds the lock of its connection. A thread that writes, and whose garbage collector comes across
+a forgotten cursor of a connection that waits, would wait for that lock in turn: both stand still until the timeout. So
 all waiting is done here, between tries. Left out on purpose: a turnstile for single statements outside a transaction,
 and waiting in strict order of arrival.
 """
@@ -69,10 +69,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def create_cursor(self, name: str | None = None) -> sqlite3.Cursor:
-        return self.connection.cursor(factory=partial(Cursor, timeout_s=self.timeout_s))
+        cursor: sqlite3.Cursor = self.connection.cursor(factory=partial(Cursor, timeout_s=self.timeout_s))
+        return cursor
 
     def _start_transaction_under_autocommit(self) -> None:
-        # Opened anew each time, so that threads exclude one another, too.
+        # Opened each time, so that threads exclude one another, too.
         with Path(f"{self.settings_dict['NAME']}-turnstile").open("a") as turnstile:
             _pass(turnstile.fileno(), time.monotonic() + self.timeout_s)
             try:

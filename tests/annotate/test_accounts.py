@@ -177,8 +177,8 @@ def test_nobody_revokes_somebody_elses_token_by_its_number(client, ada):
 
 def test_the_command_does_what_the_page_does(root, ada):
     tokens.make(ada, name="t", scopes=["read"], days=1)
-    for deed in ("revoke-tokens", "close", "reopen", "make-site-admin", "end-site-admin"):
-        call_command("account", deed, "Ada@example.org", stdout=StringIO())
+    for action in ("revoke-tokens", "close", "reopen", "make-site-admin", "end-site-admin"):
+        call_command("account", action, "Ada@example.org", stdout=StringIO())
     assert not ApiToken.objects.usable().exists()
     ada.refresh_from_db()
     assert (ada.is_active, ada.is_superuser) == (True, False)

@@ -12,8 +12,7 @@ import time_machine
 from django.test import Client
 from django.utils import timezone
 
-from annotate.models import ApiToken, Assignment, Demonstration, Kind, Member, Prompt, Ranking, Slate
-from annotate.services import queue
+from annotate.models import ApiToken, Assignment, Demonstration, Kind, Member, Prompt, Ranking, Slate, WorkItem
 from tests.factories import bearer, make_assignment, make_demonstration, make_project, make_prompt, make_slate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -273,7 +272,7 @@ def test_removed_members_lose_their_work(program, annotator):
     assignment = make_assignment(annotator)
     Member.objects.filter(pk=annotator.pk).update(removed_at=timezone.now())
     assert program.send("POST", f"/assignments/{assignment.pk}/skip/", {"reason": "bye"})[0] == 404
-    assert queue.waiting_for(annotator, Kind.RANKING).count() == 0
+    assert WorkItem.objects.of_kind(Kind.RANKING).waiting_for([annotator]).count() == 0
 
 
 def test_the_openapi_document_names_every_address(client, db):

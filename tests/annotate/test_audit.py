@@ -20,7 +20,7 @@ def ada():
     return make_user("ada@example.org", password=PASSWORD)
 
 
-def deeds(**wanted):
+def actions(**wanted):
     return list(AuditEvent.objects.filter(**wanted).order_by("pk").values_list("action", flat=True))
 
 
@@ -81,7 +81,7 @@ def test_who_works_elsewhere_stays_in_what_belongs_to_no_project(project, admin,
     audit.record("project.changed", actor=ada, project=other, subject=other.name)
     audit.record("project.changed", actor=ada, project=project, subject=project.name)
     members.erase(member, actor=admin.user)
-    assert deeds(actor=ada) == ["person.signed_in", "project.changed"]
+    assert actions(actor=ada) == ["person.signed_in", "project.changed"]
     assert AuditEvent.objects.get(project=project, action="project.changed").is_erased
 
 
@@ -96,7 +96,7 @@ def test_sign_ins_failed_ones_and_passwords_are_on_record(client, ada):
     failed = AuditEvent.objects.filter(action="person.sign_in_failed").order_by("pk")
     assert [event.subject for event in failed] == [ada.email, ""]
     assert failed[0].detail == {"source": "127.0.0.1"}
-    assert deeds(actor=ada) == ["person.signed_in", "password.changed", "person.signed_out"]
+    assert actions(actor=ada) == ["person.signed_in", "password.changed", "person.signed_out"]
 
 
 def test_making_a_site_admin_is_on_record(ada):

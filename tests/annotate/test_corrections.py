@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Assignment, Demonstration, Member, Ranking
-from annotate.services import corrections, demonstrations, rankings, work
+from annotate.services import demonstrations, labels, rankings, work
 from annotate.services.work import NotHolder, StaleDraft
 from tests.factories import make_assignment, make_demonstration, make_ranking
 
@@ -73,22 +73,22 @@ def test_a_correction_given_up_leaves_the_label_and_no_draft(signed_in: Client, 
 
 def test_a_correction_handed_in_takes_its_draft_along(annotator: Member) -> None:
     label = make_demonstration(annotator)
-    corrections.save_draft(label, draft={"text": "Better"}, version=0)
+    labels.save_correction_draft(label, draft={"text": "Better"}, version=0)
     newer = demonstrations.correct(label, annotator=annotator, submission_id=uuid4(), text="Better.")
     assert Assignment.objects.get().draft is None
     with pytest.raises(NotHolder):
-        corrections.save_draft(label, draft={"text": "too late"}, version=2)
-    corrections.save_draft(newer, draft={"text": "Best"}, version=2)
-    corrections.give_up(label)
+        labels.save_correction_draft(label, draft={"text": "too late"}, version=2)
+    labels.save_correction_draft(newer, draft={"text": "Best"}, version=2)
+    labels.give_up_correction(label)
     assert Assignment.objects.get().draft == {"text": "Best"}
 
 
 def test_a_save_whose_answer_got_lost_may_be_repeated_and_a_stale_one_not(annotator: Member) -> None:
     label = make_demonstration(annotator)
     for _ in range(2):
-        assert corrections.save_draft(label, draft={"text": "once"}, version=0).draft_version == 1
+        assert labels.save_correction_draft(label, draft={"text": "once"}, version=0).draft_version == 1
     with pytest.raises(StaleDraft):
-        corrections.save_draft(label, draft={"text": "other"}, version=0)
+        labels.save_correction_draft(label, draft={"text": "other"}, version=0)
 
 
 def test_a_correction_that_is_too_long_is_refused(signed_in: Client, annotator: Member) -> None:

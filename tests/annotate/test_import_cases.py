@@ -7,6 +7,7 @@ import json
 import tempfile
 import tracemalloc
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +198,13 @@ def test_where_nothing_is_held_out_it_is_said_that_nothing_can_be_measured():
     ],
 )
 def test_another_app_may_remark_on_the_roles_and_orders_of_an_import(door, monkeypatch, name, shape):
-    monkeypatch.setattr(hooks, "_prompts_remarks", [])
     asked = []
 
     def answer(project, shapes):
         asked.append((project, {key: value for key, value in vars(shapes).items() if value}))
         return ["This model's template knows no such turn."]
 
-    hooks.register_prompts_remarks(answer)
+    monkeypatch.setattr(hooks, "_trainer", replace(hooks._trainer, prompts_remarks=answer))
     _, report, words = door.bring(case(name))
     assert asked == [(door.project, shape)]
     assert report["remarks"][-1] == "This model's template knows no such turn."

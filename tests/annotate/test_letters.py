@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from annotate.models import Assignment, Completion, Kind, Member, Project, Ranking, WorkItem
 from annotate.services import rankings, work
-from annotate.services.letters import by_place, letters
+from annotate.services.rankings import by_place, letters
 from tests.factories import make_assignment, make_member, make_slate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

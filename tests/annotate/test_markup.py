@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.services.letters import same_text
+from annotate.services.rankings import same_text
 from annotate.services.rendering.formulas import DEPTH_LIMIT, LENGTH_LIMIT, typeset
 from annotate.services.rendering.highlighting import highlight
 from annotate.services.rendering.markup import render, render_line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from django.urls import reverse
 
@@ -125,7 +127,8 @@ def test_labels_stay_when_their_author_leaves(project, admin, annotator):
 
 def test_erasure_takes_the_labels_out_of_training_and_tells_the_trainer(project, admin, annotator, monkeypatch):
     told = []
-    monkeypatch.setattr(hooks, "_labels_withdrawn", [lambda kind, ids: told.append((kind, ids))])
+    trainer = replace(hooks._trainer, labels_withdrawn=lambda kind, ids: told.append((kind, ids)))
+    monkeypatch.setattr(hooks, "_trainer", trainer)
     label, email = make_demonstration(annotator), annotator.user.email
     members.erase(annotator, actor=admin.user)
     assert not Demonstration.objects.trainable().exists()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from annotate.models import Kind, Split, WorkItem
 from annotate.services import prompts
-from annotate.services.near_duplicates import near_duplicates_of
+from annotate.services.prompts import near_duplicates_of
 from annotate.services.splits import split_of
 from annotate.services.text import folded_hash
 from tests.factories import make_project, make_prompt

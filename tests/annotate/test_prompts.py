@@ -170,7 +170,7 @@ def test_a_tenth_of_all_groups_is_held_out():
     assert 900 < splits.count(Split.HELDOUT) < 1_100
 
 
-def test_a_withdrawn_prompt_leaves_both_queues_and_the_deed_is_written_down(admin):
+def test_a_withdrawn_prompt_leaves_both_queues_and_that_is_written_down(admin):
     prompt = make_prompt(admin.project)
     make_slate(admin.project, prompt=prompt)
     prompts.withdraw(prompt, actor=admin.user)

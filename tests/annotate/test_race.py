@@ -111,7 +111,7 @@ def test_of_two_first_saves_of_a_draft_one_is_kept_and_the_other_is_told_of_it()
     assert kept["text"] in {text for text, _stored in ends}
 
 
-DEEDS_OF_ADMINS = {
+ADMIN_ACTIONS = {
     "change a role": lambda member, admin: members.change_role(member, role=Role.REVIEWER, actor=admin),
     "edit the guidelines": lambda member, admin: projects.edit_guidelines(
         member.project, text="Be kind.", before="", actor=admin
@@ -121,8 +121,8 @@ DEEDS_OF_ADMINS = {
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("deed", DEEDS_OF_ADMINS)
-def test_work_is_handed_out_while_an_admin_is_about_to(deed):
+@pytest.mark.parametrize("action", ADMIN_ACTIONS)
+def test_work_is_handed_out_while_an_admin_is_about_to(action):
     annotator = make_member()
     admin = make_member(annotator.project, role=Role.ADMIN).user
     make_prompt(annotator.project)
@@ -132,7 +132,7 @@ def test_work_is_handed_out_while_an_admin_is_about_to(deed):
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
-            DEEDS_OF_ADMINS[deed](annotator, admin)
+            ADMIN_ACTIONS[action](annotator, admin)
             claimed = pool.submit(closing(claim), 0)
             if connection.vendor == "postgresql":  # on SQLite one writes at a time, whatever it is about
                 assert claimed.result(timeout=10)
@@ -165,24 +165,24 @@ def race_in_processes(members: list[Member]) -> list[int]:
     return [int(printed) for printed, _errors in results]
 
 
-def at_once(deed) -> list:
-    """What two people get who do `deed` at the same moment."""
+def at_once(action) -> list:
+    """What two people get who do `action` at the same moment."""
     start = Barrier(2)
 
     def wait_and_do(_number: int):
         start.wait(timeout=10)
-        return deed()
+        return action()
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(closing(wait_and_do), range(2)))
 
 
-def closing(deed):
-    """`deed`, after which its thread keeps no connection open."""
+def closing(action):
+    """`action`, after which its thread keeps no connection open."""
 
     def done(argument):
         try:
-            return deed(argument)
+            return action(argument)
         finally:
             connection.close()
 

@@ -13,7 +13,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoints import Endpoint
+from annotate.api.endpoints import Endpoint, PageSerializer
 from annotate.api.problems import Problem
 from annotate.models import ApiToken
 from training.services.registry import adoption_words, adoptions
@@ -52,9 +52,7 @@ class BaseModelSerializer(serializers.Serializer[Any]):
         return folder.verdict.report if folder.verdict else {}
 
 
-class BaseModelPageSerializer(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class BaseModelPageSerializer(PageSerializer):
     results = BaseModelSerializer(many=True)
 
 

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoints import Endpoint
+from annotate.api.endpoints import Endpoint, PageSerializer
 from annotate.api.problems import Problem
 from annotate.models import ApiToken, Role
 from training.models import ModelVersion
@@ -30,9 +30,7 @@ class ModelVersionSerializer(serializers.ModelSerializer[ModelVersion]):
         return bool(model.pk == self.context["champion_pk"])
 
 
-class ModelVersionPageSerializer(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class ModelVersionPageSerializer(PageSerializer):
     results = ModelVersionSerializer(many=True)
 
 

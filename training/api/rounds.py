@@ -12,7 +12,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoints import Endpoint
+from annotate.api.endpoints import Endpoint, PageSerializer
 from annotate.api.problems import Problem
 from annotate.models import ApiToken, Role
 from training.models import IllegalMove, LostRace, Round, Run
@@ -53,9 +53,7 @@ class RoundSerializer(serializers.ModelSerializer[Round]):
         fields: tuple[str, ...] = ("number", "status", "error", "created_at", "started_at", "finished_at")
 
 
-class RoundPageSerializer(serializers.Serializer[Any]):
-    next = serializers.URLField(allow_null=True)
-    previous = serializers.URLField(allow_null=True)
+class RoundPageSerializer(PageSerializer):
     results = RoundSerializer(many=True)
 
 

@@ -1,4 +1,4 @@
-"""A project's training settings, shown beside the project's own (annotate.hooks.project_forms)."""
+"""A project's training settings, shown beside the project's own (annotate.hooks.project_form)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class TrainingSettingsForm(forms.ModelForm):
         }
 
     def __init__(self, data: Any = None, *, project: Project | None = None) -> None:
-        stored = TrainingSettings.objects.filter(project=project).first() if project else None
-        super().__init__(data, instance=stored, prefix="training")
+        stored = TrainingSettings.objects.filter(project=project).first() if project and project.pk else None
+        super().__init__(data, instance=stored or TrainingSettings(project=project), prefix="training")
         self.fields["base_model"] = BaseModelField(
             label=_("Base model"),
             current=self.instance.base_model,

@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.addresses import fragment_of
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Download
 from training.services.registry import downloads
 from training.views.models import fetch
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 @fragment_of("training:model", "slug", "pk")
 def download(request: ProjectRequest, pk: int) -> HttpResponse:
@@ -33,7 +34,7 @@ def download(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/downloads/_download.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def file(request: ProjectRequest, pk: int) -> HttpResponse:
     """The packed file."""

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from annotate.models import Demonstration, Kind, Project, Ranking, Split
+from annotate.models import Demonstration, Kind, Project, Ranking, Role, Split
 from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.promotions import PromotionForm, RollBackForm
@@ -22,7 +22,7 @@ from training.services.registry import downloads, promotions
 PAGE_SIZE = 50
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     """All models, and how they came from each other and from what people judged."""
@@ -43,7 +43,7 @@ def index(request: ProjectRequest) -> HttpResponse:
     return render(request, "training/models/index.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """One model: what it was made from and with, how it measured, what its files are."""
@@ -66,7 +66,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/models/detail.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def labels(request: ProjectRequest, pk: int, kind: str) -> HttpResponse:
     """The labels of one kind that made a model, newest first."""
@@ -84,7 +84,7 @@ def labels(request: ProjectRequest, pk: int, kind: str) -> HttpResponse:
     return render(request, "training/models/labels.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def compare(request: ProjectRequest) -> HttpResponse:
     """Up to five models side by side: only what differs."""
@@ -110,7 +110,7 @@ def compare(request: ProjectRequest) -> HttpResponse:
     return render(request, "training/models/compare.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def history(request: ProjectRequest) -> HttpResponse:
     """Who was champion when, and why."""
@@ -122,7 +122,7 @@ def history(request: ProjectRequest) -> HttpResponse:
     return render(request, "training/models/history.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def promote(request: ProjectRequest, pk: int) -> HttpResponse:
     """What promoting means, the question why, and the deed."""
@@ -140,7 +140,7 @@ def promote(request: ProjectRequest, pk: int) -> HttpResponse:
     return _ask(request, "promote", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def roll_back(request: ProjectRequest) -> HttpResponse:
     """What going back means, the question why, and the deed."""

@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.addresses import fragment_of
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.questions import QuestionForm
@@ -21,7 +22,7 @@ from training.services.running import questions
 PAGE_SIZE = 20
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def index(request: ProjectRequest) -> HttpResponse:
     """The form, and what was asked before."""
@@ -41,14 +42,14 @@ def index(request: ProjectRequest) -> HttpResponse:
     return render(request, "training/questions/index.html", context, status=status)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """One question with its answers side by side."""
     return render(request, "training/questions/detail.html", _question(request, pk))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:question", "slug", "pk")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from annotate.addresses import posts_from
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.forms.configs import ConfigForm
 from training.models import IllegalMove, LostRace, Run
@@ -19,21 +20,21 @@ from training.services.running import retries
 from training.views.runs import find
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:run", "slug", "pk")
 def resume(request: ProjectRequest, pk: int) -> HttpResponse:
     """Go on from the newest whole checkpoint, as a new run."""
     return _answer(request, pk, lambda run: retries.resume(run, actor=request.user))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:run", "slug", "pk")
 def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
     """Do the same again from the start, as a new run."""
     return _answer(request, pk, lambda run: retries.repeat(run, actor=request.user))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def change(request: ProjectRequest, pk: int) -> HttpResponse:
     """Copy the run's config, edit it, and do that instead."""
@@ -49,14 +50,14 @@ def change(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/change.html", context, status=422 if form.is_bound else 200)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:run", "slug", "pk")
 def release(request: ProjectRequest, pk: int) -> HttpResponse:
     """Let a held run go on."""
     return _settle(request, pk, lambda run: retries.release(run, actor=request.user))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:run", "slug", "pk")
 def close(request: ProjectRequest, pk: int) -> HttpResponse:
     """Give a held run up."""

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.addresses import fragment_of, posts_from
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import IllegalMove, LostRace, ModelVersion, Round, Run, Stage, TrainingSettings
 from training.services.labels import trainable_labels
@@ -23,14 +24,14 @@ from training.services.run_files import attempts
 from training.services.running import results, retries, rounds
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     """The next round's plan and the rounds there were."""
     return render(request, "training/rounds/index.html", _overview(request))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:rounds", "slug")
 def next_round(request: ProjectRequest) -> HttpResponse:
@@ -38,7 +39,7 @@ def next_round(request: ProjectRequest) -> HttpResponse:
     return render(request, "training/rounds/_next.html", _overview(request))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:rounds", "slug")
 def start(request: ProjectRequest) -> HttpResponse:
     """Open the next round. Who comes second is taken to the round that the first one opened."""
@@ -54,7 +55,7 @@ def start(request: ProjectRequest) -> HttpResponse:
     return redirect("training:round", request.project.slug, round.number)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:rounds", "slug")
 def make_base(request: ProjectRequest) -> HttpResponse:
     """Try again to make the base model, after a person has mended what kept it from being made."""
@@ -76,14 +77,14 @@ def make_base(request: ProjectRequest) -> HttpResponse:
     return redirect("training:rounds", request.project.slug)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, number: int) -> HttpResponse:
     """One round: its stages, live while it runs."""
     return render(request, "training/rounds/detail.html", _round(request, number))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:round", "slug", "number")
 def live(request: ProjectRequest, number: int) -> HttpResponse:
@@ -91,7 +92,7 @@ def live(request: ProjectRequest, number: int) -> HttpResponse:
     return render(request, "training/rounds/_live.html", _round(request, number))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     """Ask whether a round is to be stopped, and stop it. What it has published stays."""

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from annotate.addresses import fragment_of
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage
 from training.services.machines import workers
@@ -17,7 +18,7 @@ from training.services.run_files import attempts, config_fields, curves, step_sa
 from training.services.running import failures, retries
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """The whole page; everything on it is read from rows and files."""
@@ -25,7 +26,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/detail.html", live_context(request, run) | curves_context(request, run))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:run", "slug", "pk")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
@@ -33,7 +34,7 @@ def live(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/_live.html", live_context(request, find(request, pk)))
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 @fragment_of("training:run", "slug", "pk")
 def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
@@ -44,7 +45,7 @@ def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/runs/_update.html", context | {"is_update": True})
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def table(request: ProjectRequest, pk: int) -> HttpResponse:
     """Everything that the run has measured, as CSV."""

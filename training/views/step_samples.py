@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from annotate.addresses import posts_from
+from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services.slates import BadSlate
 from annotate.services.text import BadText
@@ -18,7 +19,7 @@ from training.services.run_files.step_samples import ORDERS
 from training.views.runs import find
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
     """What the policy wrote in a step, in the order that the reader wants."""
@@ -37,7 +38,7 @@ def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
     return render(request, f"training/runs/{'_samples' if request.htmx else 'samples'}.html", context)
 
 
-@role_required("admin")
+@role_required(Role.ADMIN)
 @posts_from("training:run-step", "slug", "pk", "step")
 def send(request: ProjectRequest, pk: int, step: int, place: int) -> HttpResponse:
     """Let people rank a sample and the reference's answer."""

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import User
 from annotate.services import accounts, tokens
 
-DEEDS = {
+ACTIONS = {
     "close": (accounts.close, _("%s can no longer sign in: sessions, tokens and links have ended.")),
     "reopen": (accounts.reopen, _("%s can sign in again. Tokens stay revoked.")),
     "revoke-tokens": (tokens.revoke_all, _("No token of %s works any more.")),
@@ -23,14 +23,14 @@ class Command(BaseCommand):
     help = "Close an account or open it again, revoke its tokens, make or end a site admin."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("deed", choices=DEEDS)
+        parser.add_argument("action", choices=ACTIONS)
         parser.add_argument("email")
 
-    def handle(self, *, deed: str, email: str, **_options: Any) -> None:
+    def handle(self, *, action: str, email: str, **_options: Any) -> None:
         user = User.objects.filter(email=email.lower()).first()
         if user is None:
             raise CommandError(_("Nobody has the address %s.") % email)
-        do, done = DEEDS[deed]
+        do, done = ACTIONS[action]
         try:
             do(user, actor=None)
         except accounts.LastSiteAdmin:

@@ -1,4 +1,4 @@
-"""`manage.py sign_in_link EMAIL`: a one-time way in, for the first admin and for whoever lost the password."""
+"""`manage.py sign_in_link EMAIL`: a one-time way in, for the first admin, and for people who lost their password."""
 
 from __future__ import annotations
 

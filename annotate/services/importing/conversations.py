@@ -1,7 +1,7 @@
 """What a record of an import says: a conversation that ends with a user turn, with its ids and its group.
 
-Keys that nobody here knows are left out and told. One that is nearly one of ours is refused instead: a misspelt group
-would decide for good, and without a word, on which side of the split its prompts stand.
+Unknown keys are left out and reported. One that is nearly one of ours is refused instead: a misspelt group would decide
+for good, and silently, on which side of the split its prompts stand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIELD_LIMIT = 1000
 TURN_LIMIT = 500  # turns of one conversation
 ROLES = ("system", "user", "assistant")
 KEYS = ("messages", "text", "external_id", "group", "metadata")
-ALIKE = 0.88  # of difflib: "grup" and "external-id" are alike to ours, "source" and "tags" are not
+SIMILAR = 0.88  # ratio of difflib: "grup" and "external-id" are close to our keys, "source" and "tags" are not
 
 
 class BadRecord(ValueError):
@@ -56,16 +56,16 @@ def read(body: Any) -> Conversation:
     """The conversation that `body`, parsed JSON, describes. Raises BadRecord or BadText."""
     if not isinstance(body, dict):
         raise BadRecord(_("This is not a JSON object."))
-    said = Conversation()
-    _note_unknown_keys(said, body)
-    _read_turns(said, body)
-    said.external_id = _name(said, body, "external_id")
-    said.group = _name(said, body, "group")
-    _read_metadata(said, body.get("metadata"))
-    return said
+    conversation = Conversation()
+    _note_unknown_keys(conversation, body)
+    _read_turns(conversation, body)
+    conversation.external_id = _name(conversation, body, "external_id")
+    conversation.group = _name(conversation, body, "group")
+    _read_metadata(conversation, body.get("metadata"))
+    return conversation
 
 
-def _note_unknown_keys(said: Conversation, body: dict[str, Any]) -> None:
+def _note_unknown_keys(conversation: Conversation, body: dict[str, Any]) -> None:
     if len(body) > FIELD_LIMIT:
         raise BadRecord(
             _("There are %(given)d fields; at most %(limit)d fit.") % {"given": len(body), "limit": FIELD_LIMIT}
@@ -75,21 +75,21 @@ def _note_unknown_keys(said: Conversation, body: dict[str, Any]) -> None:
             continue
         if meant := _meant(key[:100]):
             raise BadRecord(_("Unknown field “%(key)s”: write “%(meant)s”.") % {"key": _shown(key), "meant": meant})
-        said.ignored.append(("prompt", _shown(key)))
+        conversation.ignored.append(("prompt", _shown(key)))
 
 
 @lru_cache(maxsize=1000)
 def _meant(key: str) -> str:
     """Which of KEYS was meant by one that nearly is it; empty where none was."""
     plain = key.casefold().replace("-", "_").replace(" ", "_")
-    return next(iter(difflib.get_close_matches(plain, KEYS, n=1, cutoff=ALIKE)), "")
+    return next(iter(difflib.get_close_matches(plain, KEYS, n=1, cutoff=SIMILAR)), "")
 
 
-def _read_turns(said: Conversation, body: dict[str, Any]) -> None:
+def _read_turns(conversation: Conversation, body: dict[str, Any]) -> None:
     if "messages" in body and "text" in body:
         raise BadRecord(_("Give either “text” or “messages”, not both."))
     if "text" in body:
-        said.messages = [{"role": "user", "content": _content(said, body["text"])}]
+        conversation.messages = [{"role": "user", "content": _content(conversation, body["text"])}]
         return
     if "messages" not in body:
         raise BadRecord(_without_words(body))
@@ -102,10 +102,10 @@ def _read_turns(said: Conversation, body: dict[str, Any]) -> None:
             % {"given": len(turns), "limit": TURN_LIMIT}
         )
     for number, turn in enumerate(turns, 1):
-        _read_turn(said, number, turn)
-    if not said.messages or said.messages[-1]["role"] != "user":
+        _read_turn(conversation, number, turn)
+    if not conversation.messages or conversation.messages[-1]["role"] != "user":
         raise BadRecord(_("The conversation must end with a turn of the user."))
-    if any(message["role"] == "system" for message in said.messages[1:]):
+    if any(message["role"] == "system" for message in conversation.messages[1:]):
         raise BadRecord(_("A system turn may only stand first."))
 
 
@@ -116,33 +116,33 @@ def _without_words(body: dict[str, Any]) -> str:
     return _("Give either “text” or “messages”: there is only %s.") % there
 
 
-def _read_turn(said: Conversation, number: int, turn: Any) -> None:
+def _read_turn(conversation: Conversation, number: int, turn: Any) -> None:
     if not isinstance(turn, dict) or turn.get("role") not in ROLES or "content" not in turn:
         raise BadRecord(
             _("Turn %d: each turn needs “content” and a “role” that is system, user or assistant.") % number
         )
     if turn["role"] == "system" and _is_empty(turn["content"]):
-        said.empty_system_turns += 1
+        conversation.empty_system_turns += 1
         return
     try:
-        content = _content(said, turn["content"])
+        content = _content(conversation, turn["content"])
     except BadText as error:
         raise BadText(_("Turn %(number)d: %(error)s") % {"number": number, "error": error}) from None
-    said.messages.append({"role": turn["role"], "content": content})
-    said.ignored += [("turn", _shown(key)) for key in turn if key not in ("role", "content")]
+    conversation.messages.append({"role": turn["role"], "content": content})
+    conversation.ignored += [("turn", _shown(key)) for key in turn if key not in ("role", "content")]
 
 
 def _is_empty(content: Any) -> bool:
     return content is None or (isinstance(content, str) and not content.strip())
 
 
-def _content(said: Conversation, text: Any) -> str:
+def _content(conversation: Conversation, text: Any) -> str:
     content = clean_filled_text(text, limit=MESSAGE_LIMIT)
-    said.control_characters += control_count(text)
+    conversation.control_characters += control_count(text)
     return content
 
 
-def _name(said: Conversation, body: dict[str, Any], key: str) -> str:
+def _name(conversation: Conversation, body: dict[str, Any], key: str) -> str:
     value = body.get(key)
     if value is None:
         return ""
@@ -153,18 +153,18 @@ def _name(said: Conversation, body: dict[str, Any], key: str) -> str:
         name = clean_text(value, limit=NAME_LIMIT).strip()
     except BadText as error:
         raise BadText(_("“%(key)s”: %(error)s") % {"key": key, "error": error}) from None
-    said.control_characters += control_count(value)
+    conversation.control_characters += control_count(value)
     return name
 
 
-def _read_metadata(said: Conversation, given: Any) -> None:
+def _read_metadata(conversation: Conversation, given: Any) -> None:
     if not isinstance(given, dict | None):
         raise BadRecord(_("“metadata” must be a JSON object."))
     if _depth(given) > METADATA_DEPTH:
         raise BadRecord(_("“metadata” is nested too deeply: at most %d levels fit.") % METADATA_DEPTH)
-    said.metadata = repair_json(given or {})
-    said.metadata_is_repaired = said.metadata != (given or {})
-    if len(json.dumps(said.metadata)) > METADATA_LIMIT:
+    conversation.metadata = repair_json(given or {})
+    conversation.metadata_is_repaired = conversation.metadata != (given or {})
+    if len(json.dumps(conversation.metadata)) > METADATA_LIMIT:
         raise BadRecord(_("“metadata” is too large: at most %d characters fit.") % METADATA_LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""Whether bytes are UTF-8, and if not, what they look like: people are told what to save their file as."""
+"""Whether bytes are UTF-8, and if not, what they look like: the message says how to save the file instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of an import, told once: what came in, what was left out or changed, and what to do about it.
+"""What became of an import: what came in, what was left out or changed, and what to do about it.
 
 Lists stop after LISTED entries and are counted from there on: a report does not grow with the file.
 """
@@ -43,7 +43,7 @@ class Shapes:
         self.with_two_assistants_in_a_row += ("assistant", "assistant") in pairs
 
 
-class Likeness(NamedTuple):
+class NearDuplicate(NamedTuple):
     """A new prompt that is almost an earlier one."""
 
     line: int
@@ -93,21 +93,21 @@ class Imported:
         self.existing += 1
         self.withdrawn += prompt.withdrawn_at is not None
 
-    def note_near_duplicate(self, likeness: Likeness) -> None:
+    def note_near_duplicate(self, found: NearDuplicate) -> None:
         """Note a prompt that came in although it is almost an earlier one; both are stored by now."""
         self.near_duplicate_count += 1
         if len(self.near_duplicates) < LISTED:
-            line, prompt, like, _follows = likeness
-            row = {"line": line, "prompt": prompt.pk, "like": like.pk, "note": _in_words(likeness)}
+            line, prompt, like, _follows = found
+            row = {"line": line, "prompt": prompt.pk, "like": like.pk, "note": _near_duplicate_in_words(found)}
             self.near_duplicates.append(row)
 
-    def note_changes(self, said: Conversation) -> None:
+    def note_changes(self, conversation: Conversation) -> None:
         """Count what was changed or left out of a prompt that is in."""
-        self.shapes.count(said.messages)
-        self.empty_system_turns += said.empty_system_turns
-        self.control_characters += said.control_characters
-        self.repaired_metadata += said.metadata_is_repaired
-        for key in said.ignored:
+        self.shapes.count(conversation.messages)
+        self.empty_system_turns += conversation.empty_system_turns
+        self.control_characters += conversation.control_characters
+        self.repaired_metadata += conversation.metadata_is_repaired
+        for key in conversation.ignored:
             if key in self.ignored or len(self.ignored) < KEYS_LISTED:
                 self.ignored[key] += 1
             else:
@@ -120,7 +120,7 @@ class Imported:
 
     @property
     def refused(self) -> list[dict[str, Any]]:
-        """What was rejected for what it says; why the rest was not read is told apart."""
+        """What was rejected for what it says; why the rest was not read is in `stopped`."""
         return self.rejected[: self.refused_count]
 
     @property
@@ -133,8 +133,8 @@ class Imported:
         return list(self._changes())
 
     def _changes(self) -> Iterator[str]:
-        for (place, key), count in sorted(self.ignored.items()):
-            yield _ignored_in_turn(key, count) if place == "turn" else _ignored_in_prompt(key, count)
+        for (where, key), count in sorted(self.ignored.items()):
+            yield _ignored_in_turn(key, count) if where == "turn" else _ignored_in_prompt(key, count)
         if count := self.unnamed_ignored:
             yield unnamed_in_words(count)
         if count := self.empty_system_turns:
@@ -190,8 +190,8 @@ def _ignored_in_prompt(key: str, count: int) -> str:
     return sentence % {"key": key, "count": count}
 
 
-def _in_words(likeness: Likeness) -> str:
-    _line, prompt, like, follows = likeness
+def _near_duplicate_in_words(found: NearDuplicate) -> str:
+    _line, prompt, like, follows = found
     question = " ".join(like.question.split())
     values = {"name": like.name, "question": question[:60] + ("…" if len(question) > 60 else ""), "group": prompt.group}
     if not follows:

@@ -1,7 +1,7 @@
 """Bytes become records: JSON Lines or a JSON list, as a stream. What a record says: `conversations`.
 
-One reader for every door. The bytes are read twice: first to see that all of them are UTF-8, so that nothing of a file
-in another encoding is taken; then record by record, so that memory does not grow with the file.
+Pages and API read in the same way. The bytes are read twice: first to see that all of them are UTF-8, so that nothing
+of a file in another encoding is taken; then record by record, so that memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class _Window:
 
     def grow(self) -> None:
         unread = self.text[self.at :]
-        # As much again: an item is parsed anew after each growth, and so no more than twice as long as it is.
+        # As much again: an item is parsed from its start after each growth, all attempts together cost twice the last.
         added = self._source.read(max(CHUNK, len(unread)))
         self.text, self.at, self.is_at_end = unread + added, 0, not added
 
@@ -204,7 +204,7 @@ def _too_many(number: int) -> Record:
 
 def _broken(number: int) -> Record:
     sentence = _(
-        "The list is broken in item %d: from it on nothing was read. Mend it and add the list again: what is in "
+        "The list is broken in item %d: from it on nothing was read. Correct it and add the list again: what is in "
         "already is recognised."
     )
     return Record(number, None, sentence % number, ends=True)

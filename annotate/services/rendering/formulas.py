@@ -60,8 +60,8 @@ _EM = {
 _LEVELS = re.compile(r"\\(?:begin|end|left|right)(?![a-zA-Z])|\\(?:[a-zA-Z]+|.)|[{}\[\]]|[\^_\s]|.", re.DOTALL)
 _OPENS, _CLOSES = {"{", "[", r"\begin", r"\left"}, {"}", "]", r"\end", r"\right"}
 
-# Numbered environments would take the whole width and count formulas nobody counted. Their kin look the same.
-_KIN = {
+# Numbered environments would take the whole width and number formulas that had no number. These look the same.
+_UNNUMBERED = {
     "align": "aligned", "alignat": "aligned", "alignedat": "aligned", "flalign": "aligned", "split": "aligned",
     "eqnarray": "aligned", "gather": "gathered", "multline": "gathered", "equation": "gathered",
     "displaymath": "gathered", "math": "gathered", "smallmatrix": "matrix",
@@ -156,11 +156,9 @@ def _adapted(source: str) -> str:
 
 
 def _unnumbered(found: re.Match[str]) -> str:
-    """A tag of an environment, by its kin's name and without a number of columns that its kin does not take."""
-    kin = _KIN.get(found[2])
-    if kin:
-        return rf"\{found[1]}{{{kin}}}"
-    return found[0]
+    """The tag of an environment under the name of its unnumbered form, which takes no number of columns."""
+    name = _UNNUMBERED.get(found[2])
+    return rf"\{found[1]}{{{name}}}" if name else found[0]
 
 
 def _with_formulas(text: re.Match[str]) -> str:

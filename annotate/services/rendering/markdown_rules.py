@@ -21,7 +21,7 @@ from markdown_it.rules_inline.link import link
 
 from annotate.services.rendering.formula_syntax import find_block, find_inline
 
-SCHEMES = ("http://", "https://", "mailto:")  # where a link may lead: out, and never into these pages
+SCHEMES = ("http://", "https://", "mailto:")  # links lead to other sites only, never into these pages
 
 _ESCAPABLE = "*_`~#$|"  # a backslash before anything else stands for itself: \, and \\ are no Markdown
 _MARK_ALONE = re.compile(r"(?:[-+*]|\d{1,9}[.)])[ \t]*\Z")
@@ -210,7 +210,7 @@ def _keep_indents(state: StateCore) -> None:
 
 
 def _keep_markers(state: StateCore) -> None:
-    """The items of a list are numbered as they were, 1) and 1. apart, and not counted anew."""
+    """The items of a list are numbered as they were, 1) and 1. apart, and not renumbered."""
     is_ordered: list[bool] = []
     for token in state.tokens:
         if token.type in ("ordered_list_open", "bullet_list_open"):

@@ -69,7 +69,7 @@ _cleaner = nh3.Cleaner(
     url_schemes={"http", "https", "mailto"},
     url_relative="deny",
     link_rel="noopener noreferrer nofollow",
-    set_tag_attribute_values={"a": {"target": "_blank"}},  # a look elsewhere leaves the work where it is
+    set_tag_attribute_values={"a": {"target": "_blank"}},  # a link opened does not lose the work on this page
 )
 _line_cleaner = nh3.Cleaner(
     tags=_INLINE | _MATH,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from annotate.models import Completion, Demonstration, Project, Prompt, Ranking, Split
+from annotate.models import Completion, Demonstration, LeftOut, Project, Prompt, Ranking, Split
 from training.models import Sample, Snapshot
 from training.rlhf.run.manifest import MANIFEST, sealed
 from training.services.labels import trainable_labels
@@ -40,7 +40,7 @@ def freeze(project: Project) -> Snapshot:
         "heldout_rankings": len(heldout),
         "prompts": len(records["prompts"]),
         "heldout_prompts": len(records["heldout_prompts"]),
-        "left_out": _left_out(project, len(demonstrations) + len(train) + len(heldout)),
+        "left_out": _left_out(project),
     }
     snapshot.save()
     snapshot.demonstrations.set(demonstrations)
@@ -119,17 +119,10 @@ def _round_number(completion: Completion) -> int | None:
     return sample.run.round.number if sample and sample.run.round else None
 
 
-def _left_out(project: Project, used: int) -> dict[str, int]:
+def _left_out(project: Project) -> dict[str, int]:
     """Why labels that nobody superseded are not in the snapshot: {reason: how many}."""
-    simulated = withdrawn = newest = 0
-    for labels, prompt in ((project.demonstrations, "prompt"), (project.rankings, "slate__prompt")):
-        standing = labels.newest()
-        newest += standing.count()
-        wanted = standing if project.trains_on_simulated else standing.filter(annotator__is_simulated=False)
-        simulated += standing.count() - wanted.count()
-        is_gone = ~Q(annotator__erased_at=None) | ~Q(**{f"{prompt}__withdrawn_at": None})
-        withdrawn += wanted.filter(is_gone).count()
-    return {"returned": newest - used - simulated - withdrawn, "simulated": simulated, "withdrawn": withdrawn}
+    counts = project.demonstrations.newest().count_left_out() + project.rankings.newest().count_left_out()
+    return {reason: counts[reason] for reason in (LeftOut.RETURNED, LeftOut.SIMULATED, LeftOut.WITHDRAWN)}
 
 
 def _write(snapshot: Snapshot, records: dict[str, list[Record]]) -> None:

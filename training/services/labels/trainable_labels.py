@@ -141,13 +141,11 @@ def _can_train(so_far: RoundsSoFar, *, has_base: bool) -> str:
 
 
 def _demonstrations(projects: Sequence[Project]) -> LabelQuerySet[Demonstration]:
-    usable = Demonstration.objects.filter(project__in=projects).trainable()
-    return usable.filter(prompt__withdrawn_at=None, prompt__split=Split.TRAIN)
+    return Demonstration.objects.filter(project__in=projects).trainable().of_split(Split.TRAIN)
 
 
 def _rankings(projects: Sequence[Project], split: str) -> LabelQuerySet[Ranking]:
-    usable = Ranking.objects.filter(project__in=projects).trainable()
-    return usable.filter(slate__prompt__withdrawn_at=None, slate__prompt__split=split)
+    return Ranking.objects.filter(project__in=projects).trainable().of_split(split)
 
 
 def _newer(labels: LabelQuerySet[LabelT], projects: Sequence[Project], stage: Stage) -> LabelQuerySet[LabelT]:

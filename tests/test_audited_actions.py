@@ -16,7 +16,7 @@ RECORDS = {  # assignments and labels keep who and when, and are never changed
     "annotate:submit", "annotate:skip", "annotate:correct", "annotate-api:claim", "annotate-api:demonstration",
     "annotate-api:ranking", "annotate-api:skip",
 }  # fmt: skip
-OWN_DESK = {  # concerns nobody else, and nothing that was handed in
+OWN_WORK = {  # concerns nobody else, and nothing that was handed in
     "annotate:save-draft", "annotate:save-correction", "annotate:leave-correction", "annotate-api:draft",
     "annotate:preview", "annotate:read-notices", "annotate:open-notice",
 }  # fmt: skip
@@ -25,7 +25,7 @@ IDLE = {
     "annotate:check-tokens", "annotate:reopen-account", "annotate:end-site-admin", "training:rounds-base-model",
     "account_logout",
 }  # fmt: skip
-DEEDS = [row for row in ROWS if row.method != "GET" and row.route not in RECORDS | OWN_DESK | IDLE]
+ACTIONS = [row for row in ROWS if row.method != "GET" and row.route not in RECORDS | OWN_WORK | IDLE]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def world(django_db_setup, django_db_blocker):
         transaction.set_rollback(True)
 
 
-@pytest.mark.parametrize("row", DEEDS, ids=lambda row: f"{row.method} {row.route}")
-def test_a_deed_leaves_its_actor_in_the_audit(world, row):
+@pytest.mark.parametrize("row", ACTIONS, ids=lambda row: f"{row.method} {row.route}")
+def test_an_action_leaves_its_actor_in_the_audit(world, row):
     person = next(each for each in PEOPLE if row.who[each] == "in")
     with transaction.atomic():
         if prepare := CONDITIONS.get((row.method, row.route)):
@@ -44,10 +44,10 @@ def test_a_deed_leaves_its_actor_in_the_audit(world, row):
         before = AuditEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
         body = BODIES.get((row.method, row.route), {})
         answer = send(world, row, person, body(world) if callable(body) else body)
-        deeds = AuditEvent.objects.filter(pk__gt=before)
+        events = AuditEvent.objects.filter(pk__gt=before)
         if person != "anonymous":  # others are signed in for the test
-            deeds = deeds.exclude(action="person.signed_in")
-        actors = {event.actor for event in deeds} - {None}
+            events = events.exclude(action="person.signed_in")
+        actors = {event.actor for event in events} - {None}
         doer = world.people[person] or User.objects.exclude(last_login=None).latest("last_login")
         transaction.set_rollback(True)
     assert answer.status_code in (200, 201, 302)

@@ -1,5 +1,7 @@
-"""The desk at which one kind of label is made: its form, its templates, its service. Views of assignments and of
-corrections are the same for both kinds; what differs stands here."""
+"""What differs between the two kinds of label on their pages: form, templates, service.
+
+The views of assignments and of corrections are the same for both kinds.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ from django.urls import reverse
 
 from annotate.forms.demonstrations import DemonstrationForm
 from annotate.forms.rankings import RankingForm
-from annotate.models import Assignment, Completion, Demonstration, Kind, Label, Project, Ranking
+from annotate.models import Assignment, Demonstration, Kind, Label, Project, Ranking
 from annotate.services import demonstrations, rankings
 
 LabelForm = DemonstrationForm | RankingForm
 
 
-class Desk(Protocol):
-    """What a kind of work needs to be shown, drafted, handed in and corrected."""
+class LabelKind(Protocol):
+    """How labels of one kind are shown, drafted, handed in and corrected."""
 
     folder: str  # of its templates below annotate/
     page: str  # name of the address where the next piece of this kind is handed out
@@ -32,10 +34,10 @@ class Desk(Protocol):
     def submit(self, assignment: Assignment, cleaned: Mapping[str, Any]) -> Label: ...
 
     def correct(self, label: Label, cleaned: Mapping[str, Any]) -> Label:
-        """Store a newer version: what the form does not show (a program may have said it) stays as it was said."""
+        """Store a newer version: what the form does not show (a program may have sent it) stays as it was."""
 
 
-class WritingDesk:
+class DemonstrationKind:
     folder, page, model = "demonstrations", "annotate:write", Demonstration
 
     def form(
@@ -60,11 +62,14 @@ class WritingDesk:
         )
 
 
-class RankingDesk:
+class RankingKind:
     folder, page, model = "rankings", "annotate:rank", Ranking
 
     def form(self, assignment: Assignment, data: Any = None, *, stored: dict[str, Any] | None = None) -> RankingForm:
-        return RankingForm(data, completions=completions_as_shown(assignment), stored=stored)
+        slate = assignment.item.slate
+        assert slate is not None  # only ranking work is ranked
+        completions = {completion.pk: completion for completion in slate.completions.all()}
+        return RankingForm(data, completions=[completions[pk] for pk in assignment.card_order], stored=stored)
 
     def stored(self, label: Ranking) -> dict[str, Any]:
         return {"places": dict(label.placements.values_list("completion", "place")), "note": label.note}
@@ -87,17 +92,12 @@ class RankingDesk:
         )
 
 
-DESKS: dict[str, Desk] = {Kind.DEMONSTRATION: WritingDesk(), Kind.RANKING: RankingDesk()}  # type: ignore[dict-item]
-
-
-def completions_as_shown(assignment: Assignment) -> list[Completion]:
-    """The slate's completions in the order that belongs to this annotator."""
-    slate = assignment.item.slate
-    assert slate is not None  # only ranking work is ranked
-    by_id = {completion.pk: completion for completion in slate.completions.all()}
-    return [by_id[pk] for pk in assignment.card_order]
+LABEL_KINDS: dict[str, LabelKind] = {
+    Kind.DEMONSTRATION: DemonstrationKind(),  # type: ignore[dict-item]  # takes labels of its own kind only
+    Kind.RANKING: RankingKind(),  # type: ignore[dict-item]
+}
 
 
 def next_address(kind: str, project: Project) -> str:
     """Where the next piece of this kind is handed out."""
-    return reverse(DESKS[kind].page, args=[project.slug])
+    return reverse(LABEL_KINDS[kind].page, args=[project.slug])
