@@ -1,0 +1,102 @@
+"""A stage is added by the engine's config and module and one row of the registry: a toy stage goes the whole way."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from pytest_django.fixtures import SettingsWrapper as Settings
+
+from annotate.models import Member, Project
+from tests.training import machine
+from tests.training.stages.toy_engine import ToyConfig
+from training import stages
+from training.models import ModelVersion, Round, Run
+from training.rlhf import config
+from training.services.planning import plans
+from training.services.running import rounds
+from training.stages import Makes, Metric, Stage, StageDefinition
+from training.stages.planning import Situation, StagePlan
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def plan(now: Situation) -> StagePlan:
+    reason = "" if now.labels.rankings else "There is nothing to copy for."
+    return StagePlan(stage="toy", reason=reason, parents={"policy": now.policy}, counts={"rankings": 3})
+
+
+TOY = StageDefinition(
+    name="toy",
+    config=ToyConfig,
+    label="toy stage",
+    short_label="Toy",
+    purpose="It copies the policy.",
+    roles={"policy": "copied from"},
+    plan=plan,
+    amount=lambda counts: f"{counts['rankings']} toys",
+    data=("rankings",),
+    makes=Makes.POLICY,
+    kind="toy",
+    kind_label="toy model",
+    weights_on_disk=2,
+    metrics={"toy/rankings": Metric(label="rankings read", meaning="How many.", healthy="All.", low=1.0)},
+    shown_metrics=("toy/rankings",),
+)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """The stage is there, between PPO and evaluation, here and in the engine."""
+    place = [definition.name for definition in stages.DEFINITIONS].index(Stage.EVALUATION)
+    definitions = [*stages.DEFINITIONS[:place], TOY, *stages.DEFINITIONS[place:]]
+    monkeypatch.setattr(stages, "DEFINITIONS", definitions)
+    monkeypatch.setitem(config.STAGES, "toy", ToyConfig)
+    settings.ENGINE_MODULE = "tests.training.stages.toy_engine"
+
+
+@pytest.fixture
+def done(project: Project, base: ModelVersion, annotator: Member) -> Round:
+    """A round of all stages."""
+    Project.objects.update(heldout_share=0.5)
+    annotator.refresh_from_db()
+    machine.write_demonstrations(annotator, 4)
+    machine.rank_new_slates(annotator, 12)
+    round = rounds.open(annotator.project, opened_by=None)
+    machine.work_off()
+    round.refresh_from_db()
+    assert (round.status, round.error) == (Round.Status.SUCCEEDED, "")
+    return round
+
+
+def test_it_is_planned_from_what_the_stages_before_it_make_and_followed_by_those_after_it(done: Round) -> None:
+    planned = plans.load(done)
+    assert [stage.stage for stage in planned.stages] == machine.ROUND_STAGES[:3] + ["toy"] + machine.ROUND_STAGES[3:]
+    assert planned.stage("toy").parents["policy"].stage == Stage.PPO
+    assert planned.stage(Stage.SAMPLING).parents["policy"].stage == "toy"
+
+
+def test_its_run_has_its_data_and_publishes_a_model_of_its_kind(done: Round) -> None:
+    run = done.runs.get(stage="toy")
+    assert (run.status, run.metrics) == (Run.Status.SUCCEEDED, {"toy/rankings": 4.0})
+    assert (run.directory / "data" / "rankings.jsonl").exists()
+    model = run.model_version
+    assert (model.name, model.is_policy, model.parent.kind) == ("toy-1", True, "ppo")
+    assert done.runs.get(stage=Stage.SAMPLING).status == Run.Status.SUCCEEDED
+
+
+def test_every_page_of_training_shows_it(done: Round, client: Client, admin: Member) -> None:
+    client.force_login(admin.user)
+    run = done.runs.get(stage="toy")
+    slug = done.project.slug
+    pages = {
+        reverse("training:rounds", args=[slug]): "Toy",
+        reverse("training:round", args=[slug, done.number]): "It copies the policy.",
+        reverse("training:run", args=[slug, run.pk]): "rankings read",
+        reverse("training:models", args=[slug]): "toy-1",
+        reverse("training:model", args=[slug, run.model_version.pk]): "Toy model",
+    }
+    for address, text in pages.items():
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert text in answer.content.decode(), address
