@@ -74,7 +74,7 @@ def test_web_and_celery_processes_start_without_torch(entry: str) -> None:
     assert run_python(f"import sys; {entry}; print(sorted({heavy} & set(sys.modules)))").strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["config", "records"])
+@pytest.mark.parametrize("module", ["config", "data.records"])
 def test_the_web_process_may_read_the_engines_configs_and_records(module: str) -> None:
     assert run_python(f"import sys, training.rlhf.{module}; print('torch' in sys.modules)").strip() == "False"
 

@@ -1,7 +1,7 @@
 """What a run is asked to do: one frozen dataclass for each stage, read from and written to JSON.
 
-Imports no torch, because the web process writes these files. The fields of a stage lie flat beside those that
-every run has. Nothing here depends on the size of a model: the values for the tiny built-in one live with it.
+Imports no torch, because the web process writes these files. In JSON, a stage's own fields and those of every stage are
+on one level. Nothing here depends on the size of a model: the values for the tiny built-in one are kept with it.
 """
 
 import dataclasses
@@ -29,14 +29,14 @@ class Parent:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every stage is told."""
+    """The fields that every stage has."""
 
     stage: ClassVar[str]
     required_parents: ClassVar[frozenset[str]] = frozenset()
     optional_parents: ClassVar[frozenset[str]] = frozenset()
 
-    seed: int  # of every random draw in the run
-    threads: int = 1  # CPU threads of one process; part of what exact resume means
+    seed: int  # of all random numbers of the run
+    threads: int = 1  # CPU threads of the process; a run resumes exactly only with the same number
     dtype: str = "auto"  # of the linear layers: fp32, bf16, or what suits the machine
     parents: Mapping[str, Parent] = field(default_factory=dict)
     batch_tokens: int = 8192  # tokens, padding included, that go through a network at once
@@ -124,7 +124,7 @@ class PPOConfig(RunConfig):
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy", "reference", "reward"})
 
     iterations: int = 60
-    rollout_size: int = 512  # episodes between two looks at a fresh policy; each trains once
+    rollout_size: int = 512  # episodes of an iteration, all sampled from one policy; each trains once
     minibatch_size: int = 64  # episodes per gradient step
     max_response: int = 256  # tokens of an answer
     learning_rate: float = 3e-6  # of the policy, Adam peak; decays linearly to 0
