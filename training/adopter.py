@@ -62,7 +62,7 @@ def _see_through(adoption: Adoption, directory: Path) -> None:
         _settle(adoption, directory, code)
     except (OSError, ValueError, KeyError) as failure:
         logger.warning("adoption %s failed", adoption.pk, exc_info=True)
-        sentence = disk_space.full(failure) if endings.fills_the_disk(failure) else str(failure)
+        sentence = disk_space.full(failure) if endings.is_disk_full(failure) else str(failure)
         adoptions.fail(adoption, sentence[-endings.LONGEST :])
     except _Stopped as stopped:
         if str(stopped):

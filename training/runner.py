@@ -148,7 +148,7 @@ class Engine:
         try:
             self._prepare()
         except OSError as error:
-            if not endings.fills_the_disk(error):
+            if not endings.is_disk_full(error):
                 raise
             self.shortage = disk_space.full(error)
         if self.shortage:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training.rlhf.__main__ import attempt_of, concluded
+from training.rlhf.__main__ import attempt_folder, exit_status
 from training.rlhf.data.records import SampledCompletion, write
 from training.rlhf.exits import Diverged, FenceLost, Interrupted
 from training.rlhf.failpoints import reach
@@ -99,7 +99,7 @@ class Attempt:
 def main(run_dir: Path) -> int:
     if (run_dir / "poison").exists():
         os.kill(os.getppid(), signal.SIGKILL)
-    return concluded(lambda: Attempt(run_dir).work(), attempt_of(run_dir))
+    return exit_status(lambda: Attempt(run_dir).work(), attempt_folder(run_dir))
 
 
 if __name__ == "__main__":

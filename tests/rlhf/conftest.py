@@ -11,7 +11,7 @@ import torch
 from tests.rlhf import reward_runs, tiny_models
 from tests.rlhf.run_directories import write_run
 from training.rlhf.data.chat import Chat
-from training.rlhf.networks.networks import Policy, load_policy
+from training.rlhf.networks.policy import Policy, load_policy
 
 torch.set_num_threads(1)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.rlhf.networks.networks import Policy, ScalarModel
+from training.rlhf.networks.policy import Policy
+from training.rlhf.networks.scalar_model import ScalarModel
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from training.rlhf import limits
 from training.rlhf.__main__ import main
 from training.rlhf.config import STAGES, Parent
 from training.rlhf.exits import Diverged
-from training.rlhf.networks.networks import Policy, ScalarModel
+from training.rlhf.networks.policy import Policy
+from training.rlhf.networks.scalar_model import ScalarModel
 from training.rlhf.run import recovery
 
 PROMPTS = [{"id": n, "messages": question(n)} for n in range(4)]
@@ -161,7 +162,7 @@ def test_sampling_ends_where_a_reward_is_no_number(
 def test_a_lower_learning_rate_is_tried_where_it_can_help(stage: str, kind: str, helps: bool) -> None:
     parents = {role: Parent(path=role, manifest_sha256="0") for role in STAGES[stage].required_parents}
     cfg = STAGES[stage](seed=0, parents=parents)
-    assert recovery.is_cured_by_slowing_down(cfg, Diverged("so", kind=kind)) is helps
+    assert recovery.lower_learning_rate_helps(cfg, Diverged("so", kind=kind)) is helps
 
 
 def test_a_reward_model_that_learns_no_numbers_is_not_blamed_on_its_answers(

@@ -13,7 +13,9 @@ from torch import Tensor
 def shaped_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, response: Tensor, beta: float) -> Tensor:
     """Reward per token (B, T): -beta * (log pi - log ref) on each, and the score (B,) on the last token of the answer.
 
-    The log-ratio is the unbiased estimate of the KL divergence; its sum over an answer may be negative.
+    Scores are in reward units, log-probabilities (B, T) in nats, beta in reward units per nat. The sum over an answer
+    is R(x, y) of Stiennon et al. 2020, section 3.4, the reward in equation 2 of Ouyang et al. 2022. The log-ratio is
+    the estimate k1 of the KL divergence (see logprobs.py); its sum over an answer may be negative.
     """
     log_ratio = (logprobs - reference) * response  # (B, T)
     return scores[:, None] * last_token(response) - beta * log_ratio
@@ -28,7 +30,9 @@ def last_token(response: Tensor) -> Tensor:
 def generalized_advantages(rewards: Tensor, values: Tensor, response: Tensor, gamma: float, lam: float) -> Tensor:
     """Advantage per token (B, T): the sum over l of (gamma * lam)^l delta_{t+l}, delta_t = R_t + gamma V_{t+1} - V_t.
 
-    The value after the last token of an answer is 0: nothing can be earned there. The return is advantage + value.
+    Schulman et al. 2016, "High-Dimensional Continuous Control Using Generalized Advantage Estimation", equation 16,
+    for episodes that end: the value after the last token of an answer is 0. `rewards` and `values` (B, T) are in reward
+    units, `values` read before each token; advantage + value is the return (TD(lambda)).
     """
     advantages = torch.zeros_like(rewards)
     next_value = next_advantage = torch.zeros_like(rewards[:, 0])  # (B,)
@@ -43,7 +47,8 @@ def generalized_advantages(rewards: Tensor, values: Tensor, response: Tensor, ga
 def whitened(advantages: Sequence[Tensor], responses: Sequence[Tensor]) -> list[Tensor]:
     """The parts of a rollout, shifted and scaled together to mean 0 and variance 1 over all answer tokens.
 
-    Parts are (B, T) with a B and T of their own: how a rollout is cut must not change what a token is worth.
+    Each part is (B, T) with its own B and T: how a rollout is cut must not change what a token is worth. Whitening of
+    advantages is described by Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO".
     """
     pairs = list(zip(advantages, responses, strict=True))
     counted = torch.cat([part[response] for part, response in pairs])  # (N,)

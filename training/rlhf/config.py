@@ -1,7 +1,7 @@
 """What a run is asked to do: one frozen dataclass for each stage, read from and written to JSON.
 
-Imports no torch, because the web process writes these files. The fields of a stage lie flat beside those that
-every run has. Nothing here depends on the size of a model: the values for the tiny built-in one live with it.
+Imports no torch, because the web process writes these files. In JSON, a stage's own fields and those of every stage are
+on one level. Nothing here depends on the size of a model: the values for the tiny built-in one are kept with it.
 """
 
 import dataclasses
@@ -29,14 +29,18 @@ class Parent:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every stage is told."""
+    """The fields that every stage has."""
 
     stage: ClassVar[str]
     required_parents: ClassVar[frozenset[str]] = frozenset()
     optional_parents: ClassVar[frozenset[str]] = frozenset()
+    examined_records: ClassVar[str] = ""  # the file of data/ that is examined before a round; "" for none
+    # How many times a model's weights it holds in memory: weights, gradients and two Adam moments of what it trains,
+    # and the weights of what it only reads. 0 for what starts from no model.
+    weights_held: ClassVar[int] = 0
 
-    seed: int  # of every random draw in the run
-    threads: int = 1  # CPU threads of one process; part of what exact resume means
+    seed: int  # of all random numbers of the run
+    threads: int = 1  # CPU threads of the process; a run resumes exactly only with the same number
     dtype: str = "auto"  # of the linear layers: fp32, bf16, or what suits the machine
     parents: Mapping[str, Parent] = field(default_factory=dict)
     batch_tokens: int = 8192  # tokens, padding included, that go through a network at once
@@ -88,6 +92,8 @@ class SFTConfig(RunConfig):
 
     stage: ClassVar[str] = "sft"
     required_parents: ClassVar[frozenset[str]] = frozenset({"base"})
+    examined_records: ClassVar[str] = "demonstrations"
+    weights_held: ClassVar[int] = 4
 
     epochs: int = 3
     batch_size: int = 32  # demonstrations per step
@@ -105,6 +111,8 @@ class RewardConfig(RunConfig):
 
     stage: ClassVar[str] = "reward"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy"})
+    examined_records: ClassVar[str] = "rankings"
+    weights_held: ClassVar[int] = 4
 
     epochs: int = 1  # a second one overfits quickly
     batch_size: int = 64  # slates per step
@@ -122,9 +130,11 @@ class PPOConfig(RunConfig):
 
     stage: ClassVar[str] = "ppo"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy", "reference", "reward"})
+    examined_records: ClassVar[str] = "prompts"
+    weights_held: ClassVar[int] = 10
 
     iterations: int = 60
-    rollout_size: int = 512  # episodes between two looks at a fresh policy; each trains once
+    rollout_size: int = 512  # episodes of an iteration, all sampled from one policy; each trains once
     minibatch_size: int = 64  # episodes per gradient step
     max_response: int = 256  # tokens of an answer
     learning_rate: float = 3e-6  # of the policy, Adam peak; decays linearly to 0
@@ -157,6 +167,8 @@ class EvaluationConfig(RunConfig):
     stage: ClassVar[str] = "evaluation"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy", "reference"})
     optional_parents: ClassVar[frozenset[str]] = frozenset({"parent", "reward"})
+    examined_records: ClassVar[str] = "heldout_prompts"
+    weights_held: ClassVar[int] = 4
 
     draws: int = 4  # answers to each prompt, from the policy and from the reference
     max_response: int = 256  # tokens of an answer
@@ -173,6 +185,8 @@ class SamplingConfig(RunConfig):
     stage: ClassVar[str] = "sampling"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy"})
     optional_parents: ClassVar[frozenset[str]] = frozenset({"parent", "reward"})
+    examined_records: ClassVar[str] = "prompts"
+    weights_held: ClassVar[int] = 3
 
     k: int = 4  # completions in a slate
     max_response: int = 256  # tokens of an answer

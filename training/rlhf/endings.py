@@ -1,29 +1,30 @@
-"""ending.json: how an attempt, or a look before a round, ended otherwise than well. Whoever started it looks `kind` up.
+"""ending.json: why an attempt, or an examination, did not end well. Its `kind` is looked up by whoever started it.
 
-Imports no torch, because the supervisor reads what the engine left.
+Imports no torch, because the supervisor reads these files.
 """
 
-import contextlib
 import errno
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from . import memory
 from .exits import EngineExit
+from .json_files import write_json
 
 FILE = "ending.json"
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-LONGEST = 2_000  # characters of a sentence that somebody else wrote
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+LONGEST = 2_000  # characters of a sentence that another program wrote
 
-# torch has exceptions of its own for a part of what can happen to a device; the rest says so in other people's words.
+# torch has exceptions of its own for some device errors; the others are RuntimeErrors that only their message tells.
 DEVICE_ERRORS = frozenset({"AcceleratorError", "DistBackendError"})
-DEVICE_SAYS_SO = re.compile(r"CUDA error|CUDA driver|HIP error|NCCL|cuDNN|CUDNN_STATUS|CUBLAS_STATUS")
+DEVICE_MESSAGES = re.compile(r"CUDA error|CUDA driver|HIP error|NCCL|cuDNN|CUDNN_STATUS|CUBLAS_STATUS")
 
 
 def describe(error: Exception) -> dict[str, Any]:
-    """An exception as data: what was refused on purpose tells itself, a crash is told by its type."""
+    """An exception as the content of ending.json: an EngineExit describes itself, a crash is named by its type."""
     if isinstance(error, EngineExit):
         return error.as_json()
     name = type(error).__name__
@@ -32,48 +33,38 @@ def describe(error: Exception) -> dict[str, Any]:
 
 
 def kind_of_crash(error: Exception) -> str:
-    """What an exception that nobody raised on purpose means, by its type before its words."""
+    """The kind of an exception that was not raised on purpose, by its type or else by its message."""
     if memory.ran_out(error):
         return "memory"
-    if fills_the_disk(error):
+    if is_disk_full(error):
         return "disk"
     if isinstance(error, ImportError):
         return "install"
-    is_of_a_device = type(error).__name__ in DEVICE_ERRORS or DEVICE_SAYS_SO.search(str(error))
-    return "device" if isinstance(error, RuntimeError) and is_of_a_device else "crash"
+    is_device_error = type(error).__name__ in DEVICE_ERRORS or DEVICE_MESSAGES.search(str(error))
+    return "device" if isinstance(error, RuntimeError) and is_device_error else "crash"
 
 
-def fills_the_disk(error: Exception) -> bool:
-    """Whether there was no room to write."""
-    return isinstance(error, OSError) and error.errno in DISK_IS_FULL
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write failed because the disk, or the quota, is full."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
 
 
-def leave(folder: Path, ending: dict[str, Any]) -> None:
-    """Write `ending` into `folder`, whole or not at all; a disk that is full keeps even this from being said."""
-    draft = folder / f".{FILE}"
-    try:
+def write(folder: Path, ending: dict[str, Any]) -> None:
+    """Write `ending` into `folder`, or nothing where the disk is too full even for that."""
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(ending, ensure_ascii=False, default=str), "utf-8")
-        draft.replace(folder / FILE)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+        write_json(folder / FILE, ending, ensure_ascii=False, default=str)
 
 
-def last_line(said: str) -> str:
-    """The last that an engine said; a progress bar may stand before it on its line."""
-    return said.strip().rpartition("\n")[2].rpartition("\r")[2][-LONGEST:]
-
-
-def discard(folder: Path) -> None:
-    """Forget how an earlier try in the same folder ended."""
-    (folder / FILE).unlink(missing_ok=True)
+def last_line(output: str) -> str:
+    """The last line that an engine printed, without the progress bar that may stand before it."""
+    return output.strip().rpartition("\n")[2].rpartition("\r")[2][-LONGEST:]
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What was left there; empty where it is nothing that `leave` has written."""
+    """The ending in a folder; empty where there is none, or not one that `write` has written."""
     try:
-        left = json.loads((folder / FILE).read_text("utf-8"))
+        ending = json.loads((folder / FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return left if isinstance(left, dict) and isinstance(left.get("kind"), str) else {}
+    return ending if isinstance(ending, dict) and isinstance(ending.get("kind"), str) else {}

@@ -1,18 +1,18 @@
-"""How a stage may end other than well. The exit code tells the supervisor what to do next."""
+"""Exceptions by which a stage ends on purpose. Their exit codes tell the supervisor what to do next."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 DONE = 0
-FIRST_FENCE = "1"  # where nobody supervises
+FIRST_FENCE = "1"  # of a run without a supervisor
 LONGEST_QUOTE = 300  # characters
 
 
 class EngineExit(Exception):
     """A stage ends here on purpose, with `code` as the exit status.
 
-    `kind` says what happened to whoever looks it up in a table; the sentence is for people and is parsed by nobody.
+    The platform looks `kind` up in a table of explanations; the sentence is for the log and is never parsed.
     """
 
     code: int
@@ -25,16 +25,16 @@ class EngineExit(Exception):
         self.kind = kind or type(self).kind
         self.field = field  # of the config, the request or the record that is refused
         self.records = tuple(records)  # ids of the records concerned
-        self.numbers = numbers  # what a sentence about it may tell: counts, limits, names
+        self.numbers = numbers  # what an explanation may use: counts, limits, names
 
     def as_json(self) -> dict[str, Any]:
-        """What is left for whoever started the engine; empty parts are left out."""
+        """The content of ending.json; empty parts are left out."""
         parts = {"kind": self.kind, "field": self.field, "records": list(self.records), "numbers": self.numbers}
         return {name: part for name, part in parts.items() if part} | {"sentence": str(self)}
 
 
 class Interrupted(EngineExit):
-    """Stopped on request with everything saved: run me again."""
+    """Stopped on request with everything saved: the run can be resumed."""
 
     code = 75
     kind = "interrupted"
@@ -47,9 +47,9 @@ class FenceLost(EngineExit):
     kind = "fence_lost"
 
 
-def in_one_line(said: object) -> str:
-    """What another program says, short enough to be quoted in a sentence."""
-    return " ".join(str(said).split())[:LONGEST_QUOTE]
+def in_one_line(message: object) -> str:
+    """Another program's message, short enough to be quoted in a sentence."""
+    return " ".join(str(message).split())[:LONGEST_QUOTE]
 
 
 def current_fence(run_dir: Path) -> str:
@@ -61,21 +61,21 @@ def current_fence(run_dir: Path) -> str:
 
 
 class InvalidInput(EngineExit):
-    """No retry can help before a person has changed the input."""
+    """A retry fails until a person has changed the input."""
 
     code = 77
     kind = "input"
 
 
 class NeedsPerson(EngineExit):
-    """The machine is not able to go on (disk full): the same run can go on afterwards."""
+    """The machine cannot continue (disk full); once a person has helped, the same run can."""
 
     code = 78
     kind = "person"
 
 
 class Diverged(EngineExit):
-    """The numbers went wrong; the same input would go wrong again."""
+    """Numbers are not finite or not believable; the same input would fail again."""
 
     code = 79
     kind = "diverged"

@@ -1,9 +1,9 @@
-"""Failpoints: named lines on which a fault test lands a crash. Nothing happens where ROUNDTABLE_FAILPOINTS is not set.
+"""Failpoints: named lines at which a fault test causes a crash. They do nothing unless ROUNDTABLE_FAILPOINTS is set.
 
-The variable names a folder. A file in it called `<point>.<anything>` arms the point for one passer: `<action> <where>`,
-where the action is kill, full (the disk is), spent (the memory is), or pause, and `where` is a part of what the passer
-works on. Whoever removes the file carries it out, so that a point fires once in however many processes pass it; a pause
-lasts until somebody removes `<point>.<anything>.paused`.
+The variable names a folder. A file in it called `<point>.<anything>` arms the point for one process. It holds
+`<action> <where>`: the action is kill, full (the disk is), spent (the memory is) or pause, and `where` is a part of the
+subject that the process works on. The process that removes the file carries out the action, so that a point fires once
+even if many pass it; a pause lasts until `<point>.<anything>.paused` is removed.
 """
 
 import errno
@@ -17,7 +17,7 @@ POLL_S = 0.01
 
 
 def reach(point: str, subject: object = "") -> None:
-    """Pass `point` while working on `subject`. Raises OSError or MemoryError where the point says that room is out."""
+    """Pass `point` while working on `subject`. Raises OSError (full) or MemoryError (spent) where it is armed so."""
     if folder := os.environ.get(VARIABLE):
         for armed in sorted(Path(folder).glob(f"{point}.[0-9]*")):
             action, _, where = _read(armed).partition(" ")
@@ -28,7 +28,7 @@ def reach(point: str, subject: object = "") -> None:
 def _read(armed: Path) -> str:
     try:
         return "" if armed.suffix == ".paused" else armed.read_text("utf-8").strip()
-    except FileNotFoundError:  # somebody else was faster
+    except FileNotFoundError:  # another process was faster
         return ""
 
 

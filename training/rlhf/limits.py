@@ -1,34 +1,34 @@
-"""Limits beyond which numbers are not believed: a stage ends there, with a sentence, and nothing goes on from them."""
+"""Limits beyond which a stage does not trust its numbers and ends with Diverged."""
 
 import torch
 from torch import Tensor
 
 from .exits import Diverged
 
-# How far on average the probability that the sampler drew a token with may be from the one that the training forward
-# gives it. Rounding alone stays far below; beyond it PPO learns from answers that its policy did not write.
+# How far apart the probabilities that the sampler and the training forward pass give to a token may be on average.
+# Rounding alone stays far below; beyond it PPO learns from answers that its policy did not write.
 FP32_SAMPLER_GAP, BF16_SAMPLER_GAP = 0.1, 0.3
 
 
 def is_beyond(kl: float, limit: float) -> bool:
-    """Whether a policy has gone too far from its reference. A divergence that is no number is beyond every limit."""
+    """Whether a divergence in nats is beyond the limit. NaN is beyond every limit."""
     return not kl <= limit
 
 
 def require_finite(numbers: Tensor, what: str, kind: str) -> Tensor:
-    """The numbers, every one of which is finite. Raises Diverged otherwise."""
+    """The numbers, all finite. Raises Diverged, with `what` they are and its `kind`, where one is not."""
     if not torch.isfinite(numbers).all():
         raise Diverged(f"{what} are not finite: the model's weights are damaged or training has spoilt them", kind=kind)
     return numbers
 
 
-def gap_of(drawn: Tensor, read: Tensor) -> float:
-    """How far the log-probabilities (N,) that the sampler noted are from those of the training forward, as a ratio."""
-    return (read - drawn).abs().expm1().mean().item()
+def sampler_gap(sampler_logprobs: Tensor, training_logprobs: Tensor) -> float:
+    """The mean of exp|difference| - 1 of the log-probabilities (N,), in nats, that both give to the same tokens."""
+    return (training_logprobs - sampler_logprobs).abs().expm1().mean().item()
 
 
 def refuse_sampler_gap(gap: float, *, bf16: bool) -> None:
-    """Raises Diverged where the sampler and the training forward do not speak of the same policy."""
+    """Raises Diverged where sampler and training forward pass do not compute the same policy."""
     limit = BF16_SAMPLER_GAP if bf16 else FP32_SAMPLER_GAP
     if not gap <= limit:
         advice = "set dtype to fp32" if bf16 else "have the base model examined again, and choose another one"

@@ -1,6 +1,6 @@
-"""Memory that runs out: how that is told from other errors, and what a stage tries then, once.
+"""Memory that runs out: how such an error is recognised, how much a stage needs, and what to do about it.
 
-Imports no torch, because the supervisor asks for the same where it was the kernel that ended an engine.
+Imports no torch, because the supervisor needs the same where the kernel killed an engine.
 """
 
 import dataclasses
@@ -8,21 +8,18 @@ import errno
 import re
 from typing import TypeVar
 
-from .config import RunConfig
+from .config import STAGES, RunConfig
 
-# How many times its weights a stage holds in memory: weights, gradients and two moments of what it trains, and what
-# it only reads. PPO trains a policy and a critic, and reads a reference and a reward model.
-WEIGHTS_HELD = {"sft": 4, "reward": 4, "ppo": 10, "evaluation": 4, "sampling": 3}
-LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is taken
+LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is computed
 PROCESS_BYTES = 600_000_000  # an engine that has loaded nothing yet
 
 C = TypeVar("C", bound=RunConfig)
 
-# torch has an exception of its own for one of these cases; for the others there is only what they say.
-SAYS_SO = re.compile(
+# torch has an exception of its own for one of these cases; the others are known by their message only.
+OUT_OF_MEMORY_MESSAGES = re.compile(
     r"out of memory|can(?:'t|not) allocate memory"
     r"|(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_\w*ALLOC(?:ATION)?_FAILED"
-    # What becomes of a GPU's lack of memory where the driver's library cannot be asked how much is in use.
+    # Where the GPU is out of memory and NVML cannot be asked how much is in use.
     r"|NVML_SUCCESS == .*CUDACachingAllocator",
     re.DOTALL,
 )
@@ -32,17 +29,23 @@ def ran_out(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or on the CPU."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(SAYS_SO.search(str(error))))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY_MESSAGES.search(str(error)))
+    )
 
 
-def at_most(parameters: int, vocabulary: int) -> dict[str, int]:
-    """Bytes that each stage takes of a model of this size, roughly: weights and optimiser in fp32, a full batch."""
+def peak_bytes(parameters: int, vocabulary: int) -> dict[str, int]:
+    """Bytes that each stage needs at most, roughly: weights and optimiser in fp32, a full batch."""
     logits = logits_bytes(RunConfig.batch_tokens, vocabulary)
-    return {stage: held * parameters * 4 + logits + PROCESS_BYTES for stage, held in WEIGHTS_HELD.items()}
+    return {
+        stage: cfg.weights_held * parameters * 4 + logits + PROCESS_BYTES
+        for stage, cfg in STAGES.items()
+        if cfg.weights_held
+    }
 
 
 def logits_bytes(batch_tokens: int, vocabulary: int) -> int:
-    """What the logits of a full batch take, in fp32."""
+    """Bytes of the logits of a full batch, in fp32."""
     return batch_tokens * vocabulary * 4 * LOGITS_COPIES
 
 
@@ -52,7 +55,7 @@ def halved(cfg: C) -> C:
 
 
 def advice(cfg: RunConfig) -> str:
-    """What to do where `cfg`, which was halved already, took too much as well."""
+    """What to do where `cfg`, which was halved already, needs too much memory as well."""
     shorter = ", or lower max_response" if hasattr(cfg, "max_response") else ""
     return (
         f"the memory did not suffice, even with half the batch_tokens: set batch_tokens below {cfg.batch_tokens}"

@@ -72,7 +72,7 @@ def test_a_thought_that_was_sampled_is_part_of_the_text_and_trains_as_it_was(
 ) -> None:
     chat = chat_of(template, *special)
     prompt = chat.prompt_ids(ASK)
-    rest = THOUGHT.removeprefix(chat.opened)
+    rest = THOUGHT.removeprefix(chat.opened_thought)
     sampled = [*chat.tokenizer.encode(rest, add_special_tokens=False), chat.eos_id]
     text = chat.decode(sampled)
     assert text == THOUGHT, "the thought that the template opens is put back in front"
@@ -83,7 +83,7 @@ def test_a_thought_that_was_sampled_is_part_of_the_text_and_trains_as_it_was(
 @pytest.mark.parametrize("template", REASONING.values(), ids=REASONING)
 def test_a_thought_that_was_cut_off_stays_open(template: str) -> None:
     chat = chat_of(template)
-    sampled = chat.tokenizer.encode("<think>\nIt asks".removeprefix(chat.opened), add_special_tokens=False)
+    sampled = chat.tokenizer.encode("<think>\nIt asks".removeprefix(chat.opened_thought), add_special_tokens=False)
     text = chat.decode(sampled)
     assert text == "<think>\nIt asks"
     assert chat.reward_ids(ASK, text, stopped=False).response == sampled
@@ -94,7 +94,7 @@ def test_a_thought_follows_a_prompt_of_several_turns_just_so(template: str) -> N
     chat = chat_of(template)
     rendered = chat.reward_ids(TALK, THOUGHT, stopped=True)
     assert rendered.prompt == chat.prompt_ids(TALK)
-    assert text_of(chat, rendered.response) == THOUGHT.removeprefix(chat.opened) + "</s>"
+    assert text_of(chat, rendered.response) == THOUGHT.removeprefix(chat.opened_thought) + "</s>"
 
 
 def test_white_space_is_stripped_after_a_thought_that_the_template_leaves_out_too() -> None:
@@ -107,5 +107,5 @@ def test_a_word_among_the_control_tokens_that_open_an_answer_is_no_part_of_its_t
     opens = "{% if m['role'] == 'assistant' %}<|channel|>final{% endif %}<|says|>"
     template = templates.ALTERNATING.replace("{{ m['content'] }}", opens + "{{ m['content'] }}")
     chat = chat_of(template, "<|channel|>", "<|says|>")
-    assert chat.lead == "<|channel|>final<|says|>"
+    assert chat.answer_prefix == "<|channel|>final<|says|>"
     assert chat.decode(chat.reward_ids(ASK, "A dog.", stopped=True).response) == "A dog."

@@ -8,7 +8,7 @@ import time_machine
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tests.rlhf import tiny_models
-from training.rlhf.data.templates import Renderer, Template, asks_for_date, fixed, probe, text_of, writes_date
+from training.rlhf.data.templates import Renderer, Template, asks_for_date, probe, text_of, with_fixed_date, writes_date
 from training.rlhf.exits import InvalidInput
 
 DATED = (
@@ -44,19 +44,21 @@ def test_a_fixed_template_writes_for_ever_what_it_wrote_on_its_day(
         written = Renderer(tokenizer, template)("user", "assistant", "user")
     assert written
     assert "2026" in written or "4. 03. 26, 100 %d, 12" in written
-    later = fixed(template, datetime.date(2026, 3, 4))
+    later = with_fixed_date(template, datetime.date(2026, 3, 4))
     assert Renderer(tokenizer, later)("user", "assistant", "user") == written
 
 
 @pytest.mark.parametrize("beginning", ["\n", "  ", "\n\n  {% if true %}x{% endif %}", ""])
 def test_fixing_the_date_changes_nothing_else(tokenizer: PreTrainedTokenizerBase, beginning: str) -> None:
     template = beginning + PLAIN
-    assert Renderer(tokenizer, fixed(template, datetime.date(2026, 3, 4)))("user") == Renderer(tokenizer, template)(
-        "user"
-    )
+    assert Renderer(tokenizer, with_fixed_date(template, datetime.date(2026, 3, 4)))("user") == Renderer(
+        tokenizer, template
+    )("user")
 
 
-def test_a_template_that_writes_the_date_is_told_from_one_that_only_could(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_template_that_writes_the_date_is_known_from_one_that_only_could(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     silent = "{% if tools %}{{ strftime_now('%Y') }}{% endif %}" + PLAIN
     assert [writes_date(tokenizer, template) for template in (DATED, WITHIN, silent, PLAIN)] == [1, 1, 0, 0]
     assert [asks_for_date(template) for template in (DATED, WITHIN, silent, PLAIN)] == [1, 1, 1, 0]

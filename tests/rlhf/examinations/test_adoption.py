@@ -174,7 +174,7 @@ def test_what_others_say_against_a_model_is_one_line_that_names_no_place(folder:
         assert "\n" not in finding["sentence"]
 
 
-def test_one_fault_is_told_once(folder: Path, tmp_path: Path) -> None:
+def test_one_fault_is_reported_once(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     assert adopt(folder, tmp_path / "out") == 77
     assert kinds(report_of(tmp_path / "out")) == ["json_unreadable"]

@@ -82,7 +82,7 @@ def test_a_padding_id_that_is_the_end_blocks_only_where_a_mask_made_from_it_lose
     rendered = [chat.reward_ids(ASK, "A small wild dog.", stopped=True)]
     batch = collate(rendered, chat.pad_id)
     naive = batch._replace(response=batch.response & (batch.tokens != chat.pad_id))
-    (found,) = dataset.ends([(rendered, batch), (rendered, naive)], chat)
+    (found,) = dataset.end_tokens([(rendered, batch), (rendered, naive)], chat)
     assert (found.kind, found.level) == ("end_not_trained", "block")
     assert (found.numbers["lost"], found.numbers["of"]) == (1, 2)
 
@@ -102,7 +102,7 @@ def test_models_that_write_conversations_differently_block(tmp_path: Path, model
     assert result["findings"][0]["numbers"] == {"models": ["base-1", "sft-1"]}
 
 
-def test_a_template_that_changes_the_words_of_an_answer_is_told_and_what_it_writes_trains(
+def test_a_template_that_changes_the_words_of_an_answer_is_reported_and_what_it_writes_trains(
     tmp_path: Path, models: dict[str, Path]
 ) -> None:
     shouting = shutil.copytree(models["llama"], tmp_path / "shouting")
@@ -127,7 +127,7 @@ def test_white_space_that_a_template_strips_is_no_finding(tmp_path: Path, models
 TALK = [{"role": "system", "content": "Be brief."}, *ASK, {"role": "assistant", "content": "A dog."}, *ASK]
 
 
-def test_a_template_that_reads_a_prompt_in_two_ways_is_told_once_and_blocks_nothing(
+def test_a_template_that_reads_a_prompt_in_two_ways_is_reported_once_and_blocks_nothing(
     tmp_path: Path, models: dict[str, Path]
 ) -> None:
     model = model_with(templates.SYSTEM_IN_LAST_USER_TURN, models["llama"], tmp_path / "model")

@@ -11,8 +11,9 @@ import torch
 from training.rlhf import seeding
 from training.rlhf.data.batching import Batch, collate, collate_prompts, epoch_batches, micro_batches, positions
 from training.rlhf.data.chat import Chat, Rendered
-from training.rlhf.logprobs import entropy_of, exact_kl, k1, k3, logprobs_of, masked_sum, token_logprobs
-from training.rlhf.networks.networks import Policy, load_policy, scalar_from_policy
+from training.rlhf.logprobs import entropy_of, exact_kl, k1, k3, logprobs_of, masked_sum
+from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
+from training.rlhf.networks.scalar_model import scalar_from_policy
 
 QUESTION = [{"role": "user", "content": "How do I treat my headache?"}]
 SHORT = [{"role": "user", "content": "And a wolf?"}]

@@ -19,7 +19,7 @@ from training.rlhf.data.chat import Chat
 from training.rlhf.exits import InvalidInput
 from training.rlhf.networks import selftest
 from training.rlhf.networks.decoding import Decoding
-from training.rlhf.networks.networks import Policy, load_policy
+from training.rlhf.networks.policy import Policy, load_policy
 from training.rlhf.stages.sampling import generate
 
 PROMPTS = [{"id": n, "messages": question(n)} for n in range(4)]
@@ -111,21 +111,21 @@ def test_a_cache_that_forgets_a_row_keeps_its_rows_from_then_on(
 
     monkeypatch.setattr(policy, "new_cache", forgetful)
     assert max(selftest.check(policy, chat)) < 1e-5
-    assert not policy.rows_leave
+    assert not policy.cache_drops_rows
 
 
 def test_answers_are_the_same_whether_rows_leave_or_stay(policy: Policy, chat: Chat) -> None:
     prompts = [chat.prompt_ids(question(number)) for number in range(24)]  # type: ignore[arg-type]
     drawn = []
-    for policy.rows_leave in (True, False):
+    for policy.cache_drops_rows in (True, False):
         draws = [seeding.generator(0, "test", number) for number in range(len(prompts))]
-        drawn.append(generate(policy, chat, prompts, draws, 64, 4096, touch=lambda: None))
+        drawn.append(generate(policy, chat, prompts, draws, 64, 4096, report_progress=lambda: None))
     assert [one.response for one in drawn[0]] == [one.response for one in drawn[1]]
     assert len({len(one.response) for one in drawn[0]}) > 1  # so some rows had left
 
 
 def test_rows_that_stay_are_read_but_not_heard(policy: Policy, chat: Chat) -> None:
-    policy.rows_leave = False
+    policy.cache_drops_rows = False
     decoding = Decoding(policy, [[10, 11, 12], [13], [14, 15]], chat.pad_id)
     assert len(decoding.next_logits()) == 3
     decoding.append(torch.tensor([20, 21, 22]), torch.tensor([0, 2]))

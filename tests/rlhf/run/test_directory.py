@@ -16,7 +16,7 @@ from training.rlhf.__main__ import main
 from training.rlhf.exits import Diverged, FenceLost, Interrupted
 from training.rlhf.run import checkpoint
 from training.rlhf.run.directory import RunDirectory
-from training.rlhf.run.manifest import manifest_sha256, sealed, uncounted, verifies
+from training.rlhf.run.manifest import ignore_bytes, manifest_sha256, sealed, verifies
 from training.rlhf.stages.learner import Learner
 
 DEMONSTRATIONS = [
@@ -30,7 +30,7 @@ def nothing() -> None:
 
 def save(directory: Path, step: int) -> None:
     tensors = {"policy": {"w": torch.full((2,), float(step))}}
-    checkpoint.save(directory, step, tensors, {"cursor": step}, nothing, uncounted)
+    checkpoint.save(directory, step, tensors, {"cursor": step}, nothing, ignore_bytes)
 
 
 def test_a_sealed_directory_verifies_until_a_byte_changes(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_newest_checkpoint_that_verifies_is_taken_from_any_attempt(tmp_path:
     first, second = tmp_path / "1", tmp_path / "2"
     for directory, step in ((first, 1), (first, 3), (second, 2), (second, 4)):
         save(directory, step)
-    found = checkpoint.newest([first, second]).whole
+    found = checkpoint.newest([first, second]).newest
     assert found is not None
     assert (found.step, found.state(), found.tensors("policy")["w"].tolist()) == (4, {"cursor": 4}, [4.0, 4.0])
     (second / "step-000004/state.json").write_text("{}")
@@ -79,10 +79,10 @@ def test_an_optimizer_goes_on_as_if_it_had_never_been_saved(tmp_path: Path) -> N
     network = torch.nn.Linear(3, 2)
     straight = Learner(network, "net")
     learn(straight, 2)
-    checkpoint.save(tmp_path, 2, straight.tensors(), straight.state(), nothing, uncounted)
+    checkpoint.save(tmp_path, 2, straight.tensors(), straight.state(), nothing, ignore_bytes)
     learn(straight, 2)
     resumed = Learner(torch.nn.Linear(3, 2), "net")
-    saved = checkpoint.newest([tmp_path]).whole
+    saved = checkpoint.newest([tmp_path]).newest
     assert saved is not None
     resumed.restore(saved)
     learn(resumed, 2)
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_for_safetensors_is_the_same_error_as_for_everybody(
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(OSError) as refusal:
-            checkpoint.save(tmp_path, 1, {"policy": {"w": torch.ones(4096)}}, {}, nothing, uncounted)
+            checkpoint.save(tmp_path, 1, {"policy": {"w": torch.ones(4096)}}, {}, nothing, ignore_bytes)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert refusal.value.errno == errno.EFBIG

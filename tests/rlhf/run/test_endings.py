@@ -39,7 +39,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def train(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sft, "train", train)
+    monkeypatch.setattr(sft, "run_stage", train)
 
 
 def test_a_stage_that_is_done_leaves_none_and_takes_away_what_an_earlier_try_left(run: Path) -> None:
@@ -70,7 +70,7 @@ def test_whoever_loses_the_fence_writes_into_no_other_attempt(run: Path, monkeyp
         RunDirectory.check_fence(holder[0])
 
     holder: list[RunDirectory] = []
-    monkeypatch.setattr(sft, "train", lambda directory, _cfg: (holder.append(directory), lose()))
+    monkeypatch.setattr(sft, "run_stage", lambda directory, _cfg: (holder.append(directory), lose()))
     assert main(["sft", str(run)]) == 76
     assert left(run)["kind"] == "fence_lost"
     assert list((run / "attempts/2").iterdir()) == []
@@ -85,7 +85,7 @@ def test_whoever_loses_the_fence_writes_into_no_other_attempt(run: Path, monkeyp
         (ValueError("CUDA error"), "crash"),
     ],
 )
-def test_a_crash_is_told_by_its_type_and_still_crashes(
+def test_a_crash_is_reported_by_its_type_and_still_crashes(
     run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
     fail_with(monkeypatch, error)
@@ -104,7 +104,7 @@ def test_memory_that_runs_out_a_second_time_names_the_field_that_helps(
     assert (left(run)["kind"], left(run)["field"]) == ("memory", "batch_tokens")
 
 
-def test_memory_that_runs_out_before_the_stage_begins_is_told_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_before_the_stage_is_reported_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise MemoryError
 
@@ -114,7 +114,7 @@ def test_memory_that_runs_out_before_the_stage_begins_is_told_too(run: Path, mon
     assert left(run) == {"kind": "memory", "numbers": {"type": "MemoryError"}, "sentence": "MemoryError"}
 
 
-def test_a_full_disk_is_told_where_there_is_room_for_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_where_there_is_room_for_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     assert main(["sft", str(run)]) == 78
     assert left(run)["kind"] == "disk"
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_where_there_is_room_for_it(run: Path, monkeypatch: 
 
 def test_where_nothing_can_be_written_the_exit_status_speaks_alone(tmp_path: Path) -> None:
     (tmp_path / "attempts").write_text("a file where the folder should be")
-    endings.leave(tmp_path / "attempts/1", {"kind": "disk"})
+    endings.write(tmp_path / "attempts/1", {"kind": "disk"})
     assert endings.read(tmp_path / "attempts/1") == {}
 
 

@@ -17,7 +17,7 @@ from training.rlhf.config import SamplingConfig
 from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat, Rendered
 from training.rlhf.data.records import SampledCompletion, read_completions
-from training.rlhf.networks.networks import load_policy
+from training.rlhf.networks.policy import load_policy
 from training.rlhf.stages.sampling import REDRAWS, numbers_by_role
 
 HELD_OUT = [{"id": n, "messages": question(100 + n)} for n in range(4)]

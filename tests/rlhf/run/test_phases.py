@@ -15,9 +15,9 @@ from training.rlhf.run.phases import Phases
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Everything that any phase.json says in the course of a test, however short the moment."""
-    monkeypatch.setattr(phases, "TOLD_EVERY_S", 0)
+    monkeypatch.setattr(phases, "WRITE_EVERY_S", 0)
     seen: list[dict[str, Any]] = []
     replace = Path.replace
 
@@ -30,37 +30,37 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
-def test_a_phase_says_how_far_it_is_and_counts_as_progress(tmp_path: Path, told: list[dict[str, Any]]) -> None:
-    touches: list[int] = []
-    phase = Phases(tmp_path, lambda: touches.append(1))
+def test_a_phase_says_how_far_it_is_and_counts_as_progress(tmp_path: Path, written: list[dict[str, Any]]) -> None:
+    reports: list[int] = []
+    phase = Phases(tmp_path, lambda: reports.append(1))
     phase.enter("loading", "policy", total=100, unit="bytes")
     phase.advance(60)
     phase.advance(40)
     phase.enter("saving", "output")
-    assert [(one["name"], one["what"], one["done"], one["total"], one["unit"]) for one in told] == [
+    assert [(one["name"], one["what"], one["done"], one["total"], one["unit"]) for one in written] == [
         ("loading", "policy", 0, 100, "bytes"),
         ("loading", "policy", 60, 100, "bytes"),
         ("loading", "policy", 100, 100, "bytes"),
         ("saving", "output", 0, None, None),
     ]
-    assert len(touches) == len(told)
+    assert len(reports) == len(written)
 
 
-def test_the_rows_that_are_read_are_counted(tmp_path: Path, told: list[dict[str, Any]]) -> None:
+def test_the_rows_that_are_read_are_counted(tmp_path: Path, written: list[dict[str, Any]]) -> None:
     assert list(Phases(tmp_path, lambda: None).read("prompts", ["a", "b"])) == ["a", "b"]
-    assert [(one["what"], one["done"], one["total"], one["unit"]) for one in told] == [
+    assert [(one["what"], one["done"], one["total"], one["unit"]) for one in written] == [
         ("prompts", done, 2, "items") for done in range(3)
     ]
 
 
 def test_a_stage_loads_reads_works_saves_and_works_on(
-    make_run: MakeRun, models: dict[str, Path], told: list[dict[str, Any]]
+    make_run: MakeRun, models: dict[str, Path], written: list[dict[str, Any]]
 ) -> None:
     rows = {"demonstrations": [demonstration(n) for n in range(4)]}
     options = {"epochs": 1, "batch_size": 2, "max_response": 32, "checkpoint_seconds": 0}
     run = make_run("sft", parents={"base": models["llama"]}, data=rows, **options)
     assert main(["sft", str(run)]) == 0
-    order = [(one["name"], one["what"]) for one in told]
+    order = [(one["name"], one["what"]) for one in written]
     assert list(dict.fromkeys(order)) == [
         ("loading", "base"),
         ("reading", "demonstrations"),
@@ -72,20 +72,20 @@ def test_a_stage_loads_reads_works_saves_and_works_on(
     assert order[-2:] == [("working", "steps"), ("saving", "output")]
     weights = (models["llama"] / "model.safetensors").stat().st_size
     for name, what in (("loading", "base"), ("saving", "checkpoint")):
-        last = [one for one in told if (one["name"], one["what"]) == (name, what)][-1]
+        last = [one for one in written if (one["name"], one["what"]) == (name, what)][-1]
         assert last["done"] == last["total"] > weights * (1 if name == "loading" else 2)
         assert last["unit"] == "bytes"
 
 
 def test_a_model_is_hashed_once_in_an_attempt(
-    make_run: MakeRun, models: dict[str, Path], told: list[dict[str, Any]]
+    make_run: MakeRun, models: dict[str, Path], written: list[dict[str, Any]]
 ) -> None:
     run = RunDirectory(make_run("sft", parents={"base": models["llama"]}))
     run.parent(run.config(), "base")
-    before = len(told)
+    before = len(written)
     assert before > 2
     run.parent(run.config(), "base")
-    (again,) = told[before:]
+    (again,) = written[before:]
     assert again["done"] == again["total"]
 
 

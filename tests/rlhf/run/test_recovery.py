@@ -22,10 +22,10 @@ from tests.rlhf.run.test_resume import finished, metrics, weights
 from training.rlhf import memory
 from training.rlhf.__main__ import main
 from training.rlhf.config import STAGES, Parent
-from training.rlhf.networks.networks import ScalarModel
+from training.rlhf.networks.scalar_model import ScalarModel
 from training.rlhf.run import recovery
 from training.rlhf.run.directory import RunDirectory
-from training.rlhf.run.recovery_log import Setback, Setbacks
+from training.rlhf.run.recovery_log import Recovery, RecoveryLog
 
 SFT = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-3, "max_response": 32}  # nine steps of six demonstrations
 
@@ -65,7 +65,7 @@ def room_for(tokens_at_once: int) -> Iterator[None]:
         yield
 
 
-def setbacks(run: Path, fence: int = 1) -> list[dict[str, Any]]:
+def recoveries(run: Path, fence: int = 1) -> list[dict[str, Any]]:
     path = run / f"attempts/{fence}/setbacks.json"
     found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     return found
@@ -83,7 +83,7 @@ def test_two_steps_that_are_not_finite_are_skipped_and_counted(make_sft: Callabl
     with faulty_forwards(3, 4):
         assert main(["sft", str(run)]) == 0
     assert [row["metrics"].get("skipped_steps") for row in metrics(run)] == [None, 0, 0, 1, 2, 2, 2, 2, 2, 2]
-    assert setbacks(run) == []
+    assert recoveries(run) == []
 
 
 def test_the_last_step_is_kept_even_where_it_was_skipped(make_sft: Callable[..., Path]) -> None:
@@ -100,9 +100,9 @@ def test_three_in_a_row_go_back_and_on_at_half_the_learning_rate(make_sft: Calla
     assert main(["sft", str(slow)]) == 0
     assert weights(run) == weights(slow)  # no checkpoint was due yet, so it started over
     assert metrics(run) == metrics(slow)
-    (setback,) = setbacks(run)
-    assert (setback["kind"], setback["step"]) == ("not_finite", 6)
-    assert setback["text"] == (
+    (entry,) = recoveries(run)
+    assert (entry["kind"], entry["step"]) == ("not_finite", 6)
+    assert entry["text"] == (
         "After step 6 the gradient of the policy was not finite 3 times in a row,"
         " so the stage went back to its start and on at half the learning rate."
     )
@@ -112,8 +112,8 @@ def test_it_goes_back_to_the_last_checkpoint_and_no_further(make_sft: Callable[.
     run = make_sft("run", checkpoint_seconds=0)
     with faulty_forwards(5, 6, 7):
         assert main(["sft", str(run)]) == 0
-    (setback,) = setbacks(run)
-    assert "went back to the checkpoint of step 4 and on" in setback["text"]
+    (entry,) = recoveries(run)
+    assert "went back to the checkpoint of step 4 and on" in entry["text"]
     assert [row["step"] for row in metrics(run)] == list(range(10))
     assert metrics(run)[-1]["metrics"]["skipped_steps"] == 0
 
@@ -125,10 +125,10 @@ def test_a_second_time_ends_in_79_with_advice_even_after_a_kill(
     with pytest.raises(KeyboardInterrupt), faulty_forwards(2, 3, 4), dying_at_forward(6):
         main(["sft", str(run)])
     (run / "fence").write_text("2")
-    assert len(setbacks(run)) == 1
+    assert len(recoveries(run)) == 1
     with faulty_forwards(2, 3, 4):
         assert main(["sft", str(run)]) == 79
-    assert setbacks(run, fence=2) == setbacks(run)
+    assert recoveries(run, fence=2) == recoveries(run)
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith("even at half the learning rate: try again with a lower learning_rate (it was 0.0005)")
 
@@ -138,7 +138,7 @@ def test_a_learning_rate_that_destroys_the_weights_ends_in_79(
 ) -> None:
     run = make_sft("run", learning_rate=1e38)
     assert main(["sft", str(run)]) == 79
-    assert [one["kind"] for one in setbacks(run)] == ["not_finite"]
+    assert [one["kind"] for one in recoveries(run)] == ["not_finite"]
     assert "lower learning_rate (it was 5e+37)" in capsys.readouterr().err
     assert not (run / "attempts/1/output").exists()
 
@@ -149,9 +149,9 @@ def test_where_memory_runs_out_the_stage_goes_on_with_half_the_micro_batch(make_
         assert main(["sft", str(run)]) == 0
     assert main(["sft", str(small)]) == 0
     assert weights(run) == weights(small)
-    (setback,) = setbacks(run)
-    assert setback["kind"] == "out_of_memory"
-    assert setback["text"].endswith("on with half as many tokens at once (batch_tokens 30).")
+    (entry,) = recoveries(run)
+    assert entry["kind"] == "out_of_memory"
+    assert entry["text"].endswith("on with half as many tokens at once (batch_tokens 30).")
 
 
 def test_where_half_is_too_much_as_well_the_stage_ends_in_77_and_names_the_field(
@@ -160,7 +160,7 @@ def test_where_half_is_too_much_as_well_the_stage_ends_in_77_and_names_the_field
     run = make_sft("run", batch_tokens=60)
     with room_for(8):
         assert main(["sft", str(run)]) == 77
-    assert [one["kind"] for one in setbacks(run)] == ["out_of_memory"]
+    assert [one["kind"] for one in recoveries(run)] == ["out_of_memory"]
     assert "set batch_tokens below 30, or lower max_response" in capsys.readouterr().err
 
 
@@ -216,21 +216,21 @@ def test_memory_that_runs_out_while_a_model_is_loaded_is_not_blamed_on_the_model
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_at_the_second_try)
     run = make_sft("run")
     assert main(["sft", str(run)]) == 0
-    assert [one["kind"] for one in setbacks(run)] == ["out_of_memory"]
+    assert [one["kind"] for one in recoveries(run)] == ["out_of_memory"]
 
 
 def test_a_stage_whose_attempt_before_was_killed_for_memory_begins_with_half_the_micro_batch(
     make_sft: Callable[..., Path],
 ) -> None:
-    """The supervisor notes such a kill where the engine notes its own setbacks."""
+    """The supervisor logs such a kill where the engine logs its own recoveries."""
     run, small = make_sft("run", batch_tokens=60), make_sft("small", batch_tokens=30)
     (run / "attempts/1").mkdir(parents=True)
-    Setbacks(run / "attempts/1").note(Setback("out_of_memory", 0, "The kernel killed the engine."))
+    RecoveryLog(run / "attempts/1").add(Recovery("out_of_memory", 0, "The kernel killed the engine."))
     (run / "fence").write_text("2")
     for one in (run, small):
         assert main(["sft", str(one)]) == 0
     assert weights(run) == weights(small)
-    assert setbacks(run, fence=2) == setbacks(run)
+    assert recoveries(run, fence=2) == recoveries(run)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(make_sft: Callable[..., Path]) -> None:
@@ -246,12 +246,12 @@ def test_the_remedies_fit_every_stage(make_run: MakeRun, stage: str) -> None:
     parents = {role: Parent(path=role, manifest_sha256="0") for role in STAGES[stage].required_parents}
     cfg = STAGES[stage](seed=3, parents=parents)
     run = RunDirectory(make_run(stage))
-    assert recovery.remedied(cfg, run.setbacks) == cfg
-    recovery.take_smaller_bites(run, cfg)
+    assert recovery.adapted_config(cfg, run.recovery_log) == cfg
+    recovery.halve_micro_batch(run, cfg)
     if rates := recovery.learning_rates(cfg):
-        recovery.slow_down(run, cfg, recovery.Diverged("it shook"))
+        recovery.halve_learning_rate(run, cfg, recovery.Diverged("it shook"))
     expected = {name: rate / 2 for name, rate in rates.items()} | {"batch_tokens": cfg.batch_tokens // 2}
-    assert recovery.remedied(cfg, run.setbacks) == dataclasses.replace(cfg, **expected)
+    assert recovery.adapted_config(cfg, run.recovery_log) == dataclasses.replace(cfg, **expected)
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(make_sft: Callable[..., Path]) -> None:
@@ -264,9 +264,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(make_sft: 
     (run / "fence").write_text("2")
     assert main(["sft", str(run)]) == 0
     assert weights(run) == weights(straight)
-    (setback,) = setbacks(run, fence=2)
-    assert (setback["kind"], setback["step"]) == ("damaged_checkpoint", 9)
-    assert setback["text"] == (
+    (entry,) = recoveries(run, fence=2)
+    assert (entry["kind"], entry["step"]) == ("damaged_checkpoint", 9)
+    assert entry["text"] == (
         "The checkpoint of step 9 was damaged and is set aside; the stage went on from that of step 8."
     )
     assert [path.name for path in checkpoints.iterdir() if "9" in path.name] == ["step-000009.damaged"]
@@ -282,8 +282,8 @@ def test_where_all_checkpoints_are_damaged_the_stage_starts_over_and_says_so(mak
     assert main(["sft", str(run)]) == 0
     assert weights(run) == weights(straight)
     assert metrics(run) == metrics(straight)
-    assert [one["step"] for one in setbacks(run)] == [9, 8]
-    assert all("went back to its start: there was no whole one" in one["text"] for one in setbacks(run))
+    assert [one["step"] for one in recoveries(run)] == [9, 8]
+    assert all("went back to its start: there was no whole one" in one["text"] for one in recoveries(run))
 
 
 def test_ppo_goes_back_when_its_critic_is_beside_itself(make_run: MakeRun, models: dict[str, Path]) -> None:
@@ -305,7 +305,7 @@ def test_ppo_goes_back_when_its_critic_is_beside_itself(make_run: MakeRun, model
 
     with forwards_seen(see):
         assert main(["ppo", str(run)]) == 0
-    (setback,) = setbacks(run)
-    assert setback["text"].startswith("After step 1 the gradient of the critic was not finite 3 times in a row")
-    assert "went back to the checkpoint of step 1" in setback["text"]
+    (entry,) = recoveries(run)
+    assert entry["text"].startswith("After step 1 the gradient of the critic was not finite 3 times in a row")
+    assert "went back to the checkpoint of step 1" in entry["text"]
     assert [row["step"] for row in metrics(run)] == [0, 1, 2, 3]

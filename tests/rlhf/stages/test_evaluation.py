@@ -12,19 +12,19 @@ from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forwards import forwards_seen
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
-from training.rlhf.stages.evaluation import count_ties, proxy, verdicts
+from training.rlhf.stages.evaluation import count_ties, pair_results, proxy
 
 
-def test_a_verdict_knows_how_many_ranks_lie_between_and_whose_round_it_was() -> None:
-    found = list(verdicts([1, 4, 2, None, 2], rewards=[3.0, 5.0, 1.0, 9.0, 2.0], of_round=7))
+def test_a_result_knows_how_many_ranks_lie_between_and_whose_round_it_was() -> None:
+    found = list(pair_results([1, 4, 2, None, 2], rewards=[3.0, 5.0, 1.0, 9.0, 2.0], of_round=7))
     assert {(one.agrees, one.gap) for one in found} == {(True, 1), (False, 2), (False, 1)}
     assert len(found) == 5
     assert {one.round for one in found} == {7}
 
 
 def test_equal_rewards_do_not_agree_with_a_preference() -> None:
-    (verdict,) = verdicts([1, 2], rewards=[1.0, 1.0], of_round=None)
-    assert not verdict.agrees
+    (result,) = pair_results([1, 2], rewards=[1.0, 1.0], of_round=None)
+    assert not result.agrees
 
 
 def test_ties_are_counted_pair_by_pair_and_what_could_not_be_judged_is_none() -> None:
@@ -53,7 +53,7 @@ def make_evaluation(make_run: MakeRun, model_dir: Path, reward_models: dict[str,
     return make
 
 
-def told(run: Path) -> tuple[dict[str, float], dict[str, float]]:
+def logged(run: Path) -> tuple[dict[str, float], dict[str, float]]:
     """What was said of the records, and what was measured."""
     lines = [json.loads(line) for line in (run / "attempts/1/metrics.jsonl").read_text().splitlines()]
     return lines[0]["metrics"], lines[-1]["metrics"]
@@ -62,7 +62,7 @@ def told(run: Path) -> tuple[dict[str, float], dict[str, float]]:
 def test_held_out_slates_that_are_too_long_are_left_out_and_counted(make_evaluation: Any) -> None:
     run = make_evaluation(fitting=20, too_long=1)
     assert main(["evaluation", str(run)]) == 0
-    records, measured = told(run)
+    records, measured = logged(run)
     assert records == {"data/used": 1 + 20, "data/too_long": 1, "data/refused": 0}
     assert measured["heldout/reward_pairs"] == 20 * 2
 
@@ -77,7 +77,7 @@ def test_too_many_held_out_slates_that_are_too_long_end_in_77(
 def test_without_held_out_slates_there_are_no_pairs(make_evaluation: Any) -> None:
     run = make_evaluation(fitting=0, too_long=0)
     assert main(["evaluation", str(run)]) == 0
-    assert told(run)[1]["heldout/reward_pairs"] == 0
+    assert logged(run)[1]["heldout/reward_pairs"] == 0
 
 
 def test_a_parent_that_is_not_the_reference_answers_every_prompt_too(make_run: MakeRun, model_dir: Path) -> None:

@@ -14,12 +14,14 @@ from training.rlhf.data.batching import Batch
 from training.rlhf.data.chat import Chat
 from training.rlhf.data.records import Prompt
 from training.rlhf.exits import Diverged
-from training.rlhf.networks.networks import load_policy, scalar_from_policy
+from training.rlhf.networks.policy import load_policy
+from training.rlhf.networks.scalar_model import scalar_from_policy
 from training.rlhf.run.checkpoint import module_tensors
 from training.rlhf.seeding import generator
+from training.rlhf.stages.inspection import after_update
 from training.rlhf.stages.learner import Learner
-from training.rlhf.stages.ppo import Trainer, policy_step, value_step
-from training.rlhf.stages.rollouts import Rollout, look_again, measure, whiten
+from training.rlhf.stages.ppo import Trainer, policy_step, value_step, whiten_advantages
+from training.rlhf.stages.rollouts import Rollout, rollout_metrics
 from training.rlhf.stages.scoring import Answer
 
 PROMPTS = [
@@ -47,13 +49,15 @@ def make_trainer(model_dir: Path, chat: Chat) -> MakeTrainer:
     def make(rewarder: Callable[[Sequence[Answer]], Tensor] = count_of_e, **options: Any) -> Trainer:
         policy, reference = (load_policy(model_dir, chat, "fp32") for _ in range(2))
         critic = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", generator(0, "critic"))
-        return Trainer(policy, reference, critic, chat, rewarder, configured(**options), touch=lambda: None)
+        return Trainer(policy, reference, critic, chat, rewarder, configured(**options), report_progress=lambda: None)
 
     return make
 
 
 def rolled_out(trainer: Trainer, iteration: int = 0) -> list[Rollout]:
-    return [rollout for minibatch in trainer.roll_out(PROMPTS, iteration, trainer.touch) for rollout in minibatch]
+    return [
+        rollout for minibatch in trainer.roll_out(PROMPTS, iteration, trainer.report_progress) for rollout in minibatch
+    ]
 
 
 def weights(module: torch.nn.Module) -> Tensor:
@@ -62,7 +66,7 @@ def weights(module: torch.nn.Module) -> Tensor:
 
 def test_before_any_update_the_ratio_is_exactly_one_and_nothing_is_clipped(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    minibatches = trainer.roll_out(PROMPTS, 0, trainer.touch)
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.report_progress)
     assert max(len(minibatch) for minibatch in minibatches) > 1  # or the cut into micro-batches would not be tested
     report = policy_step(trainer.policy, trainer.policy_learner, minibatches[0], learning_rate=1e-2, clip=0.2)
     assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
@@ -73,7 +77,7 @@ def test_before_any_update_the_ratio_is_exactly_one_and_nothing_is_clipped(make_
 def test_a_policy_that_is_its_reference_has_no_divergence_and_earns_its_score(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     rollouts = rolled_out(trainer)
-    assert measure(rollouts)["rollout/kl"] == 0
+    assert rollout_metrics(rollouts)["rollout/kl"] == 0
     for rollout in rollouts:
         scores = [episode.reward - (not episode.stopped) for episode in rollout.episodes]
         assert rollout.rewards.sum(1).tolist() == scores
@@ -99,15 +103,15 @@ def test_a_value_is_read_before_its_token_is_known(make_trainer: MakeTrainer) ->
         )
 
 
-def test_a_second_look_differs_from_the_first_by_what_was_learnt_between_them(make_trainer: MakeTrainer) -> None:
+def test_an_evaluation_after_the_update_differs_by_what_was_learnt(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    minibatches = trainer.roll_out(PROMPTS, 0, trainer.touch)
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.report_progress)
     rollout = minibatches[0][0]
-    again = look_again(trainer.policy, trainer.critic, rollout.batch)
+    again = after_update(trainer.policy, trainer.critic, rollout.batch)
     assert torch.equal(again["new_logprobs"], rollout.logprobs)
     assert torch.equal(again["new_values"], rollout.values)
-    trainer.learn(minibatches, 0)
-    later = look_again(trainer.policy, trainer.critic, rollout.batch)
+    trainer.update(minibatches, 0)
+    later = after_update(trainer.policy, trainer.critic, rollout.batch)
     assert not torch.equal(later["new_logprobs"], rollout.logprobs)
     assert not torch.equal(later["new_values"], rollout.values)
 
@@ -116,7 +120,7 @@ def test_the_cut_of_a_minibatch_does_not_change_its_update(make_trainer: MakeTra
     updates, reports = [], []
     for batch_tokens in (1, 100, 8192):
         trainer = make_trainer(batch_tokens=batch_tokens, iterations=1)
-        reports.append(trainer.learn(trainer.roll_out(PROMPTS, 0, trainer.touch), 0))
+        reports.append(trainer.update(trainer.roll_out(PROMPTS, 0, trainer.report_progress), 0))
         updates.append(torch.cat([weights(trainer.policy), weights(trainer.critic)]))
     for report, update in zip(reports, updates, strict=True):
         assert report == pytest.approx(reports[0], abs=2e-4)
@@ -127,7 +131,7 @@ def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_train
     gradients = []
     for batch_tokens in (1, 100, 8192):
         trainer = make_trainer(batch_tokens=batch_tokens)
-        minibatch = trainer.roll_out(PROMPTS, 0, trainer.touch)[0]
+        minibatch = trainer.roll_out(PROMPTS, 0, trainer.report_progress)[0]
         policy_step(trainer.policy, trainer.policy_learner, minibatch, learning_rate=0.0, clip=0.2)
         moments = trainer.policy_learner.optimizer.state_dict()["state"].values()
         gradients.append(torch.cat([moment["exp_avg"].flatten() for moment in moments]))
@@ -137,7 +141,7 @@ def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_train
 
 def test_more_padding_changes_no_metric_of_a_rollout(make_trainer: MakeTrainer) -> None:
     rollouts = rolled_out(make_trainer())
-    assert measure([padded(rollout) for rollout in rollouts]) == measure(rollouts)
+    assert rollout_metrics([padded(rollout) for rollout in rollouts]) == rollout_metrics(rollouts)
 
 
 def test_more_padding_changes_no_metric_of_an_update(make_trainer: MakeTrainer) -> None:
@@ -145,7 +149,8 @@ def test_more_padding_changes_no_metric_of_an_update(make_trainer: MakeTrainer) 
     for pad in (lambda rollout: rollout, padded):
         trainer = make_trainer()
         first, second = (
-            [pad(rollout) for rollout in minibatch] for minibatch in trainer.roll_out(PROMPTS, 0, trainer.touch)
+            [pad(rollout) for rollout in minibatch]
+            for minibatch in trainer.roll_out(PROMPTS, 0, trainer.report_progress)
         )
         actor = policy_step(trainer.policy, trainer.policy_learner, first, learning_rate=1e-2, clip=0.2)
         critic = value_step(trainer.critic, trainer.critic_learner, first, learning_rate=1e-2, clip=0.2)
@@ -163,7 +168,7 @@ def test_whitening_scales_advantages_and_never_touches_returns(make_trainer: Mak
         raw = generalized_advantages(rollout.rewards, rollout.values, rollout.batch.response, cfg.gamma, cfg.lam)
         assert torch.equal(rollout.returns, raw + rollout.values)
         assert not torch.equal(rollout.advantages, raw)
-    again = whiten([[rollout] for rollout in rollouts])
+    again = whiten_advantages([[rollout] for rollout in rollouts])
     assert all(torch.equal(one.returns, rollout.returns) for (one,), rollout in zip(again, rollouts, strict=True))
 
 
@@ -191,7 +196,7 @@ def test_a_gradient_longer_than_one_is_shortened_to_one(norm: float, followed: f
 
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    minibatch = trainer.roll_out(PROMPTS, 0, trainer.touch)[0]
+    minibatch = trainer.roll_out(PROMPTS, 0, trainer.report_progress)[0]
     broken = [rollout._replace(advantages=rollout.advantages + torch.inf) for rollout in minibatch]
     before = weights(trainer.policy)
     for _ in range(2):
@@ -206,20 +211,20 @@ def test_without_a_learning_rate_twenty_iterations_change_nothing(make_trainer: 
     trainer = make_trainer(iterations=20, learning_rate=0.0, value_learning_rate=0.0, max_response=5)
     before = weights(trainer.policy), weights(trainer.critic)
     for iteration in range(20):
-        minibatches = trainer.roll_out(PROMPTS, iteration, trainer.touch)
-        assert measure([rollout for minibatch in minibatches for rollout in minibatch])["rollout/kl"] == 0
-        report = trainer.learn(minibatches, iteration)
+        minibatches = trainer.roll_out(PROMPTS, iteration, trainer.report_progress)
+        assert rollout_metrics([rollout for minibatch in minibatches for rollout in minibatch])["rollout/kl"] == 0
+        report = trainer.update(minibatches, iteration)
         assert report["policy/approx_kl"] == report["policy/clip_fraction"] == 0
     assert torch.equal(weights(trainer.policy), before[0])
     assert torch.equal(weights(trainer.critic), before[1])
 
 
-def test_stepping_back_restores_the_policy_that_was_within_the_limit(make_trainer: MakeTrainer) -> None:
+def test_reverting_restores_the_policy_that_was_within_the_limit(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     before = weights(trainer.policy)
-    trainer.learn(trainer.roll_out(PROMPTS, 0, trainer.touch), 0)
+    trainer.update(trainer.roll_out(PROMPTS, 0, trainer.report_progress), 0)
     assert not torch.equal(weights(trainer.policy), before)
-    trainer.step_back()
+    trainer.revert_policy()
     assert torch.equal(weights(trainer.policy), before)
 
 
@@ -232,8 +237,8 @@ def test_a_known_reward_is_learnt_and_beta_holds_the_policy_back(make_trainer: M
     for beta in (0.01, 0.3):
         trainer = make_trainer(up_to_five_a, beta=beta, **options, **rates)
         for iteration in range(20):
-            trainer.learn(trainer.roll_out(PROMPTS, iteration, trainer.touch), iteration)
-        seen.append(measure(rolled_out(trainer, 20)))
+            trainer.update(trainer.roll_out(PROMPTS, iteration, trainer.report_progress), iteration)
+        seen.append(rollout_metrics(rolled_out(trainer, 20)))
     assert seen[0]["rollout/reward"] >= 0.9
     assert seen[0]["rollout/kl"] > 10 * seen[1]["rollout/kl"] > 0
 

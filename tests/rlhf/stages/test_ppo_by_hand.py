@@ -99,8 +99,8 @@ def test_every_table_of_the_page_is_what_the_code_computes(
     assert settings == {name: getattr(cfg, name) for name in settings}
     assert set(derived) == set(numbers) - set(settings)
     for name, computed in derived.items():
-        told = torch.tensor(numbers[name])
-        torch.testing.assert_close(computed[kept["response"]], told, atol=ROUNDING, rtol=0, msg=name)
+        shown = torch.tensor(numbers[name])
+        torch.testing.assert_close(computed[kept["response"]], shown, atol=ROUNDING, rtol=0, msg=name)
 
 
 def test_every_equation_of_the_page_holds() -> None:
@@ -113,7 +113,7 @@ def test_every_equation_of_the_page_holds() -> None:
 def test_every_mean_in_the_text_is_what_the_code_computes_and_the_run_has_plotted(
     derived: dict[str, Tensor], kept: dict[str, Tensor], cfg: PPOConfig
 ) -> None:
-    def said(pattern: str) -> float:
+    def stated(pattern: str) -> float:
         (number,) = re.findall(pattern, PROSE)
         return float(number)
 
@@ -132,8 +132,8 @@ def test_every_mean_in_the_text_is_what_the_code_computes_and_the_run_has_plotte
         r"Before the step it was ([\d.]+),": before[response].mean(),
     }
     for pattern, computed in expected.items():
-        assert said(pattern) == pytest.approx(computed.item(), abs=ROUNDING), pattern
+        assert stated(pattern) == pytest.approx(computed.item(), abs=ROUNDING), pattern
     plotted = json.loads((ATTEMPT / "metrics.jsonl").read_text().splitlines()[STEP])["metrics"]
-    assert plotted["rollout/kl"] == pytest.approx(said(r"\) / 2 = (-?[\d.]+)`"), abs=ROUNDING)
-    assert plotted["value/explained_variance"] == pytest.approx(said(r"= ([\d.]+) of the returns"), abs=ROUNDING)
-    assert plotted["value/loss"] == pytest.approx(said(r"Before the step it was ([\d.]+),"), abs=ROUNDING)
+    assert plotted["rollout/kl"] == pytest.approx(stated(r"\) / 2 = (-?[\d.]+)`"), abs=ROUNDING)
+    assert plotted["value/explained_variance"] == pytest.approx(stated(r"= ([\d.]+) of the returns"), abs=ROUNDING)
+    assert plotted["value/loss"] == pytest.approx(stated(r"Before the step it was ([\d.]+),"), abs=ROUNDING)

@@ -25,7 +25,7 @@ from training.rlhf.data import leakage
 from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat
 from training.rlhf.data.records import read_completions
-from training.rlhf.networks.networks import ScalarModel, load_reward
+from training.rlhf.networks.scalar_model import ScalarModel, load_reward
 from training.rlhf.stages.scoring import Answer, Scorer
 
 SMALL = {"iterations": 3, "rollout_size": 8, "minibatch_size": 4, "max_response": 10, "checkpoint_seconds": 0}
@@ -183,7 +183,7 @@ def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: d
     chat, reward_model = Chat.load(model_dir), reward_models[model_dir.name]
     cfg = PPOConfig(seed=0, dtype="fp32", parents=dict.fromkeys(("policy", "reference", "reward")))
     answers = [Answer(question(n), text, stopped=True) for n in range(3) for text in ("A fox.", "Drink water.")]
-    rewards = Scorer.load(reward_model, chat, cfg, touch=lambda: None).scores(answers)
+    rewards = Scorer.load(reward_model, chat, cfg, report_progress=lambda: None).scores(answers)
     critic, _ = load_reward(reward_model, "fp32")
     batch = collate([chat.reward_ids(*answer) for answer in answers], chat.pad_id)
     # Behind the last token stands what the critic thinks once it has read it.

@@ -8,7 +8,7 @@ from tests.rlhf.conftest import MakeRun
 from training.rlhf.__main__ import main
 from training.rlhf.config import PretrainingConfig
 from training.rlhf.data.chat import Chat
-from training.rlhf.networks.networks import load_policy
+from training.rlhf.networks.policy import load_policy
 from training.rlhf.stages.pretraining import batch_at
 
 THINGS = ["egg", "fox", "rain", "dog"]

@@ -18,7 +18,8 @@ from training.rlhf.__main__ import main
 from training.rlhf.config import Parent, RewardConfig
 from training.rlhf.data.chat import Chat
 from training.rlhf.exits import InvalidInput
-from training.rlhf.networks.networks import ScalarModel, load_policy, load_reward, scalar_from_policy
+from training.rlhf.networks.policy import load_policy
+from training.rlhf.networks.scalar_model import ScalarModel, load_reward, scalar_from_policy
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.reward import Slate, ranking_loss, train_step, weigh
 from training.rlhf.stages.scoring import Answer, Scorer
@@ -37,7 +38,7 @@ def prepared(chat: Chat) -> list[Slate]:
 def fresh(model_dir: Path, batch_tokens: int = 8192) -> Scorer:
     chat = Chat.load(model_dir)
     model = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", seeding.generator(0, "reward"))
-    return Scorer(model, chat, batch_tokens, touch=lambda: None)
+    return Scorer(model, chat, batch_tokens, report_progress=lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def trained(model_dir: Path, trained_models: dict[str, Path]) -> Path:
 
 def load(directory: Path, policy: Path, dtype: str = "fp32") -> Scorer:
     cfg = RewardConfig(seed=0, dtype=dtype, parents={"policy": Parent(path="", manifest_sha256="")})
-    return Scorer.load(directory, Chat.load(policy), cfg, touch=lambda: None)
+    return Scorer.load(directory, Chat.load(policy), cfg, report_progress=lambda: None)
 
 
 def test_a_fresh_head_is_small_unbiased_and_knows_nothing_yet(model_dir: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from training.rlhf.stages.reward import compare, ranking_loss, weigh
+from training.rlhf.stages.reward import ranking_loss, untied_pairs, weigh
 
 
 def loss(scores: Tensor, *slates: list[list[int | None]]) -> Tensor:
@@ -23,8 +23,8 @@ def random_scores(count: int, seed: int = 0) -> Tensor:
 
 
 def test_a_ranking_gives_all_its_untied_pairs_and_none_of_what_could_not_be_judged() -> None:
-    assert compare([2, 1, 2, None]) == [(1, 0), (1, 2)]
-    assert compare([1, 1, 1]) == []
+    assert untied_pairs([2, 1, 2, None]) == [(1, 0), (1, 2)]
+    assert untied_pairs([1, 1, 1]) == []
 
 
 def test_the_loss_is_the_mean_over_all_pairs_and_so_is_its_gradient() -> None:

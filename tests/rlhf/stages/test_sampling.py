@@ -13,8 +13,7 @@ from training.rlhf.__main__ import main
 from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat, Rendered
 from training.rlhf.data.records import read_completions
-from training.rlhf.logprobs import token_logprobs
-from training.rlhf.networks.networks import Policy, load_policy
+from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
 from training.rlhf.stages.sampling import Sampled, generate, inverse_cdf
 
 QUESTIONS = ["How do I treat my headache?", "What is a fox?", "Where does the rain come from, and when?", "Why?"]

@@ -13,11 +13,9 @@ from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat, Rendered
 from training.rlhf.data.records import Demonstration
 from training.rlhf.exits import InvalidInput
-from training.rlhf.logprobs import token_logprobs
-from training.rlhf.networks.networks import Policy, load_policy
-from training.rlhf.stages.imitation import Imitation
+from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
 from training.rlhf.stages.learner import Learner
-from training.rlhf.stages.sft import render
+from training.rlhf.stages.sft import render, train_step
 
 THINGS = [
     *("egg", "fox", "rain", "dog", "cloud", "sea", "bread", "coat"),
@@ -44,7 +42,7 @@ def gradients(policy: Policy, chat: Chat, batch: list[Rendered], batch_tokens: i
     learner.optimizer.register_step_pre_hook(
         lambda *_: kept.extend(p.grad.clone() for p in policy.parameters() if p.grad is not None)
     )
-    Imitation(policy, learner, chat.pad_id, batch_tokens, lambda: None).step(batch, 0.0)
+    train_step(policy, learner, batch, 0.0, chat.pad_id, batch_tokens, lambda: None)
     return kept
 
 
@@ -59,19 +57,19 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(policy: Policy, chat
 
 def test_a_demonstration_that_is_cut_has_no_end_to_learn(chat: Chat) -> None:
     row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because " * 30)
-    intake = render([row], chat, max_response=10)
-    (cut,) = intake.used
+    filtered = render([row], chat, max_response=10)
+    (cut,) = filtered.used
     assert len(cut.response) == 10
     assert chat.eos_id not in cut.response
-    assert intake.counts == {"too_long": 0, "refused": 0, "cut": 1}
+    assert filtered.counts == {"too_long": 0, "refused": 0, "cut": 1}
 
 
 def test_an_answer_that_the_context_cuts_is_counted_as_cut(chat: Chat) -> None:
     row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because " * 300)
     room = chat.context - len(chat.prompt_ids(row.messages))
-    intake = render([row], chat, max_response=room)
-    assert len(intake.used[0].response) == room
-    assert intake.counts == {"too_long": 0, "refused": 0, "cut": 1}
+    filtered = render([row], chat, max_response=room)
+    assert len(filtered.used[0].response) == room
+    assert filtered.counts == {"too_long": 0, "refused": 0, "cut": 1}
 
 
 def test_an_answer_that_just_fits_is_not_cut(chat: Chat) -> None:
@@ -84,9 +82,9 @@ def test_an_answer_that_just_fits_is_not_cut(chat: Chat) -> None:
 def test_over_long_prompts_are_dropped_whole_and_many_of_them_refused(chat: Chat) -> None:
     long = Demonstration(id="x", messages=[{"role": "user", "content": "why " * 200}], response="So.")
     short = [Demonstration(**row) for row in demonstrations(32)]
-    intake = render([*short, long], chat, 32)
-    assert len(intake.used) == intake.metrics()["data/used"] == 32
-    assert intake.counts["too_long"] == 1
+    filtered = render([*short, long], chat, 32)
+    assert len(filtered.used) == filtered.metrics()["data/used"] == 32
+    assert filtered.counts["too_long"] == 1
     with pytest.raises(InvalidInput, match="2 of 34"):
         render([*short, long, long], chat, 32)
     with pytest.raises(InvalidInput, match="no usable"):

@@ -54,7 +54,7 @@ def test_the_rewards_are_those_of_the_texts(make_run: MakeRun, parents: dict[str
     (rows,) = read(run).values()
     assert len(rows) == 6  # the whole rollout, where it is smaller than what is shown
     cfg = PPOConfig(seed=0, dtype="fp32", parents=dict.fromkeys(parents))
-    scorer = Scorer.load(parents["reward"], Chat.load(parents["policy"]), cfg, touch=lambda: None)
+    scorer = Scorer.load(parents["reward"], Chat.load(parents["policy"]), cfg, report_progress=lambda: None)
     answers = [Answer(row["messages"], row["text"], row["finish_reason"] == "stop") for row in rows]
     assert [row["reward"] for row in rows] == pytest.approx(scorer.scores(answers).tolist(), abs=1e-5)
 

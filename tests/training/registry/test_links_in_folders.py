@@ -8,7 +8,7 @@ import pytest
 from pytest_django import Settings
 
 from training.rlhf.exits import InvalidInput
-from training.rlhf.networks import networks
+from training.rlhf.networks.transformer import refuse_unsafe
 from training.rlhf.run.manifest import LeadsOut, file_hashes, manifest_sha256, verifies
 
 SECRET = "the key of this installation"
@@ -36,7 +36,7 @@ def test_no_hash_is_made_of_what_lies_elsewhere(folder: Path) -> None:
 
 def test_the_engine_loads_no_such_folder(folder: Path) -> None:
     with pytest.raises(InvalidInput, match="leads out of the folder"):
-        networks.refuse_unsafe(folder)
+        refuse_unsafe(folder)
 
 
 @pytest.mark.parametrize("target", ["config.json", "./config.json"])

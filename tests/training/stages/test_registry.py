@@ -71,7 +71,7 @@ def done(project: Project, base: ModelVersion, annotator: Member) -> Round:
 
 def test_it_is_planned_from_what_the_stages_before_it_make_and_followed_by_those_after_it(done: Round) -> None:
     planned = plans.load(done)
-    assert [stage.stage for stage in planned.stages] == machine.ROUND_STAGES[:3] + ["toy"] + machine.ROUND_STAGES[3:]
+    assert [stage.stage for stage in planned.stages] == [*machine.ROUND_STAGES[:3], "toy", *machine.ROUND_STAGES[3:]]
     assert planned.stage("toy").parents["policy"].stage == Stage.PPO
     assert planned.stage(Stage.SAMPLING).parents["policy"].stage == "toy"
 

@@ -77,7 +77,7 @@ def test_a_run_whose_worker_is_silent_for_30_seconds_is_lost(page: Client, runni
 
 def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers(page: Client, running: Run) -> None:
     (engine_files.attempt(running) / "engine.log").write_text("CUDA error: the card fell out", "utf-8")
-    endings.leave(engine_files.attempt(running), {"kind": "device", "sentence": "CUDA error: the card fell out"})
+    endings.write(engine_files.attempt(running), {"kind": "device", "sentence": "CUDA error: the card fell out"})
     machine.let_lease_end(running)
     assert runs.reclaim() == 1
     waiting = Run.objects.get()

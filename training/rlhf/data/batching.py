@@ -1,7 +1,7 @@
 """Token ids to rectangular tensors: the one place that pads, counts positions and decides what a mask means.
 
 A mask is True where something counts. Sequences are padded on the right for scoring and on the left for sampling;
-the positions that a network is told make both the same.
+position ids make both the same to a network.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
 
 def collate(rendered: Sequence[Rendered], pad_id: int, device: torch.device | str = "cpu") -> Batch:
-    """The sequences as one batch."""
+    """The sequences as one batch, as wide as the longest of them."""
     width = max(sample.length for sample in rendered)
     tokens = torch.full((len(rendered), width), pad_id, dtype=torch.int64)
     for row, sample in enumerate(rendered):
@@ -46,11 +46,11 @@ def collate_prompts(
 
 
 def positions(attention: Tensor) -> Tensor:
-    """(B, T) int64: the place of each real token in its own sequence, wherever the padding is."""
+    """(B, T) int64: the position of each real token in its own sequence, wherever the padding is."""
     return (attention.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def last_token(attention: Tensor) -> Tensor:
+def last_column(attention: Tensor) -> Tensor:
     """(B,) int64: the column of each sequence's last real token."""
     return (attention * torch.arange(attention.shape[1], device=attention.device)).argmax(dim=1)
 
@@ -70,7 +70,7 @@ def micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return groups
 
 
-def epoch_batches(count: int, size: int, draw: torch.Generator) -> list[list[int]]:
+def epoch_batches(count: int, size: int, generator: torch.Generator) -> list[list[int]]:
     """The numbers below `count` in random order, `size` at a time; the last batch may be smaller."""
-    order = seeding.permutation(count, draw)
+    order = seeding.permutation(count, generator)
     return [order[start : start + size] for start in range(0, count, size)]

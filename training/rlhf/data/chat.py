@@ -5,11 +5,11 @@ one, which needs no new tokens and is saved with what we train from it. Masks ne
 that means something else does no harm.
 
 Only the template writes control tokens, those that begin and end turns. What people and policies write is text: a
-`</s>` in it becomes the ids of its characters, or else anybody could end or forge a turn.
+`</s>` in it is tokenised as characters, or else anybody could end or forge a turn.
 
-Some models think before they answer, between <think> and </think>. A thought is a part of an answer's text, also where
-it is the template that opens it. An answer without one, as people write them, follows an empty thought where the
-template writes or opens one.
+Some models think before they answer, between <think> and </think>. A thought is a part of an answer's text, even where
+the template opens it. An answer without one, as people write them, follows an empty thought where the template writes
+or opens one.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..model_folder import architecture
 from ..exits import InvalidInput, in_one_line
+from ..model_folder import architecture
 from .records import Message
 
 PLAIN_TEMPLATE = (
@@ -35,10 +35,10 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 THINK, THOUGHT = "<think>", "</think>"  # what begins and what ends a thought
-EMPTY_THOUGHT = f"{THINK}\n\n{THOUGHT}\n\n"  # as models are taught it
+EMPTY_THOUGHT = f"{THINK}\n\n{THOUGHT}\n\n"  # as reasoning models are trained with it
 QUESTION: Message = {"role": "user", "content": "a question"}
 PROBE = "an answer"
-BREAK = "\ufdd0"  # parts the text of a control token that is only text; Unicode keeps this code point out of all text
+BREAK = "\ufdd0"  # put into text that looks like a control token; a Unicode noncharacter, so no text has it
 
 
 class Rendered(NamedTuple):
@@ -54,7 +54,7 @@ class Rendered(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A prompt and an answer as text. `as_template`: the answer stands as the template writes it after this prompt."""
+    """A prompt and an answer as text. `as_template`: the answer is written as the template does after this prompt."""
 
     prompt: str
     answer: str
@@ -72,23 +72,25 @@ class Chat:
         self.tokenizer = tokenizer
         self.context = context  # tokens that the model can read
         if not tokenizer.chat_template:
-            tokenizer.chat_template = _starts_with_bos(tokenizer) * "{{ bos_token }}" + PLAIN_TEMPLATE
-        self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # ids beyond are padding of the embedding
+            tokenizer.chat_template = PLAIN_TEMPLATE
+            if _starts_with_bos(tokenizer):
+                tokenizer.chat_template = "{{ bos_token }}" + PLAIN_TEMPLATE
+        self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # rows of the embedding beyond it are padding
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._silent = self._silent_tokens()
+        self._not_text = self._special_tokens()
         try:
             self._control = self._control_tokens()
             self._begins_control = _beginning_of(self._control)
-            self.opened = self._opened_thought()  # by the template, where the answer is to begin; nearly always ""
-            self.lead, self.tail = self._around_an_answer()  # of an answer that has no thought
-        except InvalidInput as refusal:  # of a conversation that every template has to take
+            self.opened_thought = self._opened_thought()  # by the template at the end of a prompt; nearly always ""
+            self.answer_prefix, self.answer_suffix = self._around_an_answer()  # of an answer without a thought
+        except InvalidInput as refusal:  # of a conversation that every template has to accept
             raise InvalidInput(str(refusal), kind="template") from refusal
-        self.eos_id = self._end_of_turn(self.tail)  # written and learnt where an answer ends by itself
+        self.eos_id = self._end_of_turn(self.answer_suffix)  # written and trained where an answer ends by itself
         self.stop_ids = frozenset({self.eos_id, tokenizer.eos_token_id})
 
     @classmethod
     def load(cls, model: Path) -> "Chat":
-        """The chat of a model directory. Raises InvalidInput where it cannot hold a conversation that ends."""
+        """The chat of a model directory. Raises InvalidInput where its tokenizer or template cannot be used."""
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
@@ -98,11 +100,11 @@ class Chat:
         return cls(tokenizer, architecture.context_of(architecture.parse(model)).tokens)
 
     def save(self, directory: Path) -> None:
-        """Write the tokenizer with its template beside a model."""
+        """Write the tokenizer with its template into a model directory."""
         self.tokenizer.save_pretrained(directory)
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
-        """The conversation up to where the answer begins."""
+        """The ids of a conversation up to where its answer begins. Raises InvalidInput where the template refuses."""
         return self._encode(self._prompt_text(messages))
 
     def response_ids(self, messages: list[Message], text: str, stopped: bool) -> list[int]:
@@ -110,46 +112,50 @@ class Chat:
         return self.reward_ids(messages, text, stopped).response
 
     def reward_ids(self, messages: list[Message], text: str, stopped: bool) -> Rendered:
-        """What is read of a prompt and an answer: a function of the text, however its ids were sampled."""
+        """The ids of a prompt and an answer: a function of their text, not of the ids that were sampled.
+
+        The answer is cut to what the context has room for. Raises InvalidInput where the template refuses the prompt.
+        """
         written = self.written(messages, text)
         prompt = self._encode(written.prompt)
         whole = self._encode(written.prompt + written.answer)
-        # An answer whose first characters would merge with the prompt's last ones is encoded apart.
-        joined = whole[: len(prompt)] == prompt
-        response = whole[len(prompt) :] if joined else self._encode(written.answer)
+        # An answer whose first characters would merge with the prompt's last ones is encoded by itself.
+        is_continuation = whole[: len(prompt)] == prompt
+        response = whole[len(prompt) :] if is_continuation else self._encode(written.answer)
         if stopped:
             response = [*response, self.eos_id]
         return Rendered(prompt, response[: max(0, self.context - len(prompt))])
 
     def written(self, messages: list[Message], text: str) -> Written:
-        """A prompt, and an answer as the template writes it there.
+        """A prompt, and an answer as the template writes it after that prompt.
 
-        What is sampled follows the prompt as it is alone. A template that writes the prompt in another way once it is
-        answered, or that leaves out the answer's thought, is not asked how it would write the answer.
+        A sampled answer follows the prompt as it is rendered without one. Where the template renders the prompt in
+        another way once it is answered, or leaves out the answer's thought, the answer is written without the template.
         """
-        turns = self._as_texts(messages)
-        prompt, answer = self._render(turns, add_generation_prompt=True), self._as_text(text)
+        conversation = self._as_texts(messages)
+        prompt, answer = self._render(conversation, add_generation_prompt=True), self._as_text(text)
+        answered = [*conversation, {"role": "assistant", "content": answer}]
         try:
-            whole = self._render([*turns, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-        except InvalidInput:  # of this answer alone: the prompt was taken
+            whole = self._render(answered, add_generation_prompt=False)
+        except InvalidInput:  # of this answer alone: the prompt was accepted
             whole = ""
         if not text.startswith(THINK):
             whole = self._with_its_thought(prompt, whole)
-        if whole.startswith(prompt) and whole.endswith(self.tail):
-            rest = whole[len(prompt) : len(whole) - len(self.tail)]
+        if whole.startswith(prompt) and whole.endswith(self.answer_suffix):
+            rest = whole[len(prompt) : len(whole) - len(self.answer_suffix)]
             if not text.startswith(THINK) or rest.count(THOUGHT) == text.count(THOUGHT):
                 return Written(prompt, rest, as_template=True)
-        return Written(prompt, self._after_lead(answer), as_template=False)
+        return Written(prompt, self._without_template(answer), as_template=False)
 
     def check_answer(self, text: str) -> None:
-        """Raises InvalidInput, about this text alone, where the tokenizer has no ids for it."""
+        """Raises InvalidInput, about this text alone, where the tokenizer cannot encode it as text."""
         if self._begins_control.search(text):
-            self._encode(self._after_lead(self._as_text(text)))
+            self._encode(self._without_template(self._as_text(text)))
 
     def conversation_ids(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
-        """Whole conversations that end with an answer, each with its end id. One by one would take minutes."""
+        """Whole conversations that end with an answer, each with its end id; encoded at once, which is far faster."""
         texts = [
-            self._prompt_text(before) + self.lead + self._as_text(answer["content"])
+            self._prompt_text(before) + self.answer_prefix + self._as_text(answer["content"])
             for *before, answer in conversations
         ]
         return [[*ids, self.eos_id] for ids in self._encode_all(texts)]
@@ -159,23 +165,23 @@ class Chat:
         return [[*ids, self.tokenizer.eos_token_id] for ids in self._encode_all(list(map(self._as_text, texts)))]
 
     def decode(self, response: list[int]) -> str:
-        """The text of sampled answer ids, without what only marks its beginning and end."""
-        text = self._said(response)
-        if text.startswith(self._said_lead):
-            return text.removeprefix(self._said_lead)
-        return self.opened + text
+        """The text of sampled answer ids, without what the template writes around an answer."""
+        text = self._text_of(response)
+        if text.startswith(self._prefix_text):
+            return text.removeprefix(self._prefix_text)
+        return self.opened_thought + text
 
-    def _said(self, ids: list[int]) -> str:
-        said = [token for token in ids if token not in self._silent]
-        return str(self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    def _text_of(self, ids: list[int]) -> str:
+        ids = [token for token in ids if token not in self._not_text]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     @cached_property
-    def _said_lead(self) -> str:
-        """What is text of the lead: some templates begin an answer with control tokens and a word."""
-        return self._said(self._encode(self.lead))
+    def _prefix_text(self) -> str:
+        """The text in the answer prefix: some templates begin an answer with control tokens and a word."""
+        return self._text_of(self._encode(self.answer_prefix))
 
     def fits(self, prompt: list[int], max_response: int) -> bool:
-        """Whether the context leaves room for an answer."""
+        """Whether the context leaves room for an answer of `max_response` tokens."""
         return len(prompt) + max_response <= self.context
 
     @property
@@ -185,7 +191,7 @@ class Chat:
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def refuse_other(self, other: "Chat", role: str) -> None:
-        """Raises InvalidInput where `other`, that of the parent in this role, is not this one, the policy's."""
+        """Raises InvalidInput where `other`, of the parent in this role, gives other ids than this, the policy's."""
         if other.template_hash != self.template_hash:
             raise InvalidInput(
                 f"parents.policy and parents.{role} turn conversations into different tokens",
@@ -199,23 +205,23 @@ class Chat:
     def _as_texts(self, messages: list[Message]) -> list[Message]:
         return [{**message, "content": self._as_text(message["content"])} for message in messages]
 
-    def _after_lead(self, answer: str) -> str:
-        """An answer as it follows a prompt, without asking the template."""
+    def _without_template(self, answer: str) -> str:
+        """An answer as it follows a prompt, written without rendering the template."""
         if not answer.startswith(THINK):
-            return self.lead + answer
-        if not self.opened:
-            return self.lead.partition(THINK)[0] + answer
-        return answer.removeprefix(self.opened if answer.startswith(self.opened) else THINK)
+            return self.answer_prefix + answer
+        if not self.opened_thought:
+            return self.answer_prefix.partition(THINK)[0] + answer
+        return answer.removeprefix(self.opened_thought if answer.startswith(self.opened_thought) else THINK)
 
     def _as_text(self, content: str) -> str:
-        """The content with every control token's text in it parted by a BREAK; nearly always as it is."""
+        """The content with a BREAK inside everything that looks like a control token; nearly always unchanged."""
         return self._begins_control.sub(rf"\g<0>{BREAK}", content)
 
     def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         template: Any = self.tokenizer.apply_chat_template
         try:
             text: str = template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-        except Exception as error:  # a template is a program of somebody else's
+        except Exception as error:  # of any kind: a template is a program
             says = in_one_line(error)
             raise InvalidInput(
                 f"the model's chat template refuses a conversation: {says}", kind="template_refuses", says=says
@@ -224,7 +230,7 @@ class Chat:
 
     def _encode(self, text: str) -> list[int]:
         if BREAK in text:
-            return self._encode_broken(text)
+            return self._encode_with_breaks(text)
         # The rendered text holds its special tokens already.
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
@@ -233,7 +239,7 @@ class Chat:
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         return [self._encode(text) if BREAK in text else one for text, one in zip(texts, ids, strict=True)]
 
-    def _encode_broken(self, text: str) -> list[int]:
+    def _encode_with_breaks(self, text: str) -> list[int]:
         ids: list[int] = self._breaking_tokenizer.encode(text, add_special_tokens=False).ids
         if sum(token in self._control for token in ids) > len(self._begins_control.findall(text)):
             raise InvalidInput(
@@ -243,7 +249,7 @@ class Chat:
 
     @cached_property
     def _breaking_tokenizer(self) -> Tokenizer:
-        """The same tokenizer, but it looks for control tokens in the text as it is, and removes each BREAK then."""
+        """The same tokenizer, which first looks for control tokens in the text as it is and then removes each BREAK."""
         spec = json.loads(self.tokenizer.backend_tokenizer.to_str())
         for token in spec["added_tokens"]:
             token["normalized"] = token["normalized"] and token["id"] not in self._control
@@ -253,53 +259,57 @@ class Chat:
         return Tokenizer.from_str(json.dumps(whole))
 
     def _control_tokens(self) -> dict[int, str]:
-        """The special tokens, and others that the template writes around turns; some mark theirs by ordinary ones."""
+        """The special tokens, and added ones that the template writes: not all tokens that mark turns are special."""
         dialogue = self._render(
             [QUESTION, {"role": "assistant", "content": PROBE}, QUESTION], add_generation_prompt=False
         )
         return {
             number: token.content
             for number, token in self.tokenizer.added_tokens_decoder.items()
-            # Runs of white space and single characters mark nothing, whatever a tokenizer calls them.
+            # White space and single characters mark no turn, even where a tokenizer calls them special.
             if len(token.content.strip()) > 1 and (token.special or token.content in dialogue)
             if token.content not in (THINK, THOUGHT)
         }
 
-    def _silent_tokens(self) -> frozenset[int]:
-        """The special tokens, which are no text; a thought's ends are, whatever a tokenizer calls them."""
+    def _special_tokens(self) -> frozenset[int]:
+        """The special tokens, which are no text; <think> and </think> are, whatever a tokenizer calls them."""
         added = self.tokenizer.added_tokens_decoder.items()
         return frozenset(number for number, token in added if token.special and token.content not in (THINK, THOUGHT))
 
     def _opened_thought(self) -> str:
-        """The beginning of a thought with which the template ends a prompt; empty where it does not."""
+        """The beginning of a thought with which the template ends a prompt; empty where it opens none."""
         prompt = self._prompt_text([QUESTION])
         _before, found, space = prompt.rpartition(THINK)
         return found + space if found and not space.strip() else ""
 
     def _around_an_answer(self) -> tuple[str, str]:
-        """The text between a prompt and the answer, and after the answer."""
+        """What the template writes between a prompt and its answer, and after the answer. Raises InvalidInput."""
         prompt = self._prompt_text([QUESTION])
         whole = self._render([QUESTION, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
         whole = self._with_its_thought(prompt, whole)
-        lead, found, tail = whole.removeprefix(prompt).partition(PROBE)
-        prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + lead + PROBE)
+        prefix, found, suffix = whole.removeprefix(prompt).partition(PROBE)
+        prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + prefix + PROBE)
         if not (whole.startswith(prompt) and found and whole_ids[: len(prompt_ids)] == prompt_ids != whole_ids):
             raise InvalidInput(
                 "the model's chat template does not write an answer straight after its prompt", kind="template"
             )
-        return lead, tail
+        return prefix, suffix
 
     def _with_its_thought(self, prompt: str, whole: str) -> str:
-        """An answered conversation after `prompt`, also where the template opens a thought only for what it asks."""
-        unopened = prompt.removesuffix(self.opened)
+        """An answered conversation after `prompt`, even where the template opens thoughts in prompts only."""
+        unopened = prompt.removesuffix(self.opened_thought)
         if whole.startswith(prompt) or not whole.startswith(unopened):
             return whole
-        closing = EMPTY_THOUGHT.removeprefix(self.opened) if EMPTY_THOUGHT.startswith(self.opened) else THOUGHT
+        closing = (
+            EMPTY_THOUGHT.removeprefix(self.opened_thought)
+            if EMPTY_THOUGHT.startswith(self.opened_thought)
+            else THOUGHT
+        )
         return prompt + closing + whole.removeprefix(unopened)
 
-    def _end_of_turn(self, tail: str) -> int:
+    def _end_of_turn(self, suffix: str) -> int:
         """The special token by which the template ends a turn, else EOS."""
-        ids = self._encode(tail)
+        ids = self._encode(suffix)
         added = self.tokenizer.added_tokens_decoder
         if ids and ids[0] in added and added[ids[0]].special:
             return ids[0]
@@ -308,7 +318,7 @@ class Chat:
 
 
 def _beginning_of(tokens: dict[int, str]) -> re.Pattern[str]:
-    """Matches the first character of every occurrence of a token's text, also where two overlap."""
+    """Matches the first character of every occurrence of a token's text, even where two overlap."""
     texts = "|".join(map(re.escape, tokens.values())) or "(?!)"  # which matches nowhere
     return re.compile(rf"(?=(?:{texts})).", re.DOTALL)
 

@@ -1,15 +1,15 @@
-"""What a stage uses of its records, and how many it cannot use as they are: counted, never silent."""
+"""Which of its records a stage can use. Those that it cannot are counted, never dropped silently."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from .chat import Chat
 from ..exits import InvalidInput
-from .records import Demonstration, Prompt, RankedSlate, drops_too_many, prompt_of, read_prompts
 from ..run.directory import RunDirectory
+from .chat import Chat
+from .records import Demonstration, Prompt, RankedSlate, drops_too_many, prompt_of, read_prompts
 
-NAMED = 20  # records that a refusal names at most
+NAMED = 20  # ids of records in a refusal, at most
 OF_ONE_RECORD = frozenset({"template_refuses", "control_text"})  # refusals that say nothing about the other records
 
 T = TypeVar("T")
@@ -17,11 +17,11 @@ A = TypeVar("A", Demonstration, Prompt, RankedSlate)
 
 
 @dataclass(frozen=True)
-class Intake(Generic[T]):
-    """The records that are used, and counts of what else was seen among them, by name.
+class FilteredRecords(Generic[T]):
+    """The records that a stage uses, and counts of others and of properties, by name.
 
     too_long  left out whole: the prompt leaves no room for an answer
-    refused   left out whole: the model's chat template, or its tokenizer, does not take them
+    refused   left out whole: the model's chat template, or its tokenizer, does not accept them
     tied      ranked slates left out: nobody preferred one completion to another
     cut       answers that have no end: it lies beyond the limit
     pairs     of completions of which a person preferred one
@@ -29,8 +29,8 @@ class Intake(Generic[T]):
 
     used: list[T]
     counts: Mapping[str, int] = field(default_factory=dict)
-    named: Mapping[str, Sequence[str]] = field(default_factory=dict)  # some of the records that a count is about
-    reason: str = ""  # why the first of the refused is not taken
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)  # ids of some of the records that were counted
+    reason: str = ""  # why the first of the refused was refused
 
     @property
     def left_out(self) -> int:
@@ -42,8 +42,8 @@ class Intake(Generic[T]):
         return {"data/used": len(self.used)} | {f"data/{name}": count for name, count in self.counts.items()}
 
 
-def sift(rows: Iterable[A], chat: Chat, max_response: int) -> Intake[A]:
-    """The records that the model can read and whose prompt leaves room for an answer, however few they are."""
+def filter_records(rows: Iterable[A], chat: Chat, max_response: int) -> FilteredRecords[A]:
+    """The records that the model can read and whose prompt leaves room for an answer, even if there are none."""
     kept: list[A] = []
     dropped: dict[str, list[str]] = {"too_long": [], "refused": []}
     reason = ""
@@ -63,45 +63,45 @@ def sift(rows: Iterable[A], chat: Chat, max_response: int) -> Intake[A]:
         else:
             dropped["too_long"].append(prompt_of(row))
     counts = {name: len(ids) for name, ids in dropped.items()}
-    return Intake(kept, counts, {name: ids[:NAMED] for name, ids in dropped.items()}, reason)
+    return FilteredRecords(kept, counts, {name: ids[:NAMED] for name, ids in dropped.items()}, reason)
 
 
 def answers_of(row: Demonstration | Prompt | RankedSlate) -> list[str]:
-    """The answers that stand in a record."""
+    """The answers in a record."""
     if isinstance(row, Demonstration):
         return [row.response]
     return [one.text for one in row.completions] if isinstance(row, RankedSlate) else []
 
 
-def fitting(rows: Iterable[A], chat: Chat, max_response: int, what: str) -> Intake[A]:
-    """The records that the model can read. Raises InvalidInput where too few are left, or too many were left out."""
-    intake = sift(rows, chat, max_response)
-    require_most(intake, what)
-    return intake
+def usable_records(rows: Iterable[A], chat: Chat, max_response: int, what: str) -> FilteredRecords[A]:
+    """The records that the model can read. Raises InvalidInput where none are left or too many were left out."""
+    filtered = filter_records(rows, chat, max_response)
+    require_enough(filtered, what)
+    return filtered
 
 
-def fitting_prompts(run: RunDirectory, name: str, chat: Chat, max_response: int) -> Intake[Prompt]:
-    """The prompts of these records that the model can read. Raises InvalidInput where it can read too few."""
-    return fitting(run.phases.read(name, read_prompts(run.data(name))), chat, max_response, "prompts")
+def usable_prompts(run: RunDirectory, name: str, chat: Chat, max_response: int) -> FilteredRecords[Prompt]:
+    """The prompts of a run's file `name` that the model can read. Raises InvalidInput, as `usable_records` does."""
+    return usable_records(run.phases.read(name, read_prompts(run.data(name))), chat, max_response, "prompts")
 
 
-def require_most(intake: Intake[A], what: str) -> None:
-    """Raises InvalidInput where nothing is left to use, or so much was left out that it cannot be meant."""
-    kept, dropped = len(intake.used), intake.left_out
+def require_enough(filtered: FilteredRecords[A], what: str) -> None:
+    """Raises InvalidInput where there is nothing to use, or where `drops_too_many` of the records."""
+    kept, dropped = len(filtered.used), filtered.left_out
     if not kept + dropped:
         raise InvalidInput(f"no {what}", kind="nothing_to_learn", what=what)
     if not drops_too_many(kept, dropped):
         return
     counted = {"too_long": "too long for the model", "refused": "refused by its chat template"}
-    parts = [f"{intake.counts[name]} {words}" for name, words in counted.items() if intake.counts[name]]
+    parts = [f"{filtered.counts[name]} {words}" for name, words in counted.items() if filtered.counts[name]]
     beginning = f"{dropped} of {kept + dropped} {what} cannot be used" if kept else f"no usable {what}"
-    because = f" ({intake.reason})" if intake.reason else ""
+    because = f" ({filtered.reason})" if filtered.reason else ""
     raise InvalidInput(
         f"{beginning}: {', '.join(parts)}{because}",
         kind="left_out",
-        records=[*intake.named["too_long"], *intake.named["refused"]][:NAMED],
+        records=[*filtered.named["too_long"], *filtered.named["refused"]][:NAMED],
         what=what,
         of=kept + dropped,
-        too_long=intake.counts["too_long"],
-        refused=intake.counts["refused"],
+        too_long=filtered.counts["too_long"],
+        refused=filtered.counts["refused"],
     )

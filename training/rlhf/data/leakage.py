@@ -1,12 +1,21 @@
-"""Held-out prompts are only a measure as long as nothing is trained on them."""
+"""Held-out prompts measure something only as long as nothing is trained on them: a run with a leak is refused."""
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..exits import InvalidInput
-from .records import Demonstration, Message, Prompt, RankedSlate, prompt_of, read_demonstrations, read_prompts, read_rankings
 from ..run.directory import RunDirectory
+from .records import (
+    Demonstration,
+    Message,
+    Prompt,
+    RankedSlate,
+    prompt_of,
+    read_demonstrations,
+    read_prompts,
+    read_rankings,
+)
 
 Readers = Mapping[str, Callable[[Path], Sequence[Demonstration | Prompt | RankedSlate]]]  # by the name of the records
 
@@ -15,7 +24,7 @@ HELD_OUT: Readers = {"heldout_rankings": read_rankings, "heldout_prompts": read_
 
 
 def refuse_leak(run: RunDirectory) -> None:
-    """Raises InvalidInput where a prompt among a run's records is held out and trained on at once."""
+    """Raises InvalidInput where a prompt among a run's records is both held out and trained on."""
     trained_on = {_folded(row.messages) for row in _records(run, TRAINED_ON)}
     for row in _records(run, HELD_OUT):
         if _folded(row.messages) in trained_on:
@@ -34,10 +43,14 @@ def _records(run: RunDirectory, readers: Readers) -> Iterator[Demonstration | Pr
 
 
 def _folded(messages: list[Message]) -> str:
-    """Equal for conversations that differ in case, spacing or composition only, as the import of prompts sees it."""
-    return "\n".join(f"{message['role']} {_fold(message['content'])}" for message in messages)
+    """Equal for conversations that differ in case, white space or Unicode composition only.
 
-
-def _fold(text: str) -> str:
-    # Once more after the case is folded: some letters come apart by it.
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
+    The platform folds prompts in the same way when it imports them.
+    """
+    lines = []
+    for message in messages:
+        folded = unicodedata.normalize("NFC", message["content"]).casefold()
+        # Normalised again, because case folding decomposes some letters.
+        words = unicodedata.normalize("NFC", folded).split()
+        lines.append(f"{message['role']} {' '.join(words)}")
+    return "\n".join(lines)

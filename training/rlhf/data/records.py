@@ -1,7 +1,7 @@
 """The JSON lines that go into a run and come out of it. Imports no torch.
 
 Reading is strict: an unknown, missing or ill-typed field is an InvalidInput that names file and line, because a
-label that is read wrongly trains wrongly without anybody noticing.
+label that is misread spoils training without an error.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ Message = dict[str, str]  # {"role", "content"}
 
 ROLES = ("system", "user", "assistant")
 FINISHES = ("stop", "length")
-DROP_LIMIT = 0.05  # share of the input that may be unusable before a person should look
+DROP_LIMIT = 0.05  # share of the records that may be unusable before a person has to decide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class RankedSlate:
-    """The completions of one prompt, and what people made of them."""
+    """The completions of one prompt, and people's judgements of them."""
 
     slate_id: str
     prompt_id: str
@@ -74,7 +74,7 @@ class RankedSlate:
 
 @dataclass(frozen=True, kw_only=True)
 class SampledCompletion:
-    """A completion as it leaves the engine."""
+    """A completion as the engine writes it."""
 
     prompt_id: str
     index: int  # among the completions of this prompt
@@ -89,7 +89,7 @@ class SampledCompletion:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSample:
-    """An answer that PPO trained on, for people to read, beside what the reference answers."""
+    """An answer that PPO trained on, with the reference's answer, for people to read."""
 
     prompt_id: str
     messages: list[Message]
@@ -110,7 +110,7 @@ class Document:
     messages: list[Message]
 
     def texts(self) -> list[str]:
-        """All that is written in it."""
+        """The texts in it."""
         return [message["content"] for message in self.messages] if self.text is None else [self.text]
 
 
@@ -147,12 +147,12 @@ def write(path: Path, rows: Iterable[Any]) -> None:
 
 
 def prompt_of(row: Prompt | Demonstration | RankedSlate) -> str:
-    """The id by which a record is named to people: that of its prompt; a demonstration has only its own."""
+    """The id by which a record is shown to people: that of its prompt; a demonstration has only its own."""
     return row.prompt_id if isinstance(row, RankedSlate) else row.id
 
 
 def drops_too_many(kept: int, dropped: int) -> bool:
-    """Whether so much cannot be used that it cannot be meant. One odd record is left out of however few."""
+    """Whether too many records are unusable: all of them, or more than one and more than DROP_LIMIT of them."""
     return not kept or dropped > max(1, DROP_LIMIT * (kept + dropped))
 
 

@@ -1,8 +1,8 @@
-"""A model's chat template, looked at from outside: what it takes, and whether it writes today's date.
+"""A model's chat template, examined by what it writes: which roles it takes, and whether it writes today's date.
 
-A template that writes the date turns one conversation into other tokens every day, and a reward model no longer
-recognises its own texts the morning after. So the date is fixed when a base model is adopted. It then is a part of the
-template, of its hash, and of every model that descends from this one.
+A template that writes the date turns a conversation into other tokens every day, and a reward model would refuse its
+own canary texts the next day. So the date is fixed when a base model is adopted. It then is a part of the template, of
+its hash, and of every model that descends from this one.
 """
 
 import datetime
@@ -16,21 +16,21 @@ from ..exits import InvalidInput, in_one_line
 from .records import Message
 
 SAID = {"system": "a rule", "user": "a question", "assistant": "an answer"}
-CLOCK = "strftime_now"  # the only way by which a template learns the time
+CLOCK = "strftime_now"  # the only function by which a template learns the time
 DIRECTIVES = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"
-PERCENT = "\ufdd1"  # stands for a percent sign meanwhile; Unicode keeps this code point out of all text
+PERCENT = "\ufdd1"  # stands for a percent sign while directives are replaced; a Unicode noncharacter
 FLAGS = ("", "-", "_", "0", "^", "#")
 THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
-# Two days that have nothing in common, by which a template that writes a date betrays itself.
+# Two days without a common part: a template that writes a date differs between them.
 DAYS = (datetime.date(2001, 2, 3), datetime.date(2024, 11, 28))
 
 
 class Template(NamedTuple):
-    """What a template takes and writes."""
+    """What a template accepts and writes."""
 
-    system: bool  # it takes a system turn, and writes what that says
+    system: bool  # it accepts a system turn, and writes its text
     alternates: bool  # it refuses two turns of one role in a row
-    begins_with_assistant: bool  # it takes a conversation that an answer begins
+    begins_with_assistant: bool  # it accepts a conversation that begins with an answer
     opens_thought: bool  # it begins a thought where the answer is to begin
 
 
@@ -67,31 +67,32 @@ def probe(tokenizer: PreTrainedTokenizerBase, template: str) -> Template:
             kind="template_random",
             field="chat_template",
         )
+    marks = THOUGHT.findall(asked)  # "" for each mark that opens a thought, "/" for each that closes one
     return Template(
         system=SAID["system"] in (render("system", "user") or ""),
         alternates=render("user", "user") is None,
         begins_with_assistant=render("assistant", "user") is not None,
-        opens_thought=_opens_thought(asked),
+        opens_thought=marks[-1:] == [""],
     )
 
 
 def writes_date(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
-    """Whether conversations are written otherwise tomorrow."""
-    on_two_days = [Renderer(tokenizer, fixed(template, day)) for day in DAYS]
+    """Whether what the template writes depends on the day."""
+    on_two_days = [Renderer(tokenizer, with_fixed_date(template, day)) for day in DAYS]
     conversations = (("user",), ("system", "user"), ("user", "assistant", "user"))
     first, second = ([render(*roles) for roles in conversations] for render in on_two_days)
     return first != second
 
 
 def asks_for_date(template: str) -> bool:
-    """Whether a template may ask for the time, in whatever case."""
+    """Whether a template contains the clock function at all."""
     return CLOCK in template
 
 
-def fixed(template: str, day: datetime.date) -> str:
-    """The same template, for which it is noon of `day` for ever.
+def with_fixed_date(template: str, day: datetime.date) -> str:
+    """The same template with a clock that always shows noon of `day`.
 
-    The first line defines the clock anew. Its line break is no part of the text: a template's blocks swallow it.
+    The first line redefines the clock. Its line break is not written: blocks are rendered with trim_blocks.
     """
     noon = datetime.datetime.combine(day, datetime.time(12))
     answers = [("%" + flag + letter, noon.strftime("%" + flag + letter)) for flag in FLAGS for letter in DIRECTIVES]
@@ -103,14 +104,14 @@ def fixed(template: str, day: datetime.date) -> str:
 
 
 class Renderer:
-    """Writes what people said in turn, by roles. `refusal`: what the template last said against it."""
+    """Renders short conversations, given by their roles. `refusal`: why the template last refused one."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         self._tokenizer, self._template = tokenizer, template
         self.refusal = "it leaves out what was said"
 
     def __call__(self, *roles: str) -> str | None:
-        """The text up to where an answer begins, or None where the template refuses."""
+        """The text up to where an answer begins, or None where the template raises an error."""
         messages: Sequence[Message] = [{"role": role, "content": SAID[role]} for role in roles]
         try:
             text = self._tokenizer.apply_chat_template(
@@ -119,16 +120,10 @@ class Renderer:
                 tokenize=False,
                 add_generation_prompt=True,
             )
-        except Exception as error:  # a template is a program of somebody else's
+        except Exception as error:  # of any kind: a template is a program
             self.refusal = in_one_line(error)
             return None
         return str(text)
-
-
-def _opens_thought(prompt: str) -> bool:
-    """Whether a prompt ends inside of a thought."""
-    marks = THOUGHT.findall(prompt)
-    return bool(marks) and marks[-1] == ""
 
 
 def _quoted(text: str) -> str:

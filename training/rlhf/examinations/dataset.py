@@ -1,4 +1,4 @@
-"""A look at what a round would train on before it runs: `python -m training.rlhf examine DIR`.
+"""The examination of what a round would train on, before it runs: `python -m training.rlhf examine DIR`.
 
 Read are DIR/request.json ({"models": {name: path}, "stages": {stage: {"model": name, "max_response": tokens}}}) and
 DIR/data/*.jsonl; written is DIR/examination.json: findings, each with its numbers, and examples as the engine would
@@ -13,10 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import RunConfig
+from ..config import STAGES, RunConfig
 from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import BREAK, PROBE, THINK, Chat, Rendered, Written
-from ..data.dataset_filter import NAMED, Intake, sift
+from ..data.dataset_filter import NAMED, FilteredRecords, filter_records
 from ..data.records import (
     Demonstration,
     Prompt,
@@ -27,22 +27,23 @@ from ..data.records import (
     read_rankings,
 )
 from ..exits import InvalidInput
-from ..model_folder.findings import BLOCK, NOTE, WARN
-from ..stages.reward import compare
+from ..json_files import write_json
+from ..model_folder.findings import BLOCK, LEVELS, NOTE, WARN
+from ..stages.reward import untied_pairs
 from ..stages.sft import cut_to_length
 
 T = TypeVar("T")
 
 EXAMPLES = 3
 READ, TRAINED, SCORED, END = "read", "trained", "scored", "end"  # what becomes of a piece of text
-OF_THE_TEMPLATE = ("thought", "two_ways")  # said once, however many stages and records it shows in
+ABOUT_THE_TEMPLATE = ("thought", "two_ways")  # kinds reported once, however many stages and records they show in
 
 Example = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something that a person should know before the round; a `block` would spoil it."""
+class RecordFinding:
+    """Something about the records that a person should know before the round; a `block` would spoil it."""
 
     level: str
     kind: str
@@ -50,78 +51,77 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class StageRequest:
     """A stage to be examined: how its model writes conversations, and how long an answer may be."""
 
     stage: str
+    file: Path  # its records
     chat: Chat
     max_response: int
-    data: Path
 
-    def read(self, name: str, reader: Callable[[Path], list[T]]) -> list[T]:
-        """The records called `name`, none where there is no such file."""
-        path = self.data / f"{name}.jsonl"
-        return reader(path) if path.exists() else []
+    def read(self, reader: Callable[[Path], list[T]]) -> list[T]:
+        """The records, none where there is no such file."""
+        return reader(self.file) if self.file.exists() else []
 
 
 def examine(directory: Path) -> None:
-    """Examine what lies in `directory`, and leave the result there."""
+    """Examine what DIR/request.json asks for, and write DIR/examination.json. Raises InvalidInput for bad records."""
     request = json.loads((directory / "request.json").read_text("utf-8"))
-    result = {"findings": [], "examples": {}} | _look(request, directory / "data")
-    draft = directory / ".examination.json"
-    draft.write_text(json.dumps(result, ensure_ascii=False, default=dataclasses.asdict), "utf-8")
-    draft.replace(directory / "examination.json")
+    result = {"findings": [], "examples": {}} | _examination(request, directory / "data")
+    write_json(directory / "examination.json", result, ensure_ascii=False, default=dataclasses.asdict)
 
 
-def _look(request: dict[str, Any], data: Path) -> dict[str, Any]:
+def _examination(request: dict[str, Any], data: Path) -> dict[str, Any]:
     try:
         chats = {name: Chat.load(Path(path)) for name, path in request["models"].items()}
     except InvalidInput as refusal:
-        return {"findings": [Finding(level=BLOCK, kind="model_refused", numbers=refusal.as_json())]}
+        return {"findings": [RecordFinding(level=BLOCK, kind="model_refused", numbers=refusal.as_json())]}
     findings, examples = list(templates(chats)), {}
-    for stage, wanted in request["stages"].items():
-        desk = Desk(stage=stage, chat=chats[wanted["model"]], max_response=wanted["max_response"], data=data)
-        found, shown = STAGES[stage](desk)
+    for name, options in request["stages"].items():
+        if not (records := STAGES[name].examined_records):
+            continue
+        file, chat = data / f"{records}.jsonl", chats[options["model"]]
+        stage = StageRequest(stage=name, file=file, chat=chat, max_response=options["max_response"])
+        found, examples[name] = EXAMINERS[records](stage)
         findings += found
-        examples[stage] = shown
-    return {"findings": said_once(findings), "examples": examples}
+    return {"findings": merged(findings), "examples": examples}
 
 
-def said_once(findings: Iterable[Finding]) -> list[Finding]:
-    """What is true of several stages is one finding, which names them all; the gravest level holds."""
-    by_what: dict[str, Finding] = {}
+def merged(findings: Iterable[RecordFinding]) -> list[RecordFinding]:
+    """What is true of several stages becomes one finding, which names them all and has the gravest level."""
+    by_identity: dict[str, RecordFinding] = {}
     for one in findings:
         stages = one.numbers.get("stages", [])
-        what = json.dumps([one.kind, one.numbers | {"stages": []}], sort_keys=True)
-        if one.kind in OF_THE_TEMPLATE:
-            what = one.kind
-        if before := by_what.get(what):
+        identity = json.dumps([one.kind, one.numbers | {"stages": []}], sort_keys=True)
+        if one.kind in ABOUT_THE_TEMPLATE:
+            identity = one.kind
+        if before := by_identity.get(identity):
             numbers = before.numbers | ({"stages": [*before.numbers["stages"], *stages]} if stages else {})
-            level = min(before.level, one.level, key=(BLOCK, WARN, NOTE).index)
-            by_what[what] = Finding(level=level, kind=one.kind, numbers=numbers)
+            level = min(before.level, one.level, key=LEVELS.index)
+            by_identity[identity] = RecordFinding(level=level, kind=one.kind, numbers=numbers)
         else:
-            by_what[what] = one
-    return list(by_what.values())
+            by_identity[identity] = one
+    return list(by_identity.values())
 
 
-def templates(chats: dict[str, Chat]) -> Iterator[Finding]:
+def templates(chats: dict[str, Chat]) -> Iterator[RecordFinding]:
     """All models of a round must turn a conversation into the same ids."""
     hashes: dict[str, list[str]] = {}
     for name, chat in chats.items():
         hashes.setdefault(chat.template_hash, []).append(name)
     if len(hashes) > 1:
         names = [" = ".join(group) for group in hashes.values()]
-        yield Finding(level=BLOCK, kind="templates_differ", numbers={"models": names})
+        yield RecordFinding(level=BLOCK, kind="templates_differ", numbers={"models": names})
 
 
-def of_demonstrations(desk: Desk) -> tuple[list[Finding], list[Example]]:
-    """SFT: which tokens of which answers train."""
-    chat, rows = desk.chat, desk.read("demonstrations", read_demonstrations)
-    kept = sift(rows, chat, desk.max_response)
-    rendered = cut_to_length(kept, chat, desk.max_response)
+def examine_demonstrations(request: StageRequest) -> tuple[list[RecordFinding], list[Example]]:
+    """SFT: which tokens of which answers are trained."""
+    chat, rows = request.chat, request.read(read_demonstrations)
+    kept = filter_records(rows, chat, request.max_response)
+    rendered = cut_to_length(kept, chat, request.max_response)
     written = [chat.written(row.messages, row.response) for row in kept.used]
     findings = [
-        *_left_out(desk, kept, "demonstrations"),
+        *_left_out(request, kept, "demonstrations"),
         *_empty(zip(kept.used, rendered.used, strict=True), chat),
         *_rewritten(zip(kept.used, written, strict=True)),
         *_two_ways(written),
@@ -130,45 +130,43 @@ def of_demonstrations(desk: Desk) -> tuple[list[Finding], list[Example]]:
     ]
     if not kept.used:
         return findings, []
-    findings += ends(_batches(rendered.used, chat), chat)
+    findings += end_tokens(_batches(rendered.used, chat), chat)
     batch = collate(rendered.used[:EXAMPLES], chat.pad_id)
     shown = [{"id": row.id, "pieces": pieces(batch, number, chat)} for number, row in enumerate(kept.used[:EXAMPLES])]
     return findings, shown
 
 
-def of_rankings(desk: Desk) -> tuple[list[Finding], list[Example]]:
+def examine_rankings(request: StageRequest) -> tuple[list[RecordFinding], list[Example]]:
     """Reward model: which answers are compared, and how many pairs a ranking gives."""
-    chat, rows = desk.chat, desk.read("rankings", read_rankings)
-    kept = sift(rows, chat, desk.max_response)
-    pairs = sum(len(compare(one.places)) for row in kept.used for one in row.judgements)
-    findings = [*_left_out(desk, kept, "rankings")]
-    # A thought of its own tells nothing of how the template writes the prompt.
+    chat, rows = request.chat, request.read(read_rankings)
+    kept = filter_records(rows, chat, request.max_response)
+    pairs = sum(len(untied_pairs(one.places)) for row in kept.used for one in row.judgements)
+    findings = [*_left_out(request, kept, "rankings")]
+    # PROBE, not the answers themselves: a thought in one says nothing about how the template writes the prompt.
     findings += [*_two_ways(chat.written(row.messages, PROBE) for row in kept.used), *_thought(chat)]
     if rows:
-        findings.append(Finding(level=NOTE if pairs else BLOCK, kind="pairs", numbers={"pairs": pairs}))
+        findings.append(RecordFinding(level=NOTE if pairs else BLOCK, kind="pairs", numbers={"pairs": pairs}))
     return findings, [_slate(row, chat) for row in kept.used[:EXAMPLES]]
 
 
-def of_prompts(desk: Desk) -> tuple[list[Finding], list[Example]]:
-    """Stages that let a policy write: what it reads, and where its answer begins."""
-    held_out = desk.stage == "evaluation"
-    rows: list[Prompt] = desk.read("heldout_prompts" if held_out else "prompts", read_prompts)
-    kept = sift(rows, desk.chat, desk.max_response)
-    shown = [_prompt(row, desk) for row in kept.used[:EXAMPLES]]
-    return list(_left_out(desk, kept, "prompts")), shown
+def examine_prompts(request: StageRequest) -> tuple[list[RecordFinding], list[Example]]:
+    """Stages in which a policy writes: what it reads, and where its answer begins."""
+    rows: list[Prompt] = request.read(read_prompts)
+    kept = filter_records(rows, request.chat, request.max_response)
+    shown = [_prompt(row, request) for row in kept.used[:EXAMPLES]]
+    return list(_left_out(request, kept, "prompts")), shown
 
 
-STAGES: dict[str, Callable[[Desk], tuple[list[Finding], list[Example]]]] = {
-    "sft": of_demonstrations,
-    "reward": of_rankings,
-    "ppo": of_prompts,
-    "evaluation": of_prompts,
-    "sampling": of_prompts,
+EXAMINERS: dict[str, Callable[[StageRequest], tuple[list[RecordFinding], list[Example]]]] = {  # by the records
+    "demonstrations": examine_demonstrations,
+    "rankings": examine_rankings,
+    "prompts": examine_prompts,
+    "heldout_prompts": examine_prompts,
 }
 
 
-def ends(batches: Iterable[tuple[list[Rendered], Batch]], chat: Chat) -> Iterator[Finding]:
-    """Whether the id that ends an answer is learnt, which a padding id of the same number must not prevent."""
+def end_tokens(batches: Iterable[tuple[list[Rendered], Batch]], chat: Chat) -> Iterator[RecordFinding]:
+    """Whether the id that ends an answer is trained, even where it is the padding id, too."""
     trained = [
         bool(batch.response[row, one.length - 1])
         for rendered, batch in batches
@@ -177,9 +175,9 @@ def ends(batches: Iterable[tuple[list[Rendered], Batch]], chat: Chat) -> Iterato
     ]
     numbers = {"token": _text(chat, [chat.eos_id]), "lost": trained.count(False), "of": len(trained)}
     if not all(trained):
-        yield Finding(level=BLOCK, kind="end_not_trained", numbers=numbers)
+        yield RecordFinding(level=BLOCK, kind="end_not_trained", numbers=numbers)
     elif trained and chat.pad_id == chat.eos_id:
-        yield Finding(level=NOTE, kind="pad_is_end", numbers=numbers)
+        yield RecordFinding(level=NOTE, kind="pad_is_end", numbers=numbers)
 
 
 def pieces(batch: Batch, row: int, chat: Chat) -> list[tuple[str, str]]:
@@ -196,7 +194,7 @@ def pieces(batch: Batch, row: int, chat: Chat) -> list[tuple[str, str]]:
 
 
 def _batches(rendered: Sequence[Rendered], chat: Chat) -> Iterator[tuple[list[Rendered], Batch]]:
-    """All of them, as many at once as a stage reads at once: thousands in one rectangle would fill the memory."""
+    """Batches as large as a stage's: thousands of records in one would fill the memory."""
     for indices in micro_batches([one.length for one in rendered], RunConfig.batch_tokens):
         group = [rendered[index] for index in indices]
         yield group, collate(group, chat.pad_id)
@@ -206,71 +204,73 @@ def _slate(row: RankedSlate, chat: Chat) -> Example:
     rendered = [chat.reward_ids(row.messages, one.text, one.stopped) for one in row.completions]
     batch = collate(rendered, chat.pad_id)
     whole = [pieces(batch, number, chat) for number in range(len(rendered))]
-    judged = [{"places": one.places, "pairs": len(compare(one.places))} for one in row.judgements]
+    judged = [{"places": one.places, "pairs": len(untied_pairs(one.places))} for one in row.judgements]
     answers = [[(SCORED if kind == TRAINED else kind, text) for kind, text in shown[1:]] for shown in whole]
     return {"id": row.slate_id, "pieces": whole[0][:1], "answers": answers, "judgements": judged}
 
 
-def _prompt(row: Prompt, desk: Desk) -> Example:
-    ending = _text(desk.chat, [desk.chat.eos_id])
-    shown = [(READ, _text(desk.chat, desk.chat.prompt_ids(row.messages)))]
-    return {"id": row.id, "pieces": shown, "room": desk.max_response, "ending": ending}
+def _prompt(row: Prompt, request: StageRequest) -> Example:
+    ending = _text(request.chat, [request.chat.eos_id])
+    shown = [(READ, _text(request.chat, request.chat.prompt_ids(row.messages)))]
+    return {"id": row.id, "pieces": shown, "room": request.max_response, "ending": ending}
 
 
 def _text(chat: Chat, ids: list[int]) -> str:
-    """What the ids say, with the special ones written out."""
+    """The text of token ids, special tokens included."""
     return str(chat.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _left_out(desk: Desk, kept: Intake[Any], what: str) -> Iterator[Finding]:
+def _left_out(request: StageRequest, kept: FilteredRecords[Any], what: str) -> Iterator[RecordFinding]:
     """Records that the model cannot read, too long ones and refused ones; all of them together must be few."""
-    of = len(kept.used) + kept.left_out
+    total = len(kept.used) + kept.left_out
     level = BLOCK if drops_too_many(len(kept.used), kept.left_out) else WARN
-    counted = {"stages": [desk.stage], "of": of, "what": what}
+    counted = {"stages": [request.stage], "of": total, "what": what}
     if number := kept.counts["too_long"]:
-        numbers = {"dropped": number, "context": desk.chat.context, "ids": kept.named["too_long"]}
-        yield Finding(level=level, kind="too_long", numbers=counted | numbers)
+        numbers = {"dropped": number, "context": request.chat.context, "ids": kept.named["too_long"]}
+        yield RecordFinding(level=level, kind="too_long", numbers=counted | numbers)
     if number := kept.counts["refused"]:
         numbers = {"dropped": number, "reason": kept.reason, "ids": kept.named["refused"]}
-        yield Finding(level=level, kind="refused", numbers=counted | numbers)
+        yield RecordFinding(level=level, kind="refused", numbers=counted | numbers)
 
 
-def _empty(kept: Iterable[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[Finding]:
-    """Answers that hold nothing but their end would teach to say nothing."""
+def _empty(kept: Iterable[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[RecordFinding]:
+    """Answers that hold nothing but their end would teach the model to say nothing."""
     empty = [row.id for row, one in kept if not chat.decode(one.response).strip()]
     if empty:
-        yield Finding(
+        yield RecordFinding(
             level=BLOCK,
             kind="empty_answer",
             numbers={"what": "demonstrations", "count": len(empty), "ids": empty[:NAMED]},
         )
 
 
-def _rewritten(rows: Iterable[tuple[Demonstration, Written]]) -> Iterator[Finding]:
+def _rewritten(rows: Iterable[tuple[Demonstration, Written]]) -> Iterator[RecordFinding]:
     """Answers whose words the template changes: they train as it writes them, and nobody wrote that."""
-    changed = [row.id for row, written in rows if not _squeezed(written.answer).endswith(_squeezed(row.response))]
+    changed = [
+        row.id for row, written in rows if not _without_space(written.answer).endswith(_without_space(row.response))
+    ]
     if changed:
         numbers = {"what": "demonstrations", "count": len(changed), "ids": changed[:NAMED]}
-        yield Finding(level=WARN, kind="template_rewrites", numbers=numbers)
+        yield RecordFinding(level=WARN, kind="template_rewrites", numbers=numbers)
 
 
-def _squeezed(text: str) -> str:
-    """The text without white space, and without what only keeps its control tokens apart."""
+def _without_space(text: str) -> str:
+    """The text without white space and BREAK."""
     return "".join(text.replace(BREAK, "").split())
 
 
-def _two_ways(written: Iterable[Written]) -> Iterator[Finding]:
+def _two_ways(written: Iterable[Written]) -> Iterator[RecordFinding]:
     """A template that writes a prompt otherwise once it is answered: what is sampled decides what trains."""
     if not all(one.as_template for one in written):
-        yield Finding(level=NOTE, kind="two_ways")
+        yield RecordFinding(level=NOTE, kind="two_ways")
 
 
-def _thought(chat: Chat) -> Iterator[Finding]:
+def _thought(chat: Chat) -> Iterator[RecordFinding]:
     """Whether the model thinks before it answers, and so what answers without a thought follow."""
-    if chat.opened or THINK in chat.lead:
-        yield Finding(level=NOTE, kind="thought", numbers={"is_opened": bool(chat.opened)})
+    if chat.opened_thought or THINK in chat.answer_prefix:
+        yield RecordFinding(level=NOTE, kind="thought", numbers={"is_opened": bool(chat.opened_thought)})
 
 
-def _cut(number: int, of: int) -> Iterator[Finding]:
+def _cut(number: int, total: int) -> Iterator[RecordFinding]:
     if number:
-        yield Finding(level=WARN, kind="cut", numbers={"cut": number, "of": of})
+        yield RecordFinding(level=WARN, kind="cut", numbers={"cut": number, "of": total})

@@ -1,4 +1,4 @@
-"""What kind of network a model folder describes, and how much text it can read at once: from its parsed config."""
+"""The architecture of a model folder and its context length, from its parsed config."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,16 +8,16 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 from ..exits import InvalidInput, in_one_line
 from .model_files import CONFIG, read_object
 
-# How architectures call the longest text that they read, the usual name first.
+# Names by which architectures state the longest text that they read, the usual one first.
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
-SHORTEST = 16  # tokens of a context with which anything can be done
-STATED = "roundtable_context"  # in the config.json of an adopted model: what its operator says of it
-# Position encodings that change with the longest row of a batch, once that is beyond what was trained first.
+SHORTEST = 16  # tokens of the smallest context that is accepted
+STATED = "roundtable_context"  # in the config.json of an adopted model: the context that its operator stated
+# Position encodings that change with the longest row of a batch, once that exceeds the original context.
 GROWING = frozenset({"longrope", "dynamic", "su"})
 
 
 class Context(NamedTuple):
-    """How many tokens a model can read, and who says so."""
+    """How many tokens a model can read, and where that is stated."""
 
     tokens: int
     source: str  # config or operator
@@ -38,16 +38,16 @@ def parse(directory: Path) -> PretrainedConfig:
         config.get_text_config()
     except Exception as error:  # each architecture checks its own, with errors of every kind
         raise InvalidInput(
-            f"config.json cannot be read: {said_of(directory, error)}", kind="config_unreadable", field=CONFIG
+            f"config.json cannot be read: {error_text(directory, error)}", kind="config_unreadable", field=CONFIG
         ) from error
     _refuse_other_than_causal(config)
     return config
 
 
 def context_of(config: PretrainedConfig, stated: int | None = None) -> Context:
-    """How much text a model reads. `stated`, or what an adopted config keeps of it, may only lower its own figure.
+    """The context of a model. `stated`, or what an adopted config keeps of it, may only lower the model's own.
 
-    Raises InvalidInput where nobody says, or where more is stated than the model can read.
+    Raises InvalidInput where none is stated, or where it is too short or more than the model can read.
     """
     text = config.get_text_config(decoder=True)
     own = _own_context(text)
@@ -82,13 +82,13 @@ def context_of(config: PretrainedConfig, stated: int | None = None) -> Context:
 
 
 def _own_context(text: PretrainedConfig) -> int | None:
-    """What the config says, without what only a stretched position encoding would reach."""
+    """The context in the config, without what only a stretched position encoding would reach."""
     named = [number for name in LENGTHS if (number := _number(_attribute(text, name)))]
-    return min([named[0], *_first_trained(text)]) if named else None
+    return min([named[0], *_original_contexts(text)]) if named else None
 
 
-def _first_trained(text: PretrainedConfig) -> list[int]:
-    """Where the position encoding depends on the longest row, the length up to which it does not."""
+def _original_contexts(text: PretrainedConfig) -> list[int]:
+    """The original contexts of position encodings in GROWING: up to there they do not depend on the longest row."""
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, dict))] if isinstance(rope, dict) else []
     return [
@@ -110,7 +110,7 @@ def _refuse_other_than_causal(config: PretrainedConfig) -> None:
 
 
 def _attribute(text: PretrainedConfig, name: str) -> Any:
-    """A field of a config, where it has it: some answer with an error of their own."""
+    """A field of a config, or None; some configs raise an error of their own for it."""
     try:
         return getattr(text, name, None)
     except NotImplementedError:
@@ -118,10 +118,10 @@ def _attribute(text: PretrainedConfig, name: str) -> Any:
 
 
 def _number(value: Any) -> int | None:
-    """A length in tokens, where it is one."""
+    """`value` where it is a plausible length in tokens."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else None
 
 
-def said_of(directory: Path, error: Exception) -> str:
-    """What another program says against a model, in one line and without where it lies."""
+def error_text(directory: Path, error: Exception) -> str:
+    """Another program's message about a model, in one line and without the path of its directory."""
     return in_one_line(str(error).replace(f"{directory}/", ""))

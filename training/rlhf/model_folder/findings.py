@@ -1,4 +1,7 @@
-"""What an examination of a base model has to say: whole sentences for people, and a kind for whoever looks it up."""
+"""What an examination of a base model finds: a kind that pages look up, and a sentence for the log.
+
+The levels are those of every examination. Imports no torch, because the pages know them, too.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,12 +10,12 @@ from typing import Any
 
 from ..exits import InvalidInput
 
-BLOCK, WARN, NOTE = "block", "warn", "note"
+BLOCK, WARN, NOTE = LEVELS = ("block", "warn", "note")  # the gravest first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One fact about a model; a `block` says why it cannot be used."""
+    """One fact about a model folder; a `block` is a reason why it cannot be used."""
 
     level: str
     kind: str
@@ -21,13 +24,13 @@ class Finding:
     numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """As it is reported; empty parts are left out."""
+        """As it stands in the report; empty parts are left out."""
         parts = {"field": self.field, "numbers": self.numbers}
-        told = {name: part for name, part in parts.items() if part}
-        return {"level": self.level, "kind": self.kind, **told, "sentence": self.sentence}
+        present = {name: part for name, part in parts.items() if part}
+        return {"level": self.level, "kind": self.kind, **present, "sentence": self.sentence}
 
     def refusal(self) -> InvalidInput:
-        """The same as an error."""
+        """The finding as an error."""
         return InvalidInput(self.sentence, kind=self.kind, field=self.field, **self.numbers)
 
 
@@ -37,7 +40,7 @@ def block(sentence: str, *, kind: str, field: str = "", **numbers: Any) -> Findi
 
 
 class Findings(list[Finding]):
-    """All that was found, in the order in which it was looked for."""
+    """All findings of an examination, in its order."""
 
     @property
     def blocks(self) -> list[Finding]:
@@ -45,15 +48,15 @@ class Findings(list[Finding]):
         return [one for one in self if one.level == BLOCK]
 
     def note(self, sentence: str, *, kind: str, level: str = NOTE, **numbers: Any) -> None:
-        """Add what refuses nothing."""
+        """Add a finding for which nothing is refused."""
         self.append(Finding(level=level, kind=kind, sentence=sentence, numbers=numbers))
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """What is refused inside is added once, and the examination goes on."""
+        """Turns an InvalidInput inside into a finding, added once, and lets the examination go on."""
         try:
             yield
         except InvalidInput as refusal:
             found = block(str(refusal), kind=refusal.kind, field=refusal.field, **refusal.numbers)
-            if found not in self:  # another look at the same file
+            if found not in self:  # the same file may be read twice
                 self.append(found)

@@ -1,7 +1,7 @@
 """The files of a model folder: which of them are read, and why a folder cannot be used. Imports no torch.
 
-Only files whose names are listed here are ever opened, hashed or handed on. A folder of somebody else's may hold code,
-pickles, links to other folders and much more; none of it matters as long as nobody looks at it.
+Only files whose names are listed here are ever opened, hashed or copied. A folder from elsewhere may hold code,
+pickles, links to other folders and much more; none of it matters as long as it is not read.
 """
 
 import json
@@ -32,32 +32,32 @@ JSONS = frozenset(
         "vocab.json",
     }
 )
-ADAPTER = "adapter_config.json"  # never read, but what a folder is that holds nothing else
+ADAPTER = "adapter_config.json"  # never read; but a folder with no model beside it is an adapter alone
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_JSON = {TOKENIZER: 256_000_000, INDEX: 64_000_000, "vocab.json": 64_000_000}  # bytes
-LARGEST_OTHER = 8_000_000  # bytes, of what else is text
+LARGEST_OTHER = 8_000_000  # bytes, of any other text file
 
 
 class ModelFiles(NamedTuple):
-    """What lies in a model folder, and what is wrong with it."""
+    """The files of a model folder, and what is wrong with them."""
 
-    read: dict[str, Path]  # by the name under which it is handed on; links are resolved
-    ignored: list[str]  # as they are called in the folder
+    read: dict[str, Path]  # by the name under which it is copied; links are resolved
+    ignored: list[str]  # names as in the folder
     findings: list[Finding]
 
     @property
     def weights(self) -> list[str]:
-        """Those that hold weights."""
+        """Names of the files that hold weights."""
         return sorted(name for name in self.read if name.endswith(SUFFIX))
 
-    def sha256(self, counted: manifest.Counted = manifest.uncounted) -> str:
+    def sha256(self, on_bytes: manifest.OnBytes = manifest.ignore_bytes) -> str:
         """One hash over what is read, whatever else lies in the folder."""
-        return manifest.hash_of(manifest.hashes_of(self.read, counted))
+        return manifest.hash_of(manifest.hashes_of(self.read, on_bytes))
 
 
 def survey(folder: Path) -> ModelFiles:
-    """Look at every name in a model folder, and into the files that would be read."""
+    """Check every name in a model folder, and the contents of the files that would be read."""
     if not folder.is_dir():
         missing = block(f"there is no model directory {folder.name}", kind="folder_missing")
         return ModelFiles({}, [], [missing])
@@ -71,7 +71,7 @@ def survey(folder: Path) -> ModelFiles:
     wanted = weight_files.named_by(index, findings) if index else [WEIGHTS]
     for name in wanted:
         path = listed.pop(name.lower(), None)
-        if path is None and index and not _is_told(name, findings):
+        if path is None and index and not any(finding.field.lower() == name.lower() for finding in findings):
             sentence = f"{INDEX} names {name}, which is not in {folder.name}"
             findings.append(block(sentence, kind="shard_missing", field=name))
         elif path is not None and _is_sound(path, findings) and weight_files.is_whole(path, findings):
@@ -80,7 +80,7 @@ def survey(folder: Path) -> ModelFiles:
     findings += _missing(folder, read, ignored, findings)
     findings += _own_code(read)
     files = ModelFiles({name: path.resolve() for name, path in read.items()}, sorted(ignored), findings)
-    findings += weight_files.quantised(files.read.get(CONFIG), [files.read[name] for name in files.weights])
+    findings += weight_files.quantisation_findings(files.read.get(CONFIG), [files.read[name] for name in files.weights])
     return files
 
 
@@ -101,13 +101,8 @@ def _listed(folder: Path, findings: list[Finding]) -> tuple[dict[str, Path], lis
     return listed, ignored
 
 
-def _is_told(name: str, findings: list[Finding]) -> bool:
-    """Whether something is said of this file already."""
-    return any(finding.field.lower() == name.lower() for finding in findings)
-
-
 def require(folder: Path) -> ModelFiles:
-    """The files of a folder of which a stage reads a model. Raises InvalidInput for the first that is wrong."""
+    """The files of a folder that a stage loads a model from. Raises InvalidInput for the first thing that is wrong."""
     files = survey(folder)
     for finding in files.findings:
         raise finding.refusal()
@@ -115,7 +110,7 @@ def require(folder: Path) -> ModelFiles:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of a model says. Raises InvalidInput where it cannot be read."""
+    """The content of a JSON file of a model. Raises InvalidInput where it cannot be read."""
     try:
         if path.stat().st_size > LARGEST_JSON.get(path.name.lower(), LARGEST_OTHER):
             raise InvalidInput(f"{path.name} is too large to be read", kind="json_too_large", field=path.name)
@@ -139,7 +134,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _leaves(path: Path, folder: Path) -> Finding | None:
-    """Links that lead out of the folder, whatever they are called."""
+    """A finding where `path` is a link out of the folder, whatever its name."""
     if not manifest.leads_out(path, folder):
         return None
     return block(
@@ -158,13 +153,14 @@ def _twice(first: Path, second: Path) -> Finding:
 
 
 def _is_sound(path: Path, findings: list[Finding]) -> bool:
-    """Whether a file that would be read is the one that it is called. Adds to `findings` what it is instead."""
-    if trouble := _trouble(path):
-        findings.append(trouble)
-    return trouble is None
+    """Whether a file that would be read is a readable file and no git-lfs pointer. Adds to `findings` if not."""
+    fault = _fault(path)
+    if fault:
+        findings.append(fault)
+    return fault is None
 
 
-def _trouble(path: Path) -> Finding | None:
+def _fault(path: Path) -> Finding | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return block(f"{path.name} is no file: remove it, or put the file here", kind="no_file", field=path.name)
@@ -182,18 +178,18 @@ def _trouble(path: Path) -> Finding | None:
 
 
 def _missing(folder: Path, read: Mapping[str, Path], ignored: list[str], findings: list[Finding]) -> Iterator[Finding]:
-    """What a model needs and the folder lacks, where nothing was said about that file yet."""
-    told = [finding.field.lower() for finding in findings]
+    """What a model needs and the folder lacks, except files that a finding names already."""
+    reported = [finding.field.lower() for finding in findings]
     is_adapter = ADAPTER in map(str.lower, ignored)
-    if CONFIG not in read and CONFIG not in told and not is_adapter:
+    if CONFIG not in read and CONFIG not in reported and not is_adapter:
         yield block(
             f"the model directory {folder.name} has no config.json: is it a transformers model?",
             kind="config_missing",
             field=CONFIG,
         )
-    if not any(name.endswith((SUFFIX, INDEX)) for name in (*read, *told)):
+    if not any(name.endswith((SUFFIX, INDEX)) for name in (*read, *reported)):
         yield _no_weights(folder, ignored)
-    if TOKENIZER not in read and TOKENIZER not in told and not is_adapter:
+    if TOKENIZER not in read and TOKENIZER not in reported and not is_adapter:
         yield block(
             f"the model directory {folder.name} has no tokenizer.json: load its tokenizer with transformers and save it"
             " again, which writes the file",
@@ -242,14 +238,14 @@ def _own_code(listed: Mapping[str, Path]) -> Iterator[Finding]:
 
 
 def _holds(raw: Any, key: str) -> bool:
-    """Whether any object in `raw` has this key."""
-    open_ends = [raw]
-    while open_ends:
-        part = open_ends.pop()
+    """Whether any object in `raw` has this key, at any depth."""
+    unvisited = [raw]
+    while unvisited:
+        part = unvisited.pop()
         if isinstance(part, dict):
             if key in part:
                 return True
-            open_ends += part.values()
+            unvisited += part.values()
         elif isinstance(part, list):
-            open_ends += part
+            unvisited += part
     return False

@@ -1,4 +1,4 @@
-"""Files of weights, by their headers: damaged, missing or quantised ones are found without reading gigabytes."""
+"""Files of weights, judged by their headers: damaged or quantised ones are found without reading gigabytes."""
 
 import json
 import math
@@ -14,13 +14,13 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 LARGEST_HEADER = 100_000_000  # bytes, as the format has it
 QUANTISATION = ("quantization_config", "compression_config")
-# The types of numbers that weights are trained in. Masks and counters have others, but are called no weight.
+# The dtypes that weights are trained in. Masks and counters have others, but no "weight" in their names.
 TRAINABLE = frozenset({"BF16", "F16", "F32", "F64"})
 TINY_FLOATS = ("F8", "F4", "F6_")
 
 
 def named_by(index: Path, findings: list[Finding]) -> list[str]:
-    """The files of weights that an index names. Adds to `findings` where they are none, or not beside it."""
+    """The files of weights that an index names. Adds to `findings` where it names none, or one in another folder."""
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8-sig"))["weight_map"].values()))
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
@@ -33,7 +33,7 @@ def named_by(index: Path, findings: list[Finding]) -> list[str]:
 
 
 def is_whole(path: Path, findings: list[Finding]) -> bool:
-    """Whether a file of weights can be read to its end. Adds to `findings` why not."""
+    """Whether a file of weights is as long as its header says. Adds to `findings` where it is not."""
     try:
         header, begins = _header(path)
         ends = begins + max([_end_of(facts) for facts in _tensors(header).values()], default=0)
@@ -49,13 +49,13 @@ def is_whole(path: Path, findings: list[Finding]) -> bool:
 
 
 def parameters(paths: list[Path]) -> int:
-    """Numbers in these files."""
+    """How many parameters these files hold."""
     return sum(math.prod(facts["shape"]) for path in paths for facts in _tensors(_header(path)[0]).values())
 
 
-def quantised(config: Path | None, weights: list[Path]) -> Iterator[Finding]:
-    """Says so where a config, or the weights themselves, speak of numbers that were made coarser to save memory."""
-    if found := _spoken_of(config) if config else None:
+def quantisation_findings(config: Path | None, weights: list[Path]) -> Iterator[Finding]:
+    """A finding where the config, or else the dtypes of the weights, show that they are quantised."""
+    if found := _quantisation_of(config) if config else None:
         field, method = found
         yield block(
             f"the weights are quantised ({method}), and quantised weights cannot be trained: bring the full ones",
@@ -74,12 +74,12 @@ def quantised(config: Path | None, weights: list[Path]) -> Iterator[Finding]:
             return
 
 
-def _spoken_of(config: Path) -> tuple[str, str] | None:
-    """The field by which a config, or a part of it, says that the weights are quantised, and the method."""
+def _quantisation_of(config: Path) -> tuple[str, str] | None:
+    """The field of a config, or of a part of it, that says that the weights are quantised, and the method."""
     try:
         raw = json.loads(config.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        return None  # which is said elsewhere
+        return None  # which is a finding of model_files
     parts = [raw, *raw.values()] if isinstance(raw, dict) else []
     for part in parts:
         for field in QUANTISATION:
@@ -89,7 +89,7 @@ def _spoken_of(config: Path) -> tuple[str, str] | None:
 
 
 def _quantised_tensor(path: Path) -> str | None:
-    """The name of a weight that is stored in numbers too coarse to be trained, if there is one."""
+    """The name of a weight whose dtype cannot be trained, if there is one."""
     for name, facts in _tensors(_header(path)[0]).items():
         is_weight = "weight" in name.rpartition(".")[2]
         if facts["dtype"].startswith(TINY_FLOATS) or (facts["dtype"] not in TRAINABLE and is_weight):
@@ -98,7 +98,7 @@ def _quantised_tensor(path: Path) -> str | None:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """What a file of safetensors says of itself, and where its numbers begin."""
+    """The header of a safetensors file, and the byte at which its tensors begin."""
     with path.open("rb") as source:
         (length,) = struct.unpack("<Q", source.read(8))
         if length > LARGEST_HEADER:
@@ -109,10 +109,10 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _end_of(facts: dict[str, Any]) -> int:
-    """Where a tensor ends, counted from the first. Raises ValueError where it is not described as tensors are."""
+    """The byte at which a tensor ends, counted from the first tensor. Raises ValueError for a malformed description."""
     numbers = [*facts["data_offsets"], *facts["shape"]]
     if not isinstance(facts["dtype"], str) or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise ValueError("a tensor without type, shape or place")
+        raise ValueError("a tensor without dtype, shape or offsets")
     end: int = facts["data_offsets"][1]
     return end
 

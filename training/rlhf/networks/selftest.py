@@ -1,8 +1,8 @@
-"""The self-test of a policy's numbers: whatever reads a text, and however it is batched, they are the same.
+"""The self-test of a policy: its logits must not depend on the cache, the padding, or later tokens.
 
-PPO compares what the sampler drew with what the training forward says of it, and the reward model and the critic read
-whole batches at once. A cache that keeps the states of a row that has left, positions that count padding, or a network
-that looks ahead spoil all of it without an error. So each policy proves itself on a few tokens whenever it is loaded.
+PPO compares the sampler's log-probabilities with those of the training forward pass, and the reward model and the
+critic read whole batches at once. A cache that keeps the state of a row that has left, positions that count padding, or
+a network that looks ahead spoil all of it without an error. So each policy is tested on a few tokens when it is loaded.
 """
 
 from collections.abc import Iterator
@@ -19,29 +19,29 @@ from ..exits import InvalidInput, in_one_line
 from .decoding import Decoding
 
 if TYPE_CHECKING:
-    from .networks import Policy
+    from .policy import Policy
 
 PROMPTS = (11, 24, 5)  # tokens: the first to leave is neither the longest nor the last
 ANSWERS = (2, 6, 4)  # tokens: so rows leave one after another
-# Shares of the distance of the furthest logit from the mean of its row: what rounding moves grows with it.
+# Shares of the largest distance of a logit from the mean of its row, with which rounding errors grow.
 FP32_TOLERANCE = 1e-3
 # In bf16, with 8 bits, dense models of the tests' architectures stay below 0.02, but a mixture of experts that sends
-# one token to another expert is off by 0.2, as is a network that forgets a row. So the question is asked in fp32 first;
-# what is left for bf16 to prove is that its numbers are finite and of the same kind.
+# one token to another expert is off by 0.2, as is a network that forgets a row. So faults are looked for in fp32; in
+# bf16 the test only shows that the logits are finite and roughly the same.
 BF16_TOLERANCE = 0.5
-SMALLEST_SCALE = 0.01  # of an untrained model's logits: rounding does not shrink for ever
+SMALLEST_SCALE = 0.01  # of logits: for an untrained model's, rounding errors do not shrink any further
 
 
 class Measures(NamedTuple):
     """The largest differences between logits that should be equal."""
 
-    cached: float  # the sampler's, with its cache and its rows that leave, against the training forward's
-    padded: float  # in a batch, against alone
+    cached: float  # between the sampler, with its cache and rows that leave, and the training forward pass
+    padded: float  # between a sample in a batch and alone
     causal: float  # before and after later tokens were changed
 
 
-# What a model does of which a measure shows too much, worst first.
-FAULTS = {  # measure -> (kind, what it means where it is too large)
+# The fault that a measure above its limit shows, the worst first.
+FAULTS = {  # measure -> (kind, the fault in words)
     "causal": (
         "selftest_causal",
         "a later token changes what it says of earlier ones, so it is no causal language model",
@@ -52,11 +52,11 @@ FAULTS = {  # measure -> (kind, what it means where it is too large)
 
 
 def check(policy: "Policy", chat: Chat) -> Measures:
-    """The policy's measures, in fp32. Raises InvalidInput where it reads one text in two ways.
+    """The policy's measures, in fp32. Raises InvalidInput where it fails the self-test.
 
-    A policy whose cache does not let go of rows keeps them from now on until the last one has ended.
+    Where rows cannot leave its cache, this sets `cache_drops_rows` to False, and sampling keeps them to the end.
     """
-    if not all(weight.isfinite().all() for weight in policy.parameters()):  # also those of tokens that no test has
+    if not all(weight.isfinite().all() for weight in policy.parameters()):  # also of tokens that the test does not use
         raise _not_finite("weights")
     try:
         with _in_fp32(policy):
@@ -76,7 +76,7 @@ def check(policy: "Policy", chat: Chat) -> Measures:
 
 @contextmanager
 def _in_fp32(policy: "Policy") -> Iterator[None]:
-    """The same weights, whose linear layers are not rounded."""
+    """Runs the policy's linear layers in fp32."""
     bf16, policy.bf16 = policy.bf16, False
     try:
         yield
@@ -108,31 +108,32 @@ def _check(policy: "Policy", chat: Chat, tolerance: float) -> Measures:
 
 
 def _samples(chat: Chat) -> tuple[list[Rendered], int]:
-    """Random texts without control tokens, which some networks treat in a way of their own, and what pads them.
+    """Random samples and the id that pads them, without control tokens, which some networks treat specially.
 
-    The tokenizer's own padding is a row of zeros in many embeddings before they are trained, and hides who reads it.
+    Not padded with the tokenizer's own padding id: many untrained embeddings have zeros for it, and reading it by
+    mistake would not show.
     """
     control = chat.tokenizer.added_tokens_decoder
     ordinary = torch.tensor([number for number in range(chat.vocab_size) if number not in control] or [0])
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     samples = []
     for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
         prompt = max(1, min(prompt, chat.context - answer))
-        ids = ordinary[torch.randint(len(ordinary), (prompt + answer,), generator=draw)].tolist()
+        ids = ordinary[torch.randint(len(ordinary), (prompt + answer,), generator=generator)].tolist()
         samples.append(Rendered(ids[:prompt], ids[prompt:]))
     return samples, int(ordinary[-1])
 
 
 def _read(policy: "Policy", samples: list[Rendered], pad_id: int) -> list[Tensor]:
-    """The training forward's logits of each sample, (T, V) without padding."""
+    """The logits of the training forward pass for each sample, (T, V) without padding."""
     batch = collate(samples, pad_id, policy.device)
-    # Not called, which would run the hooks of whoever watches the stage itself.
+    # `forward`, because calling the module would run forward hooks that are meant for the stage.
     logits = policy.forward(batch.tokens, batch.attention)  # (B, T, V)
     return [row[: sample.length] for row, sample in zip(logits, samples, strict=True)]
 
 
-def _require_usable(readings: list[Tensor], policy: "Policy") -> None:
-    if (width := readings[0].shape[-1]) < policy.vocab_size:
+def _require_usable(all_logits: list[Tensor], policy: "Policy") -> None:
+    if (width := all_logits[0].shape[-1]) < policy.vocab_size:
         raise InvalidInput(
             f"the model's tokenizer has {policy.vocab_size} tokens, but its head knows {width} of them:"
             " use the tokenizer that it was trained with",
@@ -140,7 +141,7 @@ def _require_usable(readings: list[Tensor], policy: "Policy") -> None:
             tokens=policy.vocab_size,
             embedding=width,
         )
-    if not all(reading.isfinite().all() for reading in readings):
+    if not all(logits.isfinite().all() for logits in all_logits):
         raise _not_finite("logits")
 
 
@@ -152,7 +153,7 @@ def _not_finite(what: str) -> InvalidInput:
 
 
 def _cached(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int, limit: float) -> float:
-    """How far the sampler is off, where rows leave the batch, or else where they stay in it."""
+    """The sampler's difference where rows leave the batch, or else where they stay in it."""
     try:
         gap = _sampler_gap(policy, samples, together, pad_id)
     except (RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
@@ -161,7 +162,7 @@ def _cached(policy: "Policy", samples: list[Rendered], together: list[Tensor], p
         gap = float("inf")
     if gap <= limit:
         return gap
-    policy.rows_leave = False
+    policy.cache_drops_rows = False
     return _sampler_gap(policy, samples, together, pad_id)
 
 
@@ -173,17 +174,17 @@ def _sampler_gap(policy: "Policy", samples: list[Rendered], together: list[Tenso
         logits = decoding.next_logits()  # (A, V)
         for ours, row in zip(logits, rows, strict=True):
             gaps.append(_difference(ours, together[row][len(samples[row].prompt) + step - 1]))
-        going = [place for place, row in enumerate(rows) if step + 1 < len(samples[row].response)]
+        going = [index for index, row in enumerate(rows) if step + 1 < len(samples[row].response)]
         if not going:
             break
         chosen = torch.tensor([samples[row].response[step] for row in rows], device=logits.device)
         decoding.append(chosen, torch.tensor(going, device=logits.device))
-        rows = [rows[place] for place in going]
+        rows = [rows[index] for index in going]
     return max(gaps)
 
 
 def _looks_ahead(policy: "Policy", sample: Rendered, before: Tensor, pad_id: int) -> float:
-    """How far logits move when what follows them is changed."""
+    """How far logits move when later tokens are changed."""
     kept = len(sample.prompt) // 2
     changed = sample.prompt[:kept] + sample.prompt[kept:][::-1]
     (after,) = _read(policy, [Rendered(changed, sample.response[::-1])], pad_id)
@@ -191,5 +192,5 @@ def _looks_ahead(policy: "Policy", sample: Rendered, before: Tensor, pad_id: int
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:
-    """The largest one; what is no number is as far off as can be."""
+    """The largest absolute difference; infinite where one is NaN."""
     return (ours - theirs).abs().nan_to_num(nan=float("inf")).max().item()

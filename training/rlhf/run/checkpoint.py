@@ -1,4 +1,4 @@
-"""What a stage saves on the way so that it can go on after any kill: tensors by name, and a few numbers."""
+"""Checkpoints: tensors by name and a few numbers, from which a stage resumes after any kill."""
 
 import json
 import shutil
@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .manifest import Counted, sealed, verifies
+from .manifest import OnBytes, sealed, verifies
 
 STATE = "state.json"
 KEPT = 2  # checkpoints of a run
-NAMES = "step-*[0-9]"  # and nothing that has a word behind the number
+NAMES = "step-*[0-9]"  # but not step-000200.damaged
 
 Tensors = Mapping[str, Tensor]
 
@@ -41,10 +41,10 @@ class Checkpoint(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What there is to go on from."""
+    """What there is to resume from."""
 
-    whole: Checkpoint | None  # the furthest whose files are as they were written
-    damaged: list[Path]  # those beyond it
+    newest: Checkpoint | None  # the newest that verifies
+    damaged: list[Path]  # newer ones that do not
 
 
 def save(
@@ -53,14 +53,14 @@ def save(
     tensors: Mapping[str, Tensors],
     state: Mapping[str, Any],
     check: Callable[[], None],
-    counted: Counted,
+    on_bytes: OnBytes,
 ) -> None:
-    """Write a checkpoint."""
+    """Write a checkpoint. `check` is called before it gets its name, and may raise; `on_bytes` after each file."""
     with sealed(checkpoints / f"step-{step:06d}", check) as draft:
         for name, group in tensors.items():
-            whole = {key: tensor.contiguous() for key, tensor in group.items()}
-            safetensors.torch.save_file(whole, draft / f"{name}.safetensors")
-            counted(size({name: whole}))
+            contiguous = {key: tensor.contiguous() for key, tensor in group.items()}
+            safetensors.torch.save_file(contiguous, draft / f"{name}.safetensors")
+            on_bytes(size({name: contiguous}))
         (draft / STATE).write_text(json.dumps(state), "utf-8")
 
 
@@ -70,7 +70,7 @@ def size(tensors: Mapping[str, Tensors]) -> int:
 
 
 def newest(checkpoint_directories: Iterable[Path]) -> Found:
-    """Look for the furthest checkpoint in any of these directories."""
+    """The newest checkpoint in any of these directories that verifies."""
     damaged: list[Path] = []
     for path in _newest_first(checkpoint_directories):
         if verifies(path):
@@ -85,17 +85,17 @@ def step_of(path: Path) -> int:
 
 
 def set_aside(path: Path) -> None:
-    """Keep a damaged checkpoint for people to look at, under a name by which it is not found again."""
+    """Rename a damaged checkpoint so that it is not found again, but kept for people to look at."""
     damaged = path.with_name(f"{path.name}.damaged")
     shutil.rmtree(damaged, ignore_errors=True)
     path.rename(damaged)
 
 
 def prune(checkpoint_directories: Iterable[Path]) -> None:
-    """Let go of all but the newest checkpoints in these directories together."""
+    """Delete all but the newest checkpoints of these directories together."""
     for path in _newest_first(checkpoint_directories)[KEPT:]:
-        doomed = path.rename(path.with_name(f".{path.name}.draft"))  # one half deleted must not look damaged
-        shutil.rmtree(doomed, ignore_errors=True)
+        hidden = path.rename(path.with_name(f".{path.name}.draft"))  # or a kill meanwhile would leave a damaged one
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _newest_first(checkpoint_directories: Iterable[Path]) -> list[Path]:
@@ -104,7 +104,7 @@ def _newest_first(checkpoint_directories: Iterable[Path]) -> list[Path]:
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """What a module has learnt, each tied weight once."""
+    """The parameters of a module by name, each tied weight once."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 

@@ -1,7 +1,7 @@
 """A run is a directory: what the engine is asked, what it reads, and what each attempt at it writes.
 
-config.json   what to do                          fence   the attempt that may write
-data/*.jsonl  the records                         alive   touched whenever there is progress
+config.json   what to do                          fence   number of the attempt that may write
+data/*.jsonl  the records                         alive   its time stamp is the last progress
 attempts/<fence>/metrics.jsonl, phase.json, setbacks.json, ending.json, checkpoints/step-000200/, output/
 """
 
@@ -18,11 +18,12 @@ from typing import Any
 from ..config import RunConfig, load_config
 from ..exits import Diverged, FenceLost, Interrupted, InvalidInput, current_fence
 from ..failpoints import reach
+from ..json_files import replacing
 from . import checkpoint
 from .checkpoint import Checkpoint, Tensors
 from .manifest import LeadsOut, hashed_files, manifest_sha256, sealed, verifies
 from .phases import Phases
-from .recovery_log import Setback, Setbacks
+from .recovery_log import Recovery, RecoveryLog
 
 Saved = tuple[Mapping[str, Tensors], Mapping[str, Any]]  # tensors by name, and the state beside them
 
@@ -35,15 +36,15 @@ class RunDirectory:
         self.fence = current_fence(self.path)
         self.attempt = self.path / "attempts" / self.fence
         self.attempt.mkdir(parents=True, exist_ok=True)
-        self.interrupted = False  # somebody asked us to stop soon
-        self.step = 0  # the last that was done
-        self.phases = Phases(self.attempt, self.touch)
-        self.setbacks = Setbacks(self.attempt)
-        self._checked: set[tuple[Path, str]] = set()  # model directories and the hash that they were found to have
+        self.interrupted = False  # a SIGTERM has asked to save and stop
+        self.step = 0  # the last that is finished
+        self.phases = Phases(self.attempt, self.report_progress)
+        self.recovery_log = RecoveryLog(self.attempt)
+        self._checked: set[tuple[Path, str]] = set()  # model directories and their hashes, once they were verified
         self._saved_at = time.monotonic()
 
     def config(self) -> RunConfig:
-        """What this run is asked to do. Raises InvalidInput."""
+        """The config of this run. Raises InvalidInput."""
         return load_config(self.path / "config.json")
 
     def data(self, name: str) -> Path:
@@ -51,9 +52,9 @@ class RunDirectory:
         return self.path / "data" / f"{name}.jsonl"
 
     def parent(self, cfg: RunConfig, role: str) -> Path:
-        """The model directory in this role. Raises InvalidInput where it is not the one that was meant."""
+        """The model directory in this role. Raises InvalidInput where it is missing or does not have its hash."""
         parent = cfg.parents[role]
-        directory = self.path / parent.path  # an absolute path stays what it is
+        directory = self.path / parent.path  # which is parent.path where that is absolute
         if not directory.is_dir():
             raise InvalidInput(
                 f"there is no model directory for parents.{role}", kind="parent_gone", field=f"parents.{role}"
@@ -75,33 +76,33 @@ class RunDirectory:
         self._checked.add((directory, parent.manifest_sha256))
         return directory
 
-    def touch(self) -> None:
-        """Say that there is progress."""
+    def report_progress(self) -> None:
+        """Touch the file by which the supervisor tells a stage at work from one that hangs."""
         (self.path / "alive").touch()
         reach("engine-alive", f"after step {self.step}")
 
     def check_fence(self) -> None:
-        """Raises FenceLost once another attempt owns the run."""
+        """Raises FenceLost where another attempt owns the run by now."""
         if current_fence(self.path) != self.fence:
             raise FenceLost(f"attempt {self.fence} no longer owns this run")
 
     def stop_on_sigterm(self) -> None:
-        """From now on a SIGTERM asks us to save and leave."""
+        """From now on a SIGTERM requests a stop: the stage saves a checkpoint and raises Interrupted."""
         signal.signal(signal.SIGTERM, self._interrupt)
 
-    def leave_if_asked(self) -> None:
-        """Raises Interrupted where we were asked to stop and there is nothing to save."""
+    def stop_if_requested(self) -> None:
+        """Raises Interrupted where a stop is requested; for moments at which nothing can be saved."""
         if self.interrupted:
             raise Interrupted("stopped on request; the stage goes on from its last checkpoint, or else starts over")
 
-    def touch_or_leave(self) -> None:
-        """The progress of a stage that saves nothing on its way: asked to stop, it leaves at once."""
-        self.touch()
-        self.leave_if_asked()
+    def report_progress_or_stop(self) -> None:
+        """For stages without checkpoints. Raises Interrupted where a stop is requested."""
+        self.report_progress()
+        self.stop_if_requested()
 
     @property
     def is_finished(self) -> bool:
-        """This attempt has published its output already."""
+        """Whether this attempt has written its output already."""
         return verifies(self.attempt / "output")
 
     def output(self) -> AbstractContextManager[Path]:
@@ -110,48 +111,51 @@ class RunDirectory:
         return sealed(self.attempt / "output", self.check_fence)
 
     def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Append what was measured after `step` of `total`. Raises Diverged where it is no number."""
+        """Append the metrics after `step` of `total`. Raises Diverged where one is not finite."""
         for name, value in metrics.items():
             if not math.isfinite(value):
-                told = f"{name} is not finite ({value}) after step {step}"
-                raise Diverged(told, kind="metric_not_finite", field=name)
+                raise Diverged(
+                    f"{name} is not finite ({value}) after step {step}", kind="metric_not_finite", field=name
+                )
         line = {"step": step, "total": total, "time": time.time(), "metrics": metrics}
         with self._metrics.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
         self.step = step
-        self.touch()
+        self.report_progress()
 
     def resume(self) -> Checkpoint | None:
-        """The newest checkpoint of any attempt, if there is one; the metrics go on after its step."""
+        """The newest checkpoint of any attempt, if there is one; metrics.jsonl keeps the lines up to its step."""
         self.phases.enter("loading", "checkpoint")
         found = self.newest_checkpoint()
         kept: list[str] = []
         if found:
-            kept = [line for line in _whole_lines(found.attempt / "metrics.jsonl") if _step(line) <= found.step]
+            lines = _complete_lines(found.attempt / "metrics.jsonl")
+            kept = [line for line in lines if json.loads(line)["step"] <= found.step]
         self.check_fence()
         for draft in self.path.glob("attempts/**/.*.draft"):  # of attempts that were killed
             shutil.rmtree(draft, ignore_errors=True)
-        cut = self._metrics.with_suffix(".cut")
-        cut.write_text("".join(kept), "utf-8")
-        cut.replace(self._metrics)
+        with replacing(self._metrics) as cut:
+            cut.write_text("".join(kept), "utf-8")
         self.step = found.step if found else 0
         self.phases.enter("working", "steps")
         return found
 
     def newest_checkpoint(self) -> Checkpoint | None:
-        """The newest whole checkpoint of any attempt; damaged ones on the way to it are set aside and reported."""
+        """The newest checkpoint of any attempt that verifies; damaged ones after it are set aside and logged."""
         found = checkpoint.newest(self._checkpoints())
         self.check_fence()
-        on = f"on from that of step {found.whole.step}" if found.whole else "back to its start: there was no whole one"
+        where = (
+            f"on from that of step {found.newest.step}" if found.newest else "back to its start: there was no whole one"
+        )
         for path in found.damaged:
             step = checkpoint.step_of(path)
-            text = f"The checkpoint of step {step} was damaged and is set aside; the stage went {on}."
-            self.setbacks.note(Setback("damaged_checkpoint", step, text))
+            text = f"The checkpoint of step {step} was damaged and is set aside; the stage went {where}."
+            self.recovery_log.add(Recovery("damaged_checkpoint", step, text))
             checkpoint.set_aside(path)
-        return found.whole
+        return found.newest
 
     def save_if_due(self, step: int, total: int, every_seconds: int, saved: Callable[[], Saved]) -> None:
-        """Checkpoint after `step` when it is time, at the end, and when asked to stop. Raises Interrupted then."""
+        """Save a checkpoint after `step` when it is time, at the end, and on request, raising Interrupted then."""
         due = time.monotonic() - self._saved_at >= every_seconds
         if not (due or self.interrupted or step == total):
             return
@@ -176,14 +180,9 @@ class RunDirectory:
         self.interrupted = True
 
 
-def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a file that were written to their end."""
+def _complete_lines(path: Path) -> Iterator[str]:
+    """The lines of a file, without a last one that was not written to its end."""
     if path.exists():
         for line in path.read_text("utf-8").splitlines(keepends=True):
             if line.endswith("\n"):
                 yield line
-
-
-def _step(line: str) -> int:
-    step: int = json.loads(line)["step"]
-    return step

@@ -1,7 +1,7 @@
-"""Directories that are whole or not there. Imports no torch, because who publishes them has none.
+"""Directories that are complete or not there. Imports no torch, because the platform publishes them without.
 
 A directory is written under a temporary name, every file is synced, manifest.json with the hash of each goes in
-last, and then it is renamed. Whatever kills the writer, a reader sees a manifest that verifies, or looks elsewhere.
+last, and then it is renamed. Whatever kills the writer, a reader finds a directory that verifies, or none.
 """
 
 import errno
@@ -23,22 +23,25 @@ CHUNK = 1 << 22  # bytes
 
 
 class LeadsOut(OSError):
-    """A link in a directory points out of it: what it points to is not the model's."""
+    """A link in a directory points out of it, to a file that is not the model's."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(errno.ELOOP, f"{path.name} is a link that leads out of the folder; put a copy in its place")
 
 
-Counted = Callable[[int], None]  # told of so many more bytes
+OnBytes = Callable[[int], None]  # called with the number of further bytes that were read or written
 
 
-def uncounted(number: int) -> None:
-    """For who does not ask how far the bytes are."""
+def ignore_bytes(number: int) -> None:
+    """Reports no progress."""
 
 
 @contextmanager
 def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
-    """A temporary directory to fill, which becomes `target` with a manifest, in one step."""
+    """A temporary directory to fill, which becomes `target`, with a manifest, in one step.
+
+    `before_rename` may raise where the directory must not appear any more. Raises OSError.
+    """
     draft = target.with_name(f".{target.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     reach("sealed-begins", target)
@@ -63,7 +66,7 @@ def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
 
 @contextmanager
 def _errors_of_the_disk() -> Iterator[None]:
-    """safetensors tells in words alone that the disk is full; here it becomes the OSError that others raise."""
+    """safetensors reports a full disk in its message only; this raises the OSError that it stands for."""
     try:
         yield
     except Exception as error:
@@ -73,39 +76,39 @@ def _errors_of_the_disk() -> Iterator[None]:
         raise OSError(int(number[1]), str(error)) from error
 
 
-def verifies(directory: Path, counted: Counted = uncounted) -> bool:
+def verifies(directory: Path, on_bytes: OnBytes = ignore_bytes) -> bool:
     """Whether a sealed directory has a manifest and every file in it is unchanged."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
-        return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory, counted)
-    except (OSError, ValueError):  # also a file that the disk no longer gives back
+        return isinstance(manifest, dict) and manifest.get("files") == file_hashes(directory, on_bytes)
+    except (OSError, ValueError):  # also a file that the disk can no longer read
         return False
 
 
-def manifest_sha256(directory: Path, counted: Counted = uncounted) -> str:
-    """One hash over the names and contents of a model directory as it is now, with or without a manifest."""
-    return hash_of(file_hashes(directory, counted))
+def manifest_sha256(directory: Path, on_bytes: OnBytes = ignore_bytes) -> str:
+    """One hash over the names and contents of a model directory as it is now. Raises LeadsOut."""
+    return hash_of(file_hashes(directory, on_bytes))
 
 
-def file_hashes(directory: Path, counted: Counted = uncounted) -> dict[str, dict[str, Any]]:
-    """{name: {"size", "sha256"}} of the files in a directory, hidden ones and the manifest apart."""
-    return hashes_of({path.name: path for path in hashed_files(directory)}, counted)
+def file_hashes(directory: Path, on_bytes: OnBytes = ignore_bytes) -> dict[str, dict[str, Any]]:
+    """{name: {"size", "sha256"}} of the files in a directory, except hidden ones and the manifest. Raises LeadsOut."""
+    return hashes_of({path.name: path for path in hashed_files(directory)}, on_bytes)
 
 
-def hashes_of(files: Mapping[str, Path], counted: Counted = uncounted) -> dict[str, dict[str, Any]]:
+def hashes_of(files: Mapping[str, Path], on_bytes: OnBytes = ignore_bytes) -> dict[str, dict[str, Any]]:
     """{name: {"size", "sha256"}} of these files."""
     return {
-        name: {"size": path.stat().st_size, "sha256": _sha256(path, counted)} for name, path in sorted(files.items())
+        name: {"size": path.stat().st_size, "sha256": _sha256(path, on_bytes)} for name, path in sorted(files.items())
     }
 
 
 def hashed_files(directory: Path) -> list[Path]:
-    """The files that a directory's hash is about. Raises LeadsOut."""
+    """The files that a directory's hash covers. Raises LeadsOut."""
     return [path for path in visible_files(directory) if path.name != MANIFEST]
 
 
 def visible_files(directory: Path) -> list[Path]:
-    """The files in a directory, hidden ones apart. Raises LeadsOut where one is a link to somewhere else."""
+    """The files in a directory, except hidden ones. Raises LeadsOut where one is a link out of it."""
     files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(".")]
     home = directory.resolve()
     for path in files:
@@ -127,12 +130,12 @@ def hash_of(files: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path, counted: Counted) -> str:
+def _sha256(path: Path, on_bytes: OnBytes) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as source:
         while chunk := source.read(CHUNK):
             digest.update(chunk)
-            counted(len(chunk))
+            on_bytes(len(chunk))
     return digest.hexdigest()
 
 

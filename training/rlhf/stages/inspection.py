@@ -1,4 +1,4 @@
-"""Some samples of a PPO step, token by token: kept with every step, printed by `python -m training.rlhf inspect`."""
+"""Some episodes of each PPO step, token by token, printed by `python -m training.rlhf inspect`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,14 +6,18 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from ..config import load_config
+from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
+from ..networks.policy import Policy, token_logprobs
+from ..networks.scalar_model import ScalarModel
 from .rollouts import Rollout
 
-SAMPLES = 4  # kept of each step
+SAMPLES = 4  # recorded of each step
 COLUMNS = {
     "logprobs": "log p",
     "reference": "reference",
@@ -23,27 +27,37 @@ COLUMNS = {
     "unwhitened": "advantage",
     "returns": "return",
     "advantages": "whitened",
-    "new_logprobs": "new log p",  # these two only where the step has learnt
+    "new_logprobs": "new log p",  # these two only where the step was an update
     "new_values": "new value",
 }
-SUMMED = ("logprobs", "reference", "log_ratio", "rewards")  # whose sum over an answer says something
+SUMMED = ("logprobs", "reference", "log_ratio", "rewards")  # columns whose sum over an answer means something
 
 Sample = dict[str, Tensor]  # (T,) each, by name
 
 
 def choose(rollouts: list[Rollout]) -> Rollout:
-    """Some episodes of middling length among a minibatch."""
-    return rollouts[len(rollouts) // 2].first(SAMPLES)  # a minibatch is cut by length, the shortest first
+    """Some episodes of medium length from a minibatch, whose rollouts are sorted by length."""
+    return rollouts[len(rollouts) // 2].first(SAMPLES)
+
+
+@torch.no_grad()
+def after_update(policy: Policy, critic: ScalarModel, batch: Batch) -> dict[str, Tensor]:
+    """(B, T) each: log-probabilities in nats and values of a rollout's batch after the update, 0 outside of answers."""
+    tokens, attention, response = batch
+    return {
+        "new_logprobs": token_logprobs(policy, batch) * response,
+        "new_values": critic.values(tokens, attention) * response,
+    }
 
 
 def record(attempt: Path, step: int, rollout: Rollout, after: Mapping[str, Tensor]) -> None:
-    """Keep a rollout of a step, and what was said of it `after` the update."""
+    """Write a rollout of a step, with what `after_update` gave for it, or nothing where there was no update."""
     tensors = {
         "tokens": rollout.batch.tokens,
         "attention": rollout.batch.attention,
         "response": rollout.batch.response,
         "logprobs": rollout.logprobs,
-        "reference": rollout.reference,
+        "reference": rollout.reference_logprobs,
         "rewards": rollout.rewards,
         "values": rollout.values,
         "advantages": rollout.advantages,
@@ -64,7 +78,7 @@ def record(attempt: Path, step: int, rollout: Rollout, after: Mapping[str, Tenso
 
 
 def show(run_dir: Path, step: int) -> None:
-    """Print the samples of a step. Raises InvalidInput where none were kept."""
+    """Print the episodes of a step. Raises InvalidInput where none were recorded."""
     found = list(run_dir.glob(f"attempts/*/rollouts/step-{step:06d}.safetensors"))
     if not found:
         raise InvalidInput(f"no sample of step {step} was kept in {run_dir.name}", kind="no_sample", step=step)
@@ -76,17 +90,17 @@ def show(run_dir: Path, step: int) -> None:
 
 
 def read(path: Path) -> tuple[list[str], list[Sample]]:
-    """The samples in a file, each with its title, and with what follows from the numbers that were kept."""
-    with safetensors.safe_open(path, "pt") as kept:
-        titles: list[str] = json.loads(kept.metadata()["titles"])
-        whole = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 (not a dictionary)
+    """The samples in a file and their titles, with the columns that follow from those in the file."""
+    with safetensors.safe_open(path, "pt") as recorded:
+        titles: list[str] = json.loads(recorded.metadata()["titles"])
+        whole = {name: recorded.get_tensor(name) for name in recorded.keys()}  # noqa: SIM118 (not a dictionary)
     whole["log_ratio"] = whole["logprobs"] - whole["reference"]
     whole["unwhitened"] = whole["returns"] - whole["values"]
     return titles, [{name: tensor[row] for name, tensor in whole.items()} for row in range(len(titles))]
 
 
 def table(sample: Sample, chat: Chat) -> Iterator[str]:
-    """The lines that show a sample: the prompt, a row for each answer token, and what the rows add up to."""
+    """The lines that show a sample: the prompt, a row for each answer token, and sums over the answer."""
     tokens, response = sample["tokens"], sample["response"]
     yield f"after {chat.tokenizer.decode(tokens[sample['attention'] & ~response].tolist())!r}"
     pieces = [repr(chat.tokenizer.decode([token])) for token in tokens[response].tolist()]

@@ -1,7 +1,7 @@
-"""A network while it is being taught: its optimizer, the clipped step that every stage takes, and what to save."""
+"""What every stage that trains has in common: an optimiser, a step with a clipped gradient, checkpoints, a loop."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,12 @@ from ..exits import Diverged
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from ..run.directory import RunDirectory
 
-GRADIENT_NORM = 1.0  # a longer gradient is shortened to this
-PATIENCE = 3  # steps in a row whose gradient is not finite
+GRADIENT_NORM = 1.0  # a longer gradient is scaled down to this norm
+PATIENCE = 3  # steps in a row without a finite gradient that end a stage
 
 
 class Learner:
-    """One network and its Adam. `name` is what its tensors are called in a checkpoint."""
+    """One network and its Adam optimiser (Kingma & Ba 2015). `name` names its tensors in a checkpoint."""
 
     def __init__(self, network: nn.Module, name: str) -> None:
         self.name = name
@@ -27,9 +27,10 @@ class Learner:
         self._skipped_in_a_row = 0
 
     def step(self, learning_rate: float) -> float:
-        """Follow the gradient that has gathered, clear it, and return the norm that it had.
+        """Take a step with the accumulated gradient, clear it, and return its norm before clipping.
 
-        A gradient that is not finite moves nothing and is counted. Raises Diverged at the third in a row.
+        Gradients are clipped by their norm (Pascanu et al. 2013). One that is not finite is skipped and counted.
+        Raises Diverged at the third in a row.
         """
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM).item()
         if math.isfinite(norm):
@@ -49,8 +50,8 @@ class Learner:
         return norm
 
     @property
-    def is_steady(self) -> bool:
-        """The last step was taken. A checkpoint after a skipped one would be one too late to go back to."""
+    def took_last_step(self) -> bool:
+        """Whether the last step was not skipped. A checkpoint after a skipped one would be too late to go back to."""
         return self._skipped_in_a_row == 0
 
     def tensors(self) -> dict[str, Tensors]:
@@ -62,7 +63,7 @@ class Learner:
         return {self.name: [self.skipped_steps, self._skipped_in_a_row]}
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         restore_module(self.network, saved.tensors(self.name))
         restore_optimizer(self.optimizer, saved.tensors(f"{self.name}-adam"))
         self.skipped_steps, self._skipped_in_a_row = saved.state()[self.name]
@@ -75,9 +76,9 @@ class Learner:
         step: Callable[[int], dict[str, float]],
         data: Mapping[str, float],
     ) -> None:
-        """Do `step` for every number below `total`, from the newest checkpoint on; it returns what to plot.
+        """Call `step` for every number below `total`, from the newest checkpoint on; it returns the metrics to plot.
 
-        `data`: what is said of the records before the first step.
+        `data` are the metrics of the records, logged before the first step. Raises Interrupted and Diverged.
         """
         if saved := run.resume():
             self.restore(saved)
@@ -85,15 +86,27 @@ class Learner:
             run.log(0, total, data)
         for number in range(run.step, total):
             metrics = step(number)
-            # A step that was skipped has nothing to report but that.
-            measured = metrics if self.is_steady else {}
-            run.log(number + 1, total, {**measured, "skipped_steps": self.skipped_steps})
-            if self.is_steady or number + 1 == total:  # after the last step nothing is left that could go wrong
+            if not self.took_last_step:  # a skipped step has nothing else to report
+                metrics = {}
+            run.log(number + 1, total, {**metrics, "skipped_steps": self.skipped_steps})
+            if self.took_last_step or number + 1 == total:  # after the last step nothing is left to go back for
                 run.save_if_due(number + 1, total, cfg.checkpoint_seconds, lambda: (self.tensors(), self.state()))
             else:
-                run.leave_if_asked()
+                run.stop_if_requested()
 
 
 def cosine(progress: float) -> float:
-    """The share of the peak learning rate at `progress` from 0 to 1 through the steps: from 1 down to a tenth."""
+    """The share of the peak learning rate at `progress`, 0 to 1, through the steps: a cosine from 1 down to 0.1.
+
+    The schedule of Ouyang et al. 2022, appendix C.1 and C.2.
+    """
     return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
+
+
+def mean_metrics(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the reports that hold it."""
+    values: dict[str, list[float]] = {}
+    for report in reports:
+        for name, value in report.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(group) / len(group) for name, group in values.items()}

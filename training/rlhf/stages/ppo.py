@@ -1,54 +1,332 @@
 """Step 3 of three: proximal policy optimisation of the policy against the reward model.
 
-An iteration samples answers, has them rewarded, looks at them once with every network, and then takes one clipped
-step per minibatch. docs/ppo-by-hand.md works one through with numbers.
-Left out on purpose: several passes over a rollout (more of them diverge), a trunk shared by policy and critic,
-clipping of rewards (they are normalised), and a beta that adapts.
+Read it from top to bottom. `run_stage` loads four networks and repeats `run_iteration`, which samples episodes and has
+them rewarded, evaluates them once with every network, shapes the rewards, computes and whitens the advantages, and takes
+one clipped step of policy and critic for each minibatch. docs/ppo-by-hand.md works one iteration through with numbers.
+
+The algorithm is PPO (Schulman et al. 2017) with a KL penalty in the reward and a critic that starts as the reward model
+(Stiennon et al. 2020; Ouyang et al. 2022, section 3.5 and appendix C.4).
+Left out on purpose: several passes over a rollout (more of them diverge), a trunk shared by policy and critic, clipping
+of rewards (they are normalised), a beta that adapts, and the mix of pretraining gradients (PPO-ptx).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 
 import torch
 from torch import Tensor
 
 from .. import seeding
+from ..advantages import generalized_advantages, shaped_rewards, whitened
 from ..config import PPOConfig
-from ..data.chat import Chat
-from ..data.dataset_filter import Intake, fitting_prompts
+from ..data.batching import collate
+from ..data.chat import Chat, Rendered
+from ..data.dataset_filter import FilteredRecords, usable_prompts
 from ..data.leakage import refuse_leak
 from ..data.records import Prompt
-from ..limits import is_beyond, refuse_sampler_gap
-from ..logprobs import k3, masked_sum, token_logprobs
-from ..networks.networks import Policy, ScalarModel, load_policy, load_reward, save_policy
+from ..limits import is_beyond, refuse_sampler_gap, require_finite
+from ..logprobs import entropy_of, k3, logprobs_of, masked_sum
+from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
+from ..networks.scalar_model import ScalarModel, load_reward
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module
 from ..run.directory import RunDirectory, Saved
 from . import inspection
-from .learner import Learner
-from .rollouts import Rewarder, Rollout, flat, look, look_again, measure, play, prompts_of, split, whiten
-from .scoring import Scorer
-from .step_samples import Showcase
+from .learner import Learner, mean_metrics
+from .rollouts import (
+    Episode,
+    Rewarder,
+    Rollout,
+    count_answer_tokens,
+    flat,
+    iteration_prompts,
+    rollout_metrics,
+    split_minibatches,
+)
+from .sampling import generate
+from .scoring import Answer, Scorer
+from .step_samples import StepSampleWriter
 
 
-def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """(B, T): the clipped surrogate, negated. `log_ratio` is log of new over old probability."""
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    # Pessimistic on both sides: clipping may only ever lower the objective.
-    return -torch.minimum(ratio * advantages, clipped * advantages)
+def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
+    """The stage: iterations until they are done, or until the policy has gone too far from its reference.
+
+    Raises InvalidInput where parents or records do not fit, Diverged where numbers go wrong, Interrupted on request.
+    """
+    refuse_leak(run)
+    start = run.parent(cfg, "policy")
+    chat = Chat.load(start)
+    filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
+    scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress)
+    origin = run.parent(cfg, "reference")
+    chat.refuse_other(Chat.load(origin), "reference")
+    reference = load_policy(origin, chat, cfg.dtype)
+    critic, _card = load_reward(run.parent(cfg, "reward"), cfg.dtype)
+    policy = load_policy(start, chat, cfg.dtype)
+    run_iterations(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress), filtered)
+    with run.output() as directory:
+        save_policy(policy, chat, directory)
 
 
-def value_loss(values: Tensor, before: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """(B, T): half the squared error, or that of the value kept within `clip` of what it was before, if larger."""
-    clipped = before + (values - before).clamp(-clip, clip)
-    return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2
+def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredRecords[Prompt]) -> None:
+    """All iterations, from the newest checkpoint on."""
+    cfg = trainer.cfg
+    sample_writer = StepSampleWriter(
+        run.attempt, trainer.reference, trainer.chat, trainer.rewarder, filtered.used, cfg, run.report_progress
+    )
+    saved = run.resume()
+    sample_writer.resume_from(saved)
+    if saved:
+        trainer.restore(saved)
+    else:
+        run.log(0, cfg.iterations, filtered.metrics())
+    while not trainer.is_over(run.step):
+        metrics = run_iteration(run, trainer, filtered.used, sample_writer)
+        run.log(run.step + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
+        is_over = trainer.is_over(run.step)
+        if trainer.took_last_step or is_over:  # a checkpoint after a skipped step would be one too late to go back to
+            run.save_if_due(run.step, run.step if is_over else cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
+        else:
+            run.stop_if_requested()
+
+
+def run_iteration(
+    run: RunDirectory, trainer: "Trainer", prompts: Sequence[Prompt], sample_writer: StepSampleWriter
+) -> dict[str, float]:
+    """One iteration: roll out, then update, or revert where the policy is beyond the KL limit. Returns what to plot."""
+    cfg, iteration = trainer.cfg, run.step
+    minibatches = trainer.roll_out(prompts, iteration, partial(report_sampling_progress, run, trainer, iteration))
+    if cfg.shown_samples:
+        sample_writer.write(iteration, flat(minibatches))
+    metrics = trainer.measure(minibatches)
+    inspected = inspection.choose(minibatches[0])
+    after: Tensors = {}
+    if is_beyond(metrics["rollout/kl"], cfg.kl_limit):
+        trainer.revert_policy()
+    else:
+        metrics |= trainer.update(minibatches, iteration)
+        after = inspection.after_update(trainer.policy, trainer.critic, inspected.batch)
+    inspection.record(run.attempt, iteration + 1, inspected, after)
+    if iteration + 1 == cfg.iterations and not trainer.went_too_far:
+        # A part of the last iteration, so that a kill meanwhile repeats both.
+        metrics |= trainer.measure_result(prompts)
+    return metrics
+
+
+def report_sampling_progress(run: RunDirectory, trainer: "Trainer", finished_iterations: int) -> None:
+    """Report progress while answers are sampled. Raises Interrupted on request, with the finished iterations saved."""
+    run.report_progress()
+    if finished_iterations and run.interrupted and trainer.took_last_step:
+        run.save_if_due(finished_iterations, trainer.cfg.iterations, trainer.cfg.checkpoint_seconds, trainer.saved)
+    run.stop_if_requested()
+
+
+class Trainer:
+    """The networks of PPO, and what is kept from one iteration to the next."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        reference: Policy,
+        critic: ScalarModel,
+        chat: Chat,
+        rewarder: Rewarder,
+        cfg: PPOConfig,
+        report_progress: Callable[[], None],
+    ) -> None:
+        self.policy, self.reference, self.critic = policy, reference, critic
+        self.chat, self.rewarder = chat, rewarder
+        self.cfg, self.report_progress = cfg, report_progress
+        self.policy_learner = Learner(policy, "policy")
+        self.critic_learner = Learner(critic, "critic")
+        self._within_limit: Tensors = _copied(policy)  # the last weights that were measured within the KL limit
+        self.went_too_far = False  # beyond the KL limit: the policy was reverted, and training is over
+
+    def roll_out(
+        self, prompts: Sequence[Prompt], iteration: int, report_progress: Callable[[], None]
+    ) -> list[list[Rollout]]:
+        """Minibatches of rollouts: sampled, rewarded, evaluated, and with whitened advantages.
+
+        The cut into minibatches and micro-batches comes before the evaluation, and updates keep it. So the old
+        log-probabilities come from the very forward pass that training repeats, and the first ratio is exactly 1.
+        """
+        cfg = self.cfg
+        chosen = iteration_prompts(iteration, prompts, cfg)
+        episodes = sample_episodes(self.policy, self.chat, self.rewarder, chosen, iteration, cfg, report_progress)
+        minibatches = []
+        for minibatch in split_minibatches(episodes, seeding.generator(cfg.seed, "ppo/minibatches", iteration), cfg):
+            rollouts = []
+            for part in minibatch:
+                rollouts.append(evaluate_rollout(self.policy, self.reference, self.critic, part, self.chat.pad_id, cfg))
+                report_progress()
+            minibatches.append(rollouts)
+        return whiten_advantages(minibatches)
+
+    def measure(self, minibatches: list[list[Rollout]]) -> dict[str, float]:
+        """What to plot of a rollout. Raises Diverged where the sampler and the training forward pass disagree."""
+        metrics = rollout_metrics(flat(minibatches))
+        refuse_sampler_gap(metrics["rollout/sampler_gap"], bf16=self.policy.bf16)
+        return metrics
+
+    def update(self, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
+        """One step of policy and critic for each minibatch; returns the means of what they report."""
+        cfg = self.cfg
+        left = 1 - iteration / cfg.iterations  # of the peak learning rates
+        self._within_limit = _copied(self.policy)
+        reports: list[dict[str, float]] = []
+        for minibatch in minibatches:
+            report = policy_step(self.policy, self.policy_learner, minibatch, left * cfg.learning_rate, cfg.clip)
+            if self.policy_learner.took_last_step:  # a skipped step is counted, and has nothing else to report
+                reports.append(report)
+            self.report_progress()
+            report = value_step(
+                self.critic, self.critic_learner, minibatch, left * cfg.value_learning_rate, cfg.value_clip
+            )
+            if self.critic_learner.took_last_step:
+                reports.append(report)
+            self.report_progress()
+        return mean_metrics(reports)
+
+    def measure_result(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """Roll out once more after the last iteration, and revert the policy where that is beyond the KL limit.
+
+        The rollout of each iteration measures the update before it; nothing else would measure the last one.
+        """
+        metrics = self.measure(self.roll_out(prompts, self.cfg.iterations, self.report_progress))
+        if is_beyond(metrics["rollout/kl"], self.cfg.kl_limit):
+            self.revert_policy()
+        return {"rollout/final_kl": metrics["rollout/kl"]}
+
+    def revert_policy(self) -> None:
+        """Give the policy its last weights that were measured within the KL limit, and end training."""
+        restore_module(self.policy, self._within_limit)
+        self.went_too_far = True
+
+    def is_over(self, step: int) -> bool:
+        """Whether nothing is learnt after `step`."""
+        return self.went_too_far or step >= self.cfg.iterations
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps whose gradient was not finite, so far."""
+        return self.policy_learner.skipped_steps + self.critic_learner.skipped_steps
+
+    @property
+    def took_last_step(self) -> bool:
+        """Neither network skipped its last step."""
+        return self.policy_learner.took_last_step and self.critic_learner.took_last_step
+
+    def saved(self) -> Saved:
+        """What a checkpoint has to hold."""
+        tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._within_limit}
+        state = {"went_too_far": self.went_too_far}
+        return tensors, self.policy_learner.state() | self.critic_learner.state() | state
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint."""
+        self.policy_learner.restore(saved)
+        self.critic_learner.restore(saved)
+        self._within_limit = saved.tensors("before")
+        self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
+
+
+def sample_episodes(
+    policy: Policy,
+    chat: Chat,
+    rewarder: Rewarder,
+    prompts: Sequence[Prompt],
+    iteration: int,
+    cfg: PPOConfig,
+    report_progress: Callable[[], None],
+) -> list[Episode]:
+    """One episode for each prompt: an answer sampled from the policy, and the reward of its text."""
+    prompt_ids = [chat.prompt_ids(prompt.messages) for prompt in prompts]
+    generators = [
+        seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in enumerate(prompts)
+    ]
+    samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.batch_tokens, report_progress)
+    answers = [
+        Answer(prompt.messages, chat.decode(sample.response), sample.stopped)
+        for prompt, sample in zip(prompts, samples, strict=True)
+    ]
+    rewards = rewarder(answers).tolist()
+    episodes = []
+    for position, (prompt, sample) in enumerate(zip(prompts, samples, strict=True)):
+        episode = Episode(
+            position=position,
+            prompt_id=prompt.id,
+            rendered=Rendered(prompt_ids[position], sample.response),
+            sampler_logprobs=sample.logprobs,
+            stopped=sample.stopped,
+            canonical=chat.response_ids(*answers[position]) == sample.response,
+            reward=rewards[position],
+        )
+        episodes.append(episode)
+    return episodes
+
+
+@torch.no_grad()
+def evaluate_rollout(
+    policy: Policy, reference: Policy, critic: ScalarModel, episodes: list[Episode], pad_id: int, cfg: PPOConfig
+) -> Rollout:
+    """The episodes with log-probabilities, values, shaped rewards and advantages (not whitened yet).
+
+    Raises Diverged where a network's output is not finite.
+    """
+    batch = collate([episode.rendered for episode in episodes], pad_id, policy.device)
+    tokens, attention, response = batch
+    logits = policy(tokens, attention)  # (B, T, V)
+    logprobs = logprobs_of(logits, tokens) * response
+    reference_logprobs = logprobs_of(reference(tokens, attention), tokens) * response
+    values = critic.values(tokens, attention) * response
+    require_finite(logprobs[response], "the policy's logits", "logits_not_finite")
+    require_finite(reference_logprobs[response], "the reference's logits", "reference_not_finite")
+    require_finite(values[response], "the critic's values", "values_not_finite")
+    scores = penalised_scores(episodes, cfg.missing_eos_penalty).to(policy.device)  # (B,)
+    rewards = shaped_rewards(scores, logprobs, reference_logprobs, response, cfg.beta)
+    advantages = generalized_advantages(rewards, values, response, cfg.gamma, cfg.lam)
+    sampler_logprobs = torch.zeros_like(logprobs)
+    sampler_logprobs[response] = torch.tensor(
+        [nats for episode in episodes for nats in episode.sampler_logprobs], device=policy.device
+    )
+    return Rollout(
+        episodes=episodes,
+        batch=batch,
+        sampler_logprobs=sampler_logprobs,
+        logprobs=logprobs,
+        entropy=entropy_of(logits) * response,
+        reference_logprobs=reference_logprobs,
+        values=values,
+        rewards=rewards,
+        advantages=advantages,
+        returns=advantages + values,
+    )
+
+
+def penalised_scores(episodes: Sequence[Episode], missing_eos_penalty: float) -> Tensor:
+    """(B,) the reward of each episode, less the penalty where the answer did not end by itself; both in reward units.
+
+    The "EOS trick" of Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO", but subtracted from the
+    reward instead of replacing it.
+    """
+    return torch.tensor(
+        [episode.reward if episode.stopped else episode.reward - missing_eos_penalty for episode in episodes]
+    )
+
+
+def whiten_advantages(minibatches: list[list[Rollout]]) -> list[list[Rollout]]:
+    """The rollouts with advantages of mean 0 and variance 1 over all of them together; returns are left alone."""
+    rollouts = flat(minibatches)
+    parts = iter(whitened([one.advantages for one in rollouts], [one.batch.response for one in rollouts]))
+    return [[rollout._replace(advantages=next(parts)) for rollout in minibatch] for minibatch in minibatches]
 
 
 def policy_step(
     policy: Policy, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
 ) -> dict[str, float]:
-    """One update on a minibatch. Its losses are means over all its answer tokens, however it is cut."""
+    """One update on a minibatch. Its losses are means over all its answer tokens, however it is cut.
+
+    Raises Diverged where the gradient was not finite too often in a row.
+    """
     answer_tokens = count_answer_tokens(minibatch)
     loss, kl, clipped = torch.zeros(3, device=answer_tokens.device)
     for rollout in minibatch:
@@ -70,10 +348,21 @@ def policy_step(
     }
 
 
+def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """(B, T): the clipped surrogate objective, negated: Schulman et al. 2017, equation 7.
+
+    `log_ratio` (B, T) is the log of new over old probability in nats; `clip` is the paper's epsilon.
+    """
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    # Pessimistic on both sides: clipping may only ever lower the objective.
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
 def value_step(
     critic: ScalarModel, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
 ) -> dict[str, float]:
-    """One update of the critic on a minibatch, towards the returns."""
+    """One update of the critic on a minibatch, towards the returns. Raises Diverged, as `policy_step` does."""
     answer_tokens = count_answer_tokens(minibatch)
     loss = torch.zeros((), device=answer_tokens.device)
     for rollout in minibatch:
@@ -86,184 +375,14 @@ def value_step(
     return {"value/loss": loss.item()}
 
 
-def count_answer_tokens(minibatch: Sequence[Rollout]) -> Tensor:
-    """Scalar: what the losses of a whole minibatch are divided by."""
-    return torch.stack([rollout.batch.response.sum() for rollout in minibatch]).sum()
+def value_loss(values: Tensor, before: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """(B, T): half the squared error, or that of the value kept within `clip` of what it was `before`, if larger.
 
-
-class Trainer:
-    """The four networks of PPO, and what it remembers from one iteration to the next."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        reference: Policy,
-        critic: ScalarModel,
-        chat: Chat,
-        rewarder: Rewarder,
-        cfg: PPOConfig,
-        touch: Callable[[], None],
-    ) -> None:
-        self.policy, self.reference, self.critic = policy, reference, critic
-        self.chat, self.rewarder = chat, rewarder
-        self.cfg, self.touch = cfg, touch
-        self.policy_learner = Learner(policy, "policy")
-        self.critic_learner = Learner(critic, "critic")
-        self._before: Tensors = _copied(policy)  # the last weights that were seen within the KL limit
-        self.went_too_far = False  # beyond the KL limit: the policy was put back, and nothing is learnt any more
-
-    def roll_out(self, prompts: Sequence[Prompt], iteration: int, touch: Callable[[], None]) -> list[list[Rollout]]:
-        """Minibatches of fresh episodes, ready to be learnt from."""
-        cfg = self.cfg
-        turn = prompts_of(iteration, prompts, cfg)
-        episodes = play(self.policy, self.chat, self.rewarder, turn, iteration, cfg, touch)
-        minibatches = []
-        for minibatch in split(episodes, seeding.generator(cfg.seed, "ppo/minibatches", iteration), cfg):
-            rollouts = []
-            for part in minibatch:
-                rollouts.append(look(self.policy, self.reference, self.critic, part, self.chat.pad_id, cfg))
-                touch()
-            minibatches.append(rollouts)
-        return whiten(minibatches)
-
-    def learn(self, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
-        """One step of policy and critic for each minibatch; returns the means of what they report."""
-        cfg = self.cfg
-        left = 1 - iteration / cfg.iterations  # of the peak learning rates
-        self._before = _copied(self.policy)
-        reports: list[dict[str, float]] = []
-        for minibatch in minibatches:
-            actor = policy_step(self.policy, self.policy_learner, minibatch, left * cfg.learning_rate, cfg.clip)
-            self.touch()
-            critic = value_step(
-                self.critic, self.critic_learner, minibatch, left * cfg.value_learning_rate, cfg.value_clip
-            )
-            self.touch()
-            # A step that was skipped has nothing to report but that, and it is counted already.
-            reports += [actor] * self.policy_learner.is_steady + [critic] * self.critic_learner.is_steady
-        return _means(reports)
-
-    def measure_result(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """Play once more after the last iteration, and step back where that is beyond the KL limit.
-
-        Each iteration sees by its own answers how far the one before it went; nothing else would see the last one.
-        """
-        metrics = self.measure(self.roll_out(prompts, self.cfg.iterations, self.touch))
-        if is_beyond(metrics["rollout/kl"], self.cfg.kl_limit):
-            self.step_back()
-        return {"rollout/final_kl": metrics["rollout/kl"]}
-
-    def measure(self, minibatches: list[list[Rollout]]) -> dict[str, float]:
-        """What to plot of a rollout. Raises Diverged where it is not what the policy would say of it."""
-        metrics = measure(flat(minibatches))
-        refuse_sampler_gap(metrics["rollout/sampler_gap"], bf16=self.policy.bf16)
-        return metrics
-
-    def step_back(self) -> None:
-        """Give the policy the weights it had when it was last seen within the KL limit, and leave it at that."""
-        restore_module(self.policy, self._before)
-        self.went_too_far = True
-
-    def is_over(self, step: int) -> bool:
-        """Nothing is learnt after `step` any more."""
-        return self.went_too_far or step >= self.cfg.iterations
-
-    @property
-    def skipped_steps(self) -> int:
-        """Steps whose gradient was not finite, so far."""
-        return self.policy_learner.skipped_steps + self.critic_learner.skipped_steps
-
-    @property
-    def is_steady(self) -> bool:
-        """Neither network skipped its last step."""
-        return self.policy_learner.is_steady and self.critic_learner.is_steady
-
-    def saved(self) -> Saved:
-        """What a checkpoint has to hold."""
-        tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._before}
-        state = {"went_too_far": self.went_too_far}
-        return tensors, self.policy_learner.state() | self.critic_learner.state() | state
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint."""
-        self.policy_learner.restore(saved)
-        self.critic_learner.restore(saved)
-        self._before = saved.tensors("before")
-        self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
-
-
-def train(run: RunDirectory, cfg: PPOConfig) -> None:
-    """The stage: iterations until they are done, or until the policy has gone too far from its reference."""
-    refuse_leak(run)
-    start = run.parent(cfg, "policy")
-    chat = Chat.load(start)
-    intake = fitting_prompts(run, "prompts", chat, cfg.max_response)
-    scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch)
-    origin = run.parent(cfg, "reference")
-    chat.refuse_other(Chat.load(origin), "reference")
-    reference = load_policy(origin, chat, cfg.dtype)
-    critic, _ = load_reward(run.parent(cfg, "reward"), cfg.dtype)
-    policy = load_policy(start, chat, cfg.dtype)
-    iterate(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.touch), intake)
-    with run.output() as directory:
-        save_policy(policy, chat, directory)
-
-
-def iterate(run: RunDirectory, trainer: Trainer, intake: Intake[Prompt]) -> None:
-    """All iterations, from the newest checkpoint on."""
-    cfg = trainer.cfg
-    showcase = Showcase(run.attempt, trainer.reference, trainer.chat, trainer.rewarder, intake.used, cfg, run.touch)
-    saved = run.resume()
-    showcase.go_on_from(saved)
-    if saved:
-        trainer.restore(saved)
-    else:
-        run.log(0, cfg.iterations, intake.metrics())
-    while not trainer.is_over(run.step):
-        iteration = run.step
-        minibatches = trainer.roll_out(intake.used, iteration, partial(stay_or_leave, run, trainer, iteration))
-        if cfg.shown_samples:
-            showcase.show(iteration, flat(minibatches))
-        metrics = react(run, trainer, minibatches, iteration)
-        if iteration + 1 == cfg.iterations and not trainer.went_too_far:
-            # Part of the last iteration, of its line and its checkpoint: a kill on the way does all of it again.
-            metrics |= trainer.measure_result(intake.used)
-        run.log(iteration + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
-        is_over = trainer.is_over(run.step)
-        if trainer.is_steady or is_over:  # after the last step nothing is left that could go wrong
-            run.save_if_due(run.step, run.step if is_over else cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
-        else:
-            run.leave_if_asked()
-
-
-def stay_or_leave(run: RunDirectory, trainer: Trainer, done: int) -> None:
-    """While answers are drawn nothing is learnt: who is asked to stop then saves the iterations done so far."""
-    run.touch()
-    if done and run.interrupted and trainer.is_steady:
-        run.save_if_due(done, trainer.cfg.iterations, trainer.cfg.checkpoint_seconds, trainer.saved)
-    run.leave_if_asked()
-
-
-def react(run: RunDirectory, trainer: Trainer, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
-    """Learn from a rollout, or step back where it shows a policy too far from its reference. Returns what to plot."""
-    metrics = trainer.measure(minibatches)
-    shown = inspection.choose(minibatches[0])
-    after: Tensors = {}
-    if is_beyond(metrics["rollout/kl"], trainer.cfg.kl_limit):
-        trainer.step_back()
-    else:
-        metrics |= trainer.learn(minibatches, iteration)
-        after = look_again(trainer.policy, trainer.critic, shown.batch)
-    inspection.record(run.attempt, iteration + 1, shown, after)
-    return metrics
-
-
-def _means(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of every metric over the reports that hold it."""
-    values: dict[str, list[float]] = {}
-    for name, value in chain.from_iterable(report.items() for report in reports):
-        values.setdefault(name, []).append(value)
-    return {name: sum(group) / len(group) for name, group in values.items()}
+    All in reward units. The value clipping of PPO's implementations: see Engstrom et al. 2020, "Implementation Matters
+    in Deep Policy Gradients".
+    """
+    clipped = before + (values - before).clamp(-clip, clip)
+    return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2
 
 
 def _copied(policy: Policy) -> Tensors:

@@ -1,8 +1,8 @@
 """Step 2 of three: a reward model, trained on rankings to score the better of two answers higher.
 
-The unit of training is a slate: each of its completions is scored once, and all its pairs are compared from those
-scores. A pair at a time would score a completion once for every rival, and would overfit in a single pass.
-Left out on purpose: margins for graded gaps, and early stopping (the held-out rankings measure; they do not choose).
+The unit of training is a slate: each of its completions is scored once, and all its pairs are compared by those scores,
+as in Ouyang et al. 2022, section 3.5: pairs one at a time would score a completion once for every other, and overfit in
+a single epoch. Left out on purpose: margins for graded gaps, and early stopping (held-out rankings only measure).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,18 +16,19 @@ from .. import seeding
 from ..config import RewardConfig
 from ..data.batching import epoch_batches, micro_batches
 from ..data.chat import Chat, Rendered
-from ..data.dataset_filter import Intake, fitting, sift
+from ..data.dataset_filter import FilteredRecords, filter_records, usable_records
 from ..data.leakage import refuse_leak
 from ..data.records import RankedSlate, read_demonstrations, read_rankings
 from ..exits import InvalidInput
-from ..networks.networks import load_policy, save_reward, scalar_from_policy
+from ..networks.policy import load_policy
+from ..networks.scalar_model import save_reward, scalar_from_policy
 from ..run.directory import RunDirectory
 from .learner import Learner, cosine
 from .scoring import FP32_TOLERANCE, Answer, Scorer, final_scores
 
 Places = Sequence[int | None]  # of the completions of a slate, by one person
 
-# Batches of another shape move a raw score by 1e-6, which a reward's tolerance has to cover once it is normalised.
+# Batches of another shape change a raw score by 1e-6; normalised, that must stay within the tolerance of a reward.
 SMALLEST_SPREAD = 1e-6 / FP32_TOLERANCE
 
 
@@ -40,18 +41,18 @@ class Comparisons(NamedTuple):
 
 
 class Slate(NamedTuple):
-    """A ranked slate, ready to be learnt from."""
+    """A ranked slate as token ids, with the places that each judgement gave."""
 
     completions: list[Rendered]
     judgements: list[Places]
 
     @property
     def area(self) -> int:
-        """Tokens that it takes, padded to its longest completion."""
+        """Tokens, padding to its longest completion included."""
         return len(self.completions) * max(completion.length for completion in self.completions)
 
 
-def compare(places: Places) -> list[tuple[int, int]]:
+def untied_pairs(places: Places) -> list[tuple[int, int]]:
     """The (better, worse) pairs of one judgement. Ties and "cannot judge" (None) give none."""
     placed = [(place, index) for index, place in enumerate(places) if place is not None]
     return [(better, worse) for place, better in placed for other, worse in placed if place < other]
@@ -61,12 +62,12 @@ def weigh(slates: Sequence[Sequence[Places]]) -> Comparisons:
     """The comparisons of a batch of slates, each given as its judgements: the places of all its completions.
 
     The weights make the loss a mean over the untied pairs of a judgement, then over judgements, then over slates.
-    A judgement without an untied pair has no say; every slate must have one that has.
+    A judgement without an untied pair does not count; every slate must have one that does.
     """
     better, worse, weight = [], [], []
     first = 0  # row of the slate's first completion
     for judgements in slates:
-        untied = [pairs for places in judgements if (pairs := compare(places))]
+        untied = [pairs for places in judgements if (pairs := untied_pairs(places))]
         for pairs in untied:
             better += [first + index for index, _ in pairs]
             worse += [first + index for _, index in pairs]
@@ -76,14 +77,20 @@ def weigh(slates: Sequence[Sequence[Places]]) -> Comparisons:
 
 
 def ranking_loss(scores: Tensor, pairs: Comparisons) -> Tensor:
-    """Weighted mean of -log sigmoid(score of the better - score of the worse), in nats, from scores (N,)."""
+    """Scalar, nats: weighted mean of -log sigmoid(score of the better - score of the worse), from scores (N,).
+
+    Ouyang et al. 2022, equation 1, with weights for several judgements and ties; Bradley & Terry 1952.
+    """
     gap = scores[pairs.better] - scores[pairs.worse]  # (P,)
-    # log(1 + exp(-gap)) spelt out overflows below -88; softplus does not.
+    # log(1 + exp(-gap)) written out overflows for gaps below -88; softplus does not.
     return (pairs.weight * softplus(-gap)).sum()
 
 
 def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_rate: float) -> dict[str, float]:
-    """One update on a batch of slates. The cut into micro-batches, which never parts a slate, changes nothing."""
+    """One update on a batch of slates. The cut into micro-batches, which never splits a slate, changes nothing.
+
+    Raises Diverged, as Learner.step does.
+    """
     loss = accuracy = torch.zeros(())
     for indices in micro_batches([slate.area for slate in batch], scorer.batch_tokens):
         part = [batch[index] for index in indices]
@@ -95,21 +102,21 @@ def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_ra
         part_loss.backward()
         loss = loss + part_loss.detach()
         accuracy = accuracy + share * pairs.weight[scores[pairs.better] > scores[pairs.worse]].sum()
-        scorer.touch()
+        scorer.report_progress()
     learner.step(learning_rate)
     return {"reward/loss": loss.item(), "reward/accuracy": accuracy.item()}
 
 
 def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate], data: Mapping[str, float]) -> None:
-    """All epochs over the slates; `data` is said of them first."""
+    """All epochs over the slates; `data` are their metrics, logged first."""
     learner = Learner(scorer.model, "reward")
     per_epoch = -(-len(slates) // cfg.batch_size)
     total = cfg.epochs * per_epoch
 
     def step(number: int) -> dict[str, float]:
-        epoch, place = divmod(number, per_epoch)
+        epoch, position = divmod(number, per_epoch)
         batches = epoch_batches(len(slates), cfg.batch_size, seeding.generator(cfg.seed, cfg.stage, epoch))
-        batch = [slates[index] for index in batches[place]]
+        batch = [slates[index] for index in batches[position]]
         return train_step(scorer, learner, batch, cfg.learning_rate * cosine(number / total))
 
     learner.take_steps(run, cfg, total, step, data)
@@ -118,7 +125,8 @@ def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate
 def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]) -> None:
     """Make 0 the mean reward of the demonstrations (none: of the ranked answers), 1 the deviation of the ranked.
 
-    Raises InvalidInput where the ranked answers score alike: what is left between them is rounding.
+    The bias is that of Ouyang et al. 2022, section 3.5; Ziegler et al. 2019 scale to variance 1, too. Raises
+    InvalidInput where the scores of the ranked answers differ by no more than rounding errors.
     """
     scores = scorer.scores(ranked)  # (N,)
     spread = scores.std(correction=0)
@@ -133,41 +141,41 @@ def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]
     scorer.model.gain.fill_(1 / spread)
 
 
-def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) -> Intake[RankedSlate]:
-    """The slates that fit the model and say something. Raises InvalidInput where too few do."""
-    intake = fitting(ranked, chat, max_response, "ranked slates")
-    pairs = [sum(len(compare(judgement.places)) for judgement in slate.judgements) for slate in intake.used]
-    untied = [slate for slate, count in zip(intake.used, pairs, strict=True) if count]
+def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) -> FilteredRecords[RankedSlate]:
+    """The slates that the model can read and that have an untied pair. Raises InvalidInput where too few do."""
+    filtered = usable_records(ranked, chat, max_response, "ranked slates")
+    pairs = [sum(len(untied_pairs(judgement.places)) for judgement in slate.judgements) for slate in filtered.used]
+    untied = [slate for slate, count in zip(filtered.used, pairs, strict=True) if count]
     if not untied:
         raise InvalidInput(
             "no ranking prefers one completion to another: there is nothing to learn",
             kind="all_tied",
-            rankings=len(intake.used),
+            rankings=len(filtered.used),
         )
     cut = sum(not completion.stopped for slate in untied for completion in slate.completions)
-    tied = len(intake.used) - len(untied)
-    return Intake(untied, {**intake.counts, "tied": tied, "cut": cut, "pairs": sum(pairs)})
+    tied = len(filtered.used) - len(untied)
+    return FilteredRecords(untied, {**filtered.counts, "tied": tied, "cut": cut, "pairs": sum(pairs)})
 
 
-def train(run: RunDirectory, cfg: RewardConfig) -> None:
-    """The stage: a fresh head on the newest SFT policy, fitted to the rankings, then normalised."""
+def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
+    """The stage: a fresh head on the newest SFT policy, fitted to the rankings, then normalised. Raises EngineExit."""
     refuse_leak(run)
     policy = run.parent(cfg, "policy")
     chat = Chat.load(policy)
     rows = read_rankings(run.data("rankings"))
-    intake = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
-    ranked = intake.used
+    filtered = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
+    ranked = filtered.used
     model = scalar_from_policy(load_policy(policy, chat, cfg.dtype), cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
-    scorer = Scorer(model, chat, cfg.batch_tokens, run.touch)
-    slates = [_prepare(slate, chat) for slate in run.phases.read("rankings", ranked)]
-    fit(run, cfg, scorer, slates, intake.metrics())
+    scorer = Scorer(model, chat, cfg.batch_tokens, run.report_progress)
+    slates = [_render_slate(slate, chat) for slate in run.phases.read("rankings", ranked)]
+    fit(run, cfg, scorer, slates, filtered.metrics())
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
     normalise(scorer, _demonstrations(run, chat, cfg), answers)
     with run.output() as directory:
         save_reward(model, chat, directory, scorer.card(answers))
 
 
-def _prepare(slate: RankedSlate, chat: Chat) -> Slate:
+def _render_slate(slate: RankedSlate, chat: Chat) -> Slate:
     completions = [chat.reward_ids(slate.messages, one.text, one.stopped) for one in slate.completions]
     return Slate(completions, [judgement.places for judgement in slate.judgements])
 
@@ -175,5 +183,5 @@ def _prepare(slate: RankedSlate, chat: Chat) -> Slate:
 def _demonstrations(run: RunDirectory, chat: Chat, cfg: RewardConfig) -> list[Answer]:
     path = run.data("demonstrations")
     rows = read_demonstrations(path) if path.exists() else []
-    kept = sift(rows, chat, cfg.max_response).used
+    kept = filter_records(rows, chat, cfg.max_response).used
     return [Answer(row.messages, row.response, stopped=True) for row in kept]

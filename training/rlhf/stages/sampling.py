@@ -1,7 +1,8 @@
-"""Answers drawn from a policy, and the stage that draws the slates people rank next.
+"""Sampling of answers from a policy, and the stage that samples the slates people rank next.
 
-Always at temperature 1 and from the whole vocabulary: any truncation would make the recorded log-probability that of
-another distribution. Each answer has its own row of uniform numbers, so it does not depend on what it is batched with.
+Each answer has its own row of uniform random numbers, so it does not depend on what it is batched with. Left out on
+purpose: any other temperature than 1, top-k and top-p. They would make the recorded log-probability that of another
+distribution.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,102 +15,102 @@ from .. import seeding
 from ..config import EvaluationConfig, SamplingConfig
 from ..data.batching import collate, micro_batches
 from ..data.chat import Chat, Rendered
-from ..data.dataset_filter import fitting_prompts
+from ..data.dataset_filter import usable_prompts
 from ..data.records import Prompt, SampledCompletion, write
-from ..limits import gap_of, refuse_sampler_gap, require_finite
-from ..logprobs import token_logprobs
+from ..limits import refuse_sampler_gap, require_finite, sampler_gap
 from ..networks.decoding import Decoding
-from ..networks.networks import Policy, device, load_policy
+from ..networks.policy import Policy, load_policy, token_logprobs
 from ..run.directory import RunDirectory
 from .scoring import Answer, Scorer
 
-TOUCH_EVERY = 32  # decoded tokens
-COMPARED = 8  # answers whose tokens the training forward reads again
-REDRAWS = 4  # of a completion that says the same as another one of its slate
+PROGRESS_EVERY = 32  # decoded tokens
+COMPARED = 8  # answers whose log-probabilities are compared with those of the training forward pass
+REDRAWS = 4  # of a completion whose text is that of another one of its slate
 
 
 class Sampled(NamedTuple):
-    """An answer as it was drawn."""
+    """The token ids of an answer as they were sampled."""
 
     response: list[int]  # up to and including the stop id, where there is one
-    logprobs: list[float]  # nats, of each of these tokens when it was drawn
+    logprobs: list[float]  # nats, of each of these tokens when it was sampled
     stopped: bool
-
-
-def unasked(answers: int) -> None:
-    """For who does not ask how far the answers are."""
 
 
 def generate(
     policy: Policy,
     chat: Chat,
     prompts: Sequence[list[int]],
-    draws: Sequence[torch.Generator],
+    generators: Sequence[torch.Generator],
     max_response: int,
     batch_tokens: int,
-    touch: Callable[[], None],
-    finished: Callable[[int], None] = unasked,
+    report_progress: Callable[[], None],
+    on_sampled: Callable[[int], None] | None = None,
 ) -> list[Sampled]:
-    """One answer of at most `max_response` tokens to each prompt, in their order, by its own draw.
+    """One answer of at most `max_response` tokens to each prompt, in their order, each by its own generator.
 
-    `finished` is told of so many more answers after each batch.
+    `on_sampled` is called after each batch with the number of its answers. Raises Diverged where the logits are not
+    finite.
     """
     answers: dict[int, Sampled] = {}
-    uniforms = torch.stack([seeding.uniforms(max_response, draw) for draw in draws])  # (N, R) float64
+    uniforms = torch.stack([seeding.uniforms(max_response, generator) for generator in generators])  # (N, R) float64
     for indices in micro_batches([len(prompt) + max_response for prompt in prompts], batch_tokens):
-        drawn = _generate_batch(policy, chat, [prompts[index] for index in indices], uniforms[indices], touch)
-        answers.update(zip(indices, drawn, strict=True))
-        touch()
-        finished(len(indices))
+        batch = _generate_batch(policy, chat, [prompts[index] for index in indices], uniforms[indices], report_progress)
+        answers.update(zip(indices, batch, strict=True))
+        report_progress()
+        if on_sampled:
+            on_sampled(len(indices))
     return [answers[index] for index in range(len(prompts))]
 
 
 @torch.no_grad()
 def _generate_batch(
-    policy: Policy, chat: Chat, prompts: Sequence[list[int]], uniforms: Tensor, touch: Callable[[], None]
+    policy: Policy, chat: Chat, prompts: Sequence[list[int]], uniforms: Tensor, report_progress: Callable[[], None]
 ) -> list[Sampled]:
-    place = device()
-    uniforms = uniforms.to(place)  # (N, R)
-    stop_ids = torch.tensor(sorted(chat.stop_ids), device=place)
-    drawn = torch.zeros(uniforms.shape, dtype=torch.int64, device=place)  # (N, R)
-    logprobs = torch.zeros(uniforms.shape, device=place)  # (N, R) nats
+    device = policy.device
+    uniforms = uniforms.to(device)  # (N, R)
+    stop_ids = torch.tensor(sorted(chat.stop_ids), device=device)
+    tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=device)  # (N, R)
+    logprobs = torch.zeros(uniforms.shape, device=device)  # (N, R) nats
     decoding = Decoding(policy, prompts, chat.pad_id)
-    rows = torch.arange(len(prompts), device=place)  # (B,) the answers not ended yet
-    lengths = torch.full((len(prompts),), uniforms.shape[1], device=place)  # (N,)
+    rows = torch.arange(len(prompts), device=device)  # (B,) the answers not ended yet
+    lengths = torch.full((len(prompts),), uniforms.shape[1], device=device)  # (N,)
     for column in range(uniforms.shape[1]):
         distribution = decoding.next_logits().log_softmax(dim=-1)  # (B, V)
         chosen = inverse_cdf(distribution, uniforms[rows, column])  # (B,)
-        drawn[rows, column] = chosen
+        tokens[rows, column] = chosen
         logprobs[rows, column] = distribution.gather(1, chosen[:, None]).squeeze(1)
         ended = torch.isin(chosen, stop_ids)  # (B,)
         lengths[rows[ended]] = column + 1
-        if column % TOUCH_EVERY == TOUCH_EVERY - 1:
-            touch()
+        if column % PROGRESS_EVERY == PROGRESS_EVERY - 1:
+            report_progress()
         going = (~ended).nonzero().squeeze(1)
         if not len(going):
             break
         decoding.append(chosen, going)
         rows = rows[going]
     require_finite(logprobs, "the policy's logits", "logits_not_finite")
-    return _collect(drawn, logprobs, lengths, chat)
+    return _collect(tokens, logprobs, lengths, chat)
 
 
 def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
-    """(B,) ids: where the cumulative probabilities of `logprobs` (B, V) first exceed `uniforms` (B,)."""
+    """(B,) ids: where the cumulative probabilities of `logprobs` (B, V), in nats, first exceed `uniforms` (B,).
+
+    Inverse transform sampling.
+    """
     cumulative = logprobs.double().exp().cumsum(dim=-1)  # (B, V)
-    target = uniforms[:, None] * cumulative[:, -1:]  # (B, 1), below the last one whatever it sums to
+    target = uniforms[:, None] * cumulative[:, -1:]  # (B, 1), scaled since rounding keeps the sum from being 1
     return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logprobs.shape[1] - 1)
 
 
-def _collect(drawn: Tensor, logprobs: Tensor, lengths: Tensor, chat: Chat) -> list[Sampled]:
+def _collect(tokens: Tensor, logprobs: Tensor, lengths: Tensor, chat: Chat) -> list[Sampled]:
     answers = []
-    for ids, nats, length in zip(drawn.tolist(), logprobs.tolist(), lengths.tolist(), strict=True):
+    for ids, nats, length in zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True):
         answers.append(Sampled(ids[:length], nats[:length], ids[length - 1] in chat.stop_ids))
     return answers
 
 
-class Draw(NamedTuple):
-    """An answer of one of a run's policies, named by its role among the parents, to a prompt."""
+class SampledAnswer(NamedTuple):
+    """An answer to a prompt, by the policy in a role among the run's parents."""
 
     role: str
     prompt: Prompt
@@ -123,7 +124,7 @@ class Draw(NamedTuple):
         return Answer(self.prompt.messages, self.text, self.sampled.stopped)
 
     def row(self, reward: float | None, kl: float | None = None) -> SampledCompletion:
-        """The answer as it leaves the engine."""
+        """The answer as it is written to completions.jsonl; `kl` in nats."""
         return SampledCompletion(
             prompt_id=self.prompt.id,
             index=self.number,
@@ -138,87 +139,90 @@ class Draw(NamedTuple):
 
 
 class Progress:
-    """How far a stage is that answers `prompts`, with so many `answers` to be drawn in all."""
+    """How far a stage is that samples `answers` answers to `prompts` prompts in all."""
 
     def __init__(self, run: RunDirectory, prompts: int, answers: int) -> None:
         self._run = run
-        self._prompts, self._answers, self._drawn = prompts, answers, 0
+        self._prompts, self._answers, self._sampled = prompts, answers, 0
 
     def advance(self, answers: int) -> None:
-        """So many more answers are there; the prompts are done in the same proportion."""
-        self._drawn += answers
-        self._run.log(self._prompts * self._drawn // self._answers, self._prompts, {})
+        """Log that `answers` more are sampled, as a share of the prompts."""
+        self._sampled += answers
+        self._run.log(self._prompts * self._sampled // self._answers, self._prompts, {})
 
 
-class Writer(NamedTuple):
-    """A policy of a run, by its role among the parents. Each role has random numbers of its own."""
+class Sampler(NamedTuple):
+    """The policy in a role among a run's parents. Each role has its own random numbers."""
 
     role: str
     policy: Policy
     chat: Chat
 
-    def draw(
+    def sample(
         self,
         wanted: Sequence[tuple[Prompt, int]],
         cfg: SamplingConfig | EvaluationConfig,
         run: RunDirectory,
-        finished: Callable[[int], None],
+        on_sampled: Callable[[int], None] | None,
         redraw: int = 0,
-    ) -> list[Draw]:
-        """The answer with this number to each prompt."""
+    ) -> list[SampledAnswer]:
+        """The answer of each wanted number to its prompt. Raises Diverged, or Interrupted on request."""
         run.phases.enter("working", "answers")
         stream = f"{cfg.stage}/{self.role}"
-        draws = [seeding.generator(cfg.seed, stream, redraw, prompt.id, number) for prompt, number in wanted]
+        generators = [seeding.generator(cfg.seed, stream, redraw, prompt.id, number) for prompt, number in wanted]
         ids = [self.chat.prompt_ids(prompt.messages) for prompt, _ in wanted]
-        touch = run.touch_or_leave
-        sampled = generate(self.policy, self.chat, ids, draws, cfg.max_response, cfg.batch_tokens, touch, finished)
-        self._compare(ids[:COMPARED], sampled[:COMPARED])
+        report_progress = run.report_progress_or_stop
+        sampled = generate(
+            self.policy, self.chat, ids, generators, cfg.max_response, cfg.batch_tokens, report_progress, on_sampled
+        )
+        self._check_sampler_gap(ids[:COMPARED], sampled[:COMPARED])
         return [
-            Draw(self.role, prompt, number, one, self.chat.decode(one.response))
+            SampledAnswer(self.role, prompt, number, one, self.chat.decode(one.response))
             for (prompt, number), one in zip(wanted, sampled, strict=True)
         ]
 
     @torch.no_grad()
-    def _compare(self, prompts: Sequence[list[int]], sampled: Sequence[Sampled]) -> None:
-        """Raises Diverged where the training forward gives these answers other probabilities than the sampler did."""
+    def _check_sampler_gap(self, prompts: Sequence[list[int]], sampled: Sequence[Sampled]) -> None:
+        """Raises Diverged where the training forward pass gives these answers other probabilities than the sampler."""
         for prompt, one in zip(prompts, sampled, strict=True):
-            batch = collate([Rendered(prompt, one.response)], self.chat.pad_id, device())
-            read = token_logprobs(self.policy, batch)[batch.response]
-            gap = gap_of(torch.tensor(one.logprobs, device=read.device), read)
+            batch = collate([Rendered(prompt, one.response)], self.chat.pad_id, self.policy.device)
+            logprobs = token_logprobs(self.policy, batch)[batch.response]
+            gap = sampler_gap(torch.tensor(one.logprobs, device=logprobs.device), logprobs)
             refuse_sampler_gap(gap, bf16=self.policy.bf16)
 
 
-Slates = dict[str, dict[int, Draw]]  # by prompt id and number
+Slates = dict[str, dict[int, SampledAnswer]]  # by prompt id and number
 
 
-def sample(run: RunDirectory, cfg: SamplingConfig) -> None:
-    """The stage: a slate of K different completions for each prompt; of fewer or none where policies repeat themselves.
+def run_stage(run: RunDirectory, cfg: SamplingConfig) -> None:
+    """The stage: a slate of K different completions for each prompt, or fewer where texts repeat in spite of redraws.
 
-    Three quarters, rounded up, come from the newest policy, the rest from its parent where there is one.
+    Three quarters, rounded up, come from the newest policy, the rest from its parent where there is one. A slate of
+    fewer than two is left out. Raises EngineExit.
     """
     chat = Chat.load(run.parent(cfg, "policy"))
-    intake = fitting_prompts(run, "prompts", chat, cfg.max_response)
-    prompts = intake.used
+    filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
+    prompts = filtered.used
     run.resume()
-    run.log(0, len(prompts), intake.metrics())
+    run.log(0, len(prompts), filtered.metrics())
     progress = Progress(run, len(prompts), len(prompts) * cfg.k)
     slates: Slates = {prompt.id: {} for prompt in prompts}
     for role, numbers in numbers_by_role(cfg).items():
-        writer = load_writer(run, cfg, role, chat)
+        sampler = load_sampler(run, cfg, role, chat)
         for redraw in range(REDRAWS + 1):
             wanted = [(prompt, number) for prompt in prompts for number in numbers if number not in slates[prompt.id]]
             if wanted:
-                # What is drawn again is no progress.
-                keep_new(writer.draw(wanted, cfg, run, unasked if redraw else progress.advance, redraw), slates)
+                on_sampled = None if redraw else progress.advance  # redraws are no progress
+                keep_new(sampler.sample(wanted, cfg, run, on_sampled, redraw), slates)
     kept = [slate[number] for slate in slates.values() if len(slate) > 1 for number in sorted(slate)]
     rewards: list[float | None] = [None] * len(kept)
     if "reward" in cfg.parents and kept:
-        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.touch_or_leave)
-        rewards = scorer.scores([draw.answer for draw in kept]).tolist()
-    metrics = {"sampling/slates": len({draw.prompt.id for draw in kept}), "sampling/completions": len(kept)}
+        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
+        rewards = scorer.scores([one.answer for one in kept]).tolist()
+    metrics = {"sampling/slates": len({one.prompt.id for one in kept}), "sampling/completions": len(kept)}
     run.log(len(prompts), len(prompts), metrics)
     with run.output() as directory:
-        rows = [draw.row(reward) for draw, reward in zip(kept, rewards, strict=True)]
+        rows = [one.row(reward) for one, reward in zip(kept, rewards, strict=True)]
         write(directory / "completions.jsonl", rows)
 
 
@@ -231,16 +235,16 @@ def numbers_by_role(cfg: SamplingConfig) -> dict[str, range]:
     return {role: numbers for role, numbers in shares.items() if numbers}
 
 
-def load_writer(run: RunDirectory, cfg: SamplingConfig | EvaluationConfig, role: str, chat: Chat) -> Writer:
-    """The policy in this role. Raises InvalidInput where it does not speak `chat`."""
+def load_sampler(run: RunDirectory, cfg: SamplingConfig | EvaluationConfig, role: str, chat: Chat) -> Sampler:
+    """The policy in this role. Raises InvalidInput where it does not write conversations as `chat` does."""
     directory = run.parent(cfg, role)
     chat.refuse_other(Chat.load(directory), role)
-    return Writer(role, load_policy(directory, chat, cfg.dtype), chat)
+    return Sampler(role, load_policy(directory, chat, cfg.dtype), chat)
 
 
-def keep_new(draws: Sequence[Draw], slates: Slates) -> None:
-    """Put each answer into its slate, unless that says the same already."""
-    for draw in draws:
-        slate = slates[draw.prompt.id]
-        if all(draw.text != other.text for other in slate.values()):
-            slate[draw.number] = draw
+def keep_new(answers: Sequence[SampledAnswer], slates: Slates) -> None:
+    """Put each answer into its slate, unless the slate has its text already."""
+    for answer in answers:
+        slate = slates[answer.prompt.id]
+        if all(answer.text != other.text for other in slate.values()):
+            slate[answer.number] = answer

@@ -1,7 +1,7 @@
-"""A finished reward model in use: one function from an answer's text to its reward, wherever a reward is needed.
+"""A trained reward model in use: one function from an answer's text to its reward, wherever a reward is needed.
 
-The model's card says how texts were rendered when it was trained and what it gave to 64 canary texts; who loads it
-checks both. A reward model that reads other ids than it was trained on fails silently, in rewards that look fine.
+The model's card holds the hash of the template that it was trained with and its rewards of 64 canary texts; loading it
+checks both. A reward model that reads other ids than it was trained on fails silently, with rewards that look fine.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..data.batching import collate, last_token, micro_batches
+from ..data.batching import collate, last_column, micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.records import Message
 from ..exits import InvalidInput
 from ..limits import require_finite
-from ..networks.networks import ScalarModel, device, load_reward
+from ..networks.scalar_model import ScalarModel, load_reward
+from ..networks.transformer import default_device
 
 CANARIES = 64
-# A reward has standard deviation 1. Batches of another shape move it by 1e-6, another machine by more.
+# Rewards have standard deviation 1. Batches of another shape change one by 1e-6, another machine by more.
 FP32_TOLERANCE, BF16_TOLERANCE = 1e-3, 0.1
 
 
@@ -33,19 +34,19 @@ class Answer(NamedTuple):
 
 
 class Scorer:
-    """A scalar model that reads answers as `chat` renders them."""
+    """A scalar model that scores answers as `chat` renders them."""
 
-    def __init__(self, model: ScalarModel, chat: Chat, batch_tokens: int, touch: Callable[[], None]) -> None:
+    def __init__(self, model: ScalarModel, chat: Chat, batch_tokens: int, report_progress: Callable[[], None]) -> None:
         self.model = model
         self.chat = chat
         self.batch_tokens = batch_tokens
-        self.touch = touch
+        self.report_progress = report_progress
 
     @classmethod
-    def load(cls, directory: Path, policy: Chat, cfg: RunConfig, touch: Callable[[], None]) -> "Scorer":
-        """The reward model in a directory, to judge what a policy that speaks `policy` writes.
+    def load(cls, directory: Path, policy: Chat, cfg: RunConfig, report_progress: Callable[[], None]) -> "Scorer":
+        """The reward model in a directory, for answers of a policy whose chat is `policy`.
 
-        Raises InvalidInput where it renders texts in another way, or does not give its canaries their rewards.
+        Raises InvalidInput where it renders texts in another way, or no longer gives its canaries their rewards.
         """
         model, card = load_reward(directory, cfg.dtype)
         chat = Chat.load(directory)
@@ -53,12 +54,12 @@ class Scorer:
             raise InvalidInput(
                 "the reward model and the policy turn conversations into different tokens", kind="tokens_differ"
             )
-        scorer = cls(model, chat, cfg.batch_tokens, touch)
+        scorer = cls(model, chat, cfg.batch_tokens, report_progress)
         scorer._replay(card)
         return scorer
 
     def scores(self, answers: Sequence[Answer]) -> Tensor:
-        """(N,) fp32 on the CPU: the reward of each answer. Raises Diverged where one is no number."""
+        """(N,) fp32 on the CPU: the reward of each answer, in reward units. Raises Diverged where one is not finite."""
         return require_finite(self._scores(answers), "the rewards", "reward_not_finite")
 
     @torch.no_grad()
@@ -67,11 +68,11 @@ class Scorer:
         scores = torch.zeros(len(rendered))
         for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
             scores[indices] = final_scores(self.model, [rendered[index] for index in indices], self.chat.pad_id).cpu()
-            self.touch()
+            self.report_progress()
         return scores
 
     def card(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """What a later user has to check, with canaries spread over `answers`."""
+        """What loading the model has to check, with canaries spread over `answers`. Raises Diverged."""
         chosen = answers[:: -(-len(answers) // CANARIES)]
         canaries = [
             {**answer._asdict(), "reward": reward}
@@ -82,8 +83,8 @@ class Scorer:
 
     def _replay(self, card: dict[str, Any]) -> None:
         canaries = card["canaries"]
-        # `auto` means something else on another machine, so whoever wrote the rewards may have rounded more than we do.
-        in_bf16 = self.model.bf16 or card.get("dtype") == "bf16"  # older cards do not tell
+        # `auto` depends on the machine, so the rewards in the card may have been computed in bf16 and these in fp32.
+        in_bf16 = self.model.bf16 or card.get("dtype") == "bf16"  # older cards have no dtype
         expected = torch.tensor([canary["reward"] for canary in canaries])
         answers = [Answer(canary["messages"], canary["text"], canary["stopped"]) for canary in canaries]
         worst = (self._scores(answers) - expected).abs().max().item()
@@ -96,7 +97,7 @@ class Scorer:
 
 
 def final_scores(model: ScalarModel, rendered: Sequence[Rendered], pad_id: int) -> Tensor:
-    """(N,): the score of each sequence, read at its last token. Training and every use read it here."""
-    batch = collate(rendered, pad_id, device())
+    """(N,): the score of each sequence, which is that of its last token, in training as in use."""
+    batch = collate(rendered, pad_id, default_device())
     scores: Tensor = model(batch.tokens, batch.attention)  # (N, T)
-    return scores.gather(1, last_token(batch.attention)[:, None]).squeeze(1)
+    return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)

@@ -1,58 +1,88 @@
-"""Step 1 of three: the base model learns to answer as people did in the demonstrations.
+"""Step 1 of three: supervised fine-tuning, by which the base model learns to answer as in the demonstrations.
 
-Only the answer's tokens enter the loss. Left out on purpose: packing, and choosing among epochs.
+Maximum likelihood of the answers' tokens (Ouyang et al. 2022, section 3.5 and appendix C.1); pretraining takes the same
+step. Left out on purpose: packing of several demonstrations into a row, and choosing among epochs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
 
 from .. import seeding
 from ..config import SFTConfig
-from ..data.batching import epoch_batches
+from ..data.batching import collate, epoch_batches, micro_batches
 from ..data.chat import Chat, Rendered
-from ..data.dataset_filter import Intake, fitting
+from ..data.dataset_filter import FilteredRecords, usable_records
 from ..data.records import Demonstration, read_demonstrations
-from ..networks.networks import load_policy, save_policy
+from ..logprobs import masked_sum
+from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
 from ..run.directory import RunDirectory
-from .imitation import Imitation
 from .learner import Learner, cosine
 
 
-def train(run: RunDirectory, cfg: SFTConfig) -> None:
-    """The stage: the base model, fitted to all demonstrations."""
+def run_stage(run: RunDirectory, cfg: SFTConfig) -> None:
+    """The stage: the base model, fitted to all demonstrations. Raises EngineExit."""
     base = run.parent(cfg, "base")
     chat = Chat.load(base)
     rows = read_demonstrations(run.data("demonstrations"))
-    intake = render(run.phases.read("demonstrations", rows), chat, cfg.max_response)
-    samples = intake.used
+    filtered = render(run.phases.read("demonstrations", rows), chat, cfg.max_response)
+    samples = filtered.used
     policy = load_policy(base, chat, cfg.dtype)
     learner = Learner(policy, "policy")
-    imitation = Imitation(policy, learner, chat.pad_id, cfg.batch_tokens, run.touch)
     per_epoch = -(-len(samples) // cfg.batch_size)
     total = cfg.epochs * per_epoch
 
     def step(number: int) -> dict[str, float]:
-        epoch, place = divmod(number, per_epoch)
+        epoch, position = divmod(number, per_epoch)
         batches = epoch_batches(len(samples), cfg.batch_size, seeding.generator(cfg.seed, cfg.stage, epoch))
-        batch = [samples[index] for index in batches[place]]
-        return {"sft/loss": imitation.step(batch, cfg.learning_rate * cosine(number / total))}
+        batch = [samples[index] for index in batches[position]]
+        rate = cfg.learning_rate * cosine(number / total)
+        loss = train_step(policy, learner, batch, rate, chat.pad_id, cfg.batch_tokens, run.report_progress)
+        return {"sft/loss": loss}
 
-    learner.take_steps(run, cfg, total, step, intake.metrics())
+    learner.take_steps(run, cfg, total, step, filtered.metrics())
     with run.output() as directory:
         save_policy(policy, chat, directory)
 
 
-def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: int) -> Intake[Rendered]:
+def train_step(
+    policy: Policy,
+    learner: Learner,
+    batch: Sequence[Rendered],
+    learning_rate: float,
+    pad_id: int,
+    batch_tokens: int,
+    report_progress: Callable[[], None],
+) -> float:
+    """One update that makes the answers of a batch more likely; returns the loss in nats per answer token.
+
+    The loss is the mean over the answer tokens of the whole batch, so the cut into micro-batches of at most
+    `batch_tokens` changes nothing. Raises Diverged, as Learner.step does.
+    """
+    answer_tokens = sum(len(sample.response) for sample in batch)
+    loss = torch.zeros((), device=policy.device)
+    for indices in micro_batches([sample.length for sample in batch], batch_tokens):
+        part = collate([batch[index] for index in indices], pad_id, policy.device)
+        part_loss = -masked_sum(token_logprobs(policy, part), part.response) / answer_tokens
+        part_loss.backward()
+        loss += part_loss.detach()
+        report_progress()
+    learner.step(learning_rate)
+    return loss.item()
+
+
+def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:
     """The demonstrations as ids, without those whose prompt leaves no room for an answer.
 
     Raises InvalidInput where too few are left.
     """
-    return cut_to_length(fitting(demonstrations, chat, max_response, "demonstrations"), chat, max_response)
+    return cut_to_length(usable_records(demonstrations, chat, max_response, "demonstrations"), chat, max_response)
 
 
-def cut_to_length(intake: Intake[Demonstration], chat: Chat, max_response: int) -> Intake[Rendered]:
-    """Demonstrations that fit, as ids. An answer longer than `max_response` tokens is cut: it has no end to learn."""
-    whole = [chat.reward_ids(one.messages, one.response, stopped=True) for one in intake.used]
+def cut_to_length(filtered: FilteredRecords[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:
+    """Demonstrations that fit, as ids. An answer of more than `max_response` tokens is cut and has no end to learn."""
+    whole = [chat.reward_ids(one.messages, one.response, stopped=True) for one in filtered.used]
     samples = [Rendered(one.prompt, one.response[:max_response]) for one in whole]
-    # Not by length: where the prompt leaves just so much room, the context has cut the answer already.
+    # Length does not show it: where the prompt leaves no more room, the context has cut the answer already.
     cut = sum(one.response[-1] != chat.eos_id for one in samples)
-    return Intake(samples, {**intake.counts, "cut": cut})
+    return FilteredRecords(samples, {**filtered.counts, "cut": cut})

@@ -40,7 +40,7 @@ def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> R
     shape, running = _shape(base), [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
     weights = _weights(base, shape)
     vocabulary = int(shape.get("vocab_size", 0))
-    held = max((memory.WEIGHTS_HELD[stage.name] * weights for stage in running), default=0)
+    held = max((stage.config.weights_held * weights for stage in running), default=0)
     logits = max((memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running), default=0)
     written = max((stage.weights_on_disk * weights for stage in running), default=0)
     kept = sum(weights for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once

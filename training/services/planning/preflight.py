@@ -16,6 +16,7 @@ from annotate.models import Project
 from training.models import Examination, ModelVersion, Run, Stage, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
 from training.rlhf.exits import InvalidInput
+from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
 from training.services.machines import workers
 from training.services.planning import capacity, examination_words, examinations
 from training.services.planning.estimates import History
@@ -24,8 +25,6 @@ from training.services.planning.record_links import Concerned
 from training.services.registry import configs
 from training.services.running import failures
 
-BLOCK, WARN, NOTE = "block", "warn", "note"
-ORDER = (BLOCK, WARN, NOTE)
 MANY_TIES = 0.2  # share of the rankings that have nothing to say
 FEW_HELDOUT_RANKINGS = 30
 
@@ -92,7 +91,7 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
         _time(project, plan, facts.history),
         _worker(project, facts.alive),
     ]
-    return Preflight(sorted(lines, key=lambda line: ORDER.index(line.level)), examination, is_awaited)
+    return Preflight(sorted(lines, key=lambda line: LEVELS.index(line.level)), examination, is_awaited)
 
 
 def refusal(project: Project, plan: Plan) -> str:

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from training import stages
+from training.rlhf.model_folder.findings import BLOCK, NOTE, WARN
 
 if TYPE_CHECKING:
     from training.services.registry.adoptions import Folder
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 Report = Mapping[str, Any]
 Numbers = Mapping[str, Any]
 
-BLOCK = "block"
 STATES = {
     "unreadable": gettext_lazy("cannot be examined"),
     "new": gettext_lazy("not examined yet"),
@@ -36,7 +36,7 @@ WAITS = {
     ),
     "pending": gettext_lazy("Its turn comes: a worker examines one folder after the other."),
 }
-LEVELS = {"block": gettext_lazy("blocks"), "warn": gettext_lazy("warning"), "note": gettext_lazy("note")}
+LEVELS = {BLOCK: gettext_lazy("blocks"), WARN: gettext_lazy("warning"), NOTE: gettext_lazy("note")}
 ORDER = list(LEVELS)
 
 

@@ -27,6 +27,7 @@ from annotate.models import User
 from annotate.services import audit
 from training import doorbell
 from training.models import Download, IllegalMove, LostRace, ModelVersion
+from training.rlhf import endings
 from training.rlhf.run.manifest import LeadsOut, visible_files
 
 KEPT = timedelta(days=1)
@@ -156,7 +157,7 @@ def _reporter(download: Download) -> Callable[[int], None]:
 
 
 def _explain(download: Download, error: OSError) -> str:
-    if error.errno != errno.ENOSPC:
+    if not endings.is_disk_full(error):
         return _("The files could not be read: %(reason)s.") % {"reason": error.strerror or type(error).__name__}
     free = shutil.disk_usage(download.path.parent).free
     return _(

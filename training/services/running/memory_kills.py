@@ -12,7 +12,7 @@ from pathlib import Path
 from training.models import Run
 from training.rlhf import exits, memory
 from training.rlhf.config import load_config
-from training.rlhf.run.recovery_log import Setback, Setbacks
+from training.rlhf.run.recovery_log import Recovery, RecoveryLog
 from training.services.run_files import directories
 from training.services.running.runs import Ending
 
@@ -46,15 +46,15 @@ def own_events() -> Path:
 def ending(run: Run) -> Ending:
     """How the attempt of `run` that was killed so has ended; notes that the next one has half the micro-batch."""
     cfg = memory.halved(load_config(run.directory / "config.json"))
-    setbacks = Setbacks(directories.attempt(run.directory, run.fence))
-    if setbacks.had("out_of_memory"):
+    recovery_log = RecoveryLog(directories.attempt(run.directory, run.fence))
+    if recovery_log.has("out_of_memory"):
         facts = {"kind": "memory", "field": "batch_tokens", "numbers": {"batch_tokens": cfg.batch_tokens}}
         return Ending(exits.InvalidInput.code, memory.advice(cfg), facts)
     text = (
         f"After step {run.step} the kernel killed the engine because memory ran out, so the next attempt goes on with"
         f" half as many tokens at once (batch_tokens {cfg.batch_tokens})."
     )
-    setbacks.note(Setback("out_of_memory", run.step, text))
+    recovery_log.add(Recovery("out_of_memory", run.step, text))
     error = "The engine was killed by SIGKILL: the machine was out of memory."
     return Ending(-signal.SIGKILL, error, {"kind": "memory"})
 

@@ -11,7 +11,7 @@ from training import stages
 from training.models import ModelVersion, Run
 from training.rlhf import exits
 from training.rlhf.failpoints import reach
-from training.rlhf.run.manifest import Counted, verifies
+from training.rlhf.run.manifest import OnBytes, verifies
 from training.services.labels import slates
 from training.services.planning import plans
 from training.services.registry import model_versions
@@ -28,7 +28,7 @@ class DamagedOutput(Exception):
     """The engine said that it was done, and what it wrote is not there, or not as it was written."""
 
 
-def publish(run: Run, *, counted: Counted) -> None:
+def publish(run: Run, *, counted: OnBytes) -> None:
     """Take the output of the attempt that holds `run`, and end the run well.
 
     `counted` is told of the bytes that are read meanwhile: a large model takes minutes.

@@ -26,7 +26,7 @@ from training import doorbell
 from training.models import LostRace, Round, Run, Snapshot, Worker, note
 from training.rlhf import endings, exits
 from training.rlhf.config import RunConfig
-from training.rlhf.run.manifest import Counted
+from training.rlhf.run.manifest import OnBytes
 from training.services.machines import disk_space
 from training.services.run_files import directories
 from training.services.run_files.directories import Record
@@ -207,13 +207,13 @@ def _succeed(run: Run) -> None:
     except publishing.DamagedOutput as damage:
         _interrupt(run, Ending(exits.DONE, str(damage), {"kind": "damaged_output"}), attempt=run.fence)
     except OSError as error:
-        if not endings.fills_the_disk(error):
+        if not endings.is_disk_full(error):
             raise
         run.refresh_from_db()
         _hold(run, Ending(exits.NeedsPerson.code, disk_space.full(error), {"kind": "disk"}))
 
 
-def _still_here(run: Run) -> Counted:
+def _still_here(run: Run) -> OnBytes:
     """Renews the lease now and then while the bytes of a large model are read."""
     said_at = time.monotonic()
 

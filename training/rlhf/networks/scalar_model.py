@@ -1,0 +1,137 @@
+"""The scalar model: a language model's trunk with one number at every token. It serves as reward model and as critic.
+
+Like the policy it derives positions from the mask, keeps fp32 weights, and always runs without dropout. Its head and
+what follows are fp32 even where the trunk's linear layers run in bf16.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+
+from ..data.chat import Chat
+from ..exits import InvalidInput
+from ..logprobs import shift
+from .policy import Policy
+from .transformer import ForwardPass, default_device, load_network, runs_in_bf16
+
+HEAD = "head.safetensors"
+CARD = "reward.json"
+
+
+class ScalarModel(nn.Module):
+    """A trunk with a linear head: (head - offset) * gain, raw with a fresh head, normalised by the reward stage."""
+
+    offset: Tensor  # scalar
+    gain: Tensor  # scalar
+
+    def __init__(self, backbone: PreTrainedModel, dtype: str) -> None:
+        super().__init__()
+        self.backbone = backbone.eval()
+        self.head = nn.Linear(width_of(backbone), 1)
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("gain", torch.ones(()))
+        self.bf16 = runs_in_bf16(backbone, dtype)
+        self._forward_pass = ForwardPass(backbone)
+        self.to(default_device())
+
+    def reset_head(self, generator: torch.Generator) -> None:
+        """A fresh head: weights with standard deviation 1/sqrt(width + 1), no bias.
+
+        As in Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO", after Stiennon et al. 2020.
+        """
+        width = self.head.in_features
+        weight = torch.randn((1, width), generator=generator) / (width + 1) ** 0.5
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.zero_()
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, T) fp32: column t judges the text up to and including token t."""
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self._forward_pass(tokens, attention, use_cache=False)
+        raw: Tensor = self.head(output.last_hidden_state.float()).squeeze(-1)
+        return (raw - self.offset) * self.gain
+
+    def values(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, T) fp32: column t judges the text before token t, so it cannot depend on it; 0 at column 0."""
+        return shift(self(tokens, attention)[:, :-1])
+
+
+@torch.no_grad()
+def width_of(backbone: PreTrainedModel) -> int:
+    """Numbers that a trunk really gives for a token; its config may name another width. Raises InvalidInput."""
+    tokens = torch.zeros((1, 2), dtype=torch.int64, device=backbone.device)
+    output = ForwardPass(backbone)(tokens, torch.ones_like(tokens, dtype=torch.bool), use_cache=False)
+    if getattr(output, "last_hidden_state", None) is None:
+        raise _no_trunk(backbone)
+    width: int = output.last_hidden_state.shape[-1]
+    return width
+
+
+def scalar_from_policy(policy: Policy, dtype: str, generator: torch.Generator) -> ScalarModel:
+    """A scalar model with a fresh head on a policy's trunk, which it takes over. Raises InvalidInput."""
+    model = ScalarModel(trunk_of(policy.network), dtype)
+    model.reset_head(generator)
+    return model
+
+
+def trunk_of(network: PreTrainedModel) -> PreTrainedModel:
+    """A language model without its head. Raises InvalidInput where that could not be loaded again by itself."""
+    trunk: Any = network.base_model
+    known: Any = AutoModel._model_mapping.get(type(trunk.config), None)
+    if known is not type(trunk):
+        raise _no_trunk(network)
+    with torch.device("meta"):  # what it would be loaded into; for some architectures that has a part more
+        loadable = AutoModel.from_config(trunk.config)
+    if trunk.state_dict().keys() != loadable.state_dict().keys():
+        raise _no_trunk(network)
+    backbone: PreTrainedModel = trunk
+    return backbone
+
+
+def _no_trunk(network: PreTrainedModel) -> InvalidInput:
+    return InvalidInput(
+        f"a model of the type {network.config.model_type} cannot become a reward model: transformers knows no such"
+        " model without its head, or only one that has other parts",
+        kind="trunk_unknown",
+        field="model_type",
+    )
+
+
+def save_reward(model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any]) -> None:
+    """Write the trunk as a transformers directory, the head, and `card`: what must be checked before its use."""
+    model.backbone.save_pretrained(directory)
+    chat.save(directory)
+    safetensors.torch.save_file(_head_tensors(model), directory / HEAD)
+    (directory / CARD).write_text(json.dumps(card, indent=1), "utf-8")
+
+
+def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any]]:
+    """A reward model and its card. Raises InvalidInput where a weight is missing or one too many."""
+    backbone, unexpected = load_network(AutoModel, directory)
+    if unexpected:
+        raise InvalidInput(f"the reward model {directory.name} has a weight too many: {unexpected[0]}", kind="weights")
+    model = ScalarModel(backbone, dtype)
+    try:
+        head = safetensors.torch.load_file(directory / HEAD)
+        card: dict[str, Any] = json.loads((directory / CARD).read_text("utf-8"))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InvalidInput(f"the reward model {directory.name} cannot be read: {error}", kind="model_files") from error
+    ours = _head_tensors(model)
+    if {name: value.shape for name, value in head.items()} != {name: value.shape for name, value in ours.items()}:
+        raise InvalidInput(
+            f"the reward model {directory.name} has other weights in its head: {sorted(head)}", kind="weights"
+        )
+    with torch.no_grad():
+        for name, value in ours.items():
+            value.copy_(head[name])
+    return model, card
+
+
+def _head_tensors(model: ScalarModel) -> dict[str, Tensor]:
+    return {**model.head.state_dict(), "offset": model.offset, "gain": model.gain}
