@@ -6,9 +6,8 @@ from training.models.promotions import Promotion
 from training.models.questions import Answer, Question
 from training.models.results import Result
 from training.models.rounds import Round
-from training.models.runs import Run, Stage
-from training.models.samples import Sample
-from training.models.sent_samples import SentSample
+from training.models.runs import ParentRole, Run, Stage
+from training.models.samples import Sample, SentSample
 from training.models.settings import TrainingSettings
 from training.models.snapshots import Snapshot
 from training.models.transitions import IllegalMove, LostRace, note
@@ -22,6 +21,7 @@ __all__ = [
     "IllegalMove",
     "LostRace",
     "ModelVersion",
+    "ParentRole",
     "Promotion",
     "Question",
     "Result",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -30,6 +31,22 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
         """What can answer prompts: base, SFT and PPO models."""
         return self.exclude(kind=ModelVersion.Kind.REWARD)
 
+    def bases(self) -> ModelVersionQuerySet:
+        return self.filter(kind=ModelVersion.Kind.BASE)
+
+    def with_weights(self) -> ModelVersionQuerySet:
+        """Those whose weights have not been deleted."""
+        return self.filter(weights_deleted_at=None)
+
+    def newest_of_each_kind(self) -> ModelVersionQuerySet:
+        """The newest model of each kind in each project."""
+        is_newer = self.filter(project=OuterRef("project"), kind=OuterRef("kind"), number__gt=OuterRef("number"))
+        return self.filter(~Exists(is_newer))
+
+    def made_from(self, models: Iterable[int]) -> ModelVersionQuerySet:
+        """Those that have one of `models` (ids) as parent, as reward model or as reference."""
+        return self.filter(Q(parent__in=models) | Q(reward__in=models) | Q(reference__in=models))
+
     def next_number(self, project: Project, kind: str) -> int:
         """The number of the model of `kind` that `project` gets next."""
         newest = self.filter(project=project, kind=kind).order_by("number").last()
@@ -50,7 +67,7 @@ class ModelVersion(models.Model):
     kind = models.CharField(max_length=6, choices=Kind)
     number = models.PositiveIntegerField()  # counts per project and kind: sft-1, sft-2, …
     parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
-    # PPO has two more: the reward model that judged it and the SFT it was kept near.
+    # PPO has two more: the reward model that scored it and the SFT it was kept near.
     reward = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="taught")
     reference = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="anchored")
     run = models.OneToOneField(Run, models.PROTECT, null=True, blank=True, related_name="model_version")

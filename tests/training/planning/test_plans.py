@@ -109,8 +109,8 @@ def test_without_demonstrations_the_base_model_is_the_reference(project: Project
 
 
 def test_a_tenth_of_the_slates_is_for_held_out_prompts(project: Project) -> None:
-    assert plans.slate_budget(200, _supply(train=1000, heldout=1000)) == (180, 20)
-    assert plans.slate_budget(200, _supply(train=100, heldout=5)) == (100, 5)
+    assert plans.slate_budget(200, label_counts(train=1000, heldout=1000)) == (180, 20)
+    assert plans.slate_budget(200, label_counts(train=100, heldout=5)) == (100, 5)
 
 
 def test_rankings_that_are_all_ties_train_nothing(project: Project, annotator: Member) -> None:
@@ -168,8 +168,8 @@ def test_several_projects_are_each_told_their_own(
     machine.make_settings(other.project)
     machine.rank_new_slates(annotator, 1)
     machine.write_demonstrations(other, 1)
-    told = hooks.readiness_of([project, other.project, make_project()])
-    assert {pk: answer.sentence for pk, answer in told.items()} == {
+    found = hooks.readiness_of([project, other.project, make_project()])
+    assert {pk: answer.sentence for pk, answer in found.items()} == {
         project.pk: "2 more rankings before round 2 can train",
         other.project_id: "1 more answer before round 1 can train",
     }
@@ -200,6 +200,6 @@ def test_a_project_without_training_settings_has_no_readiness(db: None) -> None:
     assert hooks.readiness(make_project()) is None
 
 
-def _supply(*, train: int, heldout: int) -> trainable_labels.Supply:
-    counts = dict.fromkeys(trainable_labels.Supply.__dataclass_fields__, 0)
-    return trainable_labels.Supply(**counts | {"train_prompts": train, "heldout_prompts": heldout})
+def label_counts(*, train: int, heldout: int) -> trainable_labels.LabelCounts:
+    counts = dict.fromkeys(trainable_labels.LabelCounts.__dataclass_fields__, 0)
+    return trainable_labels.LabelCounts(**counts | {"train_prompts": train, "heldout_prompts": heldout})

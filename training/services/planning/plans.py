@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings
 from training.services.labels import trainable_labels
-from training.services.labels.trainable_labels import Readiness, Supply
+from training.services.labels.trainable_labels import LabelCounts, Readiness
 from training.services.registry import base_models, promotions
 
 HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
@@ -85,7 +85,7 @@ def draft(project: Project) -> Plan:
 
 
 def draft_from(project: Project, training: TrainingSettings, readiness: Readiness | None) -> Plan:
-    """The same, for who has read the settings and the readiness of `project` already."""
+    """The same, where the settings and the readiness of `project` have been read already."""
     labels, lineage = trainable_labels.count(project), _existing(project)
     sft = _sft(labels, training, lineage)
     lineage = _after_sft(project, sft, lineage)
@@ -120,7 +120,7 @@ def resolve(round: Round, parent: PlannedParent) -> ModelVersion:
     return ModelVersion.objects.get(run__round=round, run__stage=parent.stage)
 
 
-def slate_budget(wanted: int, labels: Supply) -> tuple[int, int]:
+def slate_budget(wanted: int, labels: LabelCounts) -> tuple[int, int]:
     """How many slates a round opens for train and for held-out prompts: one a prompt at most."""
     heldout = min(round(wanted * HELDOUT_SLATES), labels.heldout_prompts)
     return min(wanted - heldout, labels.train_prompts), heldout
@@ -153,20 +153,20 @@ def _existing(project: Project) -> _Lineage:
 def _after_sft(project: Project, sft: StagePlan, lineage: _Lineage) -> _Lineage:
     if not sft.will_run:
         return lineage
-    made = _made_here(project, Stage.SFT)
+    made = _next_model(project, Stage.SFT)
     return lineage._replace(sft=made, policy=made, policy_parent=lineage.base, is_policy_new=True)
 
 
 def _after_ppo(project: Project, reward: StagePlan, ppo: StagePlan, lineage: _Lineage) -> _Lineage:
     if reward.will_run:
-        lineage = lineage._replace(reward=_made_here(project, Stage.REWARD))
+        lineage = lineage._replace(reward=_next_model(project, Stage.REWARD))
     if ppo.will_run:
-        made = _made_here(project, Stage.PPO)
+        made = _next_model(project, Stage.PPO)
         lineage = lineage._replace(policy=made, policy_parent=ppo.parents["policy"], is_policy_new=True)
     return lineage
 
 
-def _sft(labels: Supply, training: TrainingSettings, lineage: _Lineage) -> StagePlan:
+def _sft(labels: LabelCounts, training: TrainingSettings, lineage: _Lineage) -> StagePlan:
     if not labels.demonstrations:
         reason = _("No answers have been written.")
     elif not labels.new_demonstrations:
@@ -182,7 +182,7 @@ def _sft(labels: Supply, training: TrainingSettings, lineage: _Lineage) -> Stage
     return StagePlan(stage=Stage.SFT, reason=reason, parents={"base": lineage.base}, counts=counts)
 
 
-def _reward(labels: Supply, training: TrainingSettings, lineage: _Lineage) -> StagePlan:
+def _reward(labels: LabelCounts, training: TrainingSettings, lineage: _Lineage) -> StagePlan:
     if not labels.rankings:
         reason = _("No rankings yet.")
     elif labels.new_rankings < training.rankings_minimum:
@@ -203,7 +203,7 @@ def _reward(labels: Supply, training: TrainingSettings, lineage: _Lineage) -> St
 
 
 def _ppo(
-    labels: Supply, project: Project, training: TrainingSettings, lineage: _Lineage, reward: StagePlan
+    labels: LabelCounts, project: Project, training: TrainingSettings, lineage: _Lineage, reward: StagePlan
 ) -> StagePlan:
     if not reward.will_run:
         reason = _("There is no new reward model to follow.")
@@ -216,11 +216,11 @@ def _ppo(
         champion = promotions.champion(project)
         if champion and champion.kind == Kind.PPO:
             start = PlannedParent(name=champion.name, model_version=champion.pk)
-    parents = {"policy": start, "reference": lineage.sft, "reward": _made_here(project, Stage.REWARD)}
+    parents = {"policy": start, "reference": lineage.sft, "reward": _next_model(project, Stage.REWARD)}
     return StagePlan(stage=Stage.PPO, reason=reason, parents=parents, counts={"prompts": labels.train_prompts})
 
 
-def _evaluation(labels: Supply, lineage: _Lineage) -> StagePlan:
+def _evaluation(labels: LabelCounts, lineage: _Lineage) -> StagePlan:
     if not lineage.is_policy_new:
         reason = _("No new policy to evaluate.")
     elif not labels.heldout_prompts:
@@ -236,7 +236,7 @@ def _evaluation(labels: Supply, lineage: _Lineage) -> StagePlan:
     return StagePlan(stage=Stage.EVALUATION, reason=reason, parents=parents, counts=counts)
 
 
-def _sampling(labels: Supply, training: TrainingSettings, lineage: _Lineage) -> StagePlan:
+def _sampling(labels: LabelCounts, training: TrainingSettings, lineage: _Lineage) -> StagePlan:
     train, heldout = slate_budget(training.slates_per_round, labels)
     reason = "" if train + heldout else _("There are no prompts to answer.")
     parents = {"policy": lineage.policy} | _optional("parent", lineage.policy_parent)
@@ -245,7 +245,7 @@ def _sampling(labels: Supply, training: TrainingSettings, lineage: _Lineage) -> 
     return StagePlan(stage=Stage.SAMPLING, reason=reason, parents=parents, counts=counts)
 
 
-def _made_here(project: Project, stage: Stage) -> PlannedParent:
+def _next_model(project: Project, stage: Stage) -> PlannedParent:
     """The model that `stage` of the next round makes: the next number is certain, since one round runs at a time."""
     return PlannedParent(name=f"{stage}-{ModelVersion.objects.next_number(project, stage)}", stage=stage)
 

@@ -7,19 +7,20 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models.functions import Now
 
-from training.models import ModelVersion, Run, Stage
+from annotate.services.text import repair_text
+from training.models import Answer, ModelVersion, ParentRole, Run, Stage
 from training.rlhf import exits
+from training.rlhf.data.records import read_completions
 from training.rlhf.failpoints import reach
 from training.rlhf.run.manifest import Counted, verifies
 from training.services.labels import slates
 from training.services.planning import plans
 from training.services.registry import model_versions
 from training.services.run_files import directories, metrics, summaries
-from training.services.running import question_answers
 
 
 class CancelRequested(Exception):
-    """Somebody cancelled the run before its result was taken."""
+    """Somebody cancelled the run before its result was stored."""
 
 
 class DamagedOutput(Exception):
@@ -27,10 +28,10 @@ class DamagedOutput(Exception):
 
 
 def publish(run: Run, *, counted: Counted) -> None:
-    """Take the output of the attempt that holds `run`, and end the run well.
+    """Store the output of the attempt that holds `run`, and move the run to succeeded.
 
-    `counted` is told of the bytes that are read meanwhile: a large model takes minutes.
-    Raises DamagedOutput, CancelRequested, or LostRace when the attempt holds the run no more; nothing is taken then.
+    `counted` is called with the bytes that are read meanwhile: a large model takes minutes.
+    Raises DamagedOutput, CancelRequested, or LostRace when the attempt holds the run no more; nothing is stored then.
     """
     attempt = directories.attempt(run.directory, run.fence)
     output = attempt / "output"
@@ -50,20 +51,28 @@ def publish(run: Run, *, counted: Counted) -> None:
         )
         if run.cancel_requested:
             raise CancelRequested
-        _take(run, output)
+        _store(run, output)
         reach("publishing-taken", run.stage)
     directories.discard_drafts(run.directory)
     directories.discard_checkpoints(run.directory)
 
 
-def _take(run: Run, output: Path) -> None:
-    if question_answers.belongs_to_question(run):
-        question_answers.take(run, output)
+def _store(run: Run, output: Path) -> None:
+    parents = plans.parents_of(run)
+    if run.answers_question:
+        _store_answer(run, output)
     elif run.stage == Stage.SAMPLING:
-        slates.open_from(run, output)
+        slates.open_slates(run, output, parents)
     elif run.stage == Stage.EVALUATION:
-        policy = plans.parents_of(run)["policy"]
+        policy = parents[ParentRole.POLICY]
         measured = {name: value for name, value in run.metrics.items() if not name.startswith("data/")}
         ModelVersion.objects.filter(pk=policy.pk).update(metrics=policy.metrics | measured)
     else:
-        model_versions.publish(run, output)
+        model_versions.publish(run, output, parents)
+
+
+def _store_answer(run: Run, output: Path) -> None:
+    """Store what a model answered to an admin's question with the question: nobody ranks it or trains on it."""
+    rows = read_completions(output / "completions.jsonl")
+    texts = [{"text": repair_text(row.text)[0], "finish_reason": row.finish_reason} for row in rows]
+    Answer.objects.filter(run=run).update(texts=texts)
