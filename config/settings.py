@@ -296,7 +296,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Who lives and what to cancel stand in the database; the embedded broker has no way back to ask a worker.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 
-# Lease, heartbeat and sweep of runs, in seconds; fault tests shorten them.
+# Lease and sweep of runs, and the heartbeat of runs and of workers, in seconds; fault tests shorten them.
 RUN_LEASE_S = env.float("ROUNDTABLE_RUN_LEASE_S", default=120.0)
 RUN_HEARTBEAT_S = env.float("ROUNDTABLE_RUN_HEARTBEAT_S", default=10.0)
 RUN_STALL_S = env.float("ROUNDTABLE_RUN_STALL_S", default=900.0)

@@ -1,11 +1,12 @@
-"""The doorbell: tells the workers that a run or a download waits.
+"""The doorbell: messages to the workers that something waits for them.
 
-It may fail, be lost or ring twice: the row is the job.
+A message may fail, be lost or come twice: the row is the job.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from celery import current_app
 from django.db import transaction
@@ -14,6 +15,7 @@ from django.db.models.functions import Now
 from training.models import Download, Run
 
 TIMEOUT_S = 1
+UNHEARD_AFTER = timedelta(seconds=15)  # a message may be lost: what still waits then is rung for again
 TASK = "training.supervise.v1"
 PACKING_TASK = "training.pack.v1"
 
@@ -37,7 +39,7 @@ def ask(task: str, pk: int) -> bool:
     try:
         with current_app.connection_for_write(connect_timeout=TIMEOUT_S, transport_options=options) as connection:
             current_app.send_task(task, args=[pk], connection=connection, retry=False)
-    except Exception:  # somebody asks again later; nothing that a person does may fail because of the broker
+    except Exception:  # the reconciler asks again; nothing that a person does may fail because of the broker
         logger.warning("the doorbell for %s %s did not ring", task, pk, exc_info=True)
         return False
     return True

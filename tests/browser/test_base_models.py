@@ -46,7 +46,7 @@ def test_a_folder_is_examined_again_and_the_page_shows_what_was_found(
     card.get_by_role("button", name="Examine again").click()
     expect(card.locator(".badge")).to_have_text("waiting to be examined")
     expect(card).to_contain_text("projects can choose it as it was found before")
-    taken = adoptions.take(Adoption.objects.live().get().pk, worker="w")
+    taken = adoptions.claim(Adoption.objects.live().get().pk, worker="w")
     assert taken
     expect(card.locator(".badge")).to_have_text("being examined")
     finding = {"level": "block", "kind": "lfs_pointer", "field": "model.safetensors", "sentence": ""}

@@ -137,7 +137,7 @@ def finished(ready: Project) -> Project:
     TrainingSettings.objects.update(demonstrations_minimum=9)
     examination = examinations.current(ready, plans.draft(ready), TrainingSettings.objects.get())
     empty = {"level": "block", "kind": "empty_answer", "numbers": {"count": 1, "ids": ["1"]}}
-    examinations.settle(examination, status="done", findings=[empty], examples=SEEN)
+    examinations.finish(examination, status="done", findings=[empty], examples=SEEN)
     machine.queue_run(ready, "ppo", status=Run.Status.HELD)
     return ready
 

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from django.conf import settings
@@ -26,7 +25,7 @@ from tests.faults.failures import Failpoints
 from tests.faults.processes import Machines, wait_until
 from tests.faults.toy_project import make_toy_project
 from training.models import ModelVersion, Round, Run, Stage, TrainingSettings
-from training.services.machines import workers
+from training.models.runs import SILENT_AFTER
 from training.services.running import rounds
 
 __all__ = ["machines", "points", "toy"]
@@ -199,7 +198,7 @@ def test_a_killed_worker_is_called_lost_without_a_reload(
     of_run.goto(f"/projects/{project.slug}/runs/{round.runs.get().pk}/")
     expect(of_run.locator("h1 + .badge")).to_contain_text("running")
     machines.kill(worker)
-    Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=workers.SILENT_AFTER_S))  # as time does
+    Run.objects.update(heartbeat_at=timezone.now() - SILENT_AFTER)  # as time does
     expect(page.locator(".strip [aria-current=step]")).to_contain_text("lost: its worker is silent")
     expect(of_run.locator("h1 + .badge")).to_contain_text("lost: its worker is silent")
     for shown in (page, of_run):

@@ -1,4 +1,4 @@
-"""Arms failpoints: the next process that reaches a point is killed, held up, or told that the disk is full there."""
+"""Arms failpoints: the next process that reaches a point is killed or held up there, or finds the disk full."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Failpoints:
         return armed.with_name(f"{armed.name}.paused")
 
 
-def meanwhile(*deeds: Callable[[], object]) -> threading.Thread:
+def meanwhile(*actions: Callable[[], object]) -> threading.Thread:
     """Do these things one after the other while a run is supervised."""
 
     def do() -> None:
         try:
-            for deed in deeds:
-                deed()
+            for action in actions:
+                action()
         finally:
             connection.close()
 

@@ -53,13 +53,13 @@ class Postgres:
         self._run("psql", "-q", self.url.replace("/copy", "/postgres"), "-c", "CREATE DATABASE copy TEMPLATE template0")
         self._run("psql", "-q", self.url, input=self._run("pg_dump", url))
 
-    def control(self, deed: str) -> None:
+    def control(self, command: str) -> None:
         """pg_ctl start, stop or restart; clients are cut off at once, and what they had not committed is lost."""
-        mode = () if deed == "start" else ("-m", "immediate")
+        mode = () if command == "start" else ("-m", "immediate")
         options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c fsync=off"  # nobody pulls a plug
-        options_of_server = () if deed == "stop" else ("-o", options)
+        options_of_server = () if command == "stop" else ("-o", options)
         log = str(self.data / "log")
-        self._run("pg_ctl", deed, "-w", "-D", str(self.data), "-l", log, *mode, *options_of_server)
+        self._run("pg_ctl", command, "-w", "-D", str(self.data), "-l", log, *mode, *options_of_server)
 
     def _run(self, program: str, *arguments: str, input: bytes = b"") -> bytes:
         as_postgres = [found("runuser"), "-u", POSTGRES, "--"] if os.getuid() == 0 else []

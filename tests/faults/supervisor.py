@@ -1,6 +1,6 @@
 """A gpu worker without Celery, as a process: `python -m tests.faults.supervisor NAME [--clock-ahead SECONDS]`.
 
-It takes the queued runs in their order until it is killed, or told by SIGTERM to drain. SIGUSR1 sets its clock right.
+It takes the queued runs in their order until it is killed, or drained by SIGTERM. SIGUSR1 sets its clock right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.db import close_old_connections
 
 django.setup()
 
-from training import runner  # noqa: E402  (reads the models)
+from training import engine_process, runner  # noqa: E402  (reads the models)
 from training.models import Run  # noqa: E402
 
 
@@ -26,12 +26,12 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--clock-ahead", type=float, default=0.0)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda _signum, _frame: runner.draining.set())
+    signal.signal(signal.SIGTERM, lambda _signum, _frame: engine_process.draining.set())
     if options.clock_ahead:
         shift = time_machine.travel(datetime.now(UTC) + timedelta(seconds=options.clock_ahead))
         shift.start()
         signal.signal(signal.SIGUSR1, lambda _signum, _frame: shift.stop())
-    while not runner.draining.is_set():
+    while not engine_process.draining.is_set():
         work(options.name)
 
 

@@ -52,7 +52,7 @@ def test_a_cancellation_lands_anywhere(
     round.refresh_from_db()
     assert (round.status, round.runs.get().status) == (Round.Status.CANCELLED, Status.CANCELLED)
     assert not ModelVersion.objects.filter(run__round=round).exists()
-    witness.attest(says="cancelled")
+    witness.check(says="cancelled")
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_a_cancellation_in_the_middle_of_an_answer_stops_ppo_at_once(
     assert (run.exit_code, run.error) == (exits.Interrupted.code, "stopped on request after step 3, with a checkpoint")
     assert not ModelVersion.objects.filter(run=run).exists()
     machines.stop_all()
-    witness.attest(says="cancelled")
+    witness.check(says="cancelled")
 
 
 def pause_while_answers_are_drawn(points: Failpoints, *, after_step: int) -> Path:
@@ -123,4 +123,4 @@ def test_a_cancellation_while_the_result_is_taken_leaves_all_of_it_or_nothing(
     assert done_by(round) == "1" * 12
     round.refresh_from_db()
     assert round.status in (Round.Status.CANCELLED, Round.Status.SUCCEEDED)
-    witness.attest(says=round.status)
+    witness.check(says=round.status)

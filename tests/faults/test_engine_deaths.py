@@ -53,7 +53,7 @@ def test_a_kill_on_any_line_of_a_checkpoint_costs_that_checkpoint_at_most(
     round = train(project)
     assert round.status == Round.Status.SUCCEEDED
     assert done_by(round) == "1" * (12 - lost) + "2" * lost
-    witness.attest(says="It took 2 attempts. The last one before had ended early: The engine was killed by SIGKILL.")
+    witness.check(says="It took 2 attempts. The last one before had ended early: The engine was killed by SIGKILL.")
 
 
 def test_an_engine_that_dies_three_times_without_progress_fails_the_round_in_words(
@@ -65,7 +65,7 @@ def test_an_engine_that_dies_three_times_without_progress_fails_the_round_in_wor
     assert round.status == Round.Status.FAILED
     run = round.runs.get()
     assert (run.status, run.attempt, run.fruitless_attempts) == (Status.FAILED, 3, 2)
-    witness.attest(says="The engine was killed by SIGKILL.")
+    witness.check(says="The engine was killed by SIGKILL.")
 
 
 def test_an_engine_that_dies_again_and_again_but_gets_on_is_carried_through(
@@ -75,7 +75,7 @@ def test_an_engine_that_dies_again_and_again_but_gets_on_is_carried_through(
         points.arm("toy-step", "kill", step)
     round = train(project)
     assert done_by(round) == "112233445566"
-    witness.attest(says="It took 6 attempts.")
+    witness.check(says="It took 6 attempts.")
 
 
 def test_a_hung_engine_is_killed_with_all_its_processes_and_goes_on(
@@ -90,7 +90,7 @@ def test_a_hung_engine_is_killed_with_all_its_processes_and_goes_on(
     machine.work_off()
     thread.join()
     assert done_by(Round.objects.get()) == "1" * 4 + "2" * 8
-    witness.attest(says="The engine made no progress for 0 minutes.")
+    witness.check(says="The engine made no progress for 0 minutes.")
 
 
 def test_a_full_disk_holds_the_run_until_there_is_room_and_keeps_the_last_checkpoint(
@@ -100,12 +100,12 @@ def test_a_full_disk_holds_the_run_until_there_is_room_and_keeps_the_last_checkp
     round = train(project)
     held = round.runs.get()
     assert (round.status, held.status, held.exit_code) == (Round.Status.RUNNING, Status.HELD, exits.NeedsPerson.code)
-    witness.attest(says="the disk is full: [Errno 28] No space left on device")
+    witness.check(says="the disk is full: [Errno 28] No space left on device")
 
-    runs.release_where_there_is_room()
+    runs.release_after_disk_shortage()
     machine.work_off()
     assert done_by(round) == "1" * 4 + "2" * 8
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_a_run_that_always_fills_the_disk_waits_for_a_person(
@@ -115,7 +115,7 @@ def test_a_run_that_always_fills_the_disk_waits_for_a_person(
         points.arm("sealed-filled", "full", "step-000001")
     round = train(project)
     for _ in range(4):
-        runs.release_where_there_is_room()
+        runs.release_after_disk_shortage()
         machine.work_off()
     held = round.runs.get()
     assert (held.status, held.attempt) == (Status.HELD, 3)
@@ -123,7 +123,7 @@ def test_a_run_that_always_fills_the_disk_waits_for_a_person(
     runs.release(held)
     machine.work_off()
     assert done_by(round) == "4" * 12
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_too_little_room_on_the_disk_holds_a_run_before_it_starts(
@@ -135,12 +135,12 @@ def test_too_little_room_on_the_disk_holds_a_run_before_it_starts(
     held = round.runs.get()
     assert (held.status, held.exit_code) == (Status.HELD, exits.NeedsPerson.code)
     assert not (held.directory / "attempts" / "1" / "engine.log").exists()
-    runs.release_where_there_is_room()
+    runs.release_after_disk_shortage()
     assert round.runs.get().status == Status.HELD
-    witness.attest(says="must stay free. The run goes on by itself once there is room again.")
+    witness.check(says="must stay free. The run goes on by itself once there is room again.")
 
     settings.MIN_FREE_BYTES = 0
-    runs.release_where_there_is_room()
+    runs.release_after_disk_shortage()
     machine.work_off()
     assert done_by(round) == "2" * 12
 
@@ -159,13 +159,13 @@ def test_a_disk_that_fills_up_on_the_way_stops_the_run_with_a_checkpoint(
     machine.work_off()
     thread.join()
     assert stopped.exists()
-    witness.attest(says="must stay free. The run goes on by itself once there is room again.")
+    witness.check(says="must stay free. The run goes on by itself once there is room again.")
 
     settings.MIN_FREE_BYTES = 0
-    runs.release_where_there_is_room()
+    runs.release_after_disk_shortage()
     machine.work_off()
     assert done_by(round) == "1" * 5 + "2" * 7
-    witness.attest()
+    witness.check()
 
 
 def test_numbers_that_went_wrong_are_not_tried_again_and_never_published(project: Project, witness: Witness) -> None:
@@ -176,7 +176,7 @@ def test_numbers_that_went_wrong_are_not_tried_again_and_never_published(project
     run = round.runs.get()
     assert (run.status, run.attempt) == (Status.FAILED, 1)
     assert not ModelVersion.objects.filter(run__round=round).exists()
-    witness.attest(says="the loss was not finite three times in a row")
+    witness.check(says="the loss was not finite three times in a row")
 
 
 def test_an_engine_out_of_memory_is_started_again(project: Project, witness: Witness, points: Failpoints) -> None:
@@ -188,7 +188,7 @@ def test_an_engine_out_of_memory_is_started_again(project: Project, witness: Wit
     thread.join()
     points.resume(armed)
     assert done_by(Round.objects.get()) == "1" * 4 + "2" * 8
-    witness.attest(says="The engine was killed by SIGKILL.")
+    witness.check(says="The engine was killed by SIGKILL.")
 
 
 def flip_a_byte(output: Path) -> None:
@@ -221,4 +221,4 @@ def test_an_output_that_is_not_as_the_engine_wrote_it_is_never_published(
         "manifest.json",
         "model.safetensors",
     ]
-    witness.attest(says="the output of attempt 1 is missing or damaged")
+    witness.check(says="the output of attempt 1 is missing or damaged")

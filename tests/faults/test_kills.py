@@ -56,7 +56,7 @@ def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
     assert run.attempt == 4
     assert run.step == run.total == 60
     assert ModelVersion.objects.get(kind=ModelVersion.Kind.PPO).attempt == run.fence
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_an_engine_dies_with_the_process_that_supervises_it(

@@ -1,4 +1,4 @@
-"""The kernel kills the engine because memory ran out: told from other kills by the count of its control group."""
+"""The kernel kills the engine because memory ran out: recognised by the count of its control group."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_next_attempt_has_half_the_micro_batch(
     (setback,) = json.loads((run.directory / "attempts/1/setbacks.json").read_text())
     assert (setback["kind"], setback["step"]) == ("out_of_memory", 4)
     assert "half as many tokens at once (batch_tokens 4096)" in witness.run_page(run)
-    witness.attest(says="The engine was killed by SIGKILL: the machine was out of memory.")
+    witness.check(says="The engine was killed by SIGKILL: the machine was out of memory.")
 
 
 def test_a_second_time_fails_the_round_with_advice(
@@ -68,7 +68,7 @@ def test_a_second_time_fails_the_round_with_advice(
     run = rounds.open(project, opened_by=None).runs.get()
     kill_for_memory(points, run, events, steps=[5, 7])
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.InvalidInput.code, 2)
-    witness.attest(says="even with half the batch_tokens: set batch_tokens below 4096")
+    witness.check(says="even with half the batch_tokens: set batch_tokens below 4096")
 
 
 def test_a_kill_that_the_kernel_does_not_count_is_any_kill(
@@ -79,7 +79,7 @@ def test_a_kill_that_the_kernel_does_not_count_is_any_kill(
     run = rounds.open(project, opened_by=None).runs.get()
     machine.work_off()
     assert not list(run.directory.glob("attempts/*/setbacks.json"))
-    witness.attest(says="The engine was killed by SIGKILL. ")
+    witness.check(says="The engine was killed by SIGKILL. ")
 
 
 def test_where_nobody_counts_nothing_is_claimed(tmp_path: Path, events: Path) -> None:

@@ -75,7 +75,7 @@ def test_an_answer_whose_acknowledgement_got_lost_is_stored_once(
     assert writer.hand_in() in (200, 201)
     assert writer.hand_in() in (200, 201)
     assert writer.stored == [writer.answer["text"]]
-    witness.attest()
+    witness.check()
 
 
 def test_an_answer_handed_in_while_the_database_restarts_is_taken_afterwards(
@@ -87,7 +87,7 @@ def test_an_answer_handed_in_while_the_database_restarts_is_taken_afterwards(
     postgres.mode = Mode.OPEN
     assert writer.hand_in() in (200, 201)
     assert writer.stored == [writer.answer["text"]]
-    witness.attest()
+    witness.check()
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SWALLOW], ids=["refused", "swallowed"])
@@ -95,7 +95,7 @@ def test_an_answer_needs_no_broker(writer: Writer, witness: Witness, redis: Prox
     redis.mode = mode
     assert writer.hand_in() in (200, 201)
     assert writer.stored == [writer.answer["text"]]
-    witness.attest()
+    witness.check()
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SWALLOW], ids=["refused", "swallowed"])
@@ -133,7 +133,7 @@ def test_a_worker_keeps_its_run_though_nobody_could_reach_the_database_for_longe
     reconciler.sweep()
     run = round.runs.get()
     assert (run.attempt, run.fence) == (1, 1)
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 @pytest.mark.parametrize("seconds", [LONGER_THAN_A_LEASE_S, pytest.param(60, marks=pytest.mark.soak)])
@@ -165,7 +165,7 @@ def test_runs_start_after_redis_was_a_black_hole_and_came_back_empty(
         round.refresh_from_db()
         assert round.status == Round.Status.SUCCEEDED
     assert set(Run.objects.values_list("attempt", flat=True)) == {1}
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 @pytest.mark.soak
@@ -201,7 +201,7 @@ def test_real_ppo_goes_on_through_five_minutes_without_a_database(
     machines.stop_all()
     run = ppo.get()
     assert (run.attempt, run.fence, run.exit_code) == (1, 1, exits.Interrupted.code)
-    witness.attest(says="cancelled")
+    witness.check(says="cancelled")
 
 
 @pytest.mark.parametrize("line", ["engine-ended", "publishing-taken"], ids=["acknowledgement", "transaction"])
@@ -226,4 +226,4 @@ def test_a_result_is_published_once_by_its_worker_though_the_connection_is_lost_
     machines.stop_all()
     run = round.runs.get()
     assert (run.attempt, run.fence) == (1, 1)
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")

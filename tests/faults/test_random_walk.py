@@ -65,4 +65,4 @@ def walk_and_look_back(machines: Machines, points: Failpoints, *, number: int, s
     assert sorted(stored) == sorted(walk.accepted)
     assert Ranking.objects.filter(slate__completions__sample__isnull=False).distinct().count() == walk.ranked
     for project in walk.projects:
-        Witness(project).attest(says="succeeded")
+        Witness(project).check(says="succeeded")

@@ -72,7 +72,7 @@ def test_runs_are_done_once_though_redis_restarts_empty_amid_them(
     assert set(Run.objects.values_list("status", "attempt")) == {(Run.Status.SUCCEEDED, 1)}
     assert Run.objects.count() == len(opened) == Round.objects.filter(status=Round.Status.SUCCEEDED).count()
     assert writer.stored == [writer.answer["text"]]
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_an_answer_on_its_way_while_postgres_restarts_is_stored_once(project: Project, witness: Witness) -> None:
@@ -92,7 +92,7 @@ def test_an_answer_on_its_way_while_postgres_restarts_is_stored_once(project: Pr
         assert writer.hand_in() in (200, 201)
         assert writer.hand_in() in (200, 201)
         assert stored_in(postgres, writer) == [writer.answer["text"]]
-    witness.attest()
+    witness.check()
 
 
 def somebody_waits_for_a_lock(postgres: Postgres) -> bool:

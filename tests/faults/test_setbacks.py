@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     said = "The checkpoint of step 3 was damaged and is set aside; the stage went on from that of step 2."
     assert [setback["text"] for setback in setbacks(run)] == [said]
     assert said in witness.run_page(run)
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_where_no_checkpoint_is_whole_the_stage_starts_over_and_says_so(
@@ -105,7 +105,7 @@ def test_where_no_checkpoint_is_whole_the_stage_starts_over_and_says_so(
     damaged_while_killed(points, run, 1, flip_a_byte)
     assert (run.status, steps(run)) == (Status.SUCCEEDED, list(range(STEPS + 1)))
     assert "the stage went back to its start: there was no whole one." in witness.run_page(run)
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_a_pickle_in_the_base_model_is_refused_in_words(witness: Witness, teaching: Project) -> None:
@@ -129,7 +129,7 @@ def test_memory_that_runs_out_once_halves_what_is_read_at_once(
     (setback,) = setbacks(run)
     assert setback["kind"] == "out_of_memory"
     assert "went back to the checkpoint of step 1 and on with half as many tokens at once" in witness.run_page(run)
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_memory_that_runs_out_again_fails_the_round_with_advice(
@@ -141,7 +141,7 @@ def test_memory_that_runs_out_again_fails_the_round_with_advice(
     machine.work_off()
     run.refresh_from_db()
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.InvalidInput.code, 1)
-    witness.attest(says="the memory did not suffice, even with half the batch_tokens: set batch_tokens below")
+    witness.check(says="the memory did not suffice, even with half the batch_tokens: set batch_tokens below")
 
 
 def test_numbers_that_go_wrong_twice_fail_the_round_with_advice_and_publish_nothing(
@@ -156,7 +156,7 @@ def test_numbers_that_go_wrong_twice_fail_the_round_with_advice_and_publish_noth
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.Diverged.code, 1)
     assert [setback["kind"] for setback in setbacks(run)] == ["not_finite"]
     assert not ModelVersion.objects.filter(run=run).exists()
-    witness.attest(says="even at half the learning rate: try again with a lower learning_rate (it was")
+    witness.check(says="even at half the learning rate: try again with a lower learning_rate (it was")
 
 
 def test_a_policy_that_runs_away_from_its_reference_is_stopped_on_the_way(teaching: Project, judge: Member) -> None:
@@ -172,7 +172,7 @@ def test_a_policy_that_runs_away_from_its_reference_is_stopped_on_the_way(teachi
     kls = [json.loads(row)["metrics"].get("rollout/kl", 0.0) for row in rows]
     assert kls[-1] > 0.1 >= max(kls[:-1])
     assert run.step < run.total == 20
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_an_engine_that_hangs_writes_down_where_before_it_is_killed(
@@ -195,4 +195,4 @@ def test_an_engine_that_hangs_writes_down_where_before_it_is_killed(
     run.refresh_from_db()
     assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 2, list(range(STEPS + 1)))
     assert "in reach\n" in (run.directory / "attempts/1/engine.log").read_text()
-    witness.attest(says="The engine made no progress for")
+    witness.check(says="The engine made no progress for")

@@ -84,7 +84,7 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     reached = int(checkpoint.name.removeprefix("step-"))
     assert 2 <= reached < 60
     before = metrics.read(directories.attempt(run.directory, run.fence)).rows
-    witness.attest(says=f"stopped on request after step {reached}, with a checkpoint")
+    witness.check(says=f"stopped on request after step {reached}, with a checkpoint")
 
     platform.start()
     wait_until(lambda: Round.objects.exclude(status=Round.Status.RUNNING).exists(), within=PATIENCE_S)
@@ -94,7 +94,7 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     assert [row.step for row in after] == list(range(61))
     assert after[:reached] == before[:reached]  # with their times: none of them was done again
-    witness.attest(says="stopped on request after step")
+    witness.check(says="stopped on request after step")
 
 
 @pytest.mark.database
@@ -117,7 +117,7 @@ def test_a_worker_told_to_stop_hands_its_run_back_and_another_goes_on(
     machine.work_off()
     round.refresh_from_db()
     assert round.status == Round.Status.SUCCEEDED
-    witness.attest(says="The last one before had ended early: ")
+    witness.check(says="The last one before had ended early: ")
 
 
 @pytest.mark.parametrize("grace_s", [2, pytest.param(10, marks=pytest.mark.soak)])
@@ -140,4 +140,4 @@ def test_a_container_that_is_killed_before_its_engine_could_save_loses_one_check
     assert (run.attempt, run.fruitless_attempts) == (1, 0)
     machine.work_off()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the sweep's
-    witness.attest(says="The last one before had ended early: The worker gpu-0@test went silent.")
+    witness.check(says="The last one before had ended early: The worker gpu-0@test went silent.")

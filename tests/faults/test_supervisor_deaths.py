@@ -88,7 +88,7 @@ def test_the_supervisor_may_be_killed_in_every_stage_and_between_the_lines_that_
     assert round.status == Round.Status.SUCCEEDED, round.error
     assert [run.stage for run in round.runs.order_by("pk")] == list(EVERY_STAGE)
     assert Sample.objects.count() == 4 * 2
-    witness.attest(says="The worker gpu-0@test went silent.")
+    witness.check(says="The worker gpu-0@test went silent.")
 
 
 @pytest.mark.database
@@ -119,7 +119,7 @@ def test_a_frozen_supervisor_that_wakes_up_late_changes_nothing(
     machines.stop_all()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the reconciler's
     assert not (directory / "attempts/1/checkpoints/step-000005").exists()
-    witness.attest(says="The worker gpu-0@test went silent.")
+    witness.check(says="The worker gpu-0@test went silent.")
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])
@@ -140,7 +140,7 @@ def test_a_supervisor_whose_clock_is_an_hour_off_and_then_set_right_works_like_a
     sweep_until_over(round)
     machines.stop_all()
     assert done_by(round) == "1" * 12
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_a_run_that_kills_every_worker_is_given_up_while_the_others_go_on(
@@ -159,7 +159,7 @@ def test_a_run_that_kills_every_worker_is_given_up_while_the_others_go_on(
     run = poisoned.runs.get()
     assert (run.status, run.attempt) == (Status.FAILED, 3)
     assert [round.status for round in healthy] == [Round.Status.SUCCEEDED] * 3
-    witness.attest(says="went silent")
+    witness.check(says="went silent")
 
 
 @pytest.mark.database
@@ -185,7 +185,7 @@ def test_ten_messages_at_once_late_and_for_what_is_over_start_one_engine(
     run.refresh_from_db()
     assert (run.status, run.attempt, run.fence) == (Status.SUCCEEDED, 1, 1)
     assert os.listdir(run.directory / "attempts") == ["1"]
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")
 
 
 def test_work_goes_on_where_the_snapshot_was_killed(project: Project, witness: Witness, points: Failpoints) -> None:
@@ -200,8 +200,8 @@ def test_work_goes_on_where_the_snapshot_was_killed(project: Project, witness: W
             os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert not Round.objects.exists()
-    witness.attest()
+    witness.check()
     round = rounds.open(project, opened_by=None)
     machine.work_off()
     assert done_by(round) == "1" * 12
-    witness.attest(says="succeeded")
+    witness.check(says="succeeded")

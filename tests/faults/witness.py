@@ -16,7 +16,7 @@ from tests.factories import make_member
 from tests.faults.processes import engines, orphans, temporary, wait_until
 from training.models import Adoption, Download, Examination, ModelVersion, Round, Run, Snapshot
 from training.rlhf.run.manifest import verifies
-from training.services.running import orphan_directories
+from training.services.running import reconciler
 
 ROWS = (("runs", Run), ("snapshots", Snapshot), ("models", ModelVersion))  # whose directories have their uuids
 
@@ -29,12 +29,12 @@ class Witness:
         self.labels = labels_of(project)
         self.strangers = set(strangers())  # of the tests before
 
-    def attest(self, *, says: str = "") -> None:
+    def check(self, *, says: str = "") -> None:
         """Everything that must hold after a fault; the page of the newest round (or run) says `says`."""
         now = labels_of(self.project)
         assert {key: now.get(key) for key in self.labels} == self.labels, "labels were lost or changed"
-        self._attest_models()
-        self._attest_order()
+        self._check_models()
+        self._check_nothing_is_left()
         assert says in self.page(), f"the page does not say {says!r}: {self.page()}"
 
     def page(self) -> str:
@@ -60,14 +60,14 @@ class Witness:
         found = Member.objects.filter(project=self.project, role=Role.ADMIN).first()
         return found or make_member(self.project, role=Role.ADMIN)
 
-    def _attest_models(self) -> None:
+    def _check_models(self) -> None:
         """Every stage has published one model at most, and it is whole."""
         models = ModelVersion.objects.filter(project=self.project).exclude(kind=ModelVersion.Kind.BASE)
         stages = [(model.run.round_id, model.kind) for model in models.select_related("run")]
         assert len(stages) == len(set(stages)), "a stage has published twice"
         assert all(verifies(model.directory) for model in models)
 
-    def _attest_order(self) -> None:
+    def _check_nothing_is_left(self) -> None:
         """No process is left, and nothing on the disk that a row does not know, or one thing that a sweep removes."""
         for run in Run.objects.exclude(status=Run.Status.RUNNING):
             wait_until(lambda run=run: not engines(run.directory), within=5)
@@ -76,7 +76,7 @@ class Witness:
         assert forgotten() == []
         assert len(set(strangers()) - self.strangers) <= 1, "a fault leaves one directory without a row at most"
         with override_settings(LEFTOVERS_AFTER_S=0):
-            orphan_directories.remove()
+            reconciler.remove_orphans()
         left = set(strangers())
         assert left <= self.strangers
         assert not {path for path in left if path.parent.name in dict(ROWS)}, "a sweep removes these, whoever left them"

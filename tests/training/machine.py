@@ -75,8 +75,8 @@ def make_base(project: Project) -> ModelVersion:
 
 def adopt(folder: str, **facts: Any) -> Adoption:
     """What a worker leaves that finds nothing wrong with the folder; `facts` go into its report."""
-    adoption = Adoption.objects.create(folder=folder, fingerprint=model_folders.look(folder).fingerprint)
-    taken = adoptions.take(adoption.pk, worker="default@test")
+    adoption = Adoption.objects.create(folder=folder, fingerprint=model_folders.inspect(folder).fingerprint)
+    taken = adoptions.claim(adoption.pk, worker="default@test")
     assert taken
     out = taken.directory.with_name(f"out-{taken.pk}")
     with manifest.sealed(out, lambda: None) as draft:

@@ -18,7 +18,7 @@ from pytest_django import Settings
 
 from annotate.models import Project
 from tests.training import machine
-from training import adopter, runner
+from training import adopter, engine_process
 from training.models import Adoption, ModelVersion
 from training.rlhf.run.manifest import verifies
 from training.services.registry import adoption_words, adoptions, base_models
@@ -38,7 +38,7 @@ def folder(built_base: Path, data_dir: Path, settings: Settings) -> Path:
 
 
 def examine(name: str = "ours", *, context: int | None = None) -> Adoption:
-    adoption = adoptions.write_down(name, context=context)
+    adoption = adoptions.create_pending(name, context=context)
     adopter.examine(adoption.pk, worker="default@test")
     adoption.refresh_from_db()
     return adoption
@@ -139,56 +139,56 @@ def test_an_engine_that_hangs_is_ended(folder: Path, settings: Settings) -> None
 
 def test_a_worker_that_is_told_to_stop_gives_the_folder_back(folder: Path) -> None:
     try:
-        with meanwhile(runner.draining.set):
+        with meanwhile(engine_process.draining.set):
             adoption = examine()
         assert adoption.status == Status.PENDING
         adopter.examine(adoption.pk, worker="stopping")
         adoption.refresh_from_db()
         assert adoption.status == Status.PENDING
     finally:
-        runner.draining.clear()
+        engine_process.draining.clear()
 
 
 def test_a_worker_that_lost_the_folder_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adoption = adoptions.write_down("ours", context=None)
-    taken = adoptions.take(adoption.pk, worker="slow")
+    adoption = adoptions.create_pending("ours", context=None)
+    taken = adoptions.claim(adoption.pk, worker="slow")
     assert taken
     Adoption.objects.update(fence=taken.fence + 1)
     with pytest.raises(adoptions.LostRace):
-        adopter._see_through(taken, adopter._clean_place(taken))
+        adopter._examine(taken, adopter._empty_directory(taken))
     assert Adoption.objects.get().status == Status.RUNNING
     assert not taken.directory.exists()
 
 
 def test_the_command_examines_at_once_and_says_what_it_found(folder: Path) -> None:
-    told = StringIO()
-    call_command("adopt", "ours", stdout=told)
-    assert "“ours” can be used." in told.getvalue()
-    assert "README.md" in told.getvalue()
+    output = StringIO()
+    call_command("adopt", "ours", stdout=output)
+    assert "“ours” can be used." in output.getvalue()
+    assert "README.md" in output.getvalue()
     (folder / "model.safetensors").unlink()
-    told = StringIO()
+    output = StringIO()
     with pytest.raises(SystemExit) as end:
-        call_command("adopt", "ours", stdout=told)
+        call_command("adopt", "ours", stdout=output)
     assert end.value.code == 1
-    assert "safetensors" in told.getvalue()
-    told = StringIO()
-    call_command("adopt", stdout=told)
-    assert told.getvalue().startswith("ours: cannot be used. ")
+    assert "safetensors" in output.getvalue()
+    output = StringIO()
+    call_command("adopt", stdout=output)
+    assert output.getvalue().startswith("ours: cannot be used. ")
     with pytest.raises(CommandError, match="no folder “theirs”"):
         call_command("adopt", "theirs")
 
 
 class meanwhile:  # noqa: N801 (reads as a word)
-    """Does `deed` once an engine is there."""
+    """Does `action` once an engine is there."""
 
-    def __init__(self, deed: Callable[[], object]) -> None:
-        self.thread = threading.Thread(target=self._do, args=[deed])
+    def __init__(self, action: Callable[[], object]) -> None:
+        self.thread = threading.Thread(target=self._do, args=[action])
 
-    def _do(self, deed: Callable[[], object]) -> None:
+    def _do(self, action: Callable[[], object]) -> None:
         until = time.monotonic() + 30
         while not list(engines()) and time.monotonic() < until:
             time.sleep(0.02)
-        deed()
+        action()
 
     def __enter__(self) -> None:
         self.thread.start()

@@ -18,7 +18,7 @@ from annotate.models import Member, Project
 from tests.faults.failures import Failpoints
 from tests.faults.processes import engines, wait_until
 from tests.training import machine
-from training import runner
+from training import engine_process, runner
 from training.models import LostRace, ModelVersion, Run, Worker
 from training.rlhf import failpoints
 from training.services.machines import workers
@@ -31,7 +31,7 @@ Status = Run.Status
 
 @pytest.fixture
 def run(project: Project, annotator: Member, base: ModelVersion, settings: Settings) -> Run:
-    """An SFT run that waits, supervised with a quick pulse."""
+    """An SFT run that waits, supervised with quick heartbeats."""
     settings.RUN_HEARTBEAT_S = 0.1
     machine.write_demonstrations(annotator, 2)
     return rounds.open(project, opened_by=None).runs.get()
@@ -39,9 +39,9 @@ def run(project: Project, annotator: Member, base: ModelVersion, settings: Setti
 
 @pytest.fixture
 def draining() -> Iterator[None]:
-    runner.draining.set()
+    engine_process.draining.set()
     yield
-    runner.draining.clear()
+    engine_process.draining.clear()
 
 
 def supervise(run: Run) -> Run:
@@ -49,14 +49,14 @@ def supervise(run: Run) -> Run:
     return Run.objects.get(pk=run.pk)
 
 
-def when_engine_runs(run: Run, deed: object) -> threading.Thread:
+def when_engine_runs(run: Run, action: object) -> threading.Thread:
     """Do something, on a connection of its own, as soon as the engine of `run` is there."""
 
     def wait() -> None:
         while not engines(run.directory):
             time.sleep(0.05)
         try:
-            deed(engines(run.directory)[0])
+            action(engines(run.directory)[0])
         finally:
             connection.close()
 
@@ -149,10 +149,10 @@ def test_an_engine_whose_run_went_to_another_worker_is_stopped(run: Run) -> None
 
 def test_an_engine_without_progress_is_killed_and_tried_again(run: Run, settings: Settings) -> None:
     settings.RUN_STALL_S = 0.2
-    runner.draining.clear()
+    engine_process.draining.clear()
     claimed = runs.claim(run.pk, owner="gpu@test")
     assert claimed is not None
-    ending = runner.Engine(claimed).see_through()
+    ending = runner.Engine(claimed).supervise()
     said = "The engine made no progress for 0 minutes."
     assert ending == runs.Ending(-signal.SIGUSR1, said, {"kind": "stall"})  # it was starting up
     runs.finish(claimed, ending)
@@ -173,8 +173,8 @@ def test_the_engine_is_told_no_secret_and_lets_others_go_first(run: Run, monkeyp
     supervise(run)
     thread.join()
     assert not [name for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO") if name in seen["environment"]]
-    assert int(seen["niceness"]) >= runner.NICENESS
-    assert seen["oom_score"] == runner.OUT_OF_MEMORY_SCORE
+    assert int(seen["niceness"]) >= engine_process.NICENESS
+    assert seen["oom_score"] == engine_process.OUT_OF_MEMORY_SCORE
 
 
 def test_a_draining_worker_takes_nothing(run: Run, draining: None) -> None:
@@ -255,7 +255,7 @@ def test_progress_goes_on_after_an_engine_has_gone_back_to_a_checkpoint(
 ) -> None:
     monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path / "failpoints"))
     points = Failpoints(tmp_path / "failpoints")
-    armed = points.arm("sealed-begins", "pause", "step-000001")  # step 1 of 2 is told, and not saved yet
+    armed = points.arm("sealed-begins", "pause", "step-000001")  # step 1 of 2 is in its metrics, and not saved yet
     claimed = runs.claim(run.pk, owner="gpu@test")
     assert claimed is not None
 
@@ -263,13 +263,13 @@ def test_progress_goes_on_after_an_engine_has_gone_back_to_a_checkpoint(
         points.wait_for_pause(armed)
         wait_until(lambda: Run.objects.get(pk=run.pk).step == 1, within=60)
         file = directories.attempt(run.directory, claimed.fence) / "metrics.jsonl"
-        told = file.read_text().splitlines(keepends=True)
-        file.with_suffix(".cut").write_text(told[0])
+        lines = file.read_text().splitlines(keepends=True)
+        file.with_suffix(".cut").write_text(lines[0])
         file.with_suffix(".cut").replace(file)
         points.resume(armed)
 
     thread = when_engine_runs(run, go_back)
-    ending = runner.Engine(claimed).see_through()
+    ending = runner.Engine(claimed).supervise()
     thread.join()
     assert ending.exit_code == 0
     assert (claimed.step, claimed.total) == (2, 2)
@@ -283,6 +283,6 @@ def test_a_supervisor_that_wakes_up_late_leaves_the_directory_to_the_next_attemp
     draft = directories.attempt(run.directory, claimed.fence + 1) / "checkpoints" / ".step-000001.draft"
     draft.mkdir(parents=True)
     with pytest.raises(LostRace):
-        runner.Engine(claimed).see_through()
+        runner.Engine(claimed).supervise()
     assert (run.directory / "fence").read_text() == str(claimed.fence + 1)
     assert draft.exists()

@@ -43,13 +43,13 @@ class BaseModelSerializer(serializers.Serializer[Any]):
         return "" if folder.adopted else adoption_words.why_not(folder)
 
     def get_sha256(self, folder: Folder) -> str:
-        return folder.verdict.sha256 if folder.verdict else ""
+        return folder.settled.sha256 if folder.settled else ""
 
     def get_findings(self, folder: Folder) -> list[dict[str, str]]:
         return [remark._asdict() for remark in adoption_words.findings(self.get_report(folder))]
 
     def get_report(self, folder: Folder) -> dict[str, Any]:
-        return folder.verdict.report if folder.verdict else {}
+        return folder.settled.report if folder.settled else {}
 
 
 class BaseModelPageSerializer(PageSerializer):

@@ -31,7 +31,7 @@ class QuestionForm(forms.Form):
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["models"].queryset = questions.able(project).order_by("-pk")  # type: ignore[attr-defined]
+        self.fields["models"].queryset = questions.models_to_ask(project).order_by("-pk")  # type: ignore[attr-defined]
 
     def clean_text(self) -> str:
         try:

@@ -7,13 +7,12 @@ from training.models.questions import Answer, Question
 from training.models.results import Result
 from training.models.rounds import Round
 from training.models.runs import Run
-from training.models.samples import Sample
-from training.models.sent_samples import SentSample
+from training.models.samples import Sample, SentSample
 from training.models.settings import TrainingSettings
 from training.models.snapshots import Snapshot
 from training.models.transitions import IllegalMove, LostRace, note
 from training.models.workers import Worker
-from training.stages import Stage
+from training.stages import ParentRole, Stage
 
 __all__ = [
     "Adoption",
@@ -23,6 +22,7 @@ __all__ = [
     "IllegalMove",
     "LostRace",
     "ModelVersion",
+    "ParentRole",
     "Promotion",
     "Question",
     "Result",

@@ -17,11 +17,19 @@ from training.models.transitions import move_to
 
 class AdoptionQuerySet(models.QuerySet["Adoption"]):
     def live(self) -> AdoptionQuerySet:
-        """Those that a worker is at, or will be."""
+        """Those that are not over: a folder has one at most."""
         return self.filter(status__in=Adoption.LIVE)
 
+    def pending(self) -> AdoptionQuerySet:
+        """Those that wait for a worker, the one that waits longest first."""
+        return self.filter(status=Adoption.Status.PENDING).order_by("pk")
+
+    def running(self) -> AdoptionQuerySet:
+        """The one that a worker does: they are done one at a time."""
+        return self.filter(status=Adoption.Status.RUNNING)
+
     def settled(self) -> AdoptionQuerySet:
-        """Those that ended with a verdict about the folder."""
+        """Those that say whether the folder can be used."""
         return self.filter(status__in=Adoption.SETTLED)
 
 
@@ -42,7 +50,7 @@ class Adoption(models.Model):
     SETTLED = (Status.ADOPTED, Status.REFUSED)
     MOVES: ClassVar[dict[str, set[str]]] = {
         Status.PENDING: {Status.RUNNING},
-        # Back where its worker was told to stop, or went silent.
+        # Back where its worker stopped, or went silent.
         Status.RUNNING: {Status.ADOPTED, Status.REFUSED, Status.FAILED, Status.PENDING},
         Status.ADOPTED: set(),
         Status.REFUSED: set(),
@@ -52,12 +60,12 @@ class Adoption(models.Model):
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)  # the adopted directory's name
     folder = models.CharField(max_length=200)  # its name below BASE_MODELS_DIR
-    fingerprint = models.CharField(max_length=64)  # names, sizes and times: what a page can look at
+    fingerprint = models.CharField(max_length=64)  # of names, sizes and times, which a page can read
     sha256 = models.CharField(max_length=64, blank=True)  # of the contents, as the engine read them
     context = models.PositiveIntegerField(null=True, blank=True)  # tokens, stated where the config says none
     status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
     fence = models.PositiveIntegerField(default=0)  # raised by every attempt; a stale worker's writes change no row
-    deaths = models.PositiveSmallIntegerField(default=0)  # of workers, while they were at it
+    deaths = models.PositiveSmallIntegerField(default=0)  # of workers, while they examined it
     worker = models.CharField(max_length=200, blank=True)
     report = models.JSONField(default=dict, blank=True)  # what the engine wrote: see training/rlhf
     error = models.TextField(blank=True)
@@ -91,7 +99,7 @@ class Adoption(models.Model):
         return f"adoption of {self.folder}"
 
     @property
-    def called(self) -> str:
+    def audit_name(self) -> str:
         """What the audit table calls it."""
         return self.folder
 

@@ -26,7 +26,7 @@ class DownloadQuerySet(models.QuerySet["Download"]):
         return self.filter(project__in=Project.objects.administered_by(user))
 
     def live(self) -> DownloadQuerySet:
-        """Those that are packed, or on their way to it."""
+        """Those that are packed, being packed or waiting for it: a model has one at most."""
         return self.filter(status__in=Download.LIVE)
 
 
@@ -58,7 +58,7 @@ class Download(models.Model):
     total = models.PositiveBigIntegerField()  # bytes
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
-    touched_at = models.DateTimeField(default=timezone.now)  # when its packer was last heard of
+    touched_at = models.DateTimeField(default=timezone.now)  # the last sign of life of its packer
 
     objects = DownloadQuerySet.as_manager()
     move_to = move_to
@@ -80,7 +80,7 @@ class Download(models.Model):
         return f"download of {self.model_version}"
 
     @property
-    def called(self) -> str:
+    def audit_name(self) -> str:
         """What the audit table calls it."""
         return str(self)
 

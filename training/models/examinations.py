@@ -1,4 +1,4 @@
-"""Examinations: what a worker found when it looked at the records of a round before the round."""
+"""Examinations: what a worker found in the records that a round would use, before the round."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ class ExaminationQuerySet(models.QuerySet["Examination"]):
         """Examinations of the projects that `user` administers."""
         return self.filter(project__in=Project.objects.administered_by(user))
 
+    def pending(self) -> ExaminationQuerySet:
+        """Those that wait for a worker, or that one does."""
+        return self.filter(status=Examination.Status.PENDING)
+
 
 class Examination(models.Model):
-    """One look at the models, settings and labels that `key` stands for."""
+    """One examination of the models, settings and labels that `key` stands for."""
 
     class Status(models.TextChoices):
         PENDING = "pending"
@@ -29,7 +33,7 @@ class Examination(models.Model):
         FAILED = "failed"
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="examinations")
-    key = models.CharField(max_length=64)  # hashes of models and settings, and of the labels that were looked at
+    key = models.CharField(max_length=64)  # hashes of models and settings, and of the labels
     status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
     findings = models.JSONField(default=list, blank=True)  # [{"level", "kind", "numbers"}]
     examples = models.JSONField(default=dict, blank=True)  # {stage: [example]}
@@ -37,7 +41,7 @@ class Examination(models.Model):
     ending = models.JSONField(default=dict, blank=True)  # why it failed, as data: rlhf/endings.py
     rung_at = models.DateTimeField(null=True, blank=True)  # when a worker was last asked
     started_at = models.DateTimeField(null=True, blank=True)
-    alive_at = models.DateTimeField(null=True, blank=True)  # when the worker that is at it last said so
+    alive_at = models.DateTimeField(null=True, blank=True)  # the last heartbeat of the worker that does it
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = ExaminationQuerySet.as_manager()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from annotate.models import Project
@@ -30,6 +31,22 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def policies(self) -> ModelVersionQuerySet:
         """What can answer prompts: all but reward models."""
         return self.filter(kind__in=policy_kinds())
+
+    def bases(self) -> ModelVersionQuerySet:
+        return self.filter(kind=ModelVersion.Kind.BASE)
+
+    def with_weights(self) -> ModelVersionQuerySet:
+        """Those whose weights have not been deleted."""
+        return self.filter(weights_deleted_at=None)
+
+    def newest_of_each_kind(self) -> ModelVersionQuerySet:
+        """The newest model of each kind in each project."""
+        is_newer = self.filter(project=OuterRef("project"), kind=OuterRef("kind"), number__gt=OuterRef("number"))
+        return self.filter(~Exists(is_newer))
+
+    def made_from(self, models: Iterable[int]) -> ModelVersionQuerySet:
+        """Those that have one of `models` (ids) as parent, as reward model or as reference."""
+        return self.filter(Q(parent__in=models) | Q(reward__in=models) | Q(reference__in=models))
 
     def next_number(self, project: Project, kind: str) -> int:
         """The number of the model of `kind` that `project` gets next."""
@@ -53,7 +70,7 @@ class ModelVersion(models.Model):
     kind = models.CharField(max_length=32, choices=kind_choices)
     number = models.PositiveIntegerField()  # counts per project and kind: sft-1, sft-2, …
     parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
-    # PPO has two more: the reward model that judged it and the SFT it was kept near.
+    # PPO has two more: the reward model that scored it and the SFT it was kept near.
     reward = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="taught")
     reference = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="anchored")
     run = models.OneToOneField(Run, models.PROTECT, null=True, blank=True, related_name="model_version")

@@ -45,7 +45,7 @@ class Answer(models.Model):
     question = models.ForeignKey(Question, models.PROTECT, related_name="answers")
     model_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="answers")
     run = models.OneToOneField(Run, models.PROTECT, related_name="answer")
-    texts = models.JSONField(default=list, blank=True)  # [{"text", "finish_reason"}], the same question drawn anew
+    texts = models.JSONField(default=list, blank=True)  # [{"text", "finish_reason"}], one for each draw
 
     def __str__(self) -> str:
         return f"answer of {self.model_version} to {self.question}"

@@ -1,4 +1,4 @@
-"""Results: what a round amounts to, worked out once from what its evaluation wrote."""
+"""Results: what a round amounts to, computed once from what its evaluation wrote."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Result(models.Model):
     """The figures of a round with their intervals, and answers of the old and the new policy side by side."""
 
     round = models.OneToOneField(Round, models.PROTECT, related_name="result")
-    figures = models.JSONField()  # [{"name", "value", "low", "high", "before"}]
-    gaps = models.JSONField()  # [{"gap", "value", "low", "high", "pairs"}]
-    answers = models.JSONField()  # [{"prompt", "before", "after", "change"}]
+    # Each interval is [value, low, high].
+    figures = models.JSONField()  # [{"name", "after": interval, and where it is known "before", "change": intervals}]
+    gaps = models.JSONField()  # [{"gap", "pairs", "accuracy": interval}]
+    answers = models.JSONField()  # [{"messages", "before", "after", "change", and of both sides reward and cut}]
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = ResultQuerySet.as_manager()

@@ -24,6 +24,7 @@ class RoundQuerySet(models.QuerySet["Round"]):
         return self.filter(project__in=Project.objects.administered_by(user))
 
     def active(self) -> RoundQuerySet:
+        """Those that are not over: a project has one at most."""
         return self.filter(status__in=Round.ACTIVE)
 
 
@@ -76,7 +77,7 @@ class Round(models.Model):
         return f"round {self.number} of {self.project}"
 
     @property
-    def called(self) -> str:
+    def audit_name(self) -> str:
         """What the audit table calls it."""
         return f"round {self.number}"
 

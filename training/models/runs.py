@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -22,10 +24,40 @@ if TYPE_CHECKING:
     from annotate.models import User
 
 
+SILENT_AFTER = timedelta(seconds=25)  # two heartbeats may be late before a page says that a worker is gone
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def for_user(self, user: User) -> RunQuerySet:
         """Runs of the projects that `user` administers."""
         return self.filter(project__in=Project.objects.administered_by(user))
+
+    def queued(self) -> RunQuerySet:
+        """Those that wait for a worker, the one that waits longest first: workers take them in this order."""
+        return self.filter(status=Run.Status.QUEUED).order_by("pk")
+
+    def running(self) -> RunQuerySet:
+        """Those that a worker holds, as far as their rows say."""
+        return self.filter(status=Run.Status.RUNNING)
+
+    def lost(self) -> RunQuerySet:
+        """Those that are running, say their rows, but whose worker is silent: the reconciler will queue them again."""
+        return self.running().filter(Q(heartbeat_at=None) | Q(heartbeat_at__lt=Now() - SILENT_AFTER))
+
+    def held(self) -> RunQuerySet:
+        """Those that wait for a person, or for room on the disk."""
+        return self.filter(status=Run.Status.HELD)
+
+    def succeeded(self) -> RunQuerySet:
+        return self.filter(status=Run.Status.SUCCEEDED)
+
+    def finished(self) -> RunQuerySet:
+        """Those that are over, well or not."""
+        return self.filter(status__in=Run.FINISHED)
+
+    def unfinished(self) -> RunQuerySet:
+        """Those that are not over: waiting, running, interrupted or held."""
+        return self.exclude(status__in=Run.FINISHED)
 
 
 class Run(models.Model):
@@ -101,11 +133,16 @@ class Run(models.Model):
         return f"{self.stage} run {self.pk}"
 
     @property
-    def called(self) -> str:
+    def audit_name(self) -> str:
         """What the audit table calls it."""
-        return f"{self} of {self.round.called}" if self.round else str(self)
+        return f"{self} of {self.round.audit_name}" if self.round else str(self)
 
     @property
     def directory(self) -> Path:
         """RUN_DIR of the engine's contract."""
         return Path(settings.DATA_DIR) / "runs" / str(self.uuid)
+
+    @property
+    def answers_question(self) -> bool:
+        """Whether it answers a question of an admin instead of working for a round."""
+        return hasattr(self, "answer")

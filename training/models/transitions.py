@@ -1,4 +1,4 @@
-"""The one way a status changes: a table of legal moves and a conditional UPDATE that says who won.
+"""The one way a status changes: a table of legal moves and a conditional UPDATE that decides who comes first.
 
 Every change that happens is a row of the audit table, written in the same transaction.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class IllegalMove(Exception):
-    """The table does not know this step."""
+    """The table of moves does not allow this step."""
 
 
 class LostRace(Exception):
@@ -25,7 +25,7 @@ class LostRace(Exception):
 
 @transaction.atomic
 def move_to(row: Any, status: str, *, under: int | None = None, actor: User | None = None, **changes: Any) -> None:
-    """Move `row` to `status` and write `changes`, if its class's MOVES allow the step and nobody came first.
+    """Move `row` to `status` and store `changes`, if its class's MOVES allow the step and nobody came first.
 
     With `under` the move is a worker's: it also needs the row to have that fence still. `actor` is who asked for it.
     Raises IllegalMove or LostRace; the row is then as it was.
@@ -42,12 +42,12 @@ def move_to(row: Any, status: str, *, under: int | None = None, actor: User | No
     row.refresh_from_db()
 
 
-def note(row: Any, deed: str, *, actor: User | None = None, **detail: Any) -> None:
-    """Write down what happened to a round or a run. Called inside the transaction in which it happens."""
+def note(row: Any, event: str, *, actor: User | None = None, **detail: Any) -> None:
+    """Record in the audit table what happened to `row`. Called inside the transaction in which it happens."""
     AuditEvent.objects.create(
-        action=f"{type(row).__name__.lower()}.{deed}",
+        action=f"{type(row).__name__.lower()}.{event}",
         actor=actor,
         project_id=row.project_id,
-        subject=row.called,
+        subject=row.audit_name,
         detail=detail,
     )

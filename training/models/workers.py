@@ -6,9 +6,24 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from training.models.runs import Run
+from training.models.runs import SILENT_AFTER, Run
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def alive(self, queue: str) -> WorkerQuerySet:
+        """Those that serve `queue` now."""
+        return self.filter(queue=queue, heartbeat_at__gt=Now() - SILENT_AFTER)
+
+    def idle(self, queue: str) -> WorkerQuerySet:
+        """Those that serve `queue` and have nothing to do."""
+        return self.alive(queue).exclude(run__status=Run.Status.RUNNING)
+
+    def silent(self) -> WorkerQuerySet:
+        """Those of any queue that have stopped without saying so, or cannot reach the database."""
+        return self.filter(heartbeat_at__lt=Now() - SILENT_AFTER)
 
 
 class Worker(models.Model):
@@ -23,6 +38,8 @@ class Worker(models.Model):
     run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")  # what it works on
     started_at = models.DateTimeField(default=timezone.now)
     heartbeat_at = models.DateTimeField(default=timezone.now)
+
+    objects = WorkerQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

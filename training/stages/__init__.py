@@ -9,6 +9,7 @@ from __future__ import annotations
 from training.stages.definition import ROLES, Makes, Stage, StageDefinition
 from training.stages.evaluation import EVALUATION
 from training.stages.metric import Metric, Words
+from training.stages.planning import ParentRole
 from training.stages.ppo import PPO
 from training.stages.pretraining import PRETRAINING
 from training.stages.reward import REWARD
@@ -20,6 +21,7 @@ __all__ = [
     "ROLES",
     "Makes",
     "Metric",
+    "ParentRole",
     "Stage",
     "StageDefinition",
     "Words",

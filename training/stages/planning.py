@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from training.stages.definition import StageDefinition
+
+
+class ParentRole(StrEnum):
+    """What a model is to the stage that starts from it, as the engine's config calls it."""
+
+    BASE = "base"
+    POLICY = "policy"
+    REFERENCE = "reference"
+    REWARD = "reward"
+    PARENT = "parent"  # what the policy was trained from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from annotate.addresses import fragment_of, posts_from
 from annotate.permissions import SignedInRequest, site_admin_required
 from training.forms.base_models import ContextForm
 from training.models import Adoption
+from training.rlhf.model_folder.findings import BLOCK
 from training.services.registry import adoption_words, adoptions
 from training.services.registry.adoptions import Folder
 
@@ -54,12 +55,12 @@ class Card:
     @property
     def is_refused(self) -> bool:
         """Whether the findings say what `why_not` says."""
-        return any(found.level == adoption_words.BLOCK for found in self.findings)
+        return any(found.level == BLOCK for found in self.findings)
 
     @property
     def report(self) -> dict[str, Any]:
         """What the engine has said of the folder as it is now."""
-        return self.folder.verdict.report if self.folder.verdict else {}
+        return self.folder.settled.report if self.folder.settled else {}
 
     @property
     def findings(self) -> list[adoption_words.Remark]:

@@ -32,7 +32,7 @@ def index(request: ProjectRequest) -> HttpResponse:
     context = {
         "project": project,
         "champion": champion,
-        "reign": next(iter(promotions.reigns(project)), None),
+        "reign": next(iter(promotions.history(project)), None),
         "predecessor": promotions.predecessor(project),
         "rounds": rounds,
         "most_rounds": lineage.MOST_ROUNDS,
@@ -116,7 +116,7 @@ def history(request: ProjectRequest) -> HttpResponse:
     """Who was champion when, and why."""
     context = {
         "project": request.project,
-        "reigns": promotions.reigns(request.project),
+        "reigns": promotions.history(request.project),
         "predecessor": promotions.predecessor(request.project),
     }
     return render(request, "training/models/history.html", context)

@@ -14,8 +14,7 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.questions import QuestionForm
-from training.models import Question, Run
-from training.services.machines import workers
+from training.models import Question, Run, Worker
 from training.services.registry import promotions
 from training.services.running import questions
 
@@ -37,7 +36,7 @@ def index(request: ProjectRequest) -> HttpResponse:
             return redirect("training:question", project.slug, question.pk)
     asked = Question.objects.for_user(request.user).filter(project=project)
     page = Page(asked.select_related("asked_by"), request, size=PAGE_SIZE)
-    context = {"project": project, "form": form, "page": page, "is_able": questions.able(project).exists()}
+    context = {"project": project, "form": form, "page": page, "is_able": questions.models_to_ask(project).exists()}
     status = 422 if request.method == "POST" else 200
     return render(request, "training/questions/index.html", context, status=status)
 
@@ -66,8 +65,8 @@ def _question(request: ProjectRequest, pk: int) -> dict[str, Any]:
         "question": question,
         "answers": answers,
         "is_waiting": any(answer.run.status not in Run.FINISHED for answer in answers),
-        "ahead": questions.ahead(question, reader=request.user),
-        "gpu_workers": workers.alive("gpu"),
+        "ahead": questions.queue_ahead(question, reader=request.user),
+        "gpu_workers": Worker.objects.alive("gpu"),
     }
 
 

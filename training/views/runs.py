@@ -11,8 +11,7 @@ from django.views.decorators.http import require_safe
 from annotate.addresses import fragment_of
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
-from training.models import Run, Stage
-from training.services.machines import workers
+from training.models import Run, Stage, Worker
 from training.services.pages import progress
 from training.services.run_files import attempts, config_fields, curves, step_samples
 from training.services.running import failures, retries
@@ -77,7 +76,7 @@ def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
         "phase": attempts.phase(run),
         "setbacks": attempts.setbacks(run),
         "log_tail": attempts.log_tail(run),
-        "gpu_workers": workers.alive("gpu"),
+        "gpu_workers": Worker.objects.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,
         "choices": retries.choices(run) if needs_person else None,
     }

@@ -104,5 +104,5 @@ def test_a_judgement_names_the_round_whose_policy_wrote(project: Project, annota
         Sample.objects.create(completion=completion, model_version=model, run=run, n_tokens=1, logprob=-1.0)
     make_slate(project)
     machine.rank_what_waits(annotator)
-    judged = [row["judgements"][0]["round"] for row in lines(snapshots.freeze(project), "rankings")]
-    assert judged == [7, None]
+    round_numbers = [row["judgements"][0]["round"] for row in lines(snapshots.freeze(project), "rankings")]
+    assert round_numbers == [7, None]

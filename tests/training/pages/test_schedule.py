@@ -40,7 +40,7 @@ def schedule_for(member: Member) -> schedule.Schedule:
 
 
 def minutes_left(run: Run) -> int | None:
-    estimate = History([run.project_id]).of(run, now=NOW())
+    estimate = History([run.project_id]).estimate(run, now=NOW())
     return estimate and round(estimate.left / timedelta(minutes=1))
 
 

@@ -111,8 +111,8 @@ def test_without_demonstrations_the_base_model_is_the_reference(project: Project
 
 
 def test_a_tenth_of_the_slates_is_for_held_out_prompts(project: Project) -> None:
-    assert slate_budget(200, _counts(train=1000, heldout=1000)) == (180, 20)
-    assert slate_budget(200, _counts(train=100, heldout=5)) == (100, 5)
+    assert slate_budget(200, label_counts(train=1000, heldout=1000)) == (180, 20)
+    assert slate_budget(200, label_counts(train=100, heldout=5)) == (100, 5)
 
 
 def test_rankings_that_are_all_ties_train_nothing(project: Project, annotator: Member) -> None:
@@ -170,8 +170,8 @@ def test_several_projects_are_each_told_their_own(
     machine.make_settings(other.project)
     machine.rank_new_slates(annotator, 1)
     machine.write_demonstrations(other, 1)
-    told = hooks.readiness_of([project, other.project, make_project()])
-    assert {pk: answer.sentence for pk, answer in told.items()} == {
+    found = hooks.readiness_of([project, other.project, make_project()])
+    assert {pk: answer.sentence for pk, answer in found.items()} == {
         project.pk: "2 more rankings before round 2 can train",
         other.project_id: "1 more answer before round 1 can train",
     }
@@ -202,6 +202,6 @@ def test_a_project_without_training_settings_has_no_readiness(db: None) -> None:
     assert hooks.readiness(make_project()) is None
 
 
-def _counts(*, train: int, heldout: int) -> LabelCounts:
+def label_counts(*, train: int, heldout: int) -> LabelCounts:
     counts = dict.fromkeys(LabelCounts.__dataclass_fields__, 0)
     return LabelCounts(**counts | {"train_prompts": train, "heldout_prompts": heldout})

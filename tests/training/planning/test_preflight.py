@@ -156,18 +156,18 @@ def test_the_button_waits_for_a_worker_that_is_looking_but_not_for_long(ready: P
 
 
 def under_way(project: Project) -> Examination:
-    """A look that a worker has begun, long after it was asked for."""
+    """An examination that a worker has begun, long after it was asked for."""
     check(project)
     Examination.objects.update(created_at=timezone.now() - timedelta(minutes=3))
-    taken = examinations.take(Examination.objects.get().pk)
+    taken = examinations.claim(Examination.objects.get().pk)
     assert taken is not None
     return taken
 
 
 def test_the_button_waits_for_a_look_as_long_as_somebody_is_at_it(ready: Project) -> None:
-    look = under_way(ready)
-    assert look.started_at is not None
-    since = time_format(localtime(look.started_at), "TIME_FORMAT")
+    begun = under_way(ready)
+    assert begun.started_at is not None
+    since = time_format(localtime(begun.started_at), "TIME_FORMAT")
     said = f"A worker is looking at the labels (since {since}): the round can start once it has."
     assert lines(ready, "block") == [said], "the worker's own row may be late: it is busy"
     assert refused(ready) == said
@@ -175,15 +175,15 @@ def test_the_button_waits_for_a_look_as_long_as_somebody_is_at_it(ready: Project
 
 
 def test_a_look_under_way_is_not_asked_for_again_nor_begun_twice(ready: Project) -> None:
-    look = under_way(ready)
+    begun = under_way(ready)
     Examination.objects.update(rung_at=timezone.now() - timedelta(minutes=2))
     check(ready)
     assert Examination.objects.get().rung_at < timezone.now() - timedelta(minutes=1)
-    assert examinations.take(look.pk) is None
+    assert examinations.claim(begun.pk) is None
 
 
 def test_a_look_whose_worker_died_is_asked_for_again_and_taken_by_another(ready: Project) -> None:
-    look = under_way(ready)
+    begun = under_way(ready)
     long_ago = timezone.now() - timedelta(minutes=2)
     Examination.objects.update(alive_at=long_ago, started_at=long_ago, rung_at=long_ago)
     assert "Nobody has looked at the labels: no worker has taken that up." in lines(ready, "warn")
@@ -191,22 +191,22 @@ def test_a_look_whose_worker_died_is_asked_for_again_and_taken_by_another(ready:
     rung_at = Examination.objects.get().rung_at
     assert rung_at is not None
     assert rung_at > long_ago
-    assert examinations.take(look.pk) is not None
+    assert examinations.claim(begun.pk) is not None
 
 
 def test_a_look_says_that_somebody_is_at_it_as_long_as_the_engine_works(
     ready: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examiner, "BEAT_S", 0.05)
-    look = examined(ready)
-    assert look.status == "done"
-    assert look.started_at is not None
-    assert look.alive_at is not None
-    assert look.alive_at - look.started_at > timedelta(seconds=0.5), "it imports torch for longer"
+    monkeypatch.setattr(examiner, "HEARTBEAT_S", 0.05)
+    begun = examined(ready)
+    assert begun.status == "done"
+    assert begun.started_at is not None
+    assert begun.alive_at is not None
+    assert begun.alive_at - begun.started_at > timedelta(seconds=0.5), "it imports torch for longer"
 
 
 def test_a_look_that_takes_too_long_is_ended_and_says_so(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examiner, "BEAT_S", 0.05)
+    monkeypatch.setattr(examiner, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(examiner, "LONGEST_S", 0.1)
     assert examined(ready).status == "failed"
     assert "The records could not be looked at: It took too long." in lines(ready, "warn")
@@ -221,7 +221,7 @@ def test_a_look_that_waits_behind_another_of_the_project_is_not_given_up(ready: 
     second = Examination.objects.exclude(pk=first.pk).get()
     Examination.objects.filter(pk=second.pk).update(created_at=timezone.now() - timedelta(minutes=2))
     assert "A worker is looking at the labels (since" in lines(ready, "block")[0], "the first one, which is under way"
-    examinations.settle(first, status="done", findings=[], examples={})
+    examinations.finish(first, status="done", findings=[], examples={})
     assert "A worker is about to look" in lines(ready, "block")[0]
 
 
@@ -272,7 +272,7 @@ def test_a_look_that_failed_is_taken_again_after_a_minute(ready: Project) -> Non
     assert Examination.objects.get().status == "failed"
     Examination.objects.update(rung_at=timezone.now() - examinations.RETRY_AFTER)
     check(ready)
-    taken = examinations.take(Examination.objects.get().pk)
+    taken = examinations.claim(Examination.objects.get().pk)
     assert taken is not None
     assert taken.error == ""
 

@@ -22,7 +22,7 @@ from training.services.machines import workers
 from training.services.office.doctor import jobs
 from training.services.planning import plans
 from training.services.registry import adoption_words, adoptions, base_models, configs, model_folders
-from training.services.running import orphan_directories
+from training.services.running import reconciler
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 Status = Adoption.Status
@@ -62,7 +62,7 @@ def settled(name: str, **facts: object) -> Adoption:
 
 
 def refused(name: str) -> Adoption:
-    taken = adoptions.take(adoptions.write_down(name, context=None).pk, worker="w")
+    taken = adoptions.claim(adoptions.create_pending(name, context=None).pk, worker="w")
     assert taken
     adoptions.refuse(taken, {"sha256": "1" * 64}, "It has no weights.")
     return taken
@@ -133,26 +133,26 @@ def test_a_link_into_nothing_or_to_itself_is_a_change_and_no_crash(folder: Path)
 
 def test_one_folder_has_one_live_examination_and_one_is_done_at_a_time(folder: Path, settings: Settings) -> None:
     make_folder(settings.BASE_MODELS_DIR / "theirs")
-    first, second = (adoptions.write_down(name, context=None) for name in ("ours", "theirs"))
-    assert adoptions.write_down("ours", context=None) == first
+    first, second = (adoptions.create_pending(name, context=None) for name in ("ours", "theirs"))
+    assert adoptions.create_pending("ours", context=None) == first
     with pytest.raises(IntegrityError), transaction.atomic():
         Adoption.objects.create(folder="ours", fingerprint="0" * 64)
-    assert adoptions.take(first.pk, worker="one")
-    assert adoptions.take(first.pk, worker="two") is None
-    assert adoptions.take(second.pk, worker="two") is None
+    assert adoptions.claim(first.pk, worker="one")
+    assert adoptions.claim(first.pk, worker="two") is None
+    assert adoptions.claim(second.pk, worker="two") is None
     adoptions.fail(Adoption.objects.get(pk=first.pk), "no")
-    assert adoptions.take(second.pk, worker="two")
+    assert adoptions.claim(second.pk, worker="two")
 
 
 def test_the_context_that_is_stated_goes_into_the_examination_that_waits_and_not_into_a_running_one(
     folder: Path,
 ) -> None:
-    waiting = adoptions.write_down("ours", context=None)
-    assert adoptions.write_down("ours", context=512) == waiting
-    taken = adoptions.take(waiting.pk, worker="w")
+    waiting = adoptions.create_pending("ours", context=None)
+    assert adoptions.create_pending("ours", context=512) == waiting
+    taken = adoptions.claim(waiting.pk, worker="w")
     assert taken and taken.context == 512
     with pytest.raises(adoptions.UnderWay, match="being examined"):
-        adoptions.write_down("ours", context=1024)
+        adoptions.create_pending("ours", context=1024)
     adoptions.refuse(taken, {}, "no")
     rewrite(folder)
     adoptions.ask_for_changed()
@@ -160,25 +160,25 @@ def test_the_context_that_is_stated_goes_into_the_examination_that_waits_and_not
 
 
 def test_what_a_silent_worker_held_goes_back_and_its_late_word_changes_nothing(folder: Path) -> None:
-    first = adoptions.take(adoptions.write_down("ours", context=None).pk, worker="dead")
-    assert first and adoptions.beat(first)
+    first = adoptions.claim(adoptions.create_pending("ours", context=None).pk, worker="dead")
+    assert first and adoptions.heartbeat(first)
     let_heartbeat_age()
     adoptions.reclaim()
-    second = adoptions.take(first.pk, worker="alive")
+    second = adoptions.claim(first.pk, worker="alive")
     assert second and second.fence == first.fence + 1
-    assert not adoptions.beat(first)
+    assert not adoptions.heartbeat(first)
     with pytest.raises(adoptions.LostRace):
         adoptions.refuse(first, {}, "too late")
-    assert adoptions.beat(second)
+    assert adoptions.heartbeat(second)
 
 
 def test_an_examination_that_kills_every_worker_is_given_up_in_words(folder: Path) -> None:
-    pk = adoptions.write_down("ours", context=None).pk
+    pk = adoptions.create_pending("ours", context=None).pk
     for _ in range(adoptions.MOST_DEATHS):
-        assert adoptions.take(pk, worker="dead")
+        assert adoptions.claim(pk, worker="dead")
         let_heartbeat_age()
         adoptions.reclaim()
-    assert adoptions.take(pk, worker="next") is None
+    assert adoptions.claim(pk, worker="next") is None
     assert "memory" in adoption_words.why_not(adoptions.find("ours"))
     adoptions.ask_for_changed()
     assert Adoption.objects.count() == 1  # until somebody asks, or the files change
@@ -262,7 +262,7 @@ def test_a_run_finds_the_adopted_model_wherever_the_data_directory_is_moved_to(f
 
 def test_a_look_that_failed_by_chance_takes_nothing_away(folder: Path) -> None:
     kept = settled("ours")
-    again = adoptions.take(adoptions.write_down("ours", context=None).pk, worker="w")
+    again = adoptions.claim(adoptions.create_pending("ours", context=None).pk, worker="w")
     assert again
     assert adoptions.adopted("ours") == kept  # while somebody looks
     adoptions.fail(again, "The disk is full.")
@@ -288,7 +288,7 @@ def test_what_was_adopted_is_no_leftover(folder: Path, settings: Settings, data_
     adoption = settled("ours")
     stranger = data_dir / "models" / "stranger"
     stranger.mkdir()
-    orphan_directories.remove()
+    reconciler.remove_orphans()
     assert adoption.directory.exists()
     assert not stranger.exists()
 
@@ -306,14 +306,14 @@ def test_only_what_was_adopted_is_handed_on(folder: Path, project: Project) -> N
 
 def test_who_asked_and_what_came_of_it_is_written_down(folder: Path) -> None:
     person = make_user(is_site_admin=True)
-    asked = adoptions.write_down("ours", context=64, asked_by=person)
-    taken = adoptions.take(asked.pk, worker="w")
+    asked = adoptions.create_pending("ours", context=64, asked_by=person)
+    taken = adoptions.claim(asked.pk, worker="w")
     assert taken
     adoptions.refuse(taken, {}, "no")
-    told = AuditEvent.objects.filter(subject="ours").order_by("pk")
-    assert [event.action for event in told] == ["adoption.asked", "adoption.running", "adoption.refused"]
-    assert {event.actor for event in told} == {person}
-    assert told[0].detail == {"context": 64}
+    events = AuditEvent.objects.filter(subject="ours").order_by("pk")
+    assert [event.action for event in events] == ["adoption.asked", "adoption.running", "adoption.refused"]
+    assert {event.actor for event in events} == {person}
+    assert events[0].detail == {"context": 64}
 
 
 def test_a_status_that_nobody_knows_is_refused_by_the_database(folder: Path) -> None:
@@ -326,6 +326,6 @@ def test_a_folder_that_waits_behind_another_is_told_that_its_turn_comes(folder: 
     make_folder(settings.BASE_MODELS_DIR / "theirs")
     adoptions.ask_for_changed()
     workers.beat("default@test", queue="default", host="test", device="cpu", pid=1)
-    first = adoptions.take(Adoption.objects.get(folder="ours").pk, worker="w")
+    first = adoptions.claim(Adoption.objects.get(folder="ours").pk, worker="w")
     assert first and state_of("theirs") == "pending"
     assert "one folder after the other" in adoption_words.why_not(adoptions.find("theirs"))

@@ -1,4 +1,4 @@
-"""What the engine is told comes from its own defaults and the project's overrides, and is refused where it is wrong."""
+"""The engine's config comes from its own defaults and the project's overrides, and is refused where it is wrong."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def constants(node: ast.AST, name: str) -> Iterator[str]:
                 yield from (one.value for one in ast.walk(value) if isinstance(one, ast.Constant))
 
 
-def told() -> set[str]:
+def kinds_given() -> set[str]:
     """Every kind that engine or supervisor gives to an ending."""
     kinds = {cls.kind for cls in ENDINGS.values()} | set(failures.BY_CODE.values()) | {UNKNOWN}
     for _place, call in raised():
@@ -83,12 +83,12 @@ def test_every_place_that_refuses_gives_a_kind() -> None:
 
 
 def test_every_kind_has_its_line_and_every_line_its_kind() -> None:
-    assert told() <= RULES.keys()
-    assert RULES.keys() - MODEL_RULES.keys() <= told()
+    assert kinds_given() <= RULES.keys()
+    assert RULES.keys() - MODEL_RULES.keys() <= kinds_given()
 
 
 def test_refusals_of_one_record_are_kinds_that_are_given() -> None:
-    assert told() >= dataset_filter.OF_ONE_RECORD
+    assert kinds_given() >= dataset_filter.OF_ONE_RECORD
 
 
 def test_nothing_in_the_product_reads_our_own_sentences() -> None:

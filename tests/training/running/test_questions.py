@@ -43,8 +43,8 @@ def test_a_question_is_answered_by_the_engine_and_reaches_nobody_else(
     assert (answer.run.status, len(answer.texts)) == (Run.Status.SUCCEEDED, questions.DRAWS)
     html = shown(page, question)
     assert "hx-trigger" not in html, "a question that is answered asks no more"
-    for judged in (Prompt, Slate, Completion, Sample):
-        assert not judged.objects.exists()
+    for model in (Prompt, Slate, Completion, Sample):
+        assert not model.objects.exists()
     assert snapshots.freeze(project).counts["prompts"] == 0
 
 
@@ -68,8 +68,8 @@ def test_a_question_says_nothing_of_what_another_project_trains(
     machine.queue_run(secret, Stage.PPO, round=round, status=Run.Status.RUNNING, step=12, total=40)
     html = shown(page, ask(page, project, base))
     assert "the worker is busy with another project" in html
-    for told in ("PPO", "round 7", "12 of 40"):
-        assert told not in html
+    for secret in ("PPO", "round 7", "12 of 40"):
+        assert secret not in html
 
 
 def test_a_question_asked_again_is_drawn_anew(page: Client, project: Project, base: ModelVersion) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import pytest
 from celery import current_app
 from django.utils import timezone
-from pytest_django import DjangoCaptureOnCommitCallbacks
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from annotate.models import Assignment, Member, Project
 from tests.factories import make_assignment, make_project
 from tests.training import machine
 from training import doorbell, heartbeat
 from training.models import ModelVersion, Round, Run, Stage, Worker
-from training.services.machines import devices, workers
+from training.services.machines import resources, workers
 from training.services.registry import base_models
 from training.services.running import reconciler, rounds, runs
 
@@ -146,14 +147,14 @@ def test_a_folder_outside_the_allow_list_is_refused(project: Project, data_dir: 
 @pytest.mark.parametrize(("seconds_ago", "is_alive"), [(0, True), (20, True), (29, False)])
 def test_a_worker_that_was_silent_for_half_a_minute_is_gone(seconds_ago: float, is_alive: bool) -> None:
     make_worker(seconds_ago=seconds_ago)
-    assert workers.alive("gpu").exists() == is_alive
-    assert not workers.alive("default").exists()
+    assert Worker.objects.alive("gpu").exists() == is_alive
+    assert not Worker.objects.alive("default").exists()
 
 
 def test_a_worker_that_stops_in_good_order_is_gone_at_once(db: None) -> None:
     make_worker()
     workers.leave("gpu@one")
-    assert not workers.alive("gpu").exists()
+    assert not Worker.objects.alive("gpu").exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -163,4 +164,14 @@ def test_the_first_beat_of_a_worker_tells_that_it_has_started_and_what_memory_it
     heartbeat._stopped.set()  # after one beat
     heartbeat._beat("gpu@one", {"queue": "gpu", "host": "here", "device": "", "pid": 1})
     worker = Worker.objects.get()
-    assert (worker.run, worker.memory) == (None, pytest.approx(devices.memory(), rel=0.5))
+    assert (worker.run, worker.memory) == (None, pytest.approx(resources.memory(), rel=0.5))
+
+
+def test_an_upload_that_a_killed_process_left_is_removed_after_a_day(settings: Settings, tmp_path: Path) -> None:
+    settings.SPOOL_DIR = tmp_path
+    old, new = tmp_path / "old.upload", tmp_path / "new.upload"
+    for path, age_s in ((old, settings.LEFTOVERS_AFTER_S + 1), (new, 10)):
+        path.write_bytes(b"a")
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    reconciler.remove_orphans()
+    assert list(tmp_path.iterdir()) == [new]

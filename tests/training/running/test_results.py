@@ -14,7 +14,7 @@ from tests.training import machine
 from training.models import ModelVersion, Result, Round, Run
 from training.services.planning import plans
 from training.services.running import results, word_diffs
-from training.services.running.intervals import bootstrap, wilson
+from training.services.running.results import bootstrap, wilson
 from training.templatetags import training_tags
 
 PROMPTS = 24

@@ -110,7 +110,7 @@ def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, adm
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "told"),
+    ("part", "value", "sentence"),
     [
         ("versions", {"torch": "1.0.0"}, "torch was 1.0.0 and is"),
         ("config", {"threads": 9}, "threads in config.json was 9 and is 2 now."),
@@ -118,7 +118,7 @@ def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, adm
     ],
 )
 def test_a_resume_that_would_give_other_numbers_is_refused_and_says_what_changed(
-    failed: Run, admin: Member, part: str, value: dict, told: str
+    failed: Run, admin: Member, part: str, value: dict, sentence: str
 ) -> None:
     file = engine_files.attempt(failed) / environment.FILE
     said = json.loads(file.read_text())
@@ -126,16 +126,16 @@ def test_a_resume_that_would_give_other_numbers_is_refused_and_says_what_changed
     file.write_text(json.dumps(said))
     with pytest.raises(Refused) as refused:
         retries.resume(failed, actor=admin.user)
-    assert told in str(refused.value)
+    assert sentence in str(refused.value)
     assert retries.repeat(failed, actor=admin.user).status == Status.QUEUED
 
 
 def test_a_parent_that_changed_forbids_every_retry(failed: Run, admin: Member) -> None:
     parent = ModelVersion.objects.get()
     (parent.directory / "weights.txt").write_text("other weights")
-    for deed in (retries.resume, retries.repeat):
+    for action in (retries.resume, retries.repeat):
         with pytest.raises(Refused, match=f"was {parent.manifest_sha256[:8]}"):
-            deed(failed, actor=admin.user)
+            action(failed, actor=admin.user)
     assert Run.objects.count() == 1
 
 
@@ -163,11 +163,11 @@ def test_a_run_that_neither_failed_nor_is_held_is_not_retried(failed: Run, admin
 def test_two_admins_who_press_at_once_make_one_retry(failed: Run, admin: Member) -> None:
     barrier = Barrier(2)
 
-    def press(deed) -> int:
+    def press(action) -> int:
         run = Run.objects.get(pk=failed.pk)
         barrier.wait()
         try:
-            return deed(run, actor=admin.user).pk
+            return action(run, actor=admin.user).pk
         except AlreadyRetried as known:
             return known.retry.pk
         finally:

@@ -77,7 +77,7 @@ def test_a_lease_that_is_over_is_doubted_before_the_run_is_taken_away(run: Run) 
     Run.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert runs.reclaim() == 0
     assert runs.reclaim() == 0
-    assert runs.heartbeat(run, step=3, total=10).holds
+    assert runs.heartbeat(run, step=3, total=10).is_held
     assert Run.objects.get(pk=run.pk).doubted_at is None
     machine.let_lease_end(run)
     assert runs.reclaim() == 1
@@ -98,12 +98,12 @@ def test_a_silent_worker_loses_its_run_and_its_late_writes_change_nothing(run: R
 
 @pytest.mark.parametrize(("silent_s", "taken"), [(20, 0), (40, 1)])
 def test_a_run_whose_worker_has_started_anew_does_not_wait_for_its_lease(run: Run, silent_s: int, taken: int) -> None:
-    told = {"queue": "gpu", "host": "here", "device": "", "pid": 1}
-    workers.arrive("gpu@one", **told)
+    facts = {"queue": "gpu", "host": "here", "device": "", "pid": 1}
+    workers.arrive("gpu@one", **facts)
     Run.objects.update(heartbeat_at=Now() - timedelta(seconds=silent_s))
     Worker.objects.update(started_at=Now() - timedelta(seconds=60), run=run)
     assert runs.reclaim() == 0, "it is the same worker as before, and may have lost the database for a while"
-    workers.arrive("gpu@one", **told)
+    workers.arrive("gpu@one", **facts)
     assert Worker.objects.get().run is None
     assert runs.reclaim() == taken
 

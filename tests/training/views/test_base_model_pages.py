@@ -44,7 +44,7 @@ def folders(data_dir: Path, settings: Settings) -> dict[str, Path]:
 
 
 def refuse(name: str, finding: dict[str, object]) -> None:
-    taken = adoptions.take(adoptions.write_down(name, context=None).pk, worker="w")
+    taken = adoptions.claim(adoptions.create_pending(name, context=None).pk, worker="w")
     assert taken
     report = {"sha256": "1" * 64, "fits": False, "findings": [finding]}
     adoptions.refuse(taken, report, adoption_words.refusal(report))
@@ -196,7 +196,7 @@ def test_the_api_lists_the_folders_and_has_one_examined(client: Client, folders:
     address = reverse("training-api:base-model-examine", args=["new <b>"])
     answer = client.post(address, {"context": 9}, headers=headers, content_type="application/json")
     assert (answer.status_code, answer.json()["state"]) == (201, "pending")
-    assert adoptions.take(Adoption.objects.live().get().pk, worker="w")
+    assert adoptions.claim(Adoption.objects.live().get().pk, worker="w")
     other = client.post(address, {"context": 10}, headers=headers, content_type="application/json")
     assert other.status_code == 409
     for bad in (0, "many", 10**12):

@@ -158,7 +158,7 @@ def test_the_champion_says_whether_it_was_promoted_or_came_back(
     assert "Rolled back by" in said()
     promotions.promote(models["sft-1"], **by, reason="not so rude after all")
     assert "Promoted by" in said()
-    assert [reign.is_rollback for reign in promotions.reigns(project)] == [False, True, False, False]
+    assert [reign.is_rollback for reign in promotions.history(project)] == [False, True, False, False]
 
 
 def test_who_rolls_back_what_somebody_has_replaced_meanwhile_is_told(
@@ -178,7 +178,7 @@ def test_each_reign_ends_where_the_next_begins(
 ) -> None:
     for name in ("sft-1", "ppo-1"):
         promotions.promote(models[name], promoted_by=admin.user, reason="better")
-    now, before, first = promotions.reigns(project)
+    now, before, first = promotions.history(project)
     assert [reign.model.name for reign in (now, before, first)] == ["ppo-1", "sft-1", "base-1"]
     assert (now.until, before.until, first.until) == (None, now.since, before.since)
 

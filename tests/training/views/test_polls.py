@@ -167,7 +167,7 @@ def test_a_run_keeps_the_focus_and_what_was_opened_when_it_renews_itself(
 
 
 def test_a_question_keeps_the_focus_when_it_renews_itself(page: Client, ready: Project, admin: Member) -> None:
-    models = list(questions.able(ready))
+    models = list(questions.models_to_ask(ready))
     question = questions.ask(ready, text="What helps?", models=models, asked_by=admin.user)
     assert_keeps_focus(page, ready, "question", question.pk)
 

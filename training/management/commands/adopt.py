@@ -44,7 +44,7 @@ class Command(BaseCommand):
         if context is not None and context < 1:
             raise CommandError("--context counts tokens: give a number from 1.")
         try:
-            adoption = adoptions.write_down(folder, context=context or adoptions.stated_context(folder))
+            adoption = adoptions.create_pending(folder, context=context or adoptions.stated_context(folder))
         except (adoptions.UnknownFolder, adoptions.Unreadable, adoptions.UnderWay) as refusal:
             raise CommandError(str(refusal)) from None
         while adoption.is_live:

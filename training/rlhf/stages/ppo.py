@@ -1,8 +1,9 @@
 """Step 3 of three: proximal policy optimisation of the policy against the reward model.
 
 Read it from top to bottom. `run_stage` loads four networks and repeats `run_iteration`, which samples episodes and has
-them rewarded, evaluates them once with every network, shapes the rewards, computes and whitens the advantages, and takes
-one clipped step of policy and critic for each minibatch. docs/ppo-by-hand.md works one iteration through with numbers.
+them rewarded, evaluates them once with every network, shapes the rewards, computes and whitens the advantages, and
+takes one clipped step of policy and critic for each minibatch. docs/ppo-by-hand.md works one iteration through with
+numbers.
 
 The algorithm is PPO (Schulman et al. 2017) with a KL penalty in the reward and a critic that starts as the reward model
 (Stiennon et al. 2020; Ouyang et al. 2022, section 3.5 and appendix C.4).

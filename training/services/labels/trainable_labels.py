@@ -24,7 +24,7 @@ class Missing(NamedTuple):
     number: int
 
 
-class RoundsSoFar(NamedTuple):
+class RoundCounts(NamedTuple):
     """The rounds of a project so far."""
 
     newest: int = 0  # its number
@@ -91,30 +91,30 @@ def readiness_of(projects: Sequence[Project]) -> dict[int, Readiness]:
     """The readiness of those of `projects` that train, by their ids; any number of projects costs the same."""
     written = _per_project(_newer(_demonstrations(projects), projects, Stage.SFT))
     ranked = _per_project(_newer(_rankings(projects, Split.TRAIN), projects, Stage.REWARD))
-    bases = ModelVersion.objects.filter(project__in=projects, kind=ModelVersion.Kind.BASE)
+    bases = ModelVersion.objects.bases().filter(project__in=projects)
     with_base, rounds = set(bases.values_list("project", flat=True)), _rounds_so_far(projects)
     found = {}
     for training in TrainingSettings.objects.filter(project__in=projects):
         pk = training.project_id
-        so_far = rounds.get(pk, RoundsSoFar())
+        so_far = rounds.get(pk, RoundCounts())
         missing = _missing(training, so_far, written[pk], ranked[pk])
         found[pk] = Readiness(_sentence(missing, so_far, has_base=pk in with_base), missing.number)
     return found
 
 
-def _missing(training: TrainingSettings, so_far: RoundsSoFar, new_demonstrations: int, new_rankings: int) -> Missing:
+def _missing(training: TrainingSettings, so_far: RoundCounts, new_demonstrations: int, new_rankings: int) -> Missing:
     demonstrations_short = max(0, training.demonstrations_minimum - new_demonstrations)
     rankings_short = max(0, training.rankings_minimum - new_rankings)
     if so_far.succeeded:
-        # Enough new demonstrations are worth a round of their own; a minimum of 0 must not make every moment right.
+        # Enough new demonstrations are worth a round of their own; a minimum of 0 must not make it always enough.
         is_enough = not rankings_short or (training.demonstrations_minimum and not demonstrations_short)
         return Missing(Kind.RANKING, 0 if is_enough else rankings_short)
     # Rankings before any round are of answers made elsewhere.
     return Missing(Kind.DEMONSTRATION, demonstrations_short if rankings_short else 0)
 
 
-def _sentence(missing: Missing, so_far: RoundsSoFar, *, has_base: bool) -> str:
-    """What everybody reads: that the next round can train stands there only where it can be opened."""
+def _sentence(missing: Missing, so_far: RoundCounts, *, has_base: bool) -> str:
+    """What everybody reads. It says that the next round can train only where that round can be opened."""
     if not missing.number:
         sentence = _can_train(so_far, has_base=has_base)
     elif missing.kind == Kind.DEMONSTRATION:
@@ -132,7 +132,7 @@ def _sentence(missing: Missing, so_far: RoundsSoFar, *, has_base: bool) -> str:
     return sentence % {"missing": missing.number, "round": so_far.newest + 1, "active": so_far.active}
 
 
-def _can_train(so_far: RoundsSoFar, *, has_base: bool) -> str:
+def _can_train(so_far: RoundCounts, *, has_base: bool) -> str:
     if not has_base:
         return _("Round %(round)d can train once the base model is there")
     if so_far.active:
@@ -151,7 +151,7 @@ def _rankings(projects: Sequence[Project], split: str) -> LabelQuerySet[Ranking]
 def _newer(labels: LabelQuerySet[LabelT], projects: Sequence[Project], stage: Stage) -> LabelQuerySet[LabelT]:
     """Those of `labels` that came after the newest snapshot from which `stage` made, or is about to make, a model.
 
-    What a round used that failed or was cancelled is as good as new: nothing came of it that people could rank.
+    What a round used that failed or was cancelled counts as new: nothing came of it that people could rank.
     """
     uses = Q(model_versions__kind=stage, rounds__status=Round.Status.SUCCEEDED) | Q(rounds__status__in=Round.ACTIVE)
     snapshots = Snapshot.objects.filter(uses, project__in=projects)
@@ -166,11 +166,11 @@ def _per_project(labels: LabelQuerySet[LabelT]) -> Counter[int]:
     return Counter(dict(labels.order_by().values_list("project").annotate(Count("pk"))))
 
 
-def _rounds_so_far(projects: Sequence[Project]) -> dict[int, RoundsSoFar]:
+def _rounds_so_far(projects: Sequence[Project]) -> dict[int, RoundCounts]:
     rounds = Round.objects.filter(project__in=projects).order_by().values_list("project")
     counted = rounds.annotate(
         newest=Max("number"),
         active=Max("number", filter=Q(status__in=Round.ACTIVE)),
         succeeded=Count("pk", filter=Q(status=Round.Status.SUCCEEDED)),
     )
-    return {pk: RoundsSoFar(*of_project) for pk, *of_project in counted}
+    return {pk: RoundCounts(*of_project) for pk, *of_project in counted}

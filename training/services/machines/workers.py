@@ -1,31 +1,27 @@
-"""Workers: who is alive, as told by their heartbeats; nobody asks the broker."""
+"""Workers: the row of each, written by its own heartbeat. Nobody asks the broker who is alive."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from training.models import Run, Worker
 
-HEARTBEAT_S = 10.0
-SILENT_AFTER_S = 25.0  # two heartbeats may be late before a page says that nobody is there
+REPLACED_AFTER = timedelta(minutes=2)  # of silence: then another worker may take over what it held
 FORGOTTEN_AFTER = timedelta(days=1)
 
 
-def arrive(name: str, **told: Any) -> None:
-    """Write down that the worker `name` has started; what one of that name did before, it does no longer."""
+def arrive(name: str, *, queue: str, host: str, device: str, pid: int, memory: int | None = None) -> None:
+    """Store that the worker `name` has started; what one of that name worked on before, it does no longer."""
     Worker.objects.filter(name=name).update(started_at=Now(), run=None)
-    beat(name, **told)
+    beat(name, queue=queue, host=host, device=device, pid=pid, memory=memory)
 
 
 def beat(name: str, *, queue: str, host: str, device: str, pid: int, memory: int | None = None) -> None:
-    """Write down that the worker `name` is alive, as `arrive` has told before."""
-    told = {"queue": queue, "host": host, "device": device, "pid": pid, "memory": memory}
-    now = told | {"heartbeat_at": Now()}
-    Worker.objects.update_or_create(name=name, defaults=now, create_defaults=now | {"started_at": Now()})
+    """Store that the worker `name` is alive."""
+    facts = {"queue": queue, "host": host, "device": device, "pid": pid, "memory": memory, "heartbeat_at": Now()}
+    Worker.objects.update_or_create(name=name, defaults=facts, create_defaults=facts | {"started_at": Now()})
 
 
 def leave(name: str) -> None:
@@ -34,18 +30,8 @@ def leave(name: str) -> None:
 
 
 def occupy(name: str, run: Run | None) -> None:
-    """Write down what the worker `name` works on."""
+    """Store what the worker `name` works on."""
     Worker.objects.filter(name=name).update(run=run)
-
-
-def alive(queue: str) -> QuerySet[Worker]:
-    """The workers that serve `queue` now."""
-    return Worker.objects.filter(queue=queue, heartbeat_at__gt=Now() - timedelta(seconds=SILENT_AFTER_S))
-
-
-def idle(queue: str) -> QuerySet[Worker]:
-    """The workers that serve `queue` and have nothing to do."""
-    return alive(queue).exclude(run__status=Run.Status.RUNNING)
 
 
 def forget_silent() -> None:

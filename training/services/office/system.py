@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Kind, WorkItem
 from training.models import Run, Worker
-from training.services.machines import workers
+from training.models.runs import SILENT_AFTER
 from training.services.run_files.directories import files_below
 
 PACKAGES = ("Django", "celery", "torch", "transformers", "safetensors", "granian")
@@ -45,14 +44,14 @@ class LiveWorker(NamedTuple):
 
 def working() -> list[LiveWorker]:
     """Every worker that was heard of within a day, those alive marked."""
-    alive_after = timezone.now() - timedelta(seconds=workers.SILENT_AFTER_S)
+    alive_after = timezone.now() - SILENT_AFTER
     known = Worker.objects.select_related("run__project").order_by("queue", "name")
     return [LiveWorker(worker, worker.heartbeat_at > alive_after) for worker in known]
 
 
 def waiting() -> list[Waiting]:
     """The queues of people and of machines."""
-    runs = Run.objects.filter(status=Run.Status.QUEUED).aggregate(number=Count("pk"), since=Min("created_at"))
+    runs = Run.objects.queued().aggregate(number=Count("pk"), since=Min("created_at"))
     items = WorkItem.objects.filter(status=WorkItem.Status.OPEN).aggregate(
         **{f"{kind}_number": Count("pk", filter=Q(kind=kind)) for kind in Kind.values},
         **{f"{kind}_since": Min("created_at", filter=Q(kind=kind)) for kind in Kind.values},

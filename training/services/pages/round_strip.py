@@ -146,7 +146,7 @@ def _as_before(before: Round | None) -> Estimate | None:
 def _planned_stage(project: Project, stage: StagePlan, history: History) -> Cell:
     if not stage.will_run:
         return _left_out(stage.stage, stage.reason)
-    expected = history.before(project.pk, stage.stage, in_round=True)
+    expected = history.last_time(project.pk, stage.stage, in_round=True)
     return Cell(name=stage.stage, state=LATER, count=_work(stage), estimate=expected)
 
 

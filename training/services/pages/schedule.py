@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from annotate.models import Project, User
 from training.models import Round, Run, Worker
-from training.services.machines import workers
 from training.services.planning import plans, stage_states
 from training.services.planning.estimates import Estimate, History
 from training.services.planning.stage_states import LATER, LOST
@@ -93,11 +92,11 @@ def forecast(user: User, *, beside: Project) -> Schedule:
     """
     now = timezone.now()
     visible = set(Project.objects.administered_by(user).values_list("pk", flat=True))
-    active = list(Run.objects.exclude(status__in=Run.FINISHED).select_related("project", "round").order_by("pk"))
+    active = list(Run.objects.unfinished().select_related("project", "round").order_by("pk"))
     history = History({beside.pk, *(run.project_id for run in active)})
     lost = attempts.lost()
     jobs = [_job(run, visible, history, now, lost) for run in active]
-    alive = list(workers.alive("gpu").select_related("run__project"))
+    alive = list(Worker.objects.alive("gpu").select_related("run__project"))
     by_run = {job.run.pk: job for job in jobs if job.run and job.state == Run.Status.RUNNING}
     holders = [Holder(worker=worker, job=by_run.get(worker.run_id or 0)) for worker in alive]
     return Schedule(jobs=play(jobs, history, now=now, workers=max(1, len(alive))), holders=holders, history=history)
@@ -146,7 +145,7 @@ class Queue:
         following = next((stage for stage in itertools.islice(later, 1, None) if stage.will_run), None)
         if following is None:
             return
-        estimate = self.history.before(job.project.pk, following.stage, in_round=True)
+        estimate = self.history.last_time(job.project.pk, following.stage, in_round=True)
         fields: dict[str, Any] = {"project": job.project, "round": job.round, "is_visible": job.is_visible}
         self.add(Job(stage=following.stage, run=None, estimate=estimate, **fields), job.ends_at)
 
@@ -169,7 +168,7 @@ def _job(run: Run, visible: set[int], history: History, now: datetime, lost: set
         round=run.round,
         stage=run.stage,
         run=run,
-        estimate=None if run.pk in lost or run.cancel_requested else history.of(run, now=now),
+        estimate=None if run.pk in lost or run.cancel_requested else history.estimate(run, now=now),
         is_visible=run.project_id in visible,
         state=stage_states.with_run(run, lost),
     )

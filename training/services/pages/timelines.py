@@ -31,7 +31,7 @@ class Timeline(NamedTuple):
 def measure(runs: Sequence[Run]) -> dict[int, Timeline]:
     """The timelines of `runs`, which are of one project, by their ids; up to now where a run is not over."""
     moves = _moves(runs)
-    return {run.pk: _timeline(run, moves[run.called]) for run in runs}
+    return {run.pk: _timeline(run, moves[run.audit_name]) for run in runs}
 
 
 def _moves(runs: Sequence[Run]) -> dict[str, list[tuple[datetime, str]]]:

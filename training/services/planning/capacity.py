@@ -1,4 +1,4 @@
-"""Needs: how much memory and disk a round takes, and how much is there, as far as the workers can tell.
+"""Capacity: how much memory and disk a round takes, and how much is there, as far as the workers know.
 
 The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch.
 """
@@ -49,9 +49,9 @@ def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> R
 
 def available(workers: list[Worker]) -> Available:
     """What is free for `workers`, on any of which the round may run."""
-    told = [worker.memory for worker in workers if worker.memory is not None]
+    known = [worker.memory for worker in workers if worker.memory is not None]
     return Available(
-        min(told) if told and len(told) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free
+        min(known) if known and len(known) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free
     )
 
 

@@ -1,4 +1,4 @@
-"""Findings: what the engine found in the records of a round, in words (see training/rlhf/examinations/dataset.py)."""
+"""What the engine found in the records of a round, in words (see training/rlhf/examinations/dataset.py)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.utils.translation import ngettext
 from annotate.models import Project
 from training import stages
 from training.services.planning import record_links
+from training.services.planning.failure_rules import rule_of
 from training.services.planning.record_links import Concerned
-from training.services.running import failures
 
 Numbers = dict[str, Any]
 
@@ -85,7 +85,7 @@ def _stages(numbers: Numbers) -> str:
 
 def _model_refused(numbers: Numbers) -> str:
     """What the engine says of a model that it cannot load, with its own sentence."""
-    return f"{failures.rule_of(numbers['kind']).sentence} ({numbers['sentence']})"
+    return f"{rule_of(numbers['kind']).sentence} ({numbers['sentence']})"
 
 
 def _thought(numbers: Numbers) -> str:

@@ -281,3 +281,8 @@ MODEL_RULES: dict[str, Rule] = {
     ),
 }
 RULES |= MODEL_RULES
+
+
+def rule_of(kind: str) -> Rule:
+    """The rule of `kind`; of one that only an engine of another version knows, the rule of what is unknown."""
+    return RULES.get(kind, RULES[UNKNOWN])

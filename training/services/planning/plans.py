@@ -50,7 +50,7 @@ def draft(project: Project) -> Plan:
 
 
 def draft_from(project: Project, training: TrainingSettings, readiness: Readiness | None) -> Plan:
-    """The same, for who has read the settings and the readiness of `project` already."""
+    """The same, where the settings and the readiness of `project` have been read already."""
     situation = _situation(project, training)
     obstacle = _obstacle(situation, training, readiness)
     planned = []
@@ -88,11 +88,10 @@ def resolve(round: Round, parent: PlannedParent) -> ModelVersion:
 
 def _situation(project: Project, training: TrainingSettings) -> Situation:
     """What the first stage of a round would find now."""
-    models = ModelVersion.objects.filter(project=project, weights_deleted_at=None)
-    newest_pks = models.order_by().values("kind").annotate(newest=Max("pk")).values("newest")
-    newest = {model.kind: model for model in models.filter(pk__in=newest_pks).select_related("parent")}
+    models = ModelVersion.objects.filter(project=project)
+    newest = {model.kind: model for model in models.with_weights().newest_of_each_kind().select_related("parent")}
     policy = max((model for model in newest.values() if model.is_policy), key=attrgetter("pk"), default=None)
-    numbers = dict(ModelVersion.objects.filter(project=project).order_by().values_list("kind").annotate(Max("number")))
+    numbers = dict(models.order_by().values_list("kind").annotate(Max("number")))
     base = _parent(newest[Kind.BASE]) if Kind.BASE in newest else PlannedParent(name=_("base model"))
     return Situation(
         labels=trainable_labels.count(project),

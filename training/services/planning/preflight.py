@@ -1,4 +1,4 @@
-"""Pre-flight: what speaks against starting the round now, what should be known, each with its number and its remedy."""
+"""Pre-flight: what speaks against starting the round now, and what to know before, each with its remedy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from training.models import Examination, ModelVersion, Run, Stage, TrainingSetti
 from training.rlhf.config import RunConfig
 from training.rlhf.exits import InvalidInput
 from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
-from training.services.machines import workers
 from training.services.planning import capacity, examination_words, examinations
 from training.services.planning.estimates import History
+from training.services.planning.failure_rules import rule_of
 from training.services.planning.plans import Plan
 from training.services.planning.record_links import Concerned
 from training.services.registry import configs
-from training.services.running import failures
 
 MANY_TIES = 0.2  # share of the rankings that have nothing to say
 FEW_HELDOUT_RANKINGS = 30
@@ -43,7 +42,7 @@ class Line(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the lines are judged by, read once for all of them."""
+    """What the lines follow from, read once for all of them."""
 
     training: TrainingSettings
     base: ModelVersion | None
@@ -52,7 +51,7 @@ class Facts(NamedTuple):
 
 
 class Preflight(NamedTuple):
-    """The lines, the gravest first, and the examination that some come from; `is_awaited`: a worker is at it."""
+    """The lines, the gravest first, and the examination that some come from; `is_awaited`: a worker does it."""
 
     lines: list[Line]
     examination: Examination | None = None
@@ -64,12 +63,12 @@ class Preflight(NamedTuple):
 
 
 def gather(project: Project) -> Facts:
-    """What a round of `project` is judged by."""
+    """What the lines about a round of `project` follow from."""
     return Facts(
         training=TrainingSettings.objects.get(project=project),
-        base=ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first(),
+        base=ModelVersion.objects.bases().filter(project=project).first(),
         history=History([project.pk]),
-        alive=list(workers.alive("gpu").select_related("run")),
+        alive=list(Worker.objects.alive("gpu").select_related("run")),
     )
 
 
@@ -87,7 +86,7 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
         *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
         *_ties(plan),
         *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
-        *_room(plan, stages, facts),
+        *_memory_and_disk(plan, stages, facts),
         _time(project, plan, facts.history),
         _worker(project, facts.alive),
     ]
@@ -95,14 +94,14 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
 
 
 def refusal(project: Project, plan: Plan) -> str:
-    """Why the round must not start now, as far as it is known without asking anybody; empty where it may."""
-    known = gather(project)
+    """Why the round must not start now, as far as it is known without asking a worker; empty where it may."""
+    facts = gather(project)
     try:
-        stages, seen = _configs(plan, known), examinations.known(project, plan, known.training)
+        stages, examination = _configs(plan, facts), examinations.find(project, plan, facts.training)
     except InvalidInput as refused:
         return str(refused)
-    is_awaited = seen is not None and examinations.is_awaited(seen)
-    lines = [*_examined(seen, is_awaited=is_awaited), *_room(plan, stages, known)]
+    is_awaited = examination is not None and examinations.is_awaited(examination)
+    lines = [*_examined(examination, is_awaited=is_awaited), *_memory_and_disk(plan, stages, facts)]
     return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
@@ -137,7 +136,7 @@ def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[
     elif examination.status == Examination.Status.PENDING:
         yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), "worker")
     if examination.status == Examination.Status.FAILED:
-        yield _unseen(examination)
+        yield _failed(examination)
     for finding in examination.findings:
         kind, numbers = finding["kind"], finding["numbers"]
         named = examination_words.records(examination.project, kind, numbers)
@@ -151,15 +150,15 @@ def _awaited(examination: Examination) -> str:
     return _("A worker is looking at the labels (since %(time)s): the round can start once it has.") % {"time": since}
 
 
-def _unseen(examination: Examination) -> Line:
-    """A look that came to no end, and why."""
-    rule = failures.rule_of(examination.ending.get("kind", ""))
+def _failed(examination: Examination) -> Line:
+    """An examination that came to no end, and why."""
+    rule = rule_of(examination.ending.get("kind", ""))
     why = f"{rule.sentence} ({examination.error})" if examination.error else str(rule.sentence)
     return Line(WARN, _("The records could not be looked at: %(why)s") % {"why": why}, rule.remedy or "log")
 
 
 def _left_out(plan: Plan) -> Iterator[Line]:
-    """A reward model that many rankings wait for is worth a word."""
+    """A reward model that is left out although there are rankings."""
     reward = plan.stage(Stage.REWARD)
     if reward.reason and reward.counts["rankings"]:
         yield Line(WARN, _("No reward model and no PPO: %(reason)s") % {"reason": reward.reason}, "settings")
@@ -193,8 +192,7 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, text % {"number": number}, "rank")
 
 
-def _room(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
-    """Memory and disk: needed and there."""
+def _memory_and_disk(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
     if facts.base is None:
         return
     needed, found = capacity.required(facts.base, plan, stages), capacity.available(facts.alive)
@@ -216,7 +214,7 @@ def _room(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> Iterator[Li
 
 
 def _time(project: Project, plan: Plan, history: History) -> Line:
-    known = [history.before(project.pk, stage.stage, in_round=True) for stage in plan.stages if stage.will_run]
+    known = [history.last_time(project.pk, stage.stage, in_round=True) for stage in plan.stages if stage.will_run]
     estimates = [one for one in known if one]
     if not known or len(estimates) < len(known):
         return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), "settings")
@@ -226,7 +224,7 @@ def _time(project: Project, plan: Plan, history: History) -> Line:
 
 
 def _worker(project: Project, alive: list[Worker]) -> Line:
-    """Who holds the worker. Another project's name is none of the reader's business."""
+    """Who holds the worker. Another project is not named: the reader may not know of it."""
     if not alive:
         return Line(WARN, _("No gpu-worker is running: the round would wait for one."), "worker")
     holders = [worker.run for worker in alive if worker.run and worker.run.status == Run.Status.RUNNING]

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from training import stages
+from training.models import Adoption
 from training.rlhf.model_folder.findings import BLOCK, NOTE, WARN
 
 if TYPE_CHECKING:
@@ -18,23 +19,26 @@ if TYPE_CHECKING:
 Report = Mapping[str, Any]
 Numbers = Mapping[str, Any]
 
+Status = Adoption.Status
+# The states of a folder besides the statuses of its newest examination.
+UNREADABLE, NEW, CHANGED = "unreadable", "new", "changed"
 STATES = {
-    "unreadable": gettext_lazy("cannot be examined"),
-    "new": gettext_lazy("not examined yet"),
-    "changed": gettext_lazy("changed"),
-    "pending": gettext_lazy("waiting to be examined"),
-    "running": gettext_lazy("being examined"),
-    "adopted": gettext_lazy("can be used"),
-    "refused": gettext_lazy("cannot be used"),
-    "failed": gettext_lazy("could not be examined"),
+    UNREADABLE: gettext_lazy("cannot be examined"),
+    NEW: gettext_lazy("not examined yet"),
+    CHANGED: gettext_lazy("changed"),
+    Status.PENDING: gettext_lazy("waiting to be examined"),
+    Status.RUNNING: gettext_lazy("being examined"),
+    Status.ADOPTED: gettext_lazy("can be used"),
+    Status.REFUSED: gettext_lazy("cannot be used"),
+    Status.FAILED: gettext_lazy("could not be examined"),
 }
-TONES = {"unreadable": "bad", "refused": "bad", "failed": "bad", "changed": "warning", "adopted": "good"}
+TONES = {UNREADABLE: "bad", Status.REFUSED: "bad", Status.FAILED: "bad", CHANGED: "warning", Status.ADOPTED: "good"}
 WAITS = {
-    "new": gettext_lazy("A worker examines it as soon as nothing has been written there for a moment."),
-    "changed": gettext_lazy(
+    NEW: gettext_lazy("A worker examines it as soon as nothing has been written there for a moment."),
+    CHANGED: gettext_lazy(
         "Its files have changed since it was examined. It is examined again once nothing is written there."
     ),
-    "pending": gettext_lazy("Its turn comes: a worker examines one folder after the other."),
+    Status.PENDING: gettext_lazy("Its turn comes: a worker examines one folder after the other."),
 }
 LEVELS = {BLOCK: gettext_lazy("blocks"), WARN: gettext_lazy("warning"), NOTE: gettext_lazy("note")}
 ORDER = list(LEVELS)
@@ -55,13 +59,13 @@ def why_not(folder: Folder) -> str:
     """Why no project can use `folder` now."""
     if folder.obstacle:
         return folder.obstacle
-    if folder.latest and folder.state in ("refused", "failed"):
+    if folder.latest and folder.state in (Status.REFUSED, Status.FAILED):
         return folder.latest.error
-    if folder.state == "running":
+    if folder.state == Status.RUNNING:
         return _("A worker is examining it.")
     if not folder.has_worker:
         return _("It waits to be examined, and no worker is running: start one.")
-    return str(WAITS.get(folder.state, WAITS["new"]))
+    return str(WAITS.get(folder.state, WAITS[NEW]))
 
 
 def findings(report: Report) -> list[Remark]:

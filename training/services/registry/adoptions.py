@@ -1,6 +1,6 @@
 """Adoptions: each folder of BASE_MODELS_DIR is examined by a worker before a project can choose it.
 
-The row is the job, the message only a doorbell: a lost one is rung again, and what a silent worker held goes back. An
+The row is the job, the message only a doorbell: a lost one is rung again, and what a silent worker held waits again. An
 examination is about the folder as it was; when its files change, it is examined again, and projects that have chosen
 it keep the copy that was adopted.
 """
@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,14 @@ from django.utils.translation import gettext as _
 
 from annotate.models import User
 from training import doorbell
-from training.models import Adoption, IllegalMove, LostRace, note
-from training.services.machines import workers
+from training.models import Adoption, IllegalMove, LostRace, Worker, note
+from training.services.machines.workers import REPLACED_AFTER
 from training.services.registry import adoption_words, model_folders
 from training.services.registry.model_folders import Unreadable
 
 TASK = "training.adopt.v1"
-UNHEARD_AFTER = timedelta(seconds=15)  # a message may be lost
-HEARTBEAT_S = 10.0
-SILENT_AFTER = timedelta(minutes=2)  # then another worker may take it
-MOST_DEATHS = 3  # of workers, before nobody tries again until a person asks
-LARGEST_CONTEXT = 10_000_000  # tokens: nobody means more
+MOST_DEATHS = 3  # of workers, after which a person must ask for another try
+LARGEST_CONTEXT = 10_000_000  # tokens: more is a slip of the keyboard
 
 Status = Adoption.Status
 logger = logging.getLogger(__name__)
@@ -58,31 +54,31 @@ class Folder:
     name: str
     fingerprint: str = ""
     is_quiet: bool = True
-    obstacle: str = ""  # in words, why nobody can look into it
+    obstacle: str = ""  # in words, why it cannot be read
     latest: Adoption | None = None  # the newest examination
-    verdict: Adoption | None = None  # the newest that ended with one, if that was about the folder as it is now
-    has_worker: bool = True  # somebody is there who will examine it
+    settled: Adoption | None = None  # the newest that says whether it can be used, if it is still as it was then
+    has_worker: bool = True  # one that will examine it
 
     @property
     def state(self) -> str:
-        """A status of its newest examination, or new, changed, unreadable."""
+        """The status of its newest examination, or one of adoption_words' own."""
         if self.obstacle:
-            return "unreadable"
+            return adoption_words.UNREADABLE
         if self.latest is None:
-            return "new"
+            return adoption_words.NEW
         if not self.latest.is_live and self.latest.fingerprint != self.fingerprint:
-            return "changed"
+            return adoption_words.CHANGED
         return self.latest.status
 
     @property
     def adopted(self) -> Adoption | None:
-        """What a project gets that chooses the folder; it stays to be had while somebody looks again."""
-        return self.verdict if self.verdict and self.verdict.status == Status.ADOPTED else None
+        """What a project gets that chooses the folder, also while the folder is examined again."""
+        return self.settled if self.settled and self.settled.status == Status.ADOPTED else None
 
     @property
     def is_examined(self) -> bool:
-        """Whether the folder as it is now has been looked at, or will be."""
-        return self.state not in ("new", "changed")
+        """Whether the folder as it is now has been examined, or will be."""
+        return self.state not in (adoption_words.NEW, adoption_words.CHANGED)
 
 
 def folders() -> list[Folder]:
@@ -91,7 +87,7 @@ def folders() -> list[Folder]:
     known: dict[str, list[Adoption]] = {}
     for adoption in Adoption.objects.filter(folder__in=map(model_folders.printable, names)).order_by("-pk"):
         known.setdefault(adoption.folder, []).append(adoption)
-    has_worker = workers.alive("default").exists()
+    has_worker = Worker.objects.alive("default").exists()
     return [_folder(name, known.get(name, []), has_worker) for name in names]
 
 
@@ -100,7 +96,7 @@ def find(name: str) -> Folder:
     if name not in model_folders.names():
         raise UnknownFolder(_("BASE_MODELS_DIR has no folder “%(name)s”.") % {"name": name})
     known = Adoption.objects.filter(folder=name).order_by("-pk")
-    return _folder(name, list(known), workers.alive("default").exists())
+    return _folder(name, list(known), Worker.objects.alive("default").exists())
 
 
 def adopted(name: str) -> Adoption:
@@ -118,19 +114,19 @@ def stated_context(name: str) -> int | None:
 
 
 def ask(name: str, *, context: int | None, asked_by: User | None = None) -> Adoption:
-    """Have a worker examine the folder `name`; see write_down."""
+    """Have a worker examine the folder `name`, as create_pending says."""
     with transaction.atomic():
-        adoption = write_down(name, context=context, asked_by=asked_by)
+        adoption = create_pending(name, context=context, asked_by=asked_by)
         transaction.on_commit(lambda: _ring(adoption))
     return adoption
 
 
 @transaction.atomic
-def write_down(name: str, *, context: int | None, asked_by: User | None = None) -> Adoption:
-    """The examination of the folder `name` that is to be done next: a new one, or the one that waits already.
+def create_pending(name: str, *, context: int | None, asked_by: User | None = None) -> Adoption:
+    """The pending examination of the folder `name`: a new one, or the one that there is.
 
     `context` is what the operator states for a model whose config says none.
-    Raises UnknownFolder, Unreadable, or UnderWay where a worker is at it with another context.
+    Raises UnknownFolder, Unreadable, or UnderWay where a worker does it with another context.
     """
     folder = find(name)
     if folder.obstacle:
@@ -141,18 +137,18 @@ def write_down(name: str, *, context: int | None, asked_by: User | None = None) 
                 folder=name, fingerprint=folder.fingerprint, context=context, asked_by=asked_by
             )
     except IntegrityError:
-        return _join(name, context)
+        return _use_pending(name, context)
     note(made, "asked", actor=asked_by, **({"context": context} if context else {}))
     return made
 
 
-def take(pk: int, *, worker: str) -> Adoption | None:
+def claim(pk: int, *, worker: str) -> Adoption | None:
     """The adoption `pk` for `worker` to do; None where it is done or not to be done yet: one is done at a time."""
-    adoption = Adoption.objects.filter(pk=pk, status=Status.PENDING).first()
+    adoption = Adoption.objects.pending().filter(pk=pk).first()
     if adoption is None:
         return None
     try:
-        fingerprint = model_folders.look(adoption.folder).fingerprint
+        fingerprint = model_folders.inspect(adoption.folder).fingerprint
     except Unreadable:
         fingerprint = adoption.fingerprint
     with suppress(LostRace, IllegalMove, IntegrityError), transaction.atomic():
@@ -170,58 +166,57 @@ def take(pk: int, *, worker: str) -> Adoption | None:
     return None
 
 
-def beat(adoption: Adoption) -> bool:
-    """A sign of life of the worker that holds `adoption`; False where it holds it no longer."""
-    mine = Adoption.objects.filter(pk=adoption.pk, status=Status.RUNNING, fence=adoption.fence)
-    return bool(mine.update(heartbeat_at=Now()))
+def heartbeat(adoption: Adoption) -> bool:
+    """Store that the worker which holds `adoption` is alive; False where it holds it no longer."""
+    held = Adoption.objects.running().filter(pk=adoption.pk, fence=adoption.fence)
+    return bool(held.update(heartbeat_at=Now()))
 
 
 def adopt(adoption: Adoption, report: Mapping[str, Any], model: Path) -> None:
-    """Take `model`, the sealed directory that the engine has made, as what `adoption` is about. Raises LostRace."""
+    """The folder can be used: keep `model`, the sealed copy that the engine has made. Raises LostRace."""
     with transaction.atomic():
-        # The move comes first: from here on nobody else brings a directory of this name.
+        # The move comes first: from here on no other worker makes a directory of this name.
         _settle(adoption, Status.ADOPTED, report=report, sha256=report["sha256"])
         shutil.rmtree(adoption.directory, ignore_errors=True)  # a crash came before the commit
         adoption.directory.parent.mkdir(parents=True, exist_ok=True)
         model.rename(adoption.directory)
-    _forget_superseded(adoption)
+    _delete_superseded(adoption)
 
 
 def refuse(adoption: Adoption, report: Mapping[str, Any], sentence: str) -> None:
-    """The engine has said that the folder cannot be used. Raises LostRace."""
+    """The folder cannot be used, says the engine. Raises LostRace."""
     _settle(adoption, Status.REFUSED, report=report, sha256=report.get("sha256") or "", error=sentence)
-    _forget_superseded(adoption)
+    _delete_superseded(adoption)
 
 
 def fail(adoption: Adoption, sentence: str) -> None:
-    """Nobody knows what the folder is worth, and why. Raises LostRace."""
+    """The examination came to no end; `sentence` says why. Raises LostRace."""
     _settle(adoption, Status.FAILED, error=sentence)
 
 
-def give_back(adoption: Adoption) -> None:
-    """The worker is told to stop: another one begins anew. Raises LostRace."""
+def requeue(adoption: Adoption) -> None:
+    """The worker is stopping: another one starts over. Raises LostRace."""
     adoption.move_to(Status.PENDING, under=adoption.fence, rung_at=None)
 
 
 def ring_next() -> None:
     """Ring for the one that has waited longest, if none is being done."""
-    if Adoption.objects.filter(status=Status.RUNNING).exists():
+    if Adoption.objects.running().exists():
         return
-    if waiting := Adoption.objects.filter(status=Status.PENDING).order_by("pk").first():
+    if waiting := Adoption.objects.pending().first():
         _ring(waiting)
 
 
 def ring_again() -> None:
     """Ring where the message was lost."""
-    unheard = Q(rung_at=None) | Q(rung_at__lt=Now() - UNHEARD_AFTER)
-    if Adoption.objects.filter(unheard, status=Status.PENDING).exists():
+    unheard = Q(rung_at=None) | Q(rung_at__lt=Now() - doorbell.UNHEARD_AFTER)
+    if Adoption.objects.pending().filter(unheard).exists():
         ring_next()
 
 
 def reclaim() -> None:
-    """Take back what a silent worker held."""
-    silent = Adoption.objects.filter(status=Status.RUNNING, heartbeat_at__lt=Now() - SILENT_AFTER)
-    for adoption in silent:
+    """Queue again what a silent worker held; after several deaths, fail it."""
+    for adoption in Adoption.objects.running().filter(heartbeat_at__lt=Now() - REPLACED_AFTER):
         with suppress(LostRace):
             if adoption.deaths + 1 < MOST_DEATHS:
                 adoption.move_to(Status.PENDING, under=adoption.fence, deaths=F("deaths") + 1, rung_at=None)
@@ -239,19 +234,19 @@ def ask_for_changed() -> None:
 def _folder(name: str, known: list[Adoption], has_worker: bool) -> Folder:
     """`known` are its examinations, the newest first."""
     try:
-        state = model_folders.look(name)
+        state = model_folders.inspect(name)
     except Unreadable as unreadable:
         return Folder(model_folders.printable(name), obstacle=str(unreadable))
-    verdict = next((one for one in known if one.status in Adoption.SETTLED), None)
-    if verdict and verdict.fingerprint != state.fingerprint:
-        verdict = None
+    settled = next((one for one in known if one.status in Adoption.SETTLED), None)
+    if settled and settled.fingerprint != state.fingerprint:
+        settled = None
     latest = next(iter(known), None)
-    return Folder(name, state.fingerprint, state.is_quiet, latest=latest, verdict=verdict, has_worker=has_worker)
+    return Folder(name, state.fingerprint, state.is_quiet, latest=latest, settled=settled, has_worker=has_worker)
 
 
-def _join(name: str, context: int | None) -> Adoption:
-    """The live examination of the folder, which gets `context` as long as nobody has begun. Raises UnderWay."""
-    Adoption.objects.filter(folder=name, status=Status.PENDING).update(context=context)
+def _use_pending(name: str, context: int | None) -> Adoption:
+    """The live examination of the folder; it gets `context` unless a worker has begun. Raises UnderWay."""
+    Adoption.objects.pending().filter(folder=name).update(context=context)
     live = Adoption.objects.live().get(folder=name)
     if live.context != context:
         raise UnderWay(_("“%(name)s” is being examined right now: state its context afterwards.") % {"name": name})
@@ -262,11 +257,11 @@ def _settle(adoption: Adoption, status: str, **changes: Any) -> None:
     adoption.move_to(status, under=adoption.fence, actor=adoption.asked_by, finished_at=Now(), **changes)
 
 
-def _forget_superseded(adoption: Adoption) -> None:
+def _delete_superseded(adoption: Adoption) -> None:
     """Delete the earlier examinations of the folder that no model came from, and what they had adopted."""
     earlier = Adoption.objects.filter(folder=adoption.folder, pk__lt=adoption.pk, model_versions=None)
     for one in earlier:
-        with suppress(ProtectedError, IntegrityError):  # a project has chosen it this moment
+        with suppress(ProtectedError, IntegrityError):  # a project has chosen it just now
             one.delete()
             shutil.rmtree(one.directory, ignore_errors=True)
 

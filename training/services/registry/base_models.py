@@ -22,7 +22,7 @@ __all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing
 
 def is_settled(project: Project) -> bool:
     """Whether the base model of `project` is made, or being made."""
-    made = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE)
+    made = ModelVersion.objects.bases().filter(project=project)
     return made.exists() or Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists()
 
 
@@ -43,7 +43,7 @@ def register(project: Project, *, asked_by: User | None = None) -> None:
 
     Asking again after the run has failed tries again. Raises UnknownFolder or NotAdopted.
     """
-    if ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).exists():
+    if ModelVersion.objects.bases().filter(project=project).exists():
         return
     training = TrainingSettings.objects.get(project=project)
     if training.base_model == TrainingSettings.TINY:
@@ -64,13 +64,13 @@ def _pretrain(project: Project, training: TrainingSettings, asked_by: User | Non
             return
         run.retry_of = last
         run.save()
-        note(run, "queued", actor=asked_by)
+        note(run, Run.Status.QUEUED, actor=asked_by)
         doorbell.ring(run)
 
 
 @transaction.atomic
 def _adopt(project: Project, folder: str, asked_by: User | None) -> None:
-    """Take what was adopted from the folder; the hash makes every later change of it visible."""
+    """Make what was adopted from the folder the base model; its hash makes every later change of it visible."""
     adoption = adoptions.adopted(folder)
     manifest = json.loads((adoption.directory / MANIFEST).read_text("utf-8"))
     base = ModelVersion.objects.create(

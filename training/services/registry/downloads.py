@@ -1,4 +1,4 @@
-"""Downloads: a worker packs a model into one file, says how far it is, and after a day the file goes.
+"""Downloads: a worker packs a model into one file and reports how far it is; after a day the file is deleted.
 
 The row is the job, as with runs: a lost message is rung again, and a packer that went silent is replaced.
 """
@@ -29,10 +29,9 @@ from training import doorbell
 from training.models import Download, IllegalMove, LostRace, ModelVersion
 from training.rlhf import endings
 from training.rlhf.run.manifest import LeadsOut, visible_files
+from training.services.machines.workers import REPLACED_AFTER
 
 KEPT = timedelta(days=1)
-SILENT_AFTER = timedelta(minutes=2)  # then another packer may take over
-UNHEARD_AFTER = timedelta(seconds=15)
 REPORT_S = 0.5  # between two reports of progress
 RESERVE = 256 * 1024 * 1024  # bytes that stay free: labels must be stored whatever is packed
 
@@ -45,7 +44,7 @@ class NoWeights(Exception):
 
 
 def newest(model: ModelVersion) -> Download | None:
-    """The download of `model` that its page tells about."""
+    """The download of `model` that its page shows."""
     return model.downloads.exclude(status=Status.DELETED).order_by("-pk").first()
 
 
@@ -85,20 +84,20 @@ def pack(download_pk: int) -> None:
 
 
 def ring_again() -> None:
-    """Ring for what waits, and take back what a silent packer held."""
-    for download in Download.objects.filter(status=Status.PACKING, touched_at__lt=Now() - SILENT_AFTER):
+    """Ring for what waits, and queue again what a silent packer held."""
+    for download in Download.objects.filter(status=Status.PACKING, touched_at__lt=Now() - REPLACED_AFTER):
         with contextlib.suppress(LostRace):
             download.move_to(Status.WAITING)
-    for download in Download.objects.filter(status=Status.WAITING, touched_at__lt=Now() - UNHEARD_AFTER):
+    for download in Download.objects.filter(status=Status.WAITING, touched_at__lt=Now() - doorbell.UNHEARD_AFTER):
         Download.objects.filter(pk=download.pk).update(touched_at=Now())
         doorbell.ring_for_download(download)
 
 
 def delete_old() -> None:
-    """Free the room of downloads that are a day old, and of what dead packers left."""
+    """Delete downloads that are a day old, and what packers left that were killed."""
     for download in Download.objects.filter(status__in=(Status.READY, Status.FAILED), touched_at__lt=Now() - KEPT):
         with contextlib.suppress(LostRace):
-            download.path.unlink(missing_ok=True)  # first: what is deleted is never looked at again
+            download.path.unlink(missing_ok=True)  # first: a row that says deleted is never swept again
             download.move_to(Status.DELETED)
     folder = Path(settings.DATA_DIR) / "downloads"
     for draft in folder.glob(".*.draft"):
@@ -129,7 +128,7 @@ def _write(download: Download) -> None:
 
 
 class _Counted:
-    """A file that tells how much of it has been read."""
+    """A file that reports how much of it has been read."""
 
     def __init__(self, source: BinaryIO, report: Callable[[int], None]) -> None:
         self.source, self.report = source, report
@@ -141,16 +140,16 @@ class _Counted:
 
 
 def _reporter(download: Download) -> Callable[[int], None]:
-    """Counts bytes and writes them down now and then. Raises LostRace when another packer has taken over."""
-    told = time.monotonic()
+    """Counts bytes and stores the number now and then. Raises LostRace when another packer has taken over."""
+    stored_at = time.monotonic()
 
     def report(size: int) -> None:
-        nonlocal told
+        nonlocal stored_at
         download.done += size
-        if time.monotonic() - told > REPORT_S:
-            told = time.monotonic()
-            mine = Download.objects.filter(pk=download.pk, status=Status.PACKING)
-            if not mine.update(done=download.done, touched_at=Now()):
+        if time.monotonic() - stored_at > REPORT_S:
+            stored_at = time.monotonic()
+            held = Download.objects.filter(pk=download.pk, status=Status.PACKING)
+            if not held.update(done=download.done, touched_at=Now()):
                 raise LostRace(f"download {download.pk} is no longer packed here")
 
     return report

@@ -1,6 +1,6 @@
-"""The folders of BASE_MODELS_DIR as they lie on the disk: cheap to look at, since every page that lists them does.
+"""The folders of BASE_MODELS_DIR as they lie on the disk. Inspecting them is cheap: every page that lists them does.
 
-What is in the files is the engine's business. Files beside the folders, and hidden folders, are no models.
+What is in the files only the engine reads. Files next to the folders, and hidden folders, are no models.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from django.utils.translation import gettext as _
 
 from training.models import Adoption, TrainingSettings
 
-QUIET_S = 20.0  # a folder in which something was written since is still being copied
+QUIET_S = 20.0  # a folder in which something was written more recently is still being copied
 LONGEST_NAME = Adoption._meta.get_field("folder").max_length or 0
 
 
 class Unreadable(Exception):
-    """Nobody can look into the folder as it is; the message says why and what to do."""
+    """The folder cannot be read as it is; the message says why and what to do."""
 
 
 class State(NamedTuple):
-    """What a look at a folder shows without reading its files."""
+    """What can be seen of a folder without reading its files."""
 
     fingerprint: str
     is_quiet: bool  # nothing has been written there for a while
@@ -51,7 +51,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def look(name: str) -> State:
+def inspect(name: str) -> State:
     """Names, sizes and times of what lies in the folder. Raises Unreadable."""
     _refuse_name(name)
     try:
@@ -65,7 +65,7 @@ def look(name: str) -> State:
     latest = max((changed for _facts, changed in entries), default=0.0)
     age = time.time() - latest
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return State(fingerprint, is_quiet=not 0 <= age < QUIET_S)  # a time to come is another machine's clock
+    return State(fingerprint, is_quiet=not 0 <= age < QUIET_S)  # a time in the future comes from another clock
 
 
 def _refuse_name(name: str) -> None:
@@ -88,6 +88,6 @@ def _entries(folder: Path) -> Iterator[tuple[tuple[str, int, int], float]]:
         except OSError:  # a link into nothing, or to itself
             about = path.lstat()
         size = 0 if path.is_dir() else about.st_size
-        # A change of what lies in a folder below is none of ours, and neither is the time at which a copy got a link.
+        # What changes in a folder below does not count, nor does the time at which a copy got a second name.
         written = 0 if path.is_dir() else int(about.st_mtime)
         yield (printable(path.name), size, written), max(about.st_mtime, about.st_ctime)

@@ -12,7 +12,7 @@ from annotate.models import AuditEvent, Project, User
 from annotate.services import audit
 from training.models import ModelVersion, Promotion
 
-ROLLED_BACK = "model.rolled_back"  # how the audit tells a rollback from a promotion; written right after the row
+ROLLED_BACK = "model.rolled_back"  # a rollback in the audit table, recorded right after its row
 
 
 class NotAPolicy(Exception):
@@ -28,8 +28,8 @@ class ChampionChanged(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reign:
-    """One entry of the history: who was champion, from when until when, and why."""
+class ChampionPeriod:
+    """One entry of the history: which model was champion, from when until when, and why."""
 
     model: ModelVersion
     since: datetime
@@ -55,47 +55,49 @@ def predecessor(project: Project) -> ModelVersion | None:
     return base if base != now else None
 
 
-def reigns(project: Project) -> list[Reign]:
-    """Who was champion when, newest first."""
+def history(project: Project) -> list[ChampionPeriod]:
+    """The champions of `project`, newest first."""
     until: datetime | None = None
-    history = []
+    champions = []
     rows = Promotion.objects.filter(project=project).select_related("model_version", "promoted_by")
     rollbacks = AuditEvent.objects.filter(project=project, action=ROLLED_BACK).values_list("created_at", flat=True)
     for row in rows:
         is_rollback = any(row.created_at <= moment and (until is None or moment < until) for moment in rollbacks)
-        history.append(
-            Reign(model=row.model_version, since=row.created_at, until=until, promotion=row, is_rollback=is_rollback)
+        champions.append(
+            ChampionPeriod(
+                model=row.model_version, since=row.created_at, until=until, promotion=row, is_rollback=is_rollback
+            )
         )
         until = row.created_at
     base = _base(project)
     if base and (until is None or base.created_at < until):
-        history.append(Reign(model=base, since=base.created_at, until=until, promotion=None))
-    return history
+        champions.append(ChampionPeriod(model=base, since=base.created_at, until=until, promotion=None))
+    return champions
 
 
 @transaction.atomic
 def promote(model: ModelVersion, *, promoted_by: User, reason: str) -> Promotion:
     """From now on the project of `model` serves it. Raises NotAPolicy."""
-    return _crown(model, promoted_by, reason, "model.promoted")
+    return _set_champion(model, promoted_by, reason, "model.promoted")
 
 
 @transaction.atomic
 def roll_back(project: Project, *, seen: ModelVersion, promoted_by: User, reason: str) -> Promotion:
-    """Serve again what was served before `seen`, the champion that the person wants to be rid of.
+    """Serve again what was served before `seen`, the champion that the person saw and wants to replace.
 
     Raises ChampionChanged when another one has been promoted meanwhile, and NotAPolicy.
     """
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # of two who press at once the second one waits
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # of two who press at once the second waits
     now, before = champion(project), predecessor(project)
     if now and now != seen:
         raise ChampionChanged(now)
     if before is None:
         raise NotAPolicy(_("No other model has been the champion yet."))
-    return _crown(before, promoted_by, reason, ROLLED_BACK)
+    return _set_champion(before, promoted_by, reason, ROLLED_BACK)
 
 
-def _crown(model: ModelVersion, promoted_by: User, reason: str, deed: str) -> Promotion:
-    # Pruning looks under the same lock: weights are either served or deleted, never both.
+def _set_champion(model: ModelVersion, promoted_by: User, reason: str, action: str) -> Promotion:
+    # Pruning takes the same lock: weights are either served or deleted, never both.
     Project.objects.select_for_update(no_key=True).get(pk=model.project_id)
     model.refresh_from_db(fields=["weights_deleted_at"])
     if not model.is_policy or model.weights_deleted_at:
@@ -105,7 +107,7 @@ def _crown(model: ModelVersion, promoted_by: User, reason: str, deed: str) -> Pr
         project=model.project, model_version=model, promoted_by=promoted_by, reason=reason
     )
     audit.record(
-        deed,
+        action,
         actor=promoted_by,
         project=model.project,
         subject=model.name,
@@ -116,4 +118,4 @@ def _crown(model: ModelVersion, promoted_by: User, reason: str, deed: str) -> Pr
 
 
 def _base(project: Project) -> ModelVersion | None:
-    return ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).order_by("number").last()
+    return ModelVersion.objects.bases().filter(project=project).order_by("number").last()

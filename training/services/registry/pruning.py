@@ -1,6 +1,6 @@
-"""Pruning: what takes room and is needed by nothing any more, found first and freed only when somebody says so.
+"""Pruning: what takes room on the disk and nothing needs any more is found, and freed when somebody says so.
 
-Rows stay, and so do logs and metrics: what goes are weights and checkpoints. A project in which a round or a run is
+Rows stay, and so do logs and metrics: only weights and checkpoints are removed. A project in which a round or a run is
 under way keeps all of its models until that is over.
 """
 
@@ -20,17 +20,17 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from annotate.services import audit
 from training.models import ModelVersion, Promotion, Round, Run
+from training.models.runs import RunQuerySet
 from training.services.run_files import directories
 from training.services.run_files.directories import size_of
 
 DAMAGED = ".damaged"  # how the name of a checkpoint ends whose hash was wrong
 ENDED_BADLY = (Run.Status.FAILED, Run.Status.CANCELLED)
 PARENTS = ("parent", "reward", "reference")
-Kind = ModelVersion.Kind
 
 
 class Prunable(NamedTuple):
-    """Something that may go: folders, the bytes that would be free, and why nothing needs it."""
+    """Something that may be removed: folders, the bytes that would be free, and why nothing needs it."""
 
     what: str
     why: str
@@ -41,15 +41,15 @@ class Prunable(NamedTuple):
 
 
 def find(*, older_than: timedelta) -> list[Prunable]:
-    """What may go now, the largest first. Runs that ended badly count once they ended `older_than` ago."""
+    """What may be removed now, the largest first. Runs that ended badly count once they ended `older_than` ago."""
     found = [*_checkpoints(), *_failed_attempts(older_than), *_damaged_checkpoints(older_than), *_weights()]
     return sorted(found, key=lambda prunable: prunable.size, reverse=True)
 
 
 def free(prunable: Prunable) -> bool:
-    """Remove it, unless it has come to be needed since it was found; whether it went."""
+    """Remove it, unless something has come to need it since it was found. Returns whether it is gone."""
     if prunable.model is not None:
-        may_go = _give_up_weights(prunable.model)
+        may_go = _mark_weights_deleted(prunable.model)
     else:
         may_go = _done_for_good().filter(pk=prunable.run.pk).exists()
     if may_go:
@@ -60,46 +60,40 @@ def free(prunable: Prunable) -> bool:
 
 def unneeded_models() -> QuerySet[ModelVersion]:
     """Models that no project serves, has served, or would start its next round from, and no parent of those."""
-    busy = Run.objects.exclude(status__in=Run.FINISHED).values("project")
-    live = _live_models()
+    busy = Run.objects.unfinished().values("project")
+    # A rollback goes to what was promoted at any time; the next round starts from the newest of each kind.
+    live = set(Promotion.objects.values_list("model_version", flat=True))
+    live |= set(ModelVersion.objects.with_weights().newest_of_each_kind().values_list("pk", flat=True))
     parents = [set(ModelVersion.objects.filter(pk__in=live).values_list(role, flat=True)) for role in PARENTS]
     kept = live.union(*parents) - {None}
     return (
         ModelVersion.objects.filter(external_path="", run__isnull=False)
-        .exclude(kind=Kind.BASE)
+        .exclude(kind=ModelVersion.Kind.BASE)
         .exclude(pk__in=kept)
         .exclude(project__in=busy)
         .exclude(project__in=Round.objects.active().values("project"))
     )
 
 
-def _live_models() -> set[int]:
-    """Promoted at any time, since that is where a rollback leads; and the newest of each kind."""
-    live = set(Promotion.objects.values_list("model_version", flat=True))
-    present = ModelVersion.objects.filter(weights_deleted_at=None).order_by("number")
-    newest = {(project, kind): pk for project, kind, pk in present.values_list("project", "kind", "pk")}
-    return live | set(newest.values())
-
-
-def _done_for_good() -> QuerySet[Run]:
+def _done_for_good() -> RunQuerySet:
     """Finished runs from which no other run goes on."""
-    return Run.objects.filter(status__in=Run.FINISHED).exclude(pk__in=_resumed())
+    return Run.objects.finished().exclude(pk__in=_retried())
 
 
-def _resumed() -> set[int]:
-    """The runs that an unfinished one repeats, and those that these repeated."""
-    chain = Run.objects.exclude(status__in=Run.FINISHED).filter(retry_of__isnull=False)
-    resumed: set[int] = set()
-    while fresh := {pk for pk in chain.values_list("retry_of", flat=True) if pk} - resumed:
-        resumed |= fresh
-        chain = Run.objects.filter(pk__in=fresh)
-    return resumed
+def _retried() -> set[int]:
+    """The runs that an unfinished one retries, and those that these retried."""
+    retries = Run.objects.unfinished().filter(retry_of__isnull=False)
+    retried: set[int] = set()
+    while found := {pk for pk in retries.values_list("retry_of", flat=True) if pk} - retried:
+        retried |= found
+        retries = Run.objects.filter(pk__in=found)
+    return retried
 
 
 def _checkpoints() -> Iterator[Prunable]:
-    for run in _done_for_good().filter(status=Run.Status.SUCCEEDED).order_by("pk"):
+    for run in _done_for_good().succeeded().order_by("pk"):
         paths = _below_attempts(run, "checkpoints")
-        yield from _suppress_missing(_("checkpoints of %(run)s"), _("it has succeeded"), paths, run)
+        yield from _unless_empty(_("checkpoints of %(run)s"), _("it has succeeded"), paths, run)
 
 
 def _failed_attempts(older_than: timedelta) -> Iterator[Prunable]:
@@ -107,7 +101,7 @@ def _failed_attempts(older_than: timedelta) -> Iterator[Prunable]:
     why = _("it ended more than %(days)d days ago") % {"days": older_than.days}
     for run in old.order_by("pk"):
         paths = _below_attempts(run, "checkpoints") + _below_attempts(run, "output")
-        yield from _suppress_missing(_("attempts of %(run)s"), why, paths, run)
+        yield from _unless_empty(_("attempts of %(run)s"), why, paths, run)
 
 
 def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
@@ -115,7 +109,7 @@ def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
     young = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__gte=Now() - older_than)
     for run in young.order_by("pk"):
         paths = tuple(sorted(run.directory.glob(f"attempts/*/checkpoints/*{DAMAGED}")))
-        yield from _suppress_missing(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
+        yield from _unless_empty(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
 
 
 def _weights() -> Iterator[Prunable]:
@@ -134,15 +128,15 @@ def _below_attempts(run: Run, name: str) -> tuple[Path, ...]:
     return tuple(sorted(run.directory.glob(f"attempts/*/{name}")))
 
 
-def _suppress_missing(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:
+def _unless_empty(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:
     if paths:
         name = _("run %(number)d (%(stage)s)") % {"number": run.pk, "stage": run.get_stage_display()}
         yield Prunable(what % {"run": name}, why, paths, size_of(*paths), run)
 
 
 @transaction.atomic
-def _give_up_weights(model: ModelVersion) -> bool:
-    """Mark them as deleted, if nothing needs them still. The files go afterwards: a crash between leaves them found."""
+def _mark_weights_deleted(model: ModelVersion) -> bool:
+    """Mark them as deleted, if nothing needs them. The files go afterwards: after a crash they are found again."""
     # Rounds are opened and models promoted under this lock.
     Project.objects.select_for_update(no_key=True).get(pk=model.project_id)
     if not unneeded_models().filter(pk=model.pk).exists():

@@ -1,7 +1,7 @@
 """What is said at an import about prompts that the base model's chat template does not take.
 
-They stay in the project: each round leaves them out and counts them in its plan. Here it is said once, while whoever
-brought them is looking.
+They stay in the project: each round leaves them out and counts them in its plan. Here it is said once, to the person
+who imports them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ def remarks(project: Project, shapes: Shapes) -> list[str]:
     template = _template(project)
     if not template:
         return []
-    said = []
+    found = []
     if shapes.with_system and not template["system"]:
-        said.append(_system(shapes.with_system))
+        found.append(_system(shapes.with_system))
     if shapes.with_two_users_in_a_row and template["alternates"]:
-        said.append(_two_users(shapes.with_two_users_in_a_row))
+        found.append(_two_users(shapes.with_two_users_in_a_row))
     if shapes.with_two_assistants_in_a_row and template["alternates"]:
-        said.append(_two_assistants(shapes.with_two_assistants_in_a_row))
+        found.append(_two_assistants(shapes.with_two_assistants_in_a_row))
     if shapes.beginning_with_assistant and not template["begins_with_assistant"]:
-        said.append(_begins_with_assistant(shapes.beginning_with_assistant))
-    return said
+        found.append(_begins_with_assistant(shapes.beginning_with_assistant))
+    return found
 
 
 def _template(project: Project) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def _template(project: Project) -> dict[str, Any]:
 
 def _adoption(project: Project) -> Adoption | None:
     """Where the project's base model came from, or will come from."""
-    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).select_related("adoption").last()
+    base = ModelVersion.objects.bases().filter(project=project).select_related("adoption").last()
     if base:
         return base.adoption
     training = TrainingSettings.objects.filter(project=project).first()

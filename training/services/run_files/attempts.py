@@ -4,24 +4,19 @@ worker is still there."""
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Q
-from django.db.models.functions import Now
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from training.models import Run
-from training.services.machines.workers import SILENT_AFTER_S
 from training.services.run_files import directories, metrics
 
 
 def lost() -> set[int]:
     """The ids of the runs whose worker is silent. The reconciler takes them from it when the lease ends."""
-    silent = Q(heartbeat_at=None) | Q(heartbeat_at__lt=Now() - timedelta(seconds=SILENT_AFTER_S))
-    return set(Run.objects.filter(silent, status=Run.Status.RUNNING).values_list("pk", flat=True))
+    return set(Run.objects.lost().values_list("pk", flat=True))
 
 
 def newest_attempt(run: Run, name: str) -> Path | None:

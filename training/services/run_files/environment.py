@@ -14,7 +14,6 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from training.models import Run, Worker
-from training.services.machines import workers
 from training.services.run_files import attempts
 
 FILE = "environment.json"
@@ -63,6 +62,6 @@ def _other_config(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 def _other_device(then: str) -> Iterator[str]:
     """Whether the workers that are there compute on something else. Where none is, that cannot be told."""
-    now = sorted(set(workers.alive("gpu").values_list("device", flat=True)))
+    now = sorted(set(Worker.objects.alive("gpu").values_list("device", flat=True)))
     if then and now and then not in now:
         yield _("It computed on %(old)s, and the workers now have %(new)s.") % {"old": then, "new": ", ".join(now)}

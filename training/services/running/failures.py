@@ -1,4 +1,4 @@
-"""Why a run failed, or what the engine refuses, looked up by kind in failure_rules. No sentence of ours is parsed.
+"""Why a run failed, looked up by kind in failure_rules. No sentence of ours is parsed.
 
 The kind comes from ending.json (training/rlhf/endings.py), or from the supervisor where the engine could say nothing.
 """
@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 from training.models import Run
 from training.rlhf import exits
 from training.services.planning import record_links
-from training.services.planning.failure_rules import RULES, UNKNOWN, Rule
+from training.services.planning.failure_rules import RULES, UNKNOWN, rule_of
 from training.services.planning.record_links import Concerned
 from training.services.run_files.config_fields import FIELDS
-from training.services.running import question_answers
-from training.services.running.runs import SILENCE
+from training.services.running.runs import END_UNSEEN
 from training.stages.metric import Words
 
 INVALID, DIVERGED = exits.InvalidInput.code, exits.Diverged.code
-# Of runs that ended before endings were kept; how they ended is told by nothing but their exit code.
+# For runs that ended before endings were kept: nothing but the exit code says how.
 BY_CODE = {
     INVALID: "input",
     DIVERGED: "diverged",
@@ -27,7 +26,7 @@ BY_CODE = {
     -9: "killed",
     -15: "stopped",
     -2: "stopped",
-    SILENCE: "silent",
+    END_UNSEEN: "silent",
 }
 
 
@@ -45,42 +44,37 @@ class Cause(NamedTuple):
 
     @property
     def headline(self) -> str:
-        """The cause in a few words; what nobody foresaw is told as it was seen."""
+        """The cause in a few words; of what no rule knows, what was seen."""
         return self.detail if self.detail and self.name == UNKNOWN else str(self.sentence)
 
     def __str__(self) -> str:
-        is_told = self.detail in ("", self.headline)
-        return self.headline if is_told else f"{self.headline} ({self.detail})"
-
-
-def rule_of(kind: str) -> Rule:
-    """The line of the table; the last one for a kind that an engine of another version told."""
-    return RULES.get(kind, RULES[UNKNOWN])
+        adds_nothing = self.detail in ("", self.headline)
+        return self.headline if adds_nothing else f"{self.headline} ({self.detail})"
 
 
 def cause_of(run: Run) -> Cause:
     """Why `run` failed or is held."""
-    told: Mapping[str, Any] = run.ending
-    name = told.get("kind", "")
+    ending: Mapping[str, Any] = run.ending
+    name = ending.get("kind", "")
     if name not in RULES:  # an old run's, or an engine's of another version
         name = BY_CODE.get(run.exit_code or 0, UNKNOWN)
-    rule, field = rule_of(name), str(told.get("field", ""))
+    rule, field = rule_of(name), str(ending.get("field", ""))
     return Cause(
         name=name,
         sentence=rule.sentence,
         advice=rule.advice,
         remedy=rule.remedy,
-        detail=told.get("sentence") or run.error.partition("\n\n")[0],
+        detail=ending.get("sentence") or run.error.partition("\n\n")[0],
         field=str(FIELDS[field].label) if field in FIELDS else field,
-        records=_records(run, told),
+        records=_records(run, ending),
         gave_up=run.status == Run.Status.FAILED and run.exit_code not in (INVALID, DIVERGED),
     )
 
 
-def _records(run: Run, told: Mapping[str, Any]) -> list[Concerned]:
-    """What a question asks has no page among the prompts."""
-    ids = told.get("records", [])
-    if not ids or question_answers.belongs_to_question(run):
+def _records(run: Run, ending: Mapping[str, Any]) -> list[Concerned]:
+    """The records that are refused; what an admin asked in a question is no prompt, and has no page."""
+    ids = ending.get("records", [])
+    if not ids or run.answers_question:
         return []
-    what = told.get("numbers", {}).get("what", "")
+    what = ending.get("numbers", {}).get("what", "")
     return record_links.prompts(run.project, ids, what=what)

@@ -1,6 +1,6 @@
-"""Engines that the kernel kills because memory ran out: how that is told from other kills, and what follows.
+"""Engines that the kernel kills because memory ran out: how that is recognised, and what follows.
 
-Linux counts such kills for each control group (cgroup v2). Where nobody counts, a kill stays a kill without a reason.
+Linux counts such kills for each control group (cgroup v2). Where it does not, the reason of a kill is not known.
 What follows is what the engine itself does where an allocation fails: half the micro-batch once, then advice.
 """
 
@@ -21,14 +21,14 @@ OWN_GROUP = Path("/proc/self/cgroup")
 
 
 class Counter:
-    """The kernel's count of those killed for memory, from now on. `events`: a control group's memory.events."""
+    """The kernel's count of processes killed for memory, from now on. `events`: a control group's memory.events."""
 
     def __init__(self, events: Path) -> None:
         self._events = events
         self._before = _count(events)
 
     def has_risen(self) -> bool:
-        """Whether somebody was killed since; False where that cannot be told."""
+        """Whether a process was killed since; False where the kernel does not count."""
         now = _count(self._events)
         return self._before is not None and now is not None and now > self._before
 
@@ -44,7 +44,7 @@ def own_events() -> Path:
 
 
 def ending(run: Run) -> Ending:
-    """How the attempt of `run` that was killed so has ended; notes that the next one has half the micro-batch."""
+    """How the attempt of `run` has ended that was killed so; records that the next one has half the micro-batch."""
     cfg = memory.halved(load_config(run.directory / "config.json"))
     recovery_log = RecoveryLog(directories.attempt(run.directory, run.fence))
     if recovery_log.has("out_of_memory"):

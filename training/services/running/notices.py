@@ -1,6 +1,6 @@
-"""What members are told about rounds. Called inside the transaction of the transition.
+"""Notices to members about rounds. Called inside the transaction of the transition.
 
-Annotators learn only that there is something to rank: not which model wrote it, nor how training goes.
+Annotators learn only that there is something to rank: not which model wrote it, nor how the training is doing.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def ended(round: Round) -> None:
 
 def held(run: Run) -> None:
     """`run` waits for a person, and with it its round."""
-    said = {
+    values = {
         "stage": run.get_stage_display(),
         "number": run.round.number if run.round else 0,
         "reason": run.error.strip().partition("\n")[0],
     }
     if run.round:
-        text = _("Round %(number)d is held at %(stage)s until somebody acts: %(reason)s") % said
+        text = _("Round %(number)d is held at %(stage)s until somebody acts: %(reason)s") % values
     else:
-        text = _("A run (%(stage)s) is held until somebody acts: %(reason)s") % said
+        text = _("A run (%(stage)s) is held until somebody acts: %(reason)s") % values
     address = reverse("training:run", args=[run.project.slug, run.pk])
     notices.tell(run.project, kind="run.held", text=text, address=address, role=Role.ADMIN)
 
@@ -59,5 +59,5 @@ def _ask_for_rankings(round: Round) -> None:
 
 def _tell_admins(round: Round, kind: str, text: str) -> None:
     address = reverse("training:round", args=[round.project.slug, round.number])
-    actor = round.opened_by if kind == "round.started" else None  # who presses the button knows
+    actor = round.opened_by if kind == "round.started" else None  # the one who pressed the button needs no notice
     notices.tell(round.project, kind=kind, text=text, address=address, role=Role.ADMIN, actor=actor)

@@ -7,21 +7,22 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models.functions import Now
 
+from annotate.services.text import repair_text
 from training import stages
-from training.models import ModelVersion, Run
+from training.models import Answer, ModelVersion, ParentRole, Run
 from training.rlhf import exits
+from training.rlhf.data.records import read_completions
 from training.rlhf.failpoints import reach
 from training.rlhf.run.manifest import OnBytes, verifies
 from training.services.labels import slates
 from training.services.planning import plans
 from training.services.registry import model_versions
 from training.services.run_files import directories, metrics, summaries
-from training.services.running import question_answers
 from training.stages import Makes
 
 
 class CancelRequested(Exception):
-    """Somebody cancelled the run before its result was taken."""
+    """Somebody cancelled the run before its result was stored."""
 
 
 class DamagedOutput(Exception):
@@ -29,10 +30,10 @@ class DamagedOutput(Exception):
 
 
 def publish(run: Run, *, counted: OnBytes) -> None:
-    """Take the output of the attempt that holds `run`, and end the run well.
+    """Store the output of the attempt that holds `run`, and move the run to succeeded.
 
-    `counted` is told of the bytes that are read meanwhile: a large model takes minutes.
-    Raises DamagedOutput, CancelRequested, or LostRace when the attempt holds the run no more; nothing is taken then.
+    `counted` is called with the bytes that are read meanwhile: a large model takes minutes.
+    Raises DamagedOutput, CancelRequested, or LostRace when the attempt holds the run no more; nothing is stored then.
     """
     attempt = directories.attempt(run.directory, run.fence)
     output = attempt / "output"
@@ -52,22 +53,28 @@ def publish(run: Run, *, counted: OnBytes) -> None:
         )
         if run.cancel_requested:
             raise CancelRequested
-        _take(run, output)
+        _store(run, output)
         reach("publishing-taken", run.stage)
     directories.discard_drafts(run.directory)
     directories.discard_checkpoints(run.directory)
 
 
-def _take(run: Run, output: Path) -> None:
-    if question_answers.belongs_to_question(run):
-        question_answers.take(run, output)
-        return
-    makes = stages.find(run.stage).makes
-    if makes is Makes.SLATES:
-        slates.open_from(run, output)
+def _store(run: Run, output: Path) -> None:
+    parents, makes = plans.parents_of(run), stages.find(run.stage).makes
+    if run.answers_question:
+        _store_answer(run, output)
+    elif makes is Makes.SLATES:
+        slates.open_slates(run, output, parents)
     elif makes is Makes.MEASUREMENTS:
-        policy = plans.parents_of(run)["policy"]
+        policy = parents[ParentRole.POLICY]
         measured = {name: value for name, value in run.metrics.items() if not name.startswith("data/")}
         ModelVersion.objects.filter(pk=policy.pk).update(metrics=policy.metrics | measured)
     else:
-        model_versions.publish(run, output)
+        model_versions.publish(run, output, parents)
+
+
+def _store_answer(run: Run, output: Path) -> None:
+    """Store what a model answered to an admin's question with the question: nobody ranks it or trains on it."""
+    rows = read_completions(output / "completions.jsonl")
+    texts = [{"text": repair_text(row.text)[0], "finish_reason": row.finish_reason} for row in rows]
+    Answer.objects.filter(run=run).update(texts=texts)

@@ -11,14 +11,14 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
 from annotate.services import audit
-from training.models import Answer, ModelVersion, Question, Run, Stage, TrainingSettings
+from training.models import Answer, ModelVersion, ParentRole, Question, Run, Stage, TrainingSettings
 from training.rlhf.config import SamplingConfig
 from training.rlhf.exits import InvalidInput
 from training.services.registry import configs
 from training.services.running import runs
 
-MOST_MODELS = 4  # answers beside each other that a person can still read
-DRAWS = 2  # answers of each model: one alone says little about a model that draws them by chance
+MOST_MODELS = 4  # whose answers a person can still read side by side
+DRAWS = 2  # answers of each model, which draws them by chance: one alone says little
 
 WAITING = (Run.Status.QUEUED, Run.Status.INTERRUPTED)
 
@@ -28,7 +28,7 @@ class CannotAsk(Exception):
 
 
 @dataclass(frozen=True)
-class Ahead:
+class QueueAhead:
     """What the worker does before it comes to a question, as far as the reader may know."""
 
     is_busy: bool
@@ -36,9 +36,9 @@ class Ahead:
     waiting: int  # other runs in the queue
 
 
-def able(project: Project) -> QuerySet[ModelVersion]:
+def models_to_ask(project: Project) -> QuerySet[ModelVersion]:
     """The models of `project` that can be asked."""
-    return ModelVersion.objects.policies().filter(project=project, weights_deleted_at=None)
+    return ModelVersion.objects.policies().with_weights().filter(project=project)
 
 
 @transaction.atomic
@@ -48,7 +48,7 @@ def ask(project: Project, *, text: str, models: list[ModelVersion], asked_by: Us
     question = Question.objects.create(project=project, asked_by=asked_by, text=text)
     record = {"id": question.pk, "messages": [{"role": "user", "content": text}]}
     for model, config in prepared:
-        # Asked again, the same question is drawn anew.
+        # With a seed of its own, a question that is asked again gets other answers.
         seeded = replace(config, k=DRAWS, seed=question.pk)
         run = runs.queue(project, config=seeded, data={}, records={"prompts": [record]})
         Answer.objects.create(question=question, model_version=model, run=run)
@@ -57,15 +57,15 @@ def ask(project: Project, *, text: str, models: list[ModelVersion], asked_by: Us
     return question
 
 
-def ahead(question: Question, *, reader: User) -> Ahead:
-    """What stands between `question` and its next answer. Other projects take their time, and say nothing else."""
+def queue_ahead(question: Question, *, reader: User) -> QueueAhead:
+    """What comes before the next answer to `question`. Of other projects' runs it says only how many there are."""
     own = question.answers.values("run")
     first = Run.objects.filter(pk__in=own, status__in=WAITING).order_by("pk").first()
     if first is None:
-        return Ahead(is_busy=False, running=None, waiting=0)
+        return QueueAhead(is_busy=False, running=None, waiting=0)
     others = Run.objects.exclude(pk__in=own)
-    running = others.filter(status=Run.Status.RUNNING)
-    return Ahead(
+    running = others.running()
+    return QueueAhead(
         is_busy=running.exists(),
         running=Run.objects.for_user(reader).filter(pk__in=running).select_related("round").order_by("pk").first(),
         waiting=others.filter(status__in=WAITING, pk__lt=first.pk).count(),
@@ -76,9 +76,10 @@ def _config(project: Project, model: ModelVersion) -> SamplingConfig:
     training = TrainingSettings.objects.filter(project=project).first()
     if training is None:
         raise CannotAsk(_("This project does not train yet: choose its base model in the settings."))
-    if not able(project).filter(pk=model.pk).exists():
+    if not models_to_ask(project).filter(pk=model.pk).exists():
         raise CannotAsk(_("%(model)s cannot answer prompts.") % {"model": model.name})
     try:
-        return cast(SamplingConfig, configs.make(training, Stage.SAMPLING, round_number=0, parents={"policy": model}))
+        parents: dict[str, ModelVersion] = {ParentRole.POLICY: model}
+        return cast(SamplingConfig, configs.make(training, Stage.SAMPLING, round_number=0, parents=parents))
     except InvalidInput as error:  # an override of the project that the engine does not know
         raise CannotAsk(str(error)) from None

@@ -6,9 +6,12 @@ Each of its chores is harmless when there is nothing to do, and when two reconci
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db.models import Q
@@ -17,22 +20,24 @@ from django.db.models.functions import Now
 from annotate.models import Project
 from annotate.services import work
 from training import doorbell
-from training.models import ModelVersion, Round, Run, Stage
+from training.models import Adoption, ModelVersion, Round, Run, Snapshot, Stage, Worker
 from training.services.machines import workers
 from training.services.registry import adoptions, base_models, downloads
-from training.services.running import orphan_directories, rounds, runs
+from training.services.running import rounds, runs
 
 ASSIGNMENTS_A_SWEEP = 200
-NOBODY_FREE_S = 600.0
+RING_ANYWAY_S = 600.0
+# The folders below DATA_DIR whose entries each belong to a row, by its uuid.
+OWNERS = {"runs": (Run,), "models": (ModelVersion, Adoption), "snapshots": (Snapshot,)}
 
 logger = logging.getLogger(__name__)
 
 
 def sweep() -> None:
-    """Do every chore; one that fails does not keep the others from being done."""
+    """Do every chore; one that fails keeps none of the others from being done."""
     for chore in (
         runs.reclaim,
-        runs.release_where_there_is_room,
+        runs.release_after_disk_shortage,
         advance_rounds,
         adoptions.reclaim,
         adoptions.ask_for_changed,
@@ -43,27 +48,27 @@ def sweep() -> None:
         downloads.ring_again,
         downloads.delete_old,
         workers.forget_silent,
-        orphan_directories.remove,
+        remove_orphans,
     ):
-        _attempt(chore)
+        _do(chore)
 
 
 def advance_rounds() -> None:
     """Move on every round whose last stage ended without anybody noticing."""
     for round in Round.objects.active():
-        _attempt(rounds.advance, round)
+        _do(rounds.advance, round)
 
 
 def make_base_models() -> None:
-    """Start the way to a base model where nothing has been tried yet; after a failure a person tries again."""
+    """Make the base models for which nothing has been tried yet; after a failure a person tries again."""
     projects = Project.objects.exclude(training_settings=None)
     projects = projects.exclude(model_versions__kind=ModelVersion.Kind.BASE)
     for project in projects.exclude(runs__stage=Stage.PRETRAINING):
-        _attempt(_make_base_model, project)
+        _do(_make_base_model, project)
 
 
 def _make_base_model(project: Project) -> None:
-    # A folder that is being examined, or was refused, is told about on the pages; the next sweep looks again.
+    # Pages say what keeps the folder from being used; the next sweep tries again.
     with suppress(base_models.NotAdopted, base_models.UnknownFolder):
         base_models.register(project)
 
@@ -72,12 +77,11 @@ def ring_again() -> None:
     """Ring for the runs that wait, unless that happened a moment ago.
 
     Where every worker is busy, the one that gets free rings for the next run itself: rings that pile up meanwhile
-    would only keep it from its work. Still, no run depends on a heartbeat for ever.
+    would only keep it from its work. After RING_ANYWAY_S it is rung for all the same.
     """
-    patience = settings.RECONCILE_S * 0.75 if workers.idle("gpu").exists() else NOBODY_FREE_S
-    waiting = Run.objects.filter(status=Run.Status.QUEUED)
+    patience = settings.RECONCILE_S * 0.75 if Worker.objects.idle("gpu").exists() else RING_ANYWAY_S
     unheard = Q(rung_at=None) | Q(rung_at__lt=Now() - timedelta(seconds=patience))
-    for run in waiting.filter(unheard).order_by("pk"):
+    for run in Run.objects.queued().filter(unheard):
         doorbell.ring(run)
 
 
@@ -86,7 +90,30 @@ def expire_assignments() -> None:
     work.expire_leases(limit=ASSIGNMENTS_A_SWEEP)
 
 
-def _attempt(chore: Callable[..., object], *subjects: object) -> None:
+def remove_orphans() -> None:
+    """Remove directories that no row knows and uploads that nobody reads, once they are too old to be new ones.
+
+    A crash left them between the disk and the database. What a run wrote lies in its own directory and stays.
+    """
+    for path in _directories_without_row():
+        if time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
+            logger.warning("%s belongs to nothing and is removed", path)
+            shutil.rmtree(path, ignore_errors=True)
+    for upload in settings.SPOOL_DIR.iterdir():  # a web process that was killed cannot remove what it had begun
+        with suppress(FileNotFoundError):  # that was read to the end
+            if time.time() - upload.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
+                upload.unlink()
+
+
+def _directories_without_row() -> Iterator[Path]:
+    for folder, models in OWNERS.items():
+        # The disk is read first: a row that is written meanwhile is seen.
+        found = {path.name: path for path in Path(settings.DATA_DIR, folder).glob("*")}
+        known = {str(uuid) for model in models for uuid in model._default_manager.values_list("uuid", flat=True)}
+        yield from (path for name, path in sorted(found.items()) if name not in known)
+
+
+def _do(chore: Callable[..., object], *subjects: object) -> None:
     try:
         chore(*subjects)
     except Exception:

@@ -1,27 +1,27 @@
-"""Results: what a round amounts to on held-out prompts, worked out once from the files of its evaluation and kept.
+"""Results: what a round amounts to on held-out prompts, computed once from the files of its evaluation and stored.
 
 The unit of every interval is a prompt: the draws for one prompt are averaged before prompts are resampled. A reward
-is our own model's opinion, which the policy was trained to raise: the page says so.
+is our own model's score, which the policy was trained to raise: the page says so.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from math import sqrt
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
 from annotate.services.text import repair_text
-from training.models import Result, Round, Run, Stage
+from training.models import ParentRole, Result, Round, Run, Stage
 from training.rlhf.data.records import SampledCompletion, read_completions, read_prompts, read_rankings
 from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
 from training.services.running import word_diffs
-from training.services.running.intervals import bootstrap, wilson
 from training.stages.number_format import decimal
 
 SHOWN = 20  # held-out prompts
@@ -29,8 +29,20 @@ MUCH_LONGER = 0.25  # share of its length by which an answer has grown
 LARGEST_BYTES = 50_000_000  # of a file of answers that is read while a page waits
 GAP = "heldout/reward_accuracy_gap_"
 SIDES = ("before", "after")  # the round
+Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
+RESAMPLES = 1000
+MOST_DRAWS = 1_000_000  # of all resamples together: a page waits for them, once
 
 ByPrompt = dict[str, dict[str, list[SampledCompletion]]]  # {prompt id: {side: answers}}
+
+
+class Interval(NamedTuple):
+    """A figure and its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
 
 MEASURES: dict[str, Callable[[SampledCompletion], float | None]] = {
     "reward": lambda row: row.reward,
@@ -45,17 +57,17 @@ def load(round: Round) -> Result | None:
         return None
     if stored := Result.objects.filter(round=round).first():
         return stored
-    run = round.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).first()
+    run = round.runs.succeeded().filter(stage=Stage.EVALUATION).first()
     if run is None:
         return None
     try:
-        made = _work_out(run)
+        made = _compute(run)
     except (OSError, InvalidInput):
         return None
     return Result.objects.get_or_create(round=round, defaults=made)[0] if made else None
 
 
-def _work_out(run: Run) -> dict[str, Any] | None:
+def _compute(run: Run) -> dict[str, Any] | None:
     path = directories.attempt(run.directory, run.fence) / "output" / "completions.jsonl"
     if path.stat().st_size > LARGEST_BYTES:
         return None
@@ -66,7 +78,7 @@ def _work_out(run: Run) -> dict[str, Any] | None:
 
 
 def summary(result: Result) -> list[str]:
-    """What the figures amount to, in sentences; nothing where no reward model judged."""
+    """What the figures amount to, in sentences; nothing where no reward model scored."""
     reward, length = result.figure("reward"), result.figure("length")
     if not reward:
         return []
@@ -129,7 +141,8 @@ def pair_gaps(places: Sequence[int | None]) -> list[int]:
 def _side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
     """The first answers of both to some prompts, chosen without looking at them; the most changed stand first."""
     chosen = sorted(answers, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())
-    messages = {prompt.id: prompt.messages for prompt in read_prompts(_data(run, "heldout_prompts"))}
+    prompts = read_prompts(run.directory / "data" / "heldout_prompts.jsonl")
+    messages = {prompt.id: prompt.messages for prompt in prompts}
     shown = [_pair(messages[pk], answers[pk]) for pk in chosen if pk in messages and len(answers[pk]) == len(SIDES)]
     return sorted(shown[:SHOWN], key=lambda pair: -pair["change"])
 
@@ -145,8 +158,9 @@ def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion
 def _by_prompt(rows: Iterable[SampledCompletion]) -> ByPrompt:
     """What the policy answered, and what its parent did: its reference, where it did not start from another model."""
     answers = list(rows)
-    parent = "parent" if any(row.policy == "parent" for row in answers) else "reference"
-    sides = {parent: "before", "policy": "after"}
+    has_parent = any(row.policy == ParentRole.PARENT for row in answers)
+    before = ParentRole.PARENT if has_parent else ParentRole.REFERENCE
+    sides: dict[str, str] = {before: "before", ParentRole.POLICY: "after"}
     found: ByPrompt = {}
     for row in answers:
         if row.policy in sides:
@@ -171,5 +185,16 @@ def _wins(answers: ByPrompt) -> list[float]:
     return wins
 
 
-def _data(run: Run, name: str) -> Path:
-    return run.directory / "data" / f"{name}.jsonl"
+def bootstrap(values: Sequence[float], *, seed: int) -> Interval:
+    """The mean of `values`, and the middle 95 % of the means of resamples of them. `values` must not be empty."""
+    generator = random.Random(seed)
+    number = max(100, min(RESAMPLES, MOST_DRAWS // len(values)))
+    means = sorted(fmean(generator.choices(values, k=len(values))) for _ in range(number))
+    return Interval(fmean(values), means[round(0.025 * (number - 1))], means[round(0.975 * (number - 1))])
+
+
+def wilson(share: float, of: int) -> Interval:
+    """A share of `of` cases with Wilson's interval, which holds for shares near 0 and 1, too. `of` must be above 0."""
+    centre = (share + Z * Z / (2 * of)) / (1 + Z * Z / of)
+    reach = Z * sqrt(share * (1 - share) / of + Z * Z / (4 * of * of)) / (1 + Z * Z / of)
+    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach))

@@ -34,7 +34,7 @@ from training.services.run_files import (
 from training.services.run_files.saved_steps import SavedStep
 from training.services.running import rounds, runs
 
-INHERITED = 0  # the attempt in a resumed run's directory that was done by the run before; the first own one is 1
+INHERITED = 0  # the attempt in a resumed run's directory that the run before made; the first of its own is 1
 RETRIED = (Run.Status.FAILED, Run.Status.HELD)
 
 
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 class AlreadyRetried(Exception):
-    """Somebody was faster: `retry` is the run that goes on."""
+    """Somebody has retried the run already: `retry` is the new run."""
 
     def __init__(self, retry: Run) -> None:
         super().__init__(str(retry))
@@ -54,7 +54,7 @@ class AlreadyRetried(Exception):
 class Choices:
     """What a failure card offers."""
 
-    retry: Run | None  # which goes on already
+    retry: Run | None  # the one that there is already
     refusal: str = ""  # why nothing new may start
     saved: list[SavedStep] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)  # since the newest checkpoint: they forbid a resume
@@ -102,19 +102,19 @@ def resume(run: Run, *, actor: User) -> Run:
     saved = saved_steps.furthest(offered.saved)
     if saved is None:
         raise Refused(_("There is no whole checkpoint to go on from."))
-    return _retry(run, _config(run), actor=actor, deed="run.resumed", saved=saved, step=saved.step)
+    return _retry(run, _config(run), actor=actor, action="run.resumed", saved=saved, step=saved.step)
 
 
 def repeat(run: Run, *, actor: User) -> Run:
     """A new run that does the same as `run` from the start. Raises Refused or AlreadyRetried."""
-    return _retry(run, _config(run), actor=actor, deed="run.repeated")
+    return _retry(run, _config(run), actor=actor, action="run.repeated")
 
 
 def repeat_changed(run: Run, config: RunConfig, *, actor: User) -> Run:
     """A new run that does `config` on the data of `run`, from the start. Raises Refused or AlreadyRetried."""
     before, after = attempts.config(run), to_json(config)
     changed = {name: [before.get(name), value] for name, value in after.items() if before.get(name) != value}
-    return _retry(run, config, actor=actor, deed="run.changed", fields=changed)
+    return _retry(run, config, actor=actor, action="run.changed", fields=changed)
 
 
 @transaction.atomic
@@ -127,7 +127,7 @@ def release(run: Run, *, actor: User) -> None:
 @transaction.atomic
 def close(run: Run, *, actor: User) -> None:
     """Give up the held `run`, and with it its round. Raises IllegalMove or LostRace."""
-    if run.round_id:  # first, as everybody who holds both does
+    if run.round_id:  # locked before the run, as everywhere: so nobody waits for each other
         Round.objects.select_for_update(no_key=True).get(pk=run.round_id)
     run.move_to(Run.Status.CANCELLED, finished_at=Now())
     audit.record("run.closed", actor=actor, project=run.project, subject=str(run))
@@ -136,19 +136,19 @@ def close(run: Run, *, actor: User) -> None:
 
 
 def _retry(
-    run: Run, config: RunConfig, *, actor: User, deed: str, saved: SavedStep | None = None, **detail: Any
+    run: Run, config: RunConfig, *, actor: User, action: str, saved: SavedStep | None = None, **detail: Any
 ) -> Run:
-    """Make the directory first: a row without one could be claimed."""
+    """Queue a new run that takes the place of `run`. Its directory comes first: a row without one could be claimed."""
     if reason := refusal(run):
         raise AlreadyRetried(run.retried_by) if hasattr(run, "retried_by") else Refused(reason)
     new = Run(project=run.project, stage=run.stage, round=run.round, snapshot=run.snapshot, retry_of=run)
     if saved:
         new.step, new.total = saved.step, run.total
     try:
-        _fill(new.directory, run.directory, config, saved)
+        _write_directory(new.directory, run.directory, config, saved)
         with transaction.atomic():
             _replace(run, new)
-            audit.record(deed, actor=actor, project=run.project, subject=str(run), retry=new.pk, **detail)
+            audit.record(action, actor=actor, project=run.project, subject=str(run), retry=new.pk, **detail)
             doorbell.ring(new)
     except BaseException:
         shutil.rmtree(new.directory, ignore_errors=True)
@@ -157,13 +157,13 @@ def _retry(
 
 
 def _replace(run: Run, new: Run) -> None:
-    """Put `new` in the place of `run`, and let the round go on with it."""
+    """Store `new` as the retry of `run`, and let the round go on with it."""
     Project.objects.select_for_update(no_key=True).get(pk=run.project_id)
     round = Round.objects.select_for_update(no_key=True).get(pk=run.round_id) if run.round_id else None
     if retry := Run.objects.filter(retry_of=run).first():
         raise AlreadyRetried(retry)
     run.refresh_from_db()
-    if run.status not in RETRIED:  # held, and let go on meanwhile
+    if run.status not in RETRIED:  # it was held, and somebody has let it go on
         raise Refused(_("This run neither failed nor waits for a person."))
     if round and round.status == Round.Status.CANCELLED:
         raise Refused(_("The round was cancelled."))
@@ -172,7 +172,7 @@ def _replace(run: Run, new: Run) -> None:
     if round and round.status == Round.Status.FAILED:
         _reopen(round)
     new.save()
-    note(new, "queued")
+    note(new, Run.Status.QUEUED)
 
 
 def _reopen(round: Round) -> None:
@@ -183,8 +183,8 @@ def _reopen(round: Round) -> None:
         raise Refused(_("Another round of the project is running.")) from None
 
 
-def _fill(directory: Path, old: Path, config: RunConfig, saved: SavedStep | None) -> None:
-    """The directory of a retry: the same data under new names, and what it goes on from."""
+def _write_directory(directory: Path, old: Path, config: RunConfig, saved: SavedStep | None) -> None:
+    """Make the directory of a retry: the data of the `old` one, and the checkpoint that it goes on from."""
     data = {path.stem: path for path in (old / "data").glob("*.jsonl")}
     directories.write(directory, config, data=data, records={})
     if saved:
@@ -192,23 +192,19 @@ def _fill(directory: Path, old: Path, config: RunConfig, saved: SavedStep | None
 
 
 def _inherit(saved: SavedStep, target: Path) -> None:
-    """What the engine needs in order to find `saved`, with the history and the samples up to it."""
+    """Link what the engine needs to go on from `saved`, with the metrics and the samples up to it."""
+    link = directories.link_or_copy
     (target / "samples").mkdir(parents=True)
-    shutil.copytree(
-        saved.path, target / "checkpoints" / saved.path.name, copy_function=lambda a, b: _link(Path(a), Path(b))
-    )
+    checkpoint = target / "checkpoints" / saved.path.name
+    shutil.copytree(saved.path, checkpoint, copy_function=lambda source, copy: link(Path(source), Path(copy)))
     for name in (metrics.FILE, environment.FILE):
         if (saved.attempt / name).exists():
-            _link(saved.attempt / name, target / name)
+            link(saved.attempt / name, target / name)
     for path in sorted(saved.attempt.parent.glob("*/setbacks.json"), key=lambda path: path.stat().st_mtime)[-1:]:
-        _link(path, target / path.name)  # a remedy is taken once, in the life of this run and its retry
+        link(path, target / path.name)  # a remedy is taken once, in the life of this run and its retry
     for step, path in step_samples.files(saved.attempt.parents[1]).items():
         if step <= saved.step:
-            _link(path, target / "samples" / path.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    directories.link_or_copy(source, target)
+            link(path, target / "samples" / path.name)
 
 
 def _config(run: Run) -> RunConfig:
@@ -222,17 +218,18 @@ def read_files(run_pk: int) -> None:
     """Read what a retry of the run would go on from, so that a page can tell whether it is whole; for a worker."""
     run = Run.objects.get(pk=run_pk)
     parents = attempts.config(run).get("parents", {}).values()
-    integrity.read(saved_steps.paths(run), [_place(run, parent) for parent in parents])
+    integrity.read(saved_steps.paths(run), [_directory_of(run, parent) for parent in parents])
 
 
-def _place(run: Run, parent: dict[str, str]) -> Path:
+def _directory_of(run: Run, parent: dict[str, str]) -> Path:
+    """Where a model lies that the config of `run` names."""
     return (run.directory / parent["path"]).resolve()
 
 
 def _changed_parents(run: Run) -> Iterator[str]:
     """What is wrong with the models that `run` starts from."""
     for role, parent in attempts.config(run).get("parents", {}).items():
-        found = integrity.model_sha256(run, _place(run, parent))
+        found = integrity.model_sha256(run, _directory_of(run, parent))
         if found is None:
             continue  # a worker is reading it; the engine refuses one that has changed
         if not found:

@@ -36,7 +36,7 @@ class NotReady(Exception):
 def open(project: Project, *, opened_by: User | None) -> Round:
     """Freeze the labels and start a round on them. Raises RoundRunning or NotReady."""
     try:
-        round = _open(project, opened_by)
+        round = _create(project, opened_by)
     except IntegrityError:
         raise RoundRunning(Round.objects.active().get(project=project)) from None
     advance(round)
@@ -46,7 +46,10 @@ def open(project: Project, *, opened_by: User | None) -> Round:
 
 @transaction.atomic
 def advance(round: Round) -> None:
-    """Start the next stage of `round` if the one before has succeeded, or end the round. Harmless at any time."""
+    """Start the next stage of `round` if the one before has succeeded, or end the round. Harmless at any time.
+
+    A stage that failed or was cancelled ends the round; one that is not over is waited for.
+    """
     round = Round.objects.select_for_update(no_key=True).get(pk=round.pk)
     if not round.is_active:
         return
@@ -59,9 +62,13 @@ def advance(round: Round) -> None:
         if run is None:
             _start(round, stage)
             return
-        if run.status != Run.Status.SUCCEEDED:
-            _follow(round, run)
-            return
+        if run.status == Run.Status.SUCCEEDED:
+            continue
+        if run.status == Run.Status.FAILED:
+            _end(round, Status.FAILED, error=f"{run.get_stage_display()}: {failures.cause_of(run)}")
+        elif run.status == Run.Status.CANCELLED:
+            _end(round, Status.CANCELLED)
+        return
     _end(round, Status.SUCCEEDED)
 
 
@@ -69,13 +76,13 @@ def advance(round: Round) -> None:
 def cancel(round: Round, *, actor: User) -> None:
     """End `round` and stop what runs for it. Raises IllegalMove when it is over already."""
     round.move_to(Status.CANCELLED, actor=actor, finished_at=Now())
-    for run in round.runs.exclude(status__in=Run.FINISHED):
+    for run in round.runs.unfinished():
         runs.cancel(run)
 
 
 @transaction.atomic
-def _open(project: Project, opened_by: User | None) -> Round:
-    # Two admins who press at once queue up here; the constraint on active rounds is what decides.
+def _create(project: Project, opened_by: User | None) -> Round:
+    # Of two admins who press at once the second one waits here; the constraint on active rounds is what decides.
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     if active := Round.objects.active().filter(project=project).first():
         raise RoundRunning(active)
@@ -99,6 +106,7 @@ def _open(project: Project, opened_by: User | None) -> Round:
 
 
 def _start(round: Round, stage: StagePlan) -> None:
+    """Queue the run of `stage`."""
     training = TrainingSettings.objects.get(project=round.project)
     parents = {role: plans.resolve(round, parent) for role, parent in stage.parents.items()}
     try:
@@ -107,23 +115,14 @@ def _start(round: Round, stage: StagePlan) -> None:
         _end(round, Status.FAILED, error=f"{stage.stage}: {error}")
         return
     frozen = snapshots.files(round.snapshot) if round.snapshot else {}
-    data = {name: frozen[name] for name in stages.find(stage.stage).data}
-    records = {"prompts": _prompts_to_answer(round, stage)} if stages.find(stage.stage).makes is Makes.SLATES else {}
+    definition = stages.find(stage.stage)
+    data = {name: frozen[name] for name in definition.data}
+    records: dict[str, list[Record]] = {}
+    if definition.makes is Makes.SLATES:
+        train, heldout = stage.counts["slates"], stage.counts["heldout_slates"]
+        prompts = slates.choose_prompts(round.project, train=train, heldout=heldout, seed=round.number)
+        records["prompts"] = [snapshots.prompt_record(prompt) for prompt in prompts]
     runs.queue(round.project, config=config, data=data, records=records, round=round, snapshot=round.snapshot)
-
-
-def _prompts_to_answer(round: Round, stage: StagePlan) -> list[Record]:
-    train, heldout = stage.counts["slates"], stage.counts["heldout_slates"]
-    chosen = slates.choose_prompts(round.project, train=train, heldout=heldout, seed=round.number)
-    return [snapshots.prompt_record(prompt) for prompt in chosen]
-
-
-def _follow(round: Round, run: Run) -> None:
-    """End `round` where its newest run ended otherwise than well; a run that is alive is waited for."""
-    if run.status == Run.Status.FAILED:
-        _end(round, Status.FAILED, error=f"{run.get_stage_display()}: {failures.cause_of(run)}")
-    elif run.status == Run.Status.CANCELLED:
-        _end(round, Status.CANCELLED)
 
 
 def _end(round: Round, status: str, *, error: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Runs: queueing, claiming, keeping alive and ending them. Whoever writes as a worker writes under the fence.
+"""Runs: queueing, claiming, keeping alive and ending them. What a worker writes, it writes under its fence.
 
 All times are the database's: the clocks of the hosts may differ.
 """
@@ -27,7 +27,7 @@ from training.models import LostRace, Round, Run, Snapshot, Worker, note
 from training.rlhf import endings, exits
 from training.rlhf.config import RunConfig
 from training.rlhf.run.manifest import OnBytes
-from training.services.machines import disk_space
+from training.services.machines import resources
 from training.services.run_files import directories
 from training.services.run_files.directories import Record
 from training.services.running import notices, publishing
@@ -35,15 +35,15 @@ from training.services.running import notices, publishing
 MOST_FRUITLESS_ATTEMPTS = 3
 HEARTBEATS_IN_DOUBT = 3  # that a worker may still miss when its lease is over
 LONGEST_ERROR = 8_000  # characters
-SILENCE = -1  # the exit code of an engine whose end nobody saw
+END_UNSEEN = -1  # the exit code of an engine whose end nobody saw
 
 Status = Run.Status
 
 
-class Pulse(NamedTuple):
-    """What a heartbeat learns."""
+class Lease(NamedTuple):
+    """What a worker learns when it renews the lease of its run."""
 
-    holds: bool  # the run is still this worker's
+    is_held: bool  # the run is still this worker's
     cancel_requested: bool
 
 
@@ -52,7 +52,7 @@ class Ending(NamedTuple):
 
     exit_code: int
     error: str
-    facts: Mapping[str, Any] = {}  # the same as data, where it is known: see training/rlhf/endings.py
+    facts: Mapping[str, Any] = {}  # the reason as data, where it is known: see training/rlhf/endings.py
 
 
 def queue(
@@ -73,7 +73,7 @@ def queue(
         raise
     with transaction.atomic():
         run.save()
-        note(run, "queued")
+        note(run, Run.Status.QUEUED)
         doorbell.ring(run)
     return run
 
@@ -83,7 +83,7 @@ def claim(run_pk: int, *, owner: str) -> Run | None:
 
     A message that comes twice, late or for a run that is over finds nothing.
     """
-    for run in Run.objects.filter(status=Status.QUEUED, pk__lte=run_pk).order_by("pk"):
+    for run in Run.objects.queued().filter(pk__lte=run_pk):
         with contextlib.suppress(LostRace):
             run.move_to(
                 Status.RUNNING,
@@ -101,16 +101,16 @@ def claim(run_pk: int, *, owner: str) -> Run | None:
     return None
 
 
-def heartbeat(run: Run, *, step: int, total: int) -> Pulse:
-    """Renew the lease and report progress."""
-    held = Run.objects.filter(pk=run.pk, fence=run.fence, status=Status.RUNNING)
+def heartbeat(run: Run, *, step: int, total: int) -> Lease:
+    """Renew the lease and store how far the engine is."""
+    held = Run.objects.running().filter(pk=run.pk, fence=run.fence)
     if not held.update(lease_until=_lease_end(), heartbeat_at=Now(), doubted_at=None, step=step, total=total):
-        return Pulse(holds=False, cancel_requested=False)
-    return Pulse(holds=True, cancel_requested=held.filter(cancel_requested=True).exists())
+        return Lease(is_held=False, cancel_requested=False)
+    return Lease(is_held=True, cancel_requested=held.filter(cancel_requested=True).exists())
 
 
 def finish(run: Run, ending: Ending) -> None:
-    """Draw the conclusion from how the engine ended. Raises LostRace when `run` is no longer this worker's.
+    """Store what follows from how the engine ended. Raises LostRace when `run` is no longer this worker's.
 
     It may be called again where the database was lost on the way: what had been committed stands.
     """
@@ -132,47 +132,47 @@ def finish(run: Run, ending: Ending) -> None:
 
 
 def reclaim() -> int:
-    """Take the runs whose worker is silent away from it, and queue them again. Returns how many there were.
+    """Queue the runs again whose worker is silent. Returns how many there were.
 
-    A lease that is over is doubted first, and the run taken at a later sweep: where nobody could reach the database
-    for a while, all leases are over at once, and the workers get the time to say that they are there. A worker that
-    has started anew since it last spoke of its run is not asked: it does not know of it any more.
+    A lease that is over is doubted first, and the run reclaimed at a later sweep: where nobody could reach the
+    database for a while, all leases are over at once, and the workers get the time to renew them. No such time is
+    given to a worker that has restarted since its last heartbeat for the run: it does not know of it any more.
     """
-    running = Run.objects.filter(status=Status.RUNNING)
-    patience = Now() - timedelta(seconds=HEARTBEATS_IN_DOUBT * settings.RUN_HEARTBEAT_S)
-    is_over, is_silent = Q(lease_until__lt=Now()), Q(heartbeat_at__lt=patience)
+    running = Run.objects.running()
+    long_ago = Now() - timedelta(seconds=HEARTBEATS_IN_DOUBT * settings.RUN_HEARTBEAT_S)
+    is_over, is_silent = Q(lease_until__lt=Now()), Q(heartbeat_at__lt=long_ago)
     running.filter(is_over, doubted_at=None).update(doubted_at=Now())
-    doubted = running.filter(is_over, doubted_at__lt=patience)
-    started_anew = Worker.objects.filter(name=OuterRef("owner"), started_at__gt=OuterRef("heartbeat_at"))
-    forgotten = running.filter(is_silent, Exists(started_anew))
-    taken = [_take_away(run, is_over) for run in doubted] + [_take_away(run, is_silent) for run in forgotten]
-    return sum(taken)
+    doubted = running.filter(is_over, doubted_at__lt=long_ago)
+    restarted = Worker.objects.filter(name=OuterRef("owner"), started_at__gt=OuterRef("heartbeat_at"))
+    forgotten = running.filter(is_silent, Exists(restarted))
+    reclaimed = [_reclaim(run, is_over) for run in doubted] + [_reclaim(run, is_silent) for run in forgotten]
+    return sum(reclaimed)
 
 
 @transaction.atomic
-def _take_away(run: Run, still: Q) -> bool:
-    """Raise the fence of a run whose worker is silent, and queue it again; False where that does not hold `still`."""
-    silent = Run.objects.filter(still, pk=run.pk, fence=run.fence, status=Status.RUNNING)
+def _reclaim(run: Run, condition: Q) -> bool:
+    """Raise the fence of a run and queue it again; False where `condition` does not hold any more."""
+    silent = Run.objects.running().filter(condition, pk=run.pk, fence=run.fence)
     if not silent.update(fence=F("fence") + 1):
         return False
     attempt = run.fence
     run.refresh_from_db()
     error = _("The worker %(name)s went silent.") % {"name": run.owner}
-    # What the engine left just before its worker fell silent says more than the silence.
+    # What the engine wrote just before its worker went silent says more than the silence.
     facts = endings.read(directories.attempt(run.directory, attempt)) or {"kind": "silent"}
-    _interrupt(run, Ending(SILENCE, error, facts), attempt=attempt)
+    _interrupt(run, Ending(END_UNSEEN, error, facts), attempt=attempt)
     return True
 
 
 def ring_next() -> None:
     """A worker is free: ring for the run that waits longest."""
-    if run := Run.objects.filter(status=Status.QUEUED).order_by("pk").first():
+    if run := Run.objects.queued().first():
         doorbell.ring(run)
 
 
 def cancel(run: Run) -> None:
     """End `run`: at once while it waits; a running engine is stopped at its supervisor's next heartbeat."""
-    while not Run.objects.filter(pk=run.pk, status=Status.RUNNING).update(cancel_requested=True):
+    while not Run.objects.running().filter(pk=run.pk).update(cancel_requested=True):
         run.refresh_from_db()
         if run.status in Run.FINISHED:
             return
@@ -181,26 +181,26 @@ def cancel(run: Run) -> None:
 
 
 def release(run: Run) -> None:
-    """Let a held run go on: a person has mended what it waited for."""
+    """Let a held run go on: a person has mended what kept it."""
     run.move_to(Status.QUEUED, fruitless_attempts=0)
     doorbell.ring(run)
 
 
-def release_where_there_is_room() -> None:
+def release_after_disk_shortage() -> None:
     """Let held runs go on once the disk has room again; one that is held over and over waits for a person."""
-    if disk_space.shortage():
+    if resources.disk_shortage():
         return
-    held = Run.objects.filter(status=Status.HELD, exit_code=exits.NeedsPerson.code)
-    for run in held.filter(fruitless_attempts__lt=MOST_FRUITLESS_ATTEMPTS):
+    short_of_disk = Run.objects.held().filter(exit_code=exits.NeedsPerson.code)
+    for run in short_of_disk.filter(fruitless_attempts__lt=MOST_FRUITLESS_ATTEMPTS):
         with contextlib.suppress(LostRace):
             run.move_to(Status.QUEUED)
             doorbell.ring(run)
 
 
 def _succeed(run: Run) -> None:
-    """Take what the engine wrote; a cancellation that comes meanwhile wins."""
+    """Publish what the engine wrote; a cancellation that comes meanwhile wins."""
     try:
-        publishing.publish(run, counted=_still_here(run))
+        publishing.publish(run, counted=_lease_keeper(run))
     except publishing.CancelRequested:
         run.refresh_from_db()
         _end(run, Status.CANCELLED, Ending(exits.DONE, ""))
@@ -210,18 +210,18 @@ def _succeed(run: Run) -> None:
         if not endings.is_disk_full(error):
             raise
         run.refresh_from_db()
-        _hold(run, Ending(exits.NeedsPerson.code, disk_space.full(error), {"kind": "disk"}))
+        _hold(run, Ending(exits.NeedsPerson.code, resources.disk_full(error), {"kind": "disk"}))
 
 
-def _still_here(run: Run) -> OnBytes:
+def _lease_keeper(run: Run) -> OnBytes:
     """Renews the lease now and then while the bytes of a large model are read."""
-    said_at = time.monotonic()
+    renewed_at = time.monotonic()
 
     def counted(number: int) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at >= settings.RUN_HEARTBEAT_S:
+        nonlocal renewed_at
+        if time.monotonic() - renewed_at >= settings.RUN_HEARTBEAT_S:
             heartbeat(run, step=run.step, total=run.total)
-            said_at = time.monotonic()
+            renewed_at = time.monotonic()
 
     return counted
 
@@ -251,14 +251,14 @@ def _end(run: Run, status: Status, ending: Ending, **changes: Any) -> None:
 
 
 def _interrupt(run: Run, ending: Ending, *, attempt: int) -> None:
-    """Queue a run again whose attempt ended early; too many attempts in a row that led nowhere fail it."""
+    """Queue a run again whose attempt ended early; after too many in a row without a new checkpoint it has failed."""
     if run.cancel_requested:
         _end(run, Status.CANCELLED, ending)
         return
     fruitless = run.fruitless_attempts
     if directories.has_new_checkpoint(run.directory, attempt):
         fruitless = 0
-    elif ending.exit_code != exits.Interrupted.code:  # leaving when asked to is nobody's fault
+    elif ending.exit_code != exits.Interrupted.code:  # an engine that was asked to stop has not failed
         fruitless += 1
     if fruitless >= MOST_FRUITLESS_ATTEMPTS:
         tail = directories.log_tail(run.directory, attempt)

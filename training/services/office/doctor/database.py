@@ -12,9 +12,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 
-from training.services.office.doctor.findings import Check, Finding
+from training.services.office.doctor.findings import LARGEST_SKEW_S, Check, Finding
 
-LARGEST_SKEW_S = 5.0
 OLDEST_POSTGRESQL = 14  # that Django supports
 DATABASE = "database"
 

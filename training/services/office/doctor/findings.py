@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+LARGEST_SKEW_S = 5.0  # between two clocks, before it is a finding
+
 
 class Level(StrEnum):
     WRONG = "wrong"

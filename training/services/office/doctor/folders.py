@@ -12,10 +12,9 @@ from pathlib import Path
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from training.services.office.doctor.findings import Check, Finding, Level
+from training.services.office.doctor.findings import LARGEST_SKEW_S, Check, Finding, Level
 
 FOLDERS = ("runs", "models", "snapshots", "logs")  # below DATA_DIR, those that exist
-LARGEST_SKEW_S = 5.0
 
 
 def room() -> Iterator[Finding]:

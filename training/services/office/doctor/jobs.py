@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Project
 from training.models import ModelVersion, Promotion, Run, Stage, Worker
-from training.services.machines import workers
 from training.services.office.doctor.findings import Check, Finding, Level
 from training.services.registry.base_models import why_missing
 
@@ -29,25 +28,25 @@ Status = Run.Status
 
 def nobody_works() -> Iterator[Finding]:
     for queue, log in {"gpu": "gpu-worker", "default": "worker"}.items():
-        if not workers.alive(queue).exists():
+        if not Worker.objects.alive(queue).exists():
             remedy = _("Start it (“make run” does), or read why it ended in logs/%(log)s.log.") % {"log": log}
             yield Finding("workers", NOTHING[queue], remedy)
 
 
 def silent_workers() -> Iterator[Finding]:
-    silent = Worker.objects.filter(heartbeat_at__lt=Now() - timedelta(seconds=workers.SILENT_AFTER_S))
+    silent = Worker.objects.silent()
     for worker in silent.order_by("name"):
         fault = _("The worker %(name)s has been silent for %(time)s.")
         said = {"name": worker.name, "time": timesince(worker.heartbeat_at)}
         remedy = _("It was killed or cannot reach the database: look for process %(pid)d on %(host)s.")
         # Where another one has taken its place, nothing waits for it.
-        level = Level.NOTE if workers.alive(worker.queue).exists() else Level.WRONG
+        level = Level.NOTE if Worker.objects.alive(worker.queue).exists() else Level.WRONG
         yield Finding("workers", fault % said, remedy % {"pid": worker.pid, "host": worker.host}, level)
 
 
 def runs_without_worker() -> Iterator[Finding]:
     late = Now() - timedelta(seconds=settings.RECONCILE_S * SWEEPS_MISSED)
-    for run in Run.objects.filter(status=Status.RUNNING, lease_until__lt=late).order_by("pk"):
+    for run in Run.objects.running().filter(lease_until__lt=late).order_by("pk"):
         fault = _("%(run)s has lost its worker %(time)s ago, and nobody has taken it up.")
         said = {"run": _name(run), "time": timesince(run.lease_until)} if run.lease_until else {}
         yield Finding("runs", fault % said, _("Sweeps are missing: see that beat and worker run."))
@@ -58,16 +57,16 @@ def runs_that_wait() -> Iterator[Finding]:
     others = Run.objects.exclude(status=Status.RUNNING)
     has_just_ended = others.filter(Q(finished_at__gt=recently) | Q(heartbeat_at__gt=recently)).exists()
     # A worker that has only just got free is about to take one.
-    if has_just_ended or not workers.idle("gpu").exists():
+    if has_just_ended or not Worker.objects.idle("gpu").exists():
         return
-    for run in Run.objects.filter(status=Status.QUEUED, created_at__lt=recently).order_by("pk"):
+    for run in Run.objects.queued().filter(created_at__lt=recently):
         fault = _("%(run)s has waited for %(time)s although a gpu-worker is free.")
         remedy = _("Its doorbell is not heard: see that the broker, beat and worker run.")
         yield Finding("runs", fault % {"run": _name(run), "time": timesince(run.created_at)}, remedy)
 
 
 def held_runs() -> Iterator[Finding]:
-    for run in Run.objects.filter(status=Status.HELD).order_by("pk"):
+    for run in Run.objects.held().order_by("pk"):
         fault = _("%(run)s is held: %(error)s") % {"run": _name(run), "error": run.error.strip().partition("\n")[0]}
         yield Finding("runs", fault, _("Mend what it names, then let it go on from its page."))
 
@@ -84,7 +83,7 @@ def sweeps() -> Iterator[Finding]:
 def base_models() -> Iterator[Finding]:
     trained = Project.objects.exclude(training_settings=None).select_related("training_settings")
     for project in trained.exclude(model_versions__kind=ModelVersion.Kind.BASE).order_by("pk"):
-        if not project.runs.filter(stage=Stage.PRETRAINING).exclude(status__in=Run.FINISHED).exists():
+        if not project.runs.unfinished().filter(stage=Stage.PRETRAINING).exists():
             fault = _("The project “%(project)s” has no base model. %(why)s") % {
                 "project": project.name,
                 "why": why_missing(project.training_settings),
@@ -106,7 +105,7 @@ def weights() -> Iterator[Finding]:
 
 def _needed_models() -> QuerySet[ModelVersion]:
     champions = Promotion.objects.values("model_version")
-    present = ModelVersion.objects.filter(weights_deleted_at=None).select_related("project").order_by("pk")
+    present = ModelVersion.objects.with_weights().select_related("project").order_by("pk")
     return present.filter(kind=ModelVersion.Kind.BASE) | present.filter(pk__in=champions)
 
 

@@ -1,11 +1,19 @@
-"""Devices: what a worker on this machine computes on, and how much memory an engine finds there; without torch."""
+"""Resources: what a worker on this machine computes on, the memory that an engine finds, and room on the disk.
+
+Found without torch.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 from pathlib import Path
+
+from django.conf import settings
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
 
 CARDS = Path("/proc/driver/nvidia/gpus")
 MEMORY = Path("/proc/meminfo")
@@ -13,7 +21,7 @@ CONTAINER = Path("/sys/fs/cgroup")  # its limits, as it sees them itself
 MIB = 1 << 20
 
 
-def name() -> str:
+def device() -> str:
     """The graphics cards, else the processor's cores."""
     cards = [path.read_text("utf-8") for path in CARDS.glob("*/information")]
     models = [_field(card, "Model") for card in cards]
@@ -23,20 +31,42 @@ def name() -> str:
 
 
 def memory() -> int | None:
-    """Bytes: of the smallest card, all of them, since an engine that works there now will have gone; else what Linux
-    could give to a new process without swapping. None where nobody tells."""
+    """The bytes that an engine finds; None where nothing says.
+
+    Of graphics cards, all of the smallest one, since an engine that works there now will have gone; else what Linux
+    could give to a new process without swapping.
+    """
     if list(CARDS.glob("*")):
         return _memory_of_cards()
     free = [bytes for bytes in (_available(), _left_in_container()) if bytes is not None]
     return min(free, default=None)
 
 
+def disk_shortage() -> str:
+    """In words, that the disk with the data has too little room to train; empty where it has enough.
+
+    Training stops before there is no room left for labels.
+    """
+    free = shutil.disk_usage(settings.DATA_DIR).free
+    if free >= settings.MIN_FREE_BYTES:
+        return ""
+    return _(
+        "The disk with the data has %(free)s free, and %(needed)s must stay free. "
+        "The run goes on by itself once there is room again."
+    ) % {"free": filesizeformat(free), "needed": filesizeformat(settings.MIN_FREE_BYTES)}
+
+
+def disk_full(error: Exception) -> str:
+    """In words, that a file could not be written."""
+    return _("The disk is full: %(error)s") % {"error": error}
+
+
 @functools.cache  # cards do not grow
 def _memory_of_cards() -> int | None:
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(query, capture_output=True, check=True, timeout=30, text=True).stdout
-        return min(int(line) for line in told.splitlines()) * MIB
+        sizes = subprocess.run(query, capture_output=True, check=True, timeout=30, text=True).stdout
+        return min(int(line) for line in sizes.splitlines()) * MIB
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
@@ -58,7 +88,7 @@ def _left_in_container() -> int | None:
 
 def _field(text: str, name: str) -> str:
     for line in text.splitlines():
-        key, _, value = line.partition(":")
+        key, _sep, value = line.partition(":")
         if key.strip() == name:
             return value.strip()
     return name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.services.machines import devices
+from training.services.machines import resources
 
 
 @pytest.fixture
@@ -14,13 +14,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without cards, with 8 GiB to spare."""
     (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable:    8388608 kB\n")
     for name, value in {"CARDS": "gpus", "MEMORY": "meminfo", "CONTAINER": "cgroup"}.items():
-        monkeypatch.setattr(devices, name, tmp_path / value)
-    devices._memory_of_cards.cache_clear()
+        monkeypatch.setattr(resources, name, tmp_path / value)
+    resources._memory_of_cards.cache_clear()
     return tmp_path
 
 
 def test_a_machine_without_cards_has_what_linux_has_to_spare(machine: Path) -> None:
-    assert devices.memory() == 8 << 30
+    assert resources.memory() == 8 << 30
 
 
 @pytest.mark.parametrize(("limit", "left"), [(f"{3 << 30}", 2 << 30), ("max", 8 << 30)])
@@ -28,7 +28,7 @@ def test_a_container_has_no_more_than_its_limit_leaves(machine: Path, limit: str
     (machine / "cgroup").mkdir()
     (machine / "cgroup/memory.max").write_text(f"{limit}\n")
     (machine / "cgroup/memory.current").write_text(f"{1 << 30}\n")
-    assert devices.memory() == left
+    assert resources.memory() == left
 
 
 def test_a_machine_with_cards_has_what_the_smallest_of_them_has(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +41,11 @@ def test_a_machine_with_cards_has_what_the_smallest_of_them_has(machine: Path, m
     tool.write_text("#!/bin/sh\necho 15360\necho 14000\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
-    assert devices.name() == "2 × NVIDIA T4"
-    assert devices.memory() == 14000 << 20
+    assert resources.device() == "2 × NVIDIA T4"
+    assert resources.memory() == 14000 << 20
 
 
 def test_cards_that_tell_nothing_are_not_taken_for_the_machine(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (machine / "gpus/0").mkdir(parents=True)
     monkeypatch.setenv("PATH", str(machine))
-    assert devices.memory() is None
+    assert resources.memory() is None

@@ -1,0 +1,137 @@
+"""The engine as a child process: starting, watching and ending it, for the runner, the adopter and the examiner.
+
+Its commands, and what follows from its end, are theirs. None of them imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing.sharedctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import Error as DatabaseFailure
+from django.db import close_old_connections
+
+from training.rlhf.failpoints import VARIABLE as FAILPOINTS
+
+POLL_S = 0.25
+NICENESS = 10  # people's requests come first on a shared machine
+OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes what serves them
+PR_SET_PDEATHSIG = 1
+GPU = "CUDA_VISIBLE_DEVICES"
+# The engine gets what it computes with, and no secret of the web side.
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", GPU, FAILPOINTS)
+
+T = TypeVar("T")
+_libc = ctypes.CDLL(None, use_errno=True)
+logger = logging.getLogger(__name__)
+
+
+class Draining:
+    """Set by the worker's main process when it is told to stop; shared with its children, which are forked from it.
+
+    A byte without a lock: a child that is killed while it reads can leave nothing locked behind.
+    """
+
+    def __init__(self) -> None:
+        self._byte = multiprocessing.sharedctypes.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._byte.value = 1
+
+    def clear(self) -> None:
+        self._byte.value = 0
+
+    def is_set(self) -> bool:
+        return bool(self._byte.value)
+
+
+draining = Draining()
+
+
+class ProgressFile:
+    """The file that an engine touches whenever there is progress."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self._path = path
+        self._touched_at = 0  # by the file's clock
+        self._changed_at = time.monotonic()  # and by ours, which nobody can set
+
+    def unchanged_s(self) -> float:
+        """For how long there was no progress. Clocks of hosts and file systems differ and are set: ours decides."""
+        touched_at = self._path.stat().st_mtime_ns
+        if touched_at != self._touched_at:
+            self._touched_at, self._changed_at = touched_at, time.monotonic()
+        return time.monotonic() - self._changed_at
+
+
+@contextlib.contextmanager
+def started(
+    arguments: Sequence[str], *, log: Path, module: str = "training.rlhf", environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The engine as the leader of its own process group, of which nothing is left at the end of the block.
+
+    `environment` is added to what every engine gets; what it writes to its output is appended to `log`.
+    """
+    parent = os.getpid()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=settings.BASE_DIR,
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # and not its own session: Linux weighs niceness within sessions only
+            preexec_fn=lambda: _bind_to(parent),
+        )
+    try:
+        yield process
+    finally:
+        signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float = POLL_S) -> int | None:
+    """The exit code of `process`, negative for a signal; None where it still runs after `seconds`."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to the engine and to what it has started; they may have ended meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def heartbeat(write: Callable[[], T], *, of: str) -> T | None:
+    """What `write` returns; None while the database cannot be reached: the engine goes on meanwhile."""
+    try:
+        return write()
+    except DatabaseFailure as error:
+        logger.warning("no heartbeat for %s: %s", of, error)
+        close_old_connections()
+        return None
+
+
+def _bind_to(parent: int) -> None:
+    """In the child before exec: die with the parent, and let others go first."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE, "ascii")
