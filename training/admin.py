@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.db.models import Model
 from django.http import HttpRequest
 
 from training.models import (
@@ -22,8 +23,13 @@ from training.models import (
     Worker,
 )
 
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Model]
+else:
+    ModelAdmin = admin.ModelAdmin  # has no type arguments at run time
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+
+class ReadOnlyAdmin(ModelAdmin):
     """A table that can be read and searched."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -36,7 +42,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The filters beside the list, and no other: who may ask how a hash begins reads it letter by letter."""
+        """The filters of the list, and no other: asking how a hash begins would reveal it letter by letter."""
         return lookup.partition("__")[0] in self.list_filter and super().lookup_allowed(lookup, value, request)
 
 

@@ -135,7 +135,7 @@ class Engine:
         self.run = run
         self.attempt = directories.attempt(run.directory, run.fence)
         self.alive = run.directory / "alive"
-        self.place = metrics.BEGINNING  # how far they were read
+        self.position = metrics.BEGINNING  # how far they were read
         self.stopping_since: float | None = None
         self.is_stalled = False
         self.shortage = ""  # why the run has to be held
@@ -239,8 +239,8 @@ class Engine:
             _signal_group(process, signal.SIGTERM)
 
     def _read_progress(self) -> None:
-        new = metrics.read(self.attempt, since=self.place)
-        self.place = new.place
+        new = metrics.read(self.attempt, since=self.position)
+        self.position = new.end
         if new.rows:
             self.run.step, self.run.total = new.rows[-1].step, new.rows[-1].total
 

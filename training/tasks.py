@@ -1,5 +1,8 @@
 """The Celery tasks: shells around services, so that the same work can be done from a command or a test."""
 
+# Celery has no types.
+# mypy: disallow-untyped-decorators=False
+
 from __future__ import annotations
 
 from celery import Task, shared_task
@@ -27,13 +30,13 @@ def supervise(self: Task, run_pk: int) -> None:
 
 @shared_task(name="training.pack.v1")
 def pack(download_pk: int) -> None:
-    """Pack a model into one file; see services/downloads.py."""
+    """Pack a model into one file; see services/registry/downloads.py."""
     downloads.pack(download_pk)
 
 
 @shared_task(name="training.reconcile.v1")
 def reconcile() -> None:
-    """Mend what was left undone; see services/reconciler.py."""
+    """Mend what was left undone; see services/running/reconciler.py."""
     reconciler.sweep()
 
 
@@ -45,7 +48,7 @@ def read_files(run_pk: int) -> None:
 
 @shared_task(name="training.examine.v1")
 def examine(examination_pk: int) -> None:
-    """Look at what a round would train on; see examiner.examine."""
+    """Examine what a round would train on; see examiner.examine."""
     examiner.examine(examination_pk)
 
 

@@ -6,7 +6,7 @@ from training.models.promotions import Promotion
 from training.models.questions import Answer, Question
 from training.models.results import Result
 from training.models.rounds import Round
-from training.models.runs import Run, Stage
+from training.models.runs import SILENT_AFTER_S, Run, Stage
 from training.models.samples import Sample
 from training.models.sent_samples import SentSample
 from training.models.settings import TrainingSettings
@@ -15,6 +15,7 @@ from training.models.transitions import IllegalMove, LostRace, note
 from training.models.workers import Worker
 
 __all__ = [
+    "SILENT_AFTER_S",
     "Adoption",
     "Answer",
     "Download",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +21,9 @@ from training.models.transitions import move_to
 
 if TYPE_CHECKING:
     from annotate.models import User
+
+
+SILENT_AFTER_S = 25.0  # a worker: two of its heartbeats may be late before a page says that nobody is there
 
 
 class Stage(models.TextChoices):
@@ -34,6 +39,11 @@ class RunQuerySet(models.QuerySet["Run"]):
     def for_user(self, user: User) -> RunQuerySet:
         """Runs of the projects that `user` administers."""
         return self.filter(project__in=Project.objects.administered_by(user))
+
+    def lost(self) -> RunQuerySet:
+        """Running runs whose worker is silent. The reconciler takes them from it when the lease ends."""
+        silent = Q(heartbeat_at=None) | Q(heartbeat_at__lt=Now() - timedelta(seconds=SILENT_AFTER_S))
+        return self.filter(silent, status=Run.Status.RUNNING)
 
 
 class Run(models.Model):

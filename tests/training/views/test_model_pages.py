@@ -64,10 +64,10 @@ def test_a_policy_that_went_on_from_the_champion_still_names_the_answers_that_ta
 def test_the_lineage_goes_from_labels_through_models_to_answers_and_the_next_labels(
     project: Project, models: dict[str, ModelVersion]
 ) -> None:
-    turns = lineage.turns(project)
-    assert [[model.name for model in round.models] for round in turns] == [["sft-1"], ["reward-1", "ppo-1"]]
-    assert [(round.slates, round.writers) for round in turns] == [(200, ["sft-1"]), (200, ["ppo-1"])]
-    picture = lineage_picture.draw(project, turns, lineage.base_models(project), None)
+    rounds = lineage.rounds(project)
+    assert [[model.name for model in round.models] for round in rounds] == [["sft-1"], ["reward-1", "ppo-1"]]
+    assert [(round.slates, round.writers) for round in rounds] == [(200, ["sft-1"]), (200, ["ppo-1"])]
+    picture = lineage_picture.draw(project, rounds, lineage.base_models(project), None)
     assert set(picture.boxes) == {*models, "labels 1", "labels 2", "answers 1", "answers 2"}
     # base to SFT, labels to SFT, SFT to answers, answers to labels; SFT and labels to reward; three parents less one
     # that is named twice to PPO, and PPO to answers.

@@ -8,10 +8,9 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from training.models import Run, Worker
+from training.models import SILENT_AFTER_S, Run, Worker
 
 HEARTBEAT_S = 10.0
-SILENT_AFTER_S = 25.0  # two heartbeats may be late before a page says that nobody is there
 FORGOTTEN_AFTER = timedelta(days=1)
 
 

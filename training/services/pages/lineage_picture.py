@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training.models import ModelVersion
 from training.services.pages.lineage import LineageRound
-from training.services.run_files.metric_catalog import percent
+from training.services.run_files.number_format import percent
 
 WIDTH, HEIGHT = 148, 48  # of a box
 STEP_X, STEP_Y = 192, 100  # from one column, one row, to the next
@@ -174,7 +174,7 @@ def _line(picture: Picture, origin: str, goal: str) -> Iterator[Line]:
 
 
 def _same_row(start: Box, end: Box) -> str:
-    """To the right: straight to a neighbour, in an arc over whatever stands between."""
+    """To the right: straight to a neighbour, in an arc over the boxes between."""
     if end.x - start.x == STEP_X:
         return f"M{start.right} {start.y + HEIGHT // 2}H{end.x}"
     lift = start.y - 16

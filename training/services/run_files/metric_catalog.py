@@ -1,7 +1,7 @@
 """What the engine's metrics are called for people: a plain name, what it means, and where it should lie.
 
 The healthy bands are starting points, from what published runs report and from our own; a value outside is a reason
-to look at the samples, not a verdict.
+to look at the samples and decides nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.models import Stage
+from training.services.run_files.number_format import number, percent
 
 Words = str | Promise
-MINUS = "−"
-SMALLEST = 0.0001  # that is written out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,30 +56,6 @@ class Metric:
     def is_outside(self, value: float) -> bool:
         """Whether `value` lies outside the healthy band."""
         return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
-
-
-def number(value: float) -> str:
-    """`value` as people read it: whole where it is whole, else with four digits that count, never with an exponent."""
-    if value and abs(value) < SMALLEST:
-        return gettext("under 0.0001") if value > 0 else gettext("just under 0")
-    digits = ".4g" if abs(value) < 1000 and value % 1 else ".0f"
-    return f"{value:{digits}}".replace("-", MINUS)
-
-
-def percent(share: float, *, sign: str = "") -> str:
-    """`share` in percent, with a decimal where it is small; `sign` as in a format: what is rounded to 0 has none."""
-    value = share * 100
-    text = f"{value:{sign}.1f}" if abs(value) < 10 else f"{value:{sign}.0f}"
-    return _signed(text.removesuffix(".0")) + "%"
-
-
-def decimal(value: float, *, sign: str = "") -> str:
-    """`value` with two decimals; `sign` as in `percent`."""
-    return _signed(f"{value:{sign}.2f}")
-
-
-def _signed(text: str) -> str:
-    return text.replace("-", MINUS) if text.strip("+-0.") else text.lstrip("+-")
 
 
 STOP_RATE_FLOOR = 0.95
@@ -130,7 +105,7 @@ METRICS: dict[str, Metric] = {
         meaning=_("How far the policy's answers have moved away from those of the SFT model."),
         healthy=_("Above 0.3 something is learnt; at the run's limit PPO stops by itself."),
         low=0.3,
-        high=10.0,  # the run's own kl_limit takes its place: see `of`
+        high=10.0,  # the run's own kl_limit takes its place: see `look_up`
     ),
     "rollout/final_kl": Metric(
         label=_("distance of the result (KL)"),
@@ -340,7 +315,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     ),
     Stage.SAMPLING: ("sampling/slates", "sampling/completions"),
 }
-# What was made of the records, told once before the first step.
+# What was made of the records, measured once before the first step.
 DATASET_METRICS: dict[str, Words] = {
     "data/used": _("records used"),
     "data/pairs": _("pairs of answers to learn from"),
@@ -356,7 +331,7 @@ NUMBERED: dict[str, Words] = {
     ),
     "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)d"),
 }
-READINGS = 8  # the first so many of a stage stand on the page of its round
+READINGS = 8  # how many of a stage, from the first, are shown on the page of its round
 
 
 def look_up(name: str, config: Mapping[str, Any]) -> Metric:

@@ -20,7 +20,7 @@ from training.models import Result, Round, Run, Stage
 from training.rlhf.data.records import SampledCompletion, read_completions, read_prompts, read_rankings
 from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
-from training.services.run_files.metric_catalog import decimal
+from training.services.run_files.number_format import decimal
 from training.services.running import word_diffs
 from training.services.running.intervals import bootstrap, wilson
 

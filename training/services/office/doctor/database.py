@@ -13,8 +13,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 
 from training.services.office.doctor.findings import Check, Finding
+from training.services.office.doctor.folders import LARGEST_SKEW_S
 
-LARGEST_SKEW_S = 5.0
 OLDEST_POSTGRESQL = 14  # that Django supports
 DATABASE = "database"
 
@@ -80,10 +80,10 @@ def clock() -> Iterator[Finding]:
 def _database_time() -> datetime:
     """Now, by the clock that leases run by."""
     sqlite = connection.vendor == "sqlite"
-    told = _one(
+    now = _one(
         "SELECT (julianday('now') - 2440587.5) * 86400" if sqlite else "SELECT extract(epoch from clock_timestamp())"
     )
-    return datetime.fromtimestamp(float(told), UTC)
+    return datetime.fromtimestamp(float(now), UTC)
 
 
 def _one(statement: str) -> Any:

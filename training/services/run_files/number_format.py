@@ -1,0 +1,32 @@
+"""Numbers as people read them: a true minus, no exponent, no sign before what is rounded to 0."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext
+
+MINUS = "−"
+SMALLEST = 0.0001  # that is written out
+
+
+def number(value: float) -> str:
+    """`value`: whole where it is whole, else with four significant digits."""
+    if value and abs(value) < SMALLEST:
+        return gettext("under 0.0001") if value > 0 else gettext("just under 0")
+    digits = ".4g" if abs(value) < 1000 and value % 1 else ".0f"
+    return f"{value:{digits}}".replace("-", MINUS)
+
+
+def percent(share: float, *, sign: str = "") -> str:
+    """`share` in percent, with a decimal where it is small; `sign` as in a format specification."""
+    value = share * 100
+    text = f"{value:{sign}.1f}" if abs(value) < 10 else f"{value:{sign}.0f}"
+    return _signed(text.removesuffix(".0")) + "%"
+
+
+def decimal(value: float, *, sign: str = "") -> str:
+    """`value` with two decimals; `sign` as in `percent`."""
+    return _signed(f"{value:{sign}.2f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", MINUS) if text.strip("+-0.") else text.lstrip("+-")
