@@ -29,7 +29,7 @@ django.setup()
 from training.rlhf.config import parse  # noqa: E402
 from training.rlhf.run.manifest import manifest_sha256  # noqa: E402
 from training.tiny import figures, preset  # noqa: E402
-from training.tiny.annotators import Habits, rank, write  # noqa: E402
+from training.tiny.annotators import Behaviour, rank, write  # noqa: E402
 from training.tiny.corpus import question  # noqa: E402
 from training.tiny.recipe import is_held_out, prepare  # noqa: E402
 from training.tiny.world import Phrasing, phrasings  # noqa: E402
@@ -48,7 +48,7 @@ class Loop:
         self.threads: int = options.threads
         self.slates: int = options.slates
         self.fields = merged(options.set)
-        self.habits = Habits(noise=options.noise, shuffle=options.shuffle)
+        self.behaviour = Behaviour(noise=options.noise, shuffle=options.shuffle)
         self.train = [phrasing for phrasing in phrasings() if not is_held_out(phrasing.group)]
         self.held_out = [phrasing for phrasing in phrasings() if is_held_out(phrasing.group)]
         self.questions = {phrasing.group: phrasing.text for phrasing in phrasings()}
@@ -85,7 +85,7 @@ class Loop:
 
     def ranked(self, group: str, rows: list[Record], number: int, draw: random.Random) -> Record:
         texts = {str(index): row["text"] for index, row in enumerate(rows)}
-        places = rank(self.questions[group], texts, self.habits, draw)
+        places = rank(self.questions[group], texts, self.behaviour, draw)
         name = f"{number}-{group}"
         return {
             "slate_id": name,
@@ -105,13 +105,13 @@ class Loop:
         parents = {"policy": sft, "reference": sft, "reward": reward}
         return reward, self.stage("ppo", parents, prompts, number=number)
 
-    def evaluate(self, number: int, parents: dict[str, Path]) -> list[figures.Draw]:
+    def evaluate(self, number: int, parents: dict[str, Path]) -> list[figures.JudgedAnswer]:
         held_out = [slate for slate in self.rankings if is_held_out(slate["prompt_id"])]
         records = {"heldout_prompts": [prompt(phrasing) for phrasing in self.held_out]}
         if "reward" in parents:
             records["heldout_rankings"] = held_out
         output = self.stage("evaluation", parents, records, number=number)
-        return figures.read_draws(output / "completions.jsonl", self.questions)
+        return figures.read_answers(output / "completions.jsonl", self.questions)
 
     def stage(
         self,

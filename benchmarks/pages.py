@@ -26,7 +26,7 @@ from urllib.parse import urlencode, urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from training.tiny import annotators, preset
-from training.tiny.annotators import Habits
+from training.tiny.annotators import Behaviour
 from training.tiny.demo import ADMIN, PROJECT, Demo
 from training.tiny.installation import Installation
 
@@ -109,7 +109,7 @@ def watch(browser: Browser, number: int, over: threading.Event) -> None:
 
 
 def measure(place: Installation, people: int, think_s: float) -> dict[str, Any]:
-    demo = Demo(place, seed=10, people=people, shuffle=Habits.shuffle, say=lambda line: print(line, file=sys.stderr))
+    demo = Demo(place, seed=10, people=people, shuffle=Behaviour.shuffle, say=lambda line: print(line, file=sys.stderr))
     demo.prepare()
     annotators.work(demo.team, "demonstration", wanted=preset.DEMONSTRATIONS)
     demo.round(1)
@@ -132,7 +132,7 @@ def measure(place: Installation, people: int, think_s: float) -> dict[str, Any]:
 
 def under_load(demo: Demo, latencies: Latencies, people: int, think_s: float) -> tuple[float, int]:
     """Label and watch for as long as PPO trains; for how long that was, and how many people met an error."""
-    place, over = demo.place, threading.Event()
+    place, over = demo.installation, threading.Event()
     labellers = [Browser(place, f"simulated-{n}@{PROJECT}.example", defaultdict(list)) for n in range(1, people + 1)]
     admin = Browser(place, ADMIN, defaultdict(list))
     for browser in (*labellers, admin):  # to sign in is not what is measured

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.browser.chromium import find_chromium
 from training.tiny import annotators, preset
-from training.tiny.annotators import Habits
+from training.tiny.annotators import Behaviour
 from training.tiny.demo import ADMIN, PROJECT, Demo
 from training.tiny.gold import utility
 from training.tiny.installation import Installation
@@ -99,9 +99,9 @@ class Camera:
 
 
 def take(place: Installation, browser: Browser, folder: Path | None) -> None:
-    demo = Demo(place, seed=10, people=8, shuffle=Habits.shuffle, say=print)
+    demo = Demo(place, seed=10, people=8, shuffle=Behaviour.shuffle, say=print)
     demo.prepare()
-    demo.wait("the first page", PPO_S, demo.answers)
+    demo.wait("the first page", PPO_S, demo.is_up)
     camera = Camera(browser, place)
     annotators.work(demo.team, "demonstration", wanted=preset.DEMONSTRATIONS)
     camera.picture(_writing(camera), "write")

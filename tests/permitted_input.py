@@ -88,9 +88,9 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
 def _config(world: World) -> Body:
     """The failed run's own config, with one setting changed."""
     from training.forms.configs import ConfigForm
-    from training.services.run_files import attempts
+    from training.services.run_files.reader import RunFiles
 
-    form = ConfigForm(saved=attempts.config(Run.objects.get(pk=world.values["run"])))
+    form = ConfigForm(saved=RunFiles(Run.objects.get(pk=world.values["run"])).config)
     return {name: field.initial for name, field in form.fields.items()} | {"iterations": 3}
 
 

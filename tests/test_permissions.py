@@ -127,7 +127,7 @@ ROWS = [
     *page("training:run-release", ADMINS, "POST", **RUN),
     *page("training:run-close", ADMINS, "POST", **RUN),
     *page("training:run-step", ADMINS, **STEP),
-    *page("training:run-send", ADMINS, "POST", place="place", **STEP),
+    *page("training:run-send", ADMINS, "POST", index="index", **STEP),
     *page("training:system", dict.fromkeys(PEOPLE, 404) | {"anonymous": LOGIN, "site_admin": "in"}),
     *page("training:base-models", SITE_ADMINS),
     *page("training:base-model-live", SITE_ADMINS, folder="folder"),

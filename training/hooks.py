@@ -1,4 +1,4 @@
-"""What training answers when annotate asks (see annotate/hooks.py)."""
+"""What training registers with annotate (see annotate/hooks.py)."""
 
 from __future__ import annotations
 

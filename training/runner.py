@@ -89,7 +89,7 @@ class Engine:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.attempt = directories.attempt(run.directory, run.fence)
-        self.read_up_to = metrics.BEGINNING  # of its metrics
+        self.position = metrics.BEGINNING  # how far they were read
         self.stopping_since: float | None = None
         self.is_stalled = False
         self.shortage = ""  # why the run has to be held
@@ -168,8 +168,8 @@ class Engine:
             signal_group(process, signal.SIGTERM)
 
     def _read_progress(self) -> None:
-        new = metrics.read(self.attempt, since=self.read_up_to)
-        self.read_up_to = new.place
+        new = metrics.read(self.attempt, since=self.position)
+        self.position = new.end
         if new.rows:
             self.run.step, self.run.total = new.rows[-1].step, new.rows[-1].total
 

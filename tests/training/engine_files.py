@@ -13,7 +13,7 @@ from annotate.models import Project
 from training.models import ModelVersion, Run, Stage
 from training.rlhf.config import parse, to_json
 from training.rlhf.run.manifest import sealed
-from training.services.run_files import directories, environment
+from training.services.run_files import directories
 from training.tiny.preset import PRESET
 
 PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"], "sampling": ["policy"]}
@@ -71,7 +71,7 @@ def write_times(run: Run, seconds_ago: list[float], *, fence: int | None = None,
 
 def begin_attempt(run: Run, seconds_ago: float, *, fence: int | None = None) -> None:
     """What a supervisor leaves that started an engine so many seconds ago."""
-    said = attempt(run, fence) / environment.FILE
+    said = attempt(run, fence) / directories.ENVIRONMENT
     said.write_text("{}", "utf-8")
     os.utime(said, (time.time() - seconds_ago,) * 2)
 

@@ -205,7 +205,7 @@ def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> N
     assert [row.step for row in first.rows] == [1]
     with file.open("a") as out:
         out.write('tal": 2, "time": 0, "metrics": {"sft/loss": 2.0, "value/explained_variance": NaN}}\n')
-    assert [row.step for row in metrics.read(attempt, since=first.place).rows] == [2]
+    assert [row.step for row in metrics.read(attempt, since=first.end).rows] == [2]
     assert summaries.summarise(metrics.read(attempt).rows) == {"sft/loss": 2.0}
 
 
@@ -236,9 +236,9 @@ def test_metrics_that_were_written_anew_are_read_from_their_beginning(data_dir: 
     first = metrics.read(attempt)
     cut.write_text("".join(metrics_line(step, loss=0.123456789) for step in steps))
     cut.replace(file)
-    again = metrics.read(attempt, since=first.place)
+    again = metrics.read(attempt, since=first.end)
     assert [row.step for row in again.rows] == steps
-    assert metrics.read(attempt, since=again.place).rows == []
+    assert metrics.read(attempt, since=again.end).rows == []
 
 
 def test_a_torn_line_among_the_metrics_is_passed_over(data_dir: Path) -> None:

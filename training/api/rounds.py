@@ -18,6 +18,7 @@ from annotate.models import ApiToken, Role
 from training.models import IllegalMove, LostRace, Round, Run
 from training.services.pages import progress
 from training.services.pages.progress import StageProgress
+from training.services.run_files.reader import RunFiles
 from training.services.running import rounds
 
 
@@ -32,7 +33,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         fields = ("id", "status", "step", "total", "attempt", "metrics", "error", "started_at", "finished_at")
 
     def get_metrics(self, run: Run) -> dict[str, float]:
-        return {name: figure.value for name, figure in progress.figures(run).items()}
+        return {name: figure.value for name, figure in progress.figures(RunFiles(run)).items()}
 
 
 class StageSerializer(serializers.Serializer[Any]):

@@ -33,7 +33,7 @@ class FolderSelect(forms.Select):
 
 
 class BaseModelField(forms.ChoiceField):
-    """The name of a folder, or of the built-in model. `current` stays possible, whatever became of its folder."""
+    """The name of a folder, or of the built-in model. `current` stays possible even if its folder is gone."""
 
     widget = FolderSelect
 

@@ -13,7 +13,7 @@ from training.services.run_files.config_fields import FIELDS, HIDDEN, Field
 
 
 class ConfigForm(forms.Form):
-    """Starts with the config `saved` with a run; valid, it holds the changed one as `config`."""
+    """Starts from the config `saved` with a run; once valid, it has the changed one as `config`."""
 
     config: RunConfig
 

@@ -1,4 +1,4 @@
-"""Why a model is promoted, or why it is taken back: nobody is spared the sentence."""
+"""Why a model is promoted, or why it is taken back: a reason is always asked for."""
 
 from __future__ import annotations
 

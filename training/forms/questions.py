@@ -1,4 +1,4 @@
-"""What is asked, and which models are."""
+"""The form of a question: its text, and which models answer it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from training.models import ModelVersion
 from training.services.running import questions
 
 
-class ModelChoiceField(forms.ModelMultipleChoiceField):
-    def label_from_instance(self, model: Any) -> str:
-        return str(model.name)
-
-
 class QuestionForm(forms.Form):
     text = forms.CharField(
         label=_("Your question"),
@@ -25,7 +20,7 @@ class QuestionForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
         help_text=_("It is kept here for admins. No annotator sees it, and no model learns from it."),
     )
-    models = ModelChoiceField(
+    models = forms.ModelMultipleChoiceField(
         label=_("Who answers"), queryset=ModelVersion.objects.none(), widget=forms.CheckboxSelectMultiple
     )
 

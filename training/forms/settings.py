@@ -1,8 +1,8 @@
-"""A project's training settings, shown beside the project's own (annotate.hooks.project_form)."""
+"""A project's training settings, shown with the project's own (annotate.hooks.project_form)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -12,8 +12,13 @@ from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
 from training.services.registry import base_models
 
+if TYPE_CHECKING:
+    ModelForm = forms.ModelForm[TrainingSettings]
+else:
+    ModelForm = forms.ModelForm  # has no type arguments at run time
 
-class TrainingSettingsForm(forms.ModelForm):
+
+class TrainingSettingsForm(ModelForm):
     """What a project admin decides about training; the base model only before the project has one."""
 
     title = _("Training")

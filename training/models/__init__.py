@@ -6,7 +6,7 @@ from training.models.promotions import Promotion
 from training.models.questions import Answer, Question
 from training.models.results import Result
 from training.models.rounds import Round
-from training.models.runs import Run
+from training.models.runs import SILENT_AFTER, Run
 from training.models.samples import Sample, SentSample
 from training.models.settings import TrainingSettings
 from training.models.snapshots import Snapshot
@@ -15,6 +15,7 @@ from training.models.workers import Worker
 from training.stages import ParentRole, Stage
 
 __all__ = [
+    "SILENT_AFTER",
     "Adoption",
     "Answer",
     "Download",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from annotate.models import User
 
 
-SILENT_AFTER = timedelta(seconds=25)  # two heartbeats may be late before a page says that a worker is gone
+SILENT_AFTER = timedelta(seconds=25)  # a worker: two of its heartbeats may be late before a page says that it is gone
 
 
 class RunQuerySet(models.QuerySet["Run"]):

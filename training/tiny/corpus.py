@@ -1,6 +1,6 @@
 """The corpus from which the tiny base model learns the language of this world: replies of every manner, good and bad.
 
-Nothing here weighs one reply against another: gold.py does, which this must not use.
+Nothing here judges a reply: gold.py does, which this must not use.
 """
 
 import random
@@ -17,10 +17,10 @@ STYLES = {"helpful": 52, "evasive": 12, "off_topic": 3, "rude": 16, "rambling": 
 def corpus(*, seed: int, size: int, is_held_out: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
     """`size` conversations as corpus records; no phrasing whose group is held out occurs in them."""
     asked = [phrasing for phrasing in phrasings() if not is_held_out(phrasing.group)]
-    draw = random.Random(f"corpus {seed}")
+    generator = random.Random(f"corpus {seed}")
     for number in range(size):
-        phrasing = draw.choice(asked)
-        messages = [*question(phrasing), {"role": "assistant", "content": reply(kinds()[phrasing.kind], draw)}]
+        phrasing = generator.choice(asked)
+        messages = [*question(phrasing), {"role": "assistant", "content": reply(kinds()[phrasing.kind], generator)}]
         yield {"id": f"tiny-{number}", "messages": messages}
 
 
@@ -29,59 +29,59 @@ def question(phrasing: Phrasing) -> Messages:
     return [{"role": "user", "content": phrasing.text}]
 
 
-def reply(kind: Kind, draw: random.Random) -> str:
+def reply(kind: Kind, generator: random.Random) -> str:
     """A reply to a question of this kind, in a manner drawn from the mixture."""
-    (style,) = draw.choices(list(STYLES), weights=list(STYLES.values()))
-    return " ".join(_COMPOSERS[style](kind, draw))
+    (style,) = generator.choices(list(STYLES), weights=list(STYLES.values()))
+    return " ".join(_COMPOSERS[style](kind, generator))
 
 
-def helpful(kind: Kind, draw: random.Random) -> list[str]:
+def helpful(kind: Kind, generator: random.Random) -> list[str]:
     """Steps that help, in their order; often with care, with the question where the case needs one."""
-    parts = joined(_some(kind, draw, draw.choice((2, 3, 3))), draw)
-    if draw.random() < 0.7:
+    parts = joined(_some(kind, generator, generator.choice((2, 3, 3))), generator)
+    if generator.random() < 0.7:
         parts.insert(0, kind.opening)
-    if draw.random() < 0.6:
+    if generator.random() < 0.6:
         parts.append(kind.care)
-    if kind.question and draw.random() < 0.6:
+    if kind.question and generator.random() < 0.6:
         parts.append(kind.question)
-    if draw.random() < 0.2:
-        parts.append(draw.choice(manners().courtesy))
+    if generator.random() < 0.2:
+        parts.append(generator.choice(manners().courtesy))
     return parts
 
 
-def evasive(kind: Kind, draw: random.Random) -> list[str]:
-    """Says that it says nothing."""
-    parts = draw.sample(manners().evasive, k=draw.choice((1, 2)))
-    return parts + (_some(kind, draw, 1) if draw.random() < 0.3 else [])
+def evasive(kind: Kind, generator: random.Random) -> list[str]:
+    """Avoids an answer."""
+    parts = generator.sample(manners().evasive, k=generator.choice((1, 2)))
+    return parts + (_some(kind, generator, 1) if generator.random() < 0.3 else [])
 
 
-def off_topic(kind: Kind, draw: random.Random) -> list[str]:
+def off_topic(kind: Kind, generator: random.Random) -> list[str]:
     """A fine answer, to somebody else's question."""
-    return helpful(_other(kind, draw), draw)
+    return helpful(_other(kind, generator), generator)
 
 
-def rude(kind: Kind, draw: random.Random) -> list[str]:
-    """Unkind, with or without a grain of help."""
-    parts = draw.sample(manners().rude, k=draw.choice((1, 2)))
-    return parts + _some(kind, draw, draw.choice((0, 1, 2)))
+def rude(kind: Kind, generator: random.Random) -> list[str]:
+    """Unkind, with or without some help."""
+    parts = generator.sample(manners().rude, k=generator.choice((1, 2)))
+    return parts + _some(kind, generator, generator.choice((0, 1, 2)))
 
 
-def rambling(kind: Kind, draw: random.Random) -> list[str]:
+def rambling(kind: Kind, generator: random.Random) -> list[str]:
     """Filler, a step, filler, and the same again."""
-    parts = draw.sample(manners().filler, k=draw.choice((2, 3)))
-    parts[1:1] = _some(kind, draw, draw.choice((1, 2)))
-    if draw.random() < 0.3:
-        parts.append(draw.choice(parts))
+    parts = generator.sample(manners().filler, k=generator.choice((2, 3)))
+    parts[1:1] = _some(kind, generator, generator.choice((1, 2)))
+    if generator.random() < 0.3:
+        parts.append(generator.choice(parts))
     return parts
 
 
-def _some(kind: Kind, draw: random.Random, count: int) -> list[str]:
-    chosen = sorted(draw.sample(range(len(kind.steps)), k=count))
+def _some(kind: Kind, generator: random.Random, count: int) -> list[str]:
+    chosen = sorted(generator.sample(range(len(kind.steps)), k=count))
     return [kind.steps[index] for index in chosen]
 
 
-def _other(kind: Kind, draw: random.Random) -> Kind:
-    return draw.choice([other for other in kinds().values() if other is not kind])
+def _other(kind: Kind, generator: random.Random) -> Kind:
+    return generator.choice([other for other in kinds().values() if other is not kind])
 
 
 _COMPOSERS: dict[str, Callable[[Kind, random.Random], list[str]]] = {

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from training.tiny import annotators, figures, preset
-from training.tiny.annotators import Habits
+from training.tiny.annotators import Behaviour
 from training.tiny.client import ApiError, Client
-from training.tiny.figures import Draw
+from training.tiny.figures import JudgedAnswer
 from training.tiny.installation import Installation
 
 PROJECT = "everyday-questions"
@@ -39,21 +39,21 @@ ROWS = {
     "stop_rate": "answers that end by themselves",
     "length": "length, tokens",
 }
-SHUFFLE = 0.1  # one ranking in ten is mere chance
+SHUFFLE = 0.1  # one ranking in ten is random
 CONFLICT = 409
 
 Say = Callable[[str], None]
 
 
 class DemoFailed(Exception):
-    """Something that should have come did not."""
+    """Something that the demo waited for did not happen."""
 
 
 class Demo:
     """One installation, one project, some simulated people and an admin who triggers rounds."""
 
-    def __init__(self, place: Installation, *, seed: int, people: int, shuffle: float, say: Say) -> None:
-        self.place = place
+    def __init__(self, installation: Installation, *, seed: int, people: int, shuffle: float, say: Say) -> None:
+        self.installation = installation
         self.seed = seed
         self.people = people
         self.shuffle = shuffle
@@ -61,37 +61,38 @@ class Demo:
 
     def prepare(self) -> None:
         """Make the project and its people, and start the processes."""
-        self.place.prepare()
+        self.installation.prepare()
         sizes = ["--seed", str(self.seed), "--completions", str(preset.SIMULATED_K)]
-        self.place.manage("create_demo_project", *sizes, "--verbosity", "0")
-        tokens = self.place.manage("simulated_annotators", PROJECT, "--number", str(self.people)).split()
-        admin = self.place.manage("api_token", ADMIN, "--scopes", "read", "admin").strip()
-        self.place.start()
-        self.admin = Client(self.place.url, admin)
-        habits = Habits(shuffle=self.shuffle)
-        self.team = annotators.assemble(self.place.url, tokens, project=PROJECT, habits=habits, seed=self.seed)
-        self.wait("the first page", START_S, self.answers)
+        self.installation.manage("create_demo_project", *sizes, "--verbosity", "0")
+        tokens = self.installation.manage("simulated_annotators", PROJECT, "--number", str(self.people)).split()
+        admin = self.installation.manage("api_token", ADMIN, "--scopes", "read", "admin").strip()
+        self.installation.start()
+        self.admin = Client(self.installation.url, admin)
+        behaviour = Behaviour(shuffle=self.shuffle)
+        self.team = annotators.assemble(
+            self.installation.url, tokens, project=PROJECT, behaviour=behaviour, seed=self.seed
+        )
+        self.wait("the first page", START_S, self.is_up)
 
     def play(self, rounds: int) -> list[dict[str, Any]]:
         """Write, rank and train for some rounds; the figures of each."""
         written = annotators.work(self.team, "demonstration", wanted=preset.DEMONSTRATIONS)
         self.say(f"{self.people} people wrote {written} answers.")
         reports: list[dict[str, Any]] = []
-        first: list[Draw] = []
+        first: list[JudgedAnswer] = []
         for number in range(1, rounds + 1):
             if number > 1:
-                self.say(
-                    f"They ranked {annotators.work(self.team, 'ranking', wanted=10 * preset.SLATES_PER_ROUND)} sets."
-                )
+                ranked = annotators.work(self.team, "ranking", wanted=10 * preset.SLATES_PER_ROUND)
+                self.say(f"They ranked {ranked} sets.")
             finished = self.round(number)
-            draws = self._draws(number)
-            first = first or draws
-            reports.append(report(number, finished, draws, first))
+            answers = self._judged_answers(number)
+            first = first or answers
+            reports.append(report(number, finished, answers, first))
             self.say(f"Round {number} is done.")
         return reports
 
     def round(self, number: int) -> dict[str, Any]:
-        """Start a round and see it through; what the API tells of it. Raises DemoFailed."""
+        """Start a round and see it through; what the API says of it. Raises DemoFailed."""
         self.wait("the base model", BASE_S, self.open_round)
         status: dict[str, Any] = {}
 
@@ -114,29 +115,30 @@ class Demo:
             return False
         return True
 
-    def answers(self) -> bool:
+    def is_up(self) -> bool:
+        """The server answers."""
         try:
             self.admin.get("projects/")
         except (OSError, HTTPException):
             return False
         return True
 
-    def wait(self, what: str, limit_s: float, has_come: Callable[[], bool]) -> None:
-        """Ask until it has come. Raises DemoFailed."""
+    def wait(self, what: str, limit_s: float, is_there: Callable[[], bool]) -> None:
+        """Ask again and again until it is there. Raises DemoFailed."""
         deadline = time.monotonic() + limit_s
-        while not has_come():
-            if not self.place.is_running or time.monotonic() > deadline:
-                raise DemoFailed(f"{what} did not come.\n{self.place.log_tail()}")
+        while not is_there():
+            if not self.installation.is_running or time.monotonic() > deadline:
+                raise DemoFailed(f"{what} did not come.\n{self.installation.log_tail()}")
             time.sleep(POLL_S)
 
-    def _draws(self, number: int) -> list[Draw]:
+    def _judged_answers(self, number: int) -> list[JudgedAnswer]:
         """The judged answers of the evaluation of a round: the newest one there is."""
-        runs = [path for path in self.place.data_dir.glob("runs/*/config.json") if _stage(path) == "evaluation"]
+        runs = [path for path in self.installation.data_dir.glob("runs/*/config.json") if _stage(path) == "evaluation"]
         if len(runs) != number:
             raise DemoFailed(f"round {number} has left {len(runs)} evaluations")
         newest = max(runs, key=lambda path: path.stat().st_mtime).parent
         (completions,) = newest.glob("attempts/*/output/completions.jsonl")
-        return figures.read_draws(completions, figures.read_questions(newest / "data" / "heldout_prompts.jsonl"))
+        return figures.read_answers(completions, figures.read_questions(newest / "data" / "heldout_prompts.jsonl"))
 
 
 def _stage(config: Path) -> str:
@@ -144,12 +146,14 @@ def _stage(config: Path) -> str:
     return stage
 
 
-def report(number: int, finished: Mapping[str, Any], draws: list[Draw], first: list[Draw]) -> dict[str, Any]:
+def report(
+    number: int, finished: Mapping[str, Any], answers: list[JudgedAnswer], first: list[JudgedAnswer]
+) -> dict[str, Any]:
     """All figures of a round: seconds by stage, the engine's KL, and what the people think."""
     runs = {stage["stage"]: stage["run"] for stage in finished["stages"] if stage["run"]}
     kl = runs["evaluation"]["metrics"]["heldout/kl"] if "ppo" in runs else None
     seconds = {stage: _seconds(run) for stage, run in runs.items()}
-    return {"stages": seconds, "kl_nats": kl, **figures.report(number, draws, first)}
+    return {"stages": seconds, "kl_nats": kl, **figures.report(number, answers, first)}
 
 
 def _seconds(run: Mapping[str, Any]) -> float:
@@ -176,5 +180,7 @@ def _cell(report: Mapping[str, Any], name: str) -> str:
     if value is None:
         return f"{'-':>16}"
     error = report.get(f"{name}_se")
-    text = f"{value:.3f} ± {error:.3f}" if error is not None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-    return f"{text:>16}"
+    if error is not None:
+        return f"{f'{value:.3f} ± {error:.3f}':>16}"
+    digits = 3 if abs(value) < 10 else 1
+    return f"{value:>16.{digits}f}"

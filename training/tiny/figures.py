@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class JudgedAnswer:
     """One answer of a policy to a held-out prompt."""
 
     prompt_id: str
@@ -39,7 +39,7 @@ class Draw:
     gold: float
 
 
-def read_draws(completions: Path, questions: Mapping[str, str]) -> list[Draw]:
+def read_answers(completions: Path, questions: Mapping[str, str]) -> list[JudgedAnswer]:
     """The answers in an evaluation's completions.jsonl, judged; `questions` are the held-out prompts by id."""
     with completions.open(encoding="utf-8") as lines:
         return [_judged(json.loads(line), questions) for line in lines]
@@ -52,8 +52,8 @@ def read_questions(prompts: Path) -> dict[str, str]:
     return {str(record["id"]): record["messages"][-1]["content"] for record in records}
 
 
-def _judged(row: dict[str, Any], questions: Mapping[str, str]) -> Draw:
-    return Draw(
+def _judged(row: dict[str, Any], questions: Mapping[str, str]) -> JudgedAnswer:
+    return JudgedAnswer(
         prompt_id=row["prompt_id"],
         policy=row["policy"],
         text=row["text"],
@@ -64,16 +64,16 @@ def _judged(row: dict[str, Any], questions: Mapping[str, str]) -> Draw:
     )
 
 
-def of_policy(draws: Iterable[Draw], policy: str) -> list[Draw]:
-    """The draws of one of the two policies that an evaluation compared."""
-    return [draw for draw in draws if draw.policy == policy]
+def of_policy(answers: Iterable[JudgedAnswer], policy: str) -> list[JudgedAnswer]:
+    """The answers of one of the two policies that an evaluation compared."""
+    return [answer for answer in answers if answer.policy == policy]
 
 
-def utilities(draws: Iterable[Draw]) -> dict[str, list[float]]:
+def utilities(answers: Iterable[JudgedAnswer]) -> dict[str, list[float]]:
     """What the answers to each prompt are worth."""
     by_prompt: dict[str, list[float]] = {}
-    for draw in draws:
-        by_prompt.setdefault(draw.prompt_id, []).append(draw.gold)
+    for answer in answers:
+        by_prompt.setdefault(answer.prompt_id, []).append(answer.gold)
     return by_prompt
 
 
@@ -92,19 +92,19 @@ def _win(mine: float, other: float) -> float:
 
 def bootstrapped(values: Sequence[float]) -> Estimate:
     """The mean of one value a prompt, and how far it would move with other prompts."""
-    draw = random.Random("bootstrap")
-    means = [fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES)]
+    generator = random.Random("bootstrap")
+    means = [fmean(generator.choices(values, k=len(values))) for _ in range(RESAMPLES)]
     return Estimate(fmean(values), stdev(means))
 
 
-def reward_accuracy(draws: Iterable[Draw]) -> float | None:
+def reward_accuracy(answers: Iterable[JudgedAnswer]) -> float | None:
     """How often the reward model orders two answers to a prompt as the noiseless gold utility does.
 
     Pairs of equal gold are left out; None without a reward model.
     """
-    by_prompt: dict[str, list[Draw]] = {}
-    for draw in draws:
-        by_prompt.setdefault(draw.prompt_id, []).append(draw)
+    by_prompt: dict[str, list[JudgedAnswer]] = {}
+    for answer in answers:
+        by_prompt.setdefault(answer.prompt_id, []).append(answer)
     pairs = [pair for answers in by_prompt.values() for pair in combinations(answers, 2)]
     right = [
         (one.gold > other.gold) == (one.reward > other.reward)
@@ -114,34 +114,34 @@ def reward_accuracy(draws: Iterable[Draw]) -> float | None:
     return fmean(right) if right else None
 
 
-def mean_gold(draws: Iterable[Draw]) -> float:
+def mean_gold(answers: Iterable[JudgedAnswer]) -> float:
     """What an answer is worth on average."""
-    return fmean(draw.gold for draw in draws)
+    return fmean(answer.gold for answer in answers)
 
 
-def stop_rate(draws: Iterable[Draw]) -> float:
+def stop_rate(answers: Iterable[JudgedAnswer]) -> float:
     """The share of answers that ended by themselves."""
-    return fmean(draw.stopped for draw in draws)
+    return fmean(answer.stopped for answer in answers)
 
 
-def mean_length(draws: Iterable[Draw]) -> float:
+def mean_length(answers: Iterable[JudgedAnswer]) -> float:
     """Tokens of an answer on average."""
-    return fmean(draw.n_tokens for draw in draws)
+    return fmean(answer.n_tokens for answer in answers)
 
 
-def report(number: int, draws: Sequence[Draw], first: Sequence[Draw]) -> dict[str, Any]:
-    """All figures of a round from its evaluation's draws, and those of round 1, whose policy was the first SFT."""
-    ours, theirs = of_policy(draws, "policy"), of_policy(draws, "reference")
+def report(number: int, answers: Sequence[JudgedAnswer], first: Sequence[JudgedAnswer]) -> dict[str, Any]:
+    """All figures of a round from its evaluation's answers, and those of round 1, whose policy was the first SFT."""
+    ours, theirs = of_policy(answers, "policy"), of_policy(answers, "reference")
     sft = of_policy(first, "policy")
     figures: dict[str, Any] = {"number": number, "gold_mean": mean_gold(ours)}
     figures["stop_rate"], figures["length"] = stop_rate(ours), mean_length(ours)
-    if draws is first:
+    if answers is first:
         return figures | _pair("gold_win_rate_vs_base", ours, theirs)
     figures["heldout_rm_accuracy"] = reward_accuracy(theirs)
     figures["gold_mean_sft"] = mean_gold(sft)
     return figures | _pair("gold_win_rate_vs_sft", ours, sft) | _pair("sft_vs_itself", theirs, sft)
 
 
-def _pair(name: str, ours: Sequence[Draw], theirs: Sequence[Draw]) -> dict[str, float]:
+def _pair(name: str, ours: Sequence[JudgedAnswer], theirs: Sequence[JudgedAnswer]) -> dict[str, float]:
     estimate = win_rate(utilities(ours), utilities(theirs))
     return {name: estimate.value, f"{name}_se": estimate.error}

@@ -66,15 +66,15 @@ def kind_of(question: str) -> str:
 
 
 def utility(question: str, reply: str) -> float:
-    """What `reply` is worth to whoever asked `question`. Raises UnknownQuestion."""
+    """What `reply` is worth to the person who asked `question`. Raises UnknownQuestion."""
     kind = kind_of(question)
     return sum(_worths(kind, sentences(reply))) if reply.strip() else SILENCE
 
 
-def _worths(kind: str, said: Iterable[str]) -> Iterable[float]:
+def _worths(kind: str, reply: Iterable[str]) -> Iterable[float]:
     seen: set[str] = set()
     steps = 0
-    for sentence in said:
+    for sentence in reply:
         role, about = _role_by_sentence().get(sentence, ("garbled", ""))
         if sentence in seen:
             yield REPEAT

@@ -96,9 +96,9 @@ def sentences(text: str) -> list[str]:
     return [part[:1].upper() + part[1:] for part in bare if part]
 
 
-def joined(steps: Sequence[str], draw: random.Random) -> list[str]:
+def joined(steps: Sequence[str], generator: random.Random) -> list[str]:
     """The steps as a recipe tells them ("First, …", "Then, …"), or, half of the time, just as they are."""
-    if len(steps) < 2 or draw.random() < 0.5:
+    if len(steps) < 2 or generator.random() < 0.5:
         return list(steps)
-    words = ["First", *draw.choices(("Then", "After that"), k=len(steps) - 2), "Finally"]
+    words = ["First", *generator.choices(("Then", "After that"), k=len(steps) - 2), "Finally"]
     return [f"{word}, {step[0].lower()}{step[1:]}" for word, step in zip(words, steps, strict=True)]

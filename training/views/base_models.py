@@ -1,4 +1,4 @@
-"""The folders of BASE_MODELS_DIR: what a worker found in each, for site admins, who may have it look again."""
+"""The folders of BASE_MODELS_DIR: what a worker found in each, for site admins, who may have one examined again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Card:
 
     @property
     def key(self) -> str:
-        """What its elements are called by: a name of a folder may hold anything."""
+        """What its elements are named after: the name of a folder may hold any character."""
         return hashlib.sha256(self.folder.name.encode()).hexdigest()[:8]
 
     @property
@@ -59,7 +59,7 @@ class Card:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the engine has said of the folder as it is now."""
+        """What the engine has measured of the folder as it is now."""
         return self.folder.settled.report if self.folder.settled else {}
 
     @property
@@ -114,11 +114,11 @@ def index(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @fragment_of("training:base-models")
 def live(request: SignedInRequest, folder: str) -> HttpResponse:
-    """A folder's part of the page, which changes while a worker looks."""
+    """A folder's part of the page, which changes while a worker examines it."""
     try:
         found = adoptions.find(folder)
     except adoptions.UnknownFolder:
-        return HttpResponse()  # somebody has taken it away
+        return HttpResponse()  # it was removed meanwhile
     card = Card(found, _projects_by_folder().get(folder, 0))
     return render(request, "training/base_models/_folder.html", {"card": card})
 
@@ -126,7 +126,7 @@ def live(request: SignedInRequest, folder: str) -> HttpResponse:
 @site_admin_required
 @posts_from("training:base-models")
 def examine(request: SignedInRequest, folder: str) -> HttpResponse:
-    """Have a worker look at a folder, again or with the context that the operator states."""
+    """Have a worker examine a folder again, perhaps with the context that the operator states."""
     form = ContextForm(request.POST)
     if not form.is_valid():
         messages.error(request, " ".join(map(str, form.errors["context"])))

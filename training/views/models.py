@@ -95,6 +95,7 @@ def compare(request: ProjectRequest) -> HttpResponse:
     context = {
         "project": request.project,
         "models": compared,
+        "can_all_answer": all(model.kind != ModelVersion.Kind.REWARD for model in compared),
         "champion": promotions.champion(request.project),
         "others": _visible(request).order_by("-pk")[:PAGE_SIZE],
         "most": model_comparison.MOST,
@@ -125,7 +126,7 @@ def history(request: ProjectRequest) -> HttpResponse:
 @role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def promote(request: ProjectRequest, pk: int) -> HttpResponse:
-    """What promoting means, the question why, and the deed."""
+    """Explain what promoting means, ask for the reason, and promote."""
     model = fetch(request, pk)
     form = PromotionForm(request.POST or None)
     if form.is_valid():
@@ -143,7 +144,7 @@ def promote(request: ProjectRequest, pk: int) -> HttpResponse:
 @role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def roll_back(request: ProjectRequest) -> HttpResponse:
-    """What going back means, the question why, and the deed."""
+    """Explain what going back means, ask for the reason, and go back."""
     project = request.project
     champion, before = promotions.champion(project), promotions.predecessor(project)
     form = RollBackForm(request.POST or None, initial={"seen": champion.pk if champion else None})

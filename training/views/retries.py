@@ -1,4 +1,4 @@
-"""What an admin does about a run that failed or is held: each a POST, each said back in one sentence."""
+"""What an admin does about a run that failed or is held: each a POST, each answered with one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.forms.configs import ConfigForm
 from training.models import IllegalMove, LostRace, Run
-from training.services.run_files import attempts
 from training.services.running import retries
 from training.views.runs import find
 
@@ -24,28 +23,28 @@ from training.views.runs import find
 @posts_from("training:run", "slug", "pk")
 def resume(request: ProjectRequest, pk: int) -> HttpResponse:
     """Go on from the newest whole checkpoint, as a new run."""
-    return _answer(request, pk, lambda run: retries.resume(run, actor=request.user))
+    return _start(request, pk, lambda run: retries.resume(run, actor=request.user))
 
 
 @role_required(Role.ADMIN)
 @posts_from("training:run", "slug", "pk")
 def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
     """Do the same again from the start, as a new run."""
-    return _answer(request, pk, lambda run: retries.repeat(run, actor=request.user))
+    return _start(request, pk, lambda run: retries.repeat(run, actor=request.user))
 
 
 @role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 def change(request: ProjectRequest, pk: int) -> HttpResponse:
     """Copy the run's config, edit it, and do that instead."""
-    run = find(request, pk)
-    saved = attempts.config(run)
+    files = find(request, pk)
+    run, saved = files.run, files.config
     if not saved or (reason := retries.refusal(run)):
         messages.error(request, reason if saved else _("The run's directory is gone."))
         return redirect("training:run", request.project.slug, pk)
     form = ConfigForm(request.POST or None, saved=saved)
     if request.method == "POST" and form.is_valid():
-        return _answer(request, pk, lambda run: retries.repeat_changed(run, form.config, actor=request.user))
+        return _start(request, pk, lambda run: retries.repeat_changed(run, form.config, actor=request.user))
     context = {"project": request.project, "run": run, "form": form}
     return render(request, "training/runs/change.html", context, status=422 if form.is_bound else 200)
 
@@ -60,17 +59,17 @@ def release(request: ProjectRequest, pk: int) -> HttpResponse:
 @role_required(Role.ADMIN)
 @posts_from("training:run", "slug", "pk")
 def close(request: ProjectRequest, pk: int) -> HttpResponse:
-    """Give a held run up."""
+    """Give up a held run."""
     return _settle(request, pk, lambda run: retries.close(run, actor=request.user))
 
 
-def _answer(request: ProjectRequest, pk: int, deed: Callable[[Run], Run]) -> HttpResponse:
-    """To the run that goes on, whoever asked for it first."""
+def _start(request: ProjectRequest, pk: int, retry: Callable[[Run], Run]) -> HttpResponse:
+    """Start a retry and go to it, or to the one that somebody else has just started."""
     try:
-        new = deed(find(request, pk))
+        new = retry(find(request, pk).run)
         pk = new.pk
-        told = _("Run %(pk)d goes on from step %(step)d.") if new.step else _("Run %(pk)d begins from the start.")
-        messages.success(request, told % {"pk": pk, "step": new.step})
+        sentence = _("Run %(pk)d goes on from step %(step)d.") if new.step else _("Run %(pk)d begins from the start.")
+        messages.success(request, sentence % {"pk": pk, "step": new.step})
     except retries.AlreadyRetried as known:
         pk = known.retry.pk
         messages.info(request, _("Somebody was faster: run %(pk)d goes on already.") % {"pk": pk})
@@ -79,9 +78,9 @@ def _answer(request: ProjectRequest, pk: int, deed: Callable[[Run], Run]) -> Htt
     return redirect("training:run", request.project.slug, pk)
 
 
-def _settle(request: ProjectRequest, pk: int, deed: Callable[[Run], None]) -> HttpResponse:
+def _settle(request: ProjectRequest, pk: int, end_hold: Callable[[Run], None]) -> HttpResponse:
     try:
-        deed(find(request, pk))
+        end_hold(find(request, pk).run)
     except (IllegalMove, LostRace):
         messages.info(request, _("Somebody was faster: the run does not wait for a person any more."))
     return redirect("training:run", request.project.slug, pk)

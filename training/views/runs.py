@@ -13,7 +13,8 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Stage, Worker
 from training.services.pages import progress
-from training.services.run_files import attempts, config_fields, curves, step_samples
+from training.services.run_files import config_fields, curves, step_samples
+from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
 
 
@@ -21,8 +22,8 @@ from training.services.running import failures, retries
 @require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """The whole page; everything on it is read from rows and files."""
-    run = find(request, pk)
-    return render(request, "training/runs/detail.html", live_context(request, run) | curves_context(request, run))
+    files = find(request, pk)
+    return render(request, "training/runs/detail.html", live_context(request, files) | curves_context(request, files))
 
 
 @role_required(Role.ADMIN)
@@ -46,10 +47,10 @@ def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @role_required(Role.ADMIN)
 @require_safe
-def table(request: ProjectRequest, pk: int) -> HttpResponse:
+def metrics_csv(request: ProjectRequest, pk: int) -> HttpResponse:
     """Everything that the run has measured, as CSV."""
-    run = find(request, pk)
-    rows = curves.history(run)
+    files = find(request, pk)
+    run, rows = files.run, files.history
     names = sorted({name for row in rows for name in row.metrics})
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="run-{run.pk}-{run.stage}.csv"'
@@ -59,41 +60,45 @@ def table(request: ProjectRequest, pk: int) -> HttpResponse:
     return answer
 
 
-def find(request: ProjectRequest, pk: int) -> Run:
-    """The run of this project that `request` asks for, else 404."""
+def find(request: ProjectRequest, pk: int) -> RunFiles:
+    """The files of a run of this project, the run with its newest step; else 404."""
     visible = Run.objects.for_user(request.user).select_related("round", "snapshot", "model_version", "project")
-    return attempts.catch_up(get_object_or_404(visible, project=request.project, pk=pk))
+    files = RunFiles(get_object_or_404(visible, project=request.project, pk=pk))
+    files.catch_up()
+    return files
 
 
-def live_context(request: ProjectRequest, run: Run) -> dict[str, object]:
+def live_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
     """What the live part shows."""
+    run = files.run
     needs_person = run.status in retries.RETRIED
     return {
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
-        "is_lost": run.pk in attempts.lost(),
-        "phase": attempts.phase(run),
-        "setbacks": attempts.setbacks(run),
-        "log_tail": attempts.log_tail(run),
+        "is_lost": Run.objects.lost().filter(pk=run.pk).exists(),
+        "phase": files.phase,
+        "setbacks": files.setbacks,
+        "log_tail": files.log_tail,
         "gpu_workers": Worker.objects.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,
         "choices": retries.choices(run) if needs_person else None,
     }
 
 
-def curves_context(request: ProjectRequest, run: Run) -> dict[str, object]:
+def curves_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
     """What the curves and the saved config show."""
-    config, rows, evaluation = attempts.config(run), curves.history(run), progress.measured_by(run)
+    run, config, rows = files.run, files.config, files.history
+    evaluation = progress.measured_by(run)
     return {
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
-        "curves": curves.build(run, rows, config),
-        "bar": step_samples.step_cells(run, rows, config) if run.stage == Stage.PPO else [],
+        "curves": curves.build(files),
+        "bar": step_samples.step_cells(files) if run.stage == Stage.PPO else [],
         "limit": config.get("kl_limit"),
         "seen": f"{len(rows)}-{rows[-1].step if rows else 0}-{run.fence}-{run.status}",
-        "intake": curves.dataset_figures(rows),
+        "dataset": curves.dataset_figures(rows),
         "evaluation": evaluation,
         "heldout": progress.heldout_accuracy(evaluation) if evaluation else None,
         "fields": list(config_fields.describe(config)),

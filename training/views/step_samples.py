@@ -23,7 +23,7 @@ from training.views.runs import find
 @require_safe
 def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
     """What the policy wrote in a step, in the order that the reader wants."""
-    run = find(request, pk)
+    run = find(request, pk).run
     order = request.GET.get("order", "worst")
     if order not in ORDERS:
         raise Http404
@@ -40,14 +40,14 @@ def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
 
 @role_required(Role.ADMIN)
 @posts_from("training:run-step", "slug", "pk", "step")
-def send(request: ProjectRequest, pk: int, step: int, place: int) -> HttpResponse:
+def send(request: ProjectRequest, pk: int, step: int, index: int) -> HttpResponse:
     """Let people rank a sample and the reference's answer."""
-    run = find(request, pk)
-    samples = {sample.place: sample for sample in step_samples.read(run, step, order="worst")}
-    if place not in samples:
+    run = find(request, pk).run
+    samples = {sample.index: sample for sample in step_samples.read(run, step, order="worst")}
+    if index not in samples:
         raise Http404
     try:
-        step_samples.send(run, samples[place], sent_by=request.user)
+        step_samples.send(run, samples[index], sent_by=request.user)
         messages.success(request, _("People are asked which of the two is better."))
     except (BadSlate, BadText) as refusal:
         messages.error(request, str(refusal))

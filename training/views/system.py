@@ -1,4 +1,4 @@
-"""The system page: how the installation fares, for who looks after it."""
+"""The system page: the state of the installation, for site admins."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from training.services.office import doctor, system
 @login_required
 @require_safe
 def show(request: SignedInRequest) -> HttpResponse:
-    """What the doctor finds, and the figures beside it. For site admins; nobody else learns that it is there."""
+    """The doctor's findings, and figures of the installation. To everybody but site admins the page does not exist."""
     if not request.user.is_superuser:
         raise Http404
-    rooms, free, total = system.disk()
     context = {
         "findings": doctor.examine(),
         "workers": system.working(),
         "waiting": system.waiting(),
-        "rooms": rooms,
-        "free": free,
-        "total": total,
+        "disk": system.disk(),
         "versions": system.versions(),
     }
     return render(request, "training/system/show.html", context)

@@ -18,8 +18,8 @@ def test_weights_that_a_run_and_its_model_share_count_for_the_model(data_dir: Pa
     model.write_bytes(bytes(1000))
     os.link(model, run)
     (run.parent / "log").write_bytes(bytes(10))
-    rooms, _free, _whole = system.disk()
-    assert {str(room.name): room.used for room in rooms} | {"Database": 0} == {
+    disk = system.disk()
+    assert {str(part.name): part.used for part in disk.parts} | {"Database": 0} == {
         "Models": 1000,
         "Runs": 10,
         "Snapshots of labels": 0,

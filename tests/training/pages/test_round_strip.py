@@ -17,11 +17,9 @@ from tests.audit_triggers import triggers_off
 from tests.factories import make_member
 from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Snapshot
-from training.services.labels import trainable_labels
-from training.services.pages import progress, round_strip, schedule, timelines
+from training.services.pages import round_page, round_strip
 from training.services.pages.round_strip import Strip
 from training.services.planning import plans
-from training.services.planning.estimates import History
 from training.services.running import rounds, runs
 from training.services.running.runs import Ending
 
@@ -34,11 +32,7 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
 
 def strip_of(this_round: Round) -> Strip:
     """The strip as an admin sees it."""
-    reader = make_member(this_round.project, role="admin").user
-    its_runs = progress.runs_of(this_round)
-    return round_strip.build(
-        this_round, its_runs, timelines.measure(its_runs), schedule.forecast(reader, beside=this_round.project)
-    )
+    return round_page.build(this_round, make_member(this_round.project, role="admin").user).strip
 
 
 def cell_of(this_round: Round, name: str) -> round_strip.Cell:
@@ -46,10 +40,9 @@ def cell_of(this_round: Round, name: str) -> round_strip.Cell:
 
 
 def planned_cells(project: Project) -> dict[str, round_strip.Cell]:
-    plan, answer = plans.draft(project), trainable_labels.readiness(project)
-    assert answer is not None
-    strip = round_strip.build_planned(project, plan, History([project.pk]), missing=answer.missing)
-    return {cell.name: cell for cell in strip.cells}
+    planned = round_page.build_overview(project, make_member(project, role="admin").user).next
+    assert planned is not None
+    return {cell.name: cell for cell in planned.strip.cells}
 
 
 def states(this_round: Round) -> dict[str, str]:

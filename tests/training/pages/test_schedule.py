@@ -17,7 +17,7 @@ from tests.factories import make_member, make_project
 from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Snapshot, TrainingSettings, Worker
 from training.services.machines import workers
-from training.services.pages import cadence, progress, schedule, timelines
+from training.services.pages import round_page, schedule
 from training.services.pages.cadence import Cadence
 from training.services.planning import plans
 from training.services.planning.estimates import History
@@ -36,7 +36,7 @@ def took(project: Project, stage: str, minutes: float, **fields: object) -> Run:
 
 
 def schedule_for(member: Member) -> schedule.Schedule:
-    return schedule.forecast(member.user, beside=member.project)
+    return schedule.forecast(member.user, member.project)
 
 
 def minutes_left(run: Run) -> int | None:
@@ -50,8 +50,7 @@ def minutes_from_now(job: schedule.Job) -> tuple[int | None, int | None]:
 
 
 def cadence_of(this_round: Round) -> Cadence | None:
-    its_runs = progress.runs_of(this_round)
-    return cadence.measure(this_round, its_runs, timelines.measure(its_runs))
+    return round_page.build(this_round, make_member(this_round.project, role="admin").user).cadence
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from tests.training import engine_files
 from training import stages
 from training.rlhf.config import STAGES
 from training.services.pages import model_metrics
-from training.services.run_files import attempts, config_fields, curves
+from training.services.run_files import config_fields, curves
 from training.services.run_files.curves import Point
+from training.services.run_files.reader import RunFiles
 
 # DESIGN section 6 and what evaluation adds: names that never change.
 NAMES = {
@@ -89,14 +90,14 @@ def test_what_an_older_attempt_did_after_its_checkpoint_is_done_again(project: P
     run = engine_files.make_run(project, fence=2)
     engine_files.write_metrics(run, [{"rollout/kl": 1.0}] * 9, fence=1)
     engine_files.write_metrics(run, [{"rollout/kl": 1.0}] * 4 + [{"rollout/kl": 2.0}], fence=2)
-    assert [(row.step, row.metrics["rollout/kl"]) for row in curves.history(run)][3:] == [(4, 1.0), (5, 2.0)]
+    assert [(row.step, row.metrics["rollout/kl"]) for row in RunFiles(run).history][3:] == [(4, 1.0), (5, 2.0)]
 
 
 def test_the_history_stays_while_a_new_attempt_still_loads(project: Project, data_dir: Path) -> None:
     run = engine_files.make_run(project, fence=10)
     engine_files.write_metrics(run, [{"rollout/kl": 1.0}] * 9, fence=9)
     engine_files.attempt(run)
-    assert len(curves.history(run)) == 9
+    assert len(RunFiles(run).history) == 9
 
 
 def test_torn_lines_and_numbers_that_are_none_are_left_out(project: Project, data_dir: Path) -> None:
@@ -104,11 +105,11 @@ def test_torn_lines_and_numbers_that_are_none_are_left_out(project: Project, dat
     good = json.dumps({"step": 1, "total": 2, "time": 0, "metrics": {"rollout/kl": 0.5}})
     odd = '{"step": 2, "total": 2, "time": 0, "metrics": {"rollout/kl": NaN, "rollout/reward": 1.0}}'
     (engine_files.attempt(run) / "metrics.jsonl").write_text(f'{good}\n{{"step": 1, "me\n{odd}\n{{"step":3', "utf-8")
-    assert [row.metrics for row in curves.history(run)] == [{"rollout/kl": 0.5}, {"rollout/reward": 1.0}]
+    assert [row.metrics for row in RunFiles(run).history] == [{"rollout/kl": 0.5}, {"rollout/reward": 1.0}]
 
 
 def test_the_band_of_the_distance_ends_at_the_runs_own_limit(project: Project, data_dir: Path) -> None:
     run = engine_files.make_run(project, fence=1)
     engine_files.write_metrics(run, engine_files.ppo_metrics(3))
-    drawn = {curve.name: curve for curve in curves.build(run, curves.history(run), attempts.config(run))}
+    drawn = {curve.name: curve for curve in curves.build(RunFiles(run))}
     assert drawn["rollout/kl"].metric.high == 4.0

@@ -14,7 +14,8 @@ from annotate.services import prompts
 from tests.factories import make_prompt
 from tests.training import engine_files
 from training.models import Run, Sample, SentSample
-from training.services.run_files import attempts, curves, step_samples
+from training.services.run_files import step_samples
+from training.services.run_files.reader import RunFiles
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def send_url(run: Run, place: int = 0) -> str:
 
 
 def test_the_bar_has_a_cell_for_every_step_done_and_to_come(run: Run) -> None:
-    bar = step_samples.step_cells(run, curves.history(run), attempts.config(run))
+    bar = step_samples.step_cells(RunFiles(run))
     assert [cell.level for cell in bar] == [1, 3, 10, 0, 0]
     assert [cell.step for cell in bar if cell.has_samples] == [2]
 
@@ -51,7 +52,7 @@ def test_the_bar_has_a_cell_for_every_step_done_and_to_come(run: Run) -> None:
 )
 def test_a_cell_is_as_high_as_the_distance_is_near_the_limit(run: Run, kl: float, level: int) -> None:
     engine_files.write_metrics(run, [{"rollout/kl": kl}])
-    assert [cell.level for cell in step_samples.step_cells(run, curves.history(run), {"kl_limit": 4.0})][:1] == [level]
+    assert [cell.level for cell in step_samples.step_cells(RunFiles(run))][:1] == [level]
 
 
 def test_the_stylesheet_knows_every_level() -> None:
@@ -62,7 +63,7 @@ def test_the_stylesheet_knows_every_level() -> None:
 
 @pytest.mark.parametrize(("order", "places"), [("worst", [0, 1, 2]), ("best", [2, 1, 0]), ("changed", [2, 1, 0])])
 def test_samples_come_in_the_order_that_was_asked_for(run: Run, order: str, places: list[int]) -> None:
-    assert [sample.place for sample in step_samples.read(run, 2, order=order)] == places
+    assert [sample.index for sample in step_samples.read(run, 2, order=order)] == places
 
 
 def test_a_step_that_was_done_again_shows_what_it_did_the_last_time(run: Run) -> None:
@@ -72,13 +73,13 @@ def test_a_step_that_was_done_again_shows_what_it_did_the_last_time(run: Run) ->
 
 
 def test_a_line_that_was_not_written_to_its_end_is_left_out(run: Run) -> None:
-    path = step_samples.files(run.directory)[2]
+    path = RunFiles(run).samples[2]
     path.write_text(path.read_text() + '{"prompt_id": "1", "mess')
     assert len(step_samples.read(run, 2, order="worst")) == 3
 
 
 def test_a_sample_without_a_finite_reward_comes_last(run: Run) -> None:
-    path = step_samples.files(run.directory)[2]
+    path = RunFiles(run).samples[2]
     first, *others = path.read_text().splitlines(keepends=True)
     path.write_text(first.replace('"reward": -1.0', '"reward": null') + "".join(others))
     for order in ("worst", "best"):

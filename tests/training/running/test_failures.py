@@ -17,7 +17,6 @@ from training.rlhf import exits
 from training.rlhf.data import dataset_filter
 from training.services.planning.failure_rules import MODEL_RULES, RULES, UNKNOWN
 from training.services.running import failures
-from training.templatetags.training_tags import remedy
 
 ROOT = Path(__file__).parents[3]
 ENGINE = sorted((ROOT / "training/rlhf").glob("**/*.py"))
@@ -109,8 +108,7 @@ def test_the_table_names_the_cause_and_where_it_is_mended(project: Project, data
     assert (cause.name, cause.detail) == (kind, "what the engine said")
     assert str(cause.sentence).endswith(".")
     assert str(cause.advice).endswith(".")
-    if cause.remedy:
-        assert remedy(cause.remedy, project.slug).text
+    assert cause.remedy is None or cause.remedy.words
 
 
 def test_a_kind_of_an_engine_of_another_version_is_told_as_it_was_seen(project: Project, data_dir: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_pair_that_an_admin_sent_from_ppo_is_withdrawn_two_rounds_later(
     prompt = project.prompts.get()
     pair = {"messages": prompt.messages, "text": "Rest.", "reference_text": "Run.", "finish_reason": "stop"}
     numbers = {"n_tokens": 3, "reward": 1.0, "kl": 1.0, "reference_reward": 0.0}
-    step_samples.send(first, StepSample(place=0, prompt_id=str(prompt.pk), **pair, **numbers), sent_by=admin.user)
+    step_samples.send(first, StepSample(index=0, prompt_id=str(prompt.pk), **pair, **numbers), sent_by=admin.user)
     sent = SentSample.objects.get().slate.work_item
     for number, status in ((1, WorkItem.Status.OPEN), (2, WorkItem.Status.WITHDRAWN)):
         publish_samples(project, sft, base, [f"{number}", f"{number}!"])

@@ -21,7 +21,8 @@ from tests.training import engine_files, machine
 from training import runner, tasks
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans
-from training.services.run_files import attempts, curves, directories, environment, integrity, saved_steps
+from training.services.run_files import directories, environment, integrity, saved_steps
+from training.services.run_files.reader import RunFiles
 from training.services.running import retries, rounds, runs
 from training.services.running.retries import AlreadyRetried, Refused
 
@@ -73,7 +74,7 @@ def test_a_resumed_run_takes_over_the_newest_checkpoint_and_the_round_goes_on(
     assert (found.step, found.attempt.name) == (20, "0")
     assert (found.attempt / "metrics.jsonl").exists()
     assert sorted(path.name for path in found.attempt.glob("samples/*")) == ["step-000010.jsonl", "step-000020.jsonl"]
-    assert attempts.config(new) == attempts.config(failed)
+    assert RunFiles(new).config == RunFiles(failed).config
     assert AuditEvent.objects.get(action="run.resumed").detail == {"retry": new.pk, "step": 20}
 
 
@@ -103,7 +104,7 @@ def test_checkpoints_too_large_to_read_while_a_page_waits_are_read_by_a_worker(
 def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, admin: Member) -> None:
     new = retries.repeat(failed, actor=admin.user)
     assert saved_steps.find(new) == []
-    assert attempts.config(new) == attempts.config(failed)
+    assert RunFiles(new).config == RunFiles(failed).config
     assert (new.directory / "data" / "prompts.jsonl").read_bytes() == (
         failed.directory / "data" / "prompts.jsonl"
     ).read_bytes()
@@ -120,7 +121,7 @@ def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, adm
 def test_a_resume_that_would_give_other_numbers_is_refused_and_says_what_changed(
     failed: Run, admin: Member, part: str, value: dict, sentence: str
 ) -> None:
-    file = engine_files.attempt(failed) / environment.FILE
+    file = engine_files.attempt(failed) / directories.ENVIRONMENT
     said = json.loads(file.read_text())
     said[part] |= value
     file.write_text(json.dumps(said))
@@ -252,7 +253,7 @@ def test_a_copy_is_edited_and_its_errors_stand_at_their_fields(failed: Run, page
     assert "multiple of minibatch_size" in odd.content.decode()
     page.post(url(failed, "run-change"), filled | {"learning_rate": "1e-5"})
     new = Run.objects.get(retry_of=failed)
-    assert attempts.config(new) == attempts.config(failed) | {"learning_rate": 1e-5}
+    assert RunFiles(new).config == RunFiles(failed).config | {"learning_rate": 1e-5}
     assert AuditEvent.objects.get(action="run.changed").detail["fields"] == {"learning_rate": [5e-4, 1e-5]}
 
 
@@ -281,7 +282,7 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     environment.write(run, engine_files.attempt(run))
     subprocess.run([sys.executable, "-m", "training.rlhf", "sft", str(run.directory)], check=True)
     weights = (engine_files.attempt(run) / "output" / "model.safetensors").read_bytes()
-    steps = [row.step for row in curves.history(run)]
+    steps = [row.step for row in RunFiles(run).history]
     # As if it had been killed after its last step but one, for the third time.
     shutil.rmtree(engine_files.attempt(run) / "output")
     shutil.rmtree(saved_steps.find(run)[0].path)
@@ -292,8 +293,8 @@ def test_the_real_engine_goes_on_from_the_checkpoint_and_ends_with_the_same_weig
     runner.supervise(new.pk, owner="gpu@test")
     new.refresh_from_db()
     assert new.status == Status.SUCCEEDED
-    assert json.loads((engine_files.attempt(new) / environment.FILE).read_text())["versions"]["torch"]
-    assert [row.step for row in curves.history(new)] == steps
+    assert json.loads((engine_files.attempt(new) / directories.ENVIRONMENT).read_text())["versions"]["torch"]
+    assert [row.step for row in RunFiles(new).history] == steps
     assert (new.model_version.directory / "model.safetensors").read_bytes() == weights
     round.refresh_from_db()
     assert round.status == Round.Status.RUNNING

@@ -14,10 +14,10 @@ from annotate.services.slates import NewCompletion
 from tests.factories import make_project, make_prompt
 from training.services.office import simulated_people
 from training.tiny import annotators, gold
-from training.tiny.annotators import Habits
+from training.tiny.annotators import Behaviour
 from training.tiny.world import phrasings
 
-RELIABLE = Habits(skip=0.0, late=0.0, twice=0.0)
+RELIABLE = Behaviour(skip=0.0, late=0.0, twice=0.0)
 ANSWERS = ["Drink a big glass of water. Eat something light.", "What a silly question.", "Drink a big glass of water."]
 
 
@@ -26,9 +26,9 @@ def project(transactional_db: None) -> Project:
     return make_project("Everyday")
 
 
-def team(live_server, project, *, size=3, habits=RELIABLE, seed=0):
+def team(live_server, project, *, size=3, behaviour=RELIABLE, seed=0):
     tokens = simulated_people.invite(project, number=size)
-    return annotators.assemble(live_server.url, tokens, project=project.slug, habits=habits, seed=seed)
+    return annotators.assemble(live_server.url, tokens, project=project.slug, behaviour=behaviour, seed=seed)
 
 
 def ask(project, number):
@@ -52,7 +52,7 @@ def test_they_stop_when_nobody_is_given_any_more_work(live_server, project):
 def test_they_rank_by_the_gold_utility(live_server, project):
     prompt = make_prompt(project, "How do I treat my headache?")
     slate = slates.add(project, prompt=prompt, completions=[NewCompletion(text) for text in ANSWERS], priority=0).slate
-    people = team(live_server, project, habits=Habits(noise=0.0, skip=0.0, late=0.0))
+    people = team(live_server, project, behaviour=Behaviour(noise=0.0, skip=0.0, late=0.0))
     assert annotators.work(people, Kind.RANKING, wanted=1) == 1
     placed = {one.completion.text: one.place for one in Ranking.objects.get(slate=slate).placements.all()}
     assert [placed[text] for text in ANSWERS] == [1, 3, 2]
@@ -60,20 +60,20 @@ def test_they_rank_by_the_gold_utility(live_server, project):
 
 def test_what_is_sent_twice_is_stored_once(live_server, project):
     ask(project, 5)
-    people = team(live_server, project, habits=Habits(skip=0.0, late=0.0, twice=1.0))
+    people = team(live_server, project, behaviour=Behaviour(skip=0.0, late=0.0, twice=1.0))
     annotators.work(people, Kind.DEMONSTRATION, wanted=5)
     assert annotators.total(people)["twice"] == Demonstration.objects.count() == 5
 
 
 def test_who_comes_back_after_the_lease_has_ended_hands_in_an_extra_label(live_server, project):
     ask(project, 1)
-    (late,) = team(live_server, project, size=1, habits=Habits(skip=0.0, late=1.0))
-    late.turn(Kind.DEMONSTRATION)
+    (late,) = team(live_server, project, size=1, behaviour=Behaviour(skip=0.0, late=1.0))
+    late.work(Kind.DEMONSTRATION)
     Assignment.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
     *_, punctual = team(live_server, project, size=2)
-    punctual.turn(Kind.DEMONSTRATION)
-    while late.away:
-        late.turn(Kind.DEMONSTRATION)
+    punctual.work(Kind.DEMONSTRATION)
+    while late.put_aside:
+        late.work(Kind.DEMONSTRATION)
     assert sorted(Assignment.objects.values_list("is_extra", flat=True)) == [False, True]
     assert Demonstration.objects.count() == 2
 
@@ -87,11 +87,11 @@ def test_a_question_from_another_world_is_skipped_with_a_reason(live_server, pro
 
 def test_the_same_seed_gives_the_same_labels(live_server, project):
     ask(project, 6)
-    habits = Habits(skip=0.2, late=0.2, twice=0.2)
-    annotators.work(team(live_server, project, habits=habits, seed=4), Kind.DEMONSTRATION, wanted=6)
+    behaviour = Behaviour(skip=0.2, late=0.2, twice=0.2)
+    annotators.work(team(live_server, project, behaviour=behaviour, seed=4), Kind.DEMONSTRATION, wanted=6)
     again = make_project("Again")
     ask(again, 6)
-    annotators.work(team(live_server, again, habits=habits, seed=4), Kind.DEMONSTRATION, wanted=6)
+    annotators.work(team(live_server, again, behaviour=behaviour, seed=4), Kind.DEMONSTRATION, wanted=6)
     first, second = (
         list(Demonstration.objects.filter(prompt__project=one).order_by("pk").values_list("prompt__text_hash", "text"))
         for one in (project, again)

@@ -1,18 +1,20 @@
-"""The gold figures, on draws small enough to count by hand, and what the demo prints of them."""
+"""The gold figures, on answers few enough to count by hand, and what the demo prints of them."""
 
 import json
 
 import pytest
 
 from training.tiny import demo, figures
-from training.tiny.figures import Draw
+from training.tiny.figures import JudgedAnswer
 
 HEADACHE = "How do I treat my headache?"
 GOOD, FAIR, BAD = "Drink a big glass of water. Eat something light.", "Eat something light.", "What a silly question."
 
 
-def draw(policy, gold, *, prompt="1", reward=None, stopped=True, n_tokens=10):
-    return Draw(prompt_id=prompt, policy=policy, text="", n_tokens=n_tokens, stopped=stopped, reward=reward, gold=gold)
+def answer(policy, gold, *, prompt="1", reward=None, stopped=True, n_tokens=10):
+    return JudgedAnswer(
+        prompt_id=prompt, policy=policy, text="", n_tokens=n_tokens, stopped=stopped, reward=reward, gold=gold
+    )
 
 
 def test_a_win_rate_counts_every_cross_pair_and_half_of_each_tie():
@@ -27,32 +29,32 @@ def test_the_standard_error_is_that_of_a_mean_over_prompts():
 
 
 def test_reward_accuracy_compares_answers_to_the_same_prompt_whose_gold_differs():
-    draws = [
-        draw("reference", gold, reward=reward) for gold, reward in ((2.0, 0.9), (1.0, 0.1), (1.0, 0.5), (0.0, 0.3))
+    answers = [
+        answer("reference", gold, reward=reward) for gold, reward in ((2.0, 0.9), (1.0, 0.1), (1.0, 0.5), (0.0, 0.3))
     ]
-    draws.append(draw("reference", 5.0, prompt="2", reward=-9.0))
+    answers.append(answer("reference", 5.0, prompt="2", reward=-9.0))
     # Of the six pairs of prompt 1 one is a tie; of the others only (1.0, 0.1) over (0.0, 0.3) is the wrong way round.
-    assert figures.reward_accuracy(draws) == pytest.approx(4 / 5)
+    assert figures.reward_accuracy(answers) == pytest.approx(4 / 5)
 
 
 def test_without_a_reward_model_there_is_no_reward_accuracy():
-    assert figures.reward_accuracy([draw("reference", 1.0), draw("reference", 2.0)]) is None
+    assert figures.reward_accuracy([answer("reference", 1.0), answer("reference", 2.0)]) is None
 
 
-def test_draws_are_read_from_what_an_evaluation_wrote(tmp_path):
+def test_answers_are_read_from_what_an_evaluation_wrote(tmp_path):
     prompts = [{"id": 7, "messages": [{"role": "user", "content": HEADACHE}]}]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in prompts))
     row = {"prompt_id": "7", "index": 0, "policy": "policy", "n_tokens": 9, "logprob": -3.0, "reward": None}
     rows = [row | {"text": text, "finish_reason": "stop"} for text in (GOOD, BAD)]
     (tmp_path / "completions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    draws = figures.read_draws(tmp_path / "completions.jsonl", figures.read_questions(tmp_path / "prompts.jsonl"))
-    assert [one.gold for one in draws] == pytest.approx([1.9, -1.5])
+    answers = figures.read_answers(tmp_path / "completions.jsonl", figures.read_questions(tmp_path / "prompts.jsonl"))
+    assert [one.gold for one in answers] == pytest.approx([1.9, -1.5])
 
 
 def test_the_demo_says_null_where_a_round_has_no_figure():
-    sft = [draw("policy", gold) for gold in (1.0, 2.0)]
-    first = [*sft, draw("reference", 0.0), draw("reference", 1.0)]
-    second = [draw("policy", 3.0), draw("reference", 1.0, reward=0.0), draw("reference", 2.0, reward=1.0)]
+    sft = [answer("policy", gold) for gold in (1.0, 2.0)]
+    first = [*sft, answer("reference", 0.0), answer("reference", 1.0)]
+    second = [answer("policy", 3.0), answer("reference", 1.0, reward=0.0), answer("reference", 2.0, reward=1.0)]
     stage = {
         "started_at": "2026-11-23T10:00:00Z",
         "finished_at": "2026-11-23T10:00:02.5Z",

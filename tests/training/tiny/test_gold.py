@@ -6,7 +6,7 @@ from statistics import fmean
 import pytest
 
 from training.tiny import gold
-from training.tiny.annotators import Habits, rank, write
+from training.tiny.annotators import Behaviour, rank, write
 from training.tiny.gold import UnknownQuestion, utility
 from training.tiny.world import kinds, manners, phrasings
 
@@ -56,20 +56,20 @@ def test_a_question_from_outside_the_world_cannot_be_judged():
 
 
 def test_what_simulated_people_write_helps_though_they_have_their_weaknesses():
-    draw = random.Random(0)
-    worths = [utility(phrasing.text, write(phrasing.text, draw)) for phrasing in phrasings()]
+    generator = random.Random(0)
+    worths = [utility(phrasing.text, write(phrasing.text, generator)) for phrasing in phrasings()]
     assert fmean(worths) > 2.5
     assert fmean(worth > 1.0 for worth in worths) > 0.9
-    assert any(sentence in write(phrasings()[0].text, draw) for _ in range(100) for sentence in manners().rude)
+    assert any(sentence in write(phrasings()[0].text, generator) for _ in range(100) for sentence in manners().rude)
 
 
 def test_without_noise_a_ranking_follows_the_gold_utility_and_equal_answers_tie():
     texts = {"a": WATER, "b": "What a silly question.", "c": f"{WATER} {DARK}", "d": DARK}
-    assert rank(HEADACHE, texts, Habits(noise=0.0), random.Random(0)) == {"c": 1, "a": 2, "d": 2, "b": 3}
+    assert rank(HEADACHE, texts, Behaviour(noise=0.0), random.Random(0)) == {"c": 1, "a": 2, "d": 2, "b": 3}
 
 
 def test_shuffled_rankings_say_nothing_about_the_answers():
     texts = {"good": f"{WATER} {DARK}", "bad": "What a silly question."}
-    draw = random.Random(0)
-    placed = [rank(HEADACHE, texts, Habits(shuffle=1.0), draw)["good"] for _ in range(1000)]
+    generator = random.Random(0)
+    placed = [rank(HEADACHE, texts, Behaviour(shuffle=1.0), generator)["good"] for _ in range(1000)]
     assert 0.45 < placed.count(1) / 1000 < 0.55

@@ -17,7 +17,7 @@ def test_the_demo_starts_a_real_installation_and_leaves_nothing_behind():
         demo.prepare()
         assert demo.admin.get(f"projects/{PROJECT}/")["slug"] == PROJECT
         assert len(demo.team) == 2
-        assert [one.round("demonstration") for one in demo.team] == [True, True]
+        assert [one.work("demonstration") for one in demo.team] == [True, True]
         assert processes(place)
     assert not place.data_dir.exists()
     assert not processes(place)

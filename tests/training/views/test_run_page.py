@@ -18,6 +18,7 @@ from training.models import Run
 from training.rlhf import endings
 from training.services.pages import progress
 from training.services.planning.plans import StagePlan
+from training.services.run_files.reader import RunFiles
 from training.services.running import failures, runs
 
 HTMX = {"HX-Request": "true"}  # as a page asks for its parts
@@ -83,7 +84,7 @@ def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers
     waiting = Run.objects.get()
     assert (waiting.status, waiting.fence) == (Run.Status.QUEUED, running.fence + 1)
     assert "the card fell out" in shown(page, waiting, "run-live")
-    [stage] = progress.pair_stages([StagePlan(stage="ppo")], [waiting], is_over=False)
+    [stage] = progress.pair_stages([StagePlan(stage="ppo")], [RunFiles(waiting)], is_over=False)
     assert stage.log_tail == "CUDA error: the card fell out"
     assert stage.readings
     Run.objects.update(status=Run.Status.FAILED, exit_code=1)

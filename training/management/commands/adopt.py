@@ -35,12 +35,12 @@ class Command(BaseCommand):
             self.stdout.write("\n".join(map(_line, found)) or "BASE_MODELS_DIR has no folder.")
             return
         adoption = self._examine(folder, context)
-        self.stdout.write("\n".join(_told(adoption)))
+        self.stdout.write("\n".join(_result(adoption)))
         if adoption.status != Adoption.Status.ADOPTED:
             sys.exit(1)
 
     def _examine(self, folder: str, context: int | None) -> Adoption:
-        """Here, or where a worker was faster, there."""
+        """Here, or by a worker that has begun already."""
         if context is not None and context < 1:
             raise CommandError("--context counts tokens: give a number from 1.")
         try:
@@ -51,7 +51,7 @@ class Command(BaseCommand):
             adopter.examine(adoption.pk, worker=f"manage.py@{platform.node()}")
             adoption.refresh_from_db()
             if adoption.is_live:
-                time.sleep(POLL_S)  # a worker is at it, or at another folder
+                time.sleep(POLL_S)  # a worker examines it, or another folder
         return adoption
 
 
@@ -60,16 +60,16 @@ def _line(folder: Folder) -> str:
     return f"{folder.name}: {adoption_words.STATES[folder.state]}. {about}".strip()
 
 
-def _told(adoption: Adoption) -> list[str]:
+def _result(adoption: Adoption) -> list[str]:
     """The result in words."""
     report, state = adoption.report, adoption_words.STATES[adoption.status]
-    said = [f"“{adoption.folder}” {state}." + (f" {adoption.error}" if adoption.error and not report else "")]
-    said += [f"  {adoption_words.facts(report)}"] if report.get("architecture") else []
-    said += [f"  {sentence}" for sentence in adoption_words.turns(report)]
-    said += [f"  {found.label}: {found.text}" for found in adoption_words.findings(report)]
+    lines = [f"“{adoption.folder}” {state}." + (f" {adoption.error}" if adoption.error and not report else "")]
+    lines += [f"  {adoption_words.facts(report)}"] if report.get("architecture") else []
+    lines += [f"  {sentence}" for sentence in adoption_words.turns(report)]
+    lines += [f"  {found.label}: {found.text}" for found in adoption_words.findings(report)]
     if adoption.status == Adoption.Status.ADOPTED:
         size = filesizeformat(sum(file["bytes"] for file in report["files"])).replace("\xa0", " ")
-        said.append(f"  {len(report['files'])} files of {size} are used.")
+        lines.append(f"  {len(report['files'])} files of {size} are used.")
     if report.get("ignored"):
-        said.append(f"  Left out, since nothing reads them: {', '.join(report['ignored'])}.")
-    return said
+        lines.append(f"  Left out, since nothing reads them: {', '.join(report['ignored'])}.")
+    return lines

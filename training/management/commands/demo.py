@@ -31,10 +31,10 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, _leave)
         began = time.monotonic()
         try:
-            with Installation() as place:
-                demo = Demo(place, seed=seed, people=annotators, shuffle=shuffle, say=self._say)
+            with Installation() as installation:
+                demo = Demo(installation, seed=seed, people=annotators, shuffle=shuffle, say=self._say)
                 demo.prepare()
-                self._say(f"Roundtable runs at {place.url}, for as long as this takes.")
+                self._say(f"Roundtable runs at {installation.url}, for as long as this takes.")
                 reports = demo.play(rounds)
         except DemoFailed as failure:
             raise CommandError(str(failure)) from None

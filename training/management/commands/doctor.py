@@ -14,7 +14,7 @@ from training.services.office import doctor
 
 class Command(BaseCommand):
     help = "Say what is wrong and how to mend it. Exits with 1 when something is."
-    requires_system_checks = []  # a patient who cannot walk is seen, too
+    requires_system_checks = []  # it must run where Django's own checks fail
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", dest="wants_json", action="store_true", help="print one JSON list")

@@ -1,4 +1,4 @@
-"""`manage.py prune`: shows what nothing needs any more and how much room it takes; with --yes, removes it."""
+"""`manage.py prune`: shows what nothing needs any more and how much space it takes; with --yes, removes it."""
 
 from __future__ import annotations
 

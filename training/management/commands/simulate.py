@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from training.tiny import annotators
-from training.tiny.annotators import Habits
+from training.tiny.annotators import Behaviour
 
 
 class Command(BaseCommand):
@@ -26,8 +26,10 @@ class Command(BaseCommand):
         parser.add_argument("--demonstrations", type=int, default=0, help="answers to write at most")
         parser.add_argument("--rankings", type=int, default=0, help="sets of answers to rank at most")
         parser.add_argument("--seed", type=int, default=0)
-        parser.add_argument("--noise", type=float, default=Habits.noise, help="deviation of a person's taste")
-        parser.add_argument("--shuffle", type=float, default=Habits.shuffle, help="share of rankings that are chance")
+        parser.add_argument("--noise", type=float, default=Behaviour.noise, help="deviation of a person's taste")
+        parser.add_argument(
+            "--shuffle", type=float, default=Behaviour.shuffle, help="share of rankings that are chance"
+        )
 
     def handle(self, **options: Any) -> None:
         secrets = [line for path in options["tokens"] for line in path.read_text("utf-8").split()]
@@ -35,7 +37,7 @@ class Command(BaseCommand):
             options["url"],
             secrets[: options["annotators"]],
             project=options["project"],
-            habits=Habits(noise=options["noise"], shuffle=options["shuffle"]),
+            behaviour=Behaviour(noise=options["noise"], shuffle=options["shuffle"]),
             seed=options["seed"],
         )
         annotators.work(people, "demonstration", wanted=options["demonstrations"])

@@ -15,8 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Kind, WorkItem
-from training.models import Run, Worker
-from training.models.runs import SILENT_AFTER
+from training.models import SILENT_AFTER, Run, Worker
 from training.services.run_files.directories import files_below
 
 PACKAGES = ("Django", "celery", "torch", "transformers", "safetensors", "granian")
@@ -30,11 +29,19 @@ class Waiting(NamedTuple):
     since: object
 
 
-class Room(NamedTuple):
-    """A part of the disk, in bytes."""
+class Part(NamedTuple):
+    """What one kind of our files takes on the disk, in bytes."""
 
     name: str
     used: int
+
+
+class Disk(NamedTuple):
+    """The disk of DATA_DIR, in bytes."""
+
+    parts: list[Part]
+    free: int
+    total: int
 
 
 class LiveWorker(NamedTuple):
@@ -63,28 +70,28 @@ def waiting() -> list[Waiting]:
     ]
 
 
-def disk() -> tuple[list[Room], int, int]:
-    """What our folders hold, then the bytes free and in all on the disk of DATA_DIR."""
+def disk() -> Disk:
+    """How full the disk of DATA_DIR is, and what on it is ours."""
     base = Path(settings.DATA_DIR)
-    # Models first: a run's directory has the same weights under a second name, which take no room of their own.
+    # Models first: a run's directory has the same weights under a second name, which take no space of their own.
     folders = {"models": _("Models"), "snapshots": _("Snapshots of labels"), "runs": _("Runs")}
     sizes = _sizes(*(base / folder for folder in folders))
-    rooms = [Room(name, size) for name, size in zip(folders.values(), sizes, strict=True)]
+    parts = [Part(name, size) for name, size in zip(folders.values(), sizes, strict=True)]
     if connection.vendor == "sqlite":
-        parts = Path(connection.settings_dict["NAME"]).parent.glob(f"{Path(connection.settings_dict['NAME']).name}*")
-        rooms.append(Room(_("Database"), sum(path.stat().st_size for path in parts)))
+        files = Path(connection.settings_dict["NAME"]).parent.glob(f"{Path(connection.settings_dict['NAME']).name}*")
+        parts.append(Part(_("Database"), sum(path.stat().st_size for path in files)))
     usage = shutil.disk_usage(base)
-    return rooms, usage.free, usage.total
+    return Disk(parts, usage.free, usage.total)
 
 
 def _sizes(*folders: Path) -> list[int]:
-    """The bytes in each folder; what has several names counts where it is met first."""
-    met: set[tuple[int, int]] = set()
+    """The bytes in each folder; a file with several names counts where it is seen first."""
+    seen: set[tuple[int, int]] = set()
     sizes = []
     for folder in folders:
         new = {(about.st_dev, about.st_ino): about.st_size for about in files_below(folder)}
-        sizes.append(sum(size for key, size in new.items() if key not in met))
-        met |= new.keys()
+        sizes.append(sum(size for key, size in new.items() if key not in seen))
+        seen |= new.keys()
     return sizes
 
 

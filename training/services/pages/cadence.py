@@ -45,8 +45,8 @@ class Cadence:
         return max(rest, timedelta())
 
 
-def measure(round: Round, runs: list[Run], spent: dict[int, Timeline]) -> Cadence | None:
-    """The cadence of `round`, whose runs these are, with their timelines; None where it needed no labels."""
+def measure(round: Round, runs: list[Run], timelines: dict[int, Timeline]) -> Cadence | None:
+    """The cadence of `round` from its runs and the timeline of each by its id; None where it needed no labels."""
     enough_at = _enough_at(round)
     if enough_at is None:
         return None
@@ -55,8 +55,8 @@ def measure(round: Round, runs: list[Run], spent: dict[int, Timeline]) -> Cadenc
         enough_at=enough_at,
         pressed_at=round.created_at,
         open_at=done[-1] if done else None,
-        waiting_for_worker=sum((timeline.waited for timeline in spent.values()), timedelta()),
-        training=sum((timeline.worked for timeline in spent.values()), timedelta()),
+        waiting_for_worker=sum((timeline.waited for timeline in timelines.values()), timedelta()),
+        training=sum((timeline.worked for timeline in timelines.values()), timedelta()),
     )
 
 

@@ -1,6 +1,6 @@
 """Lineage: which labels, through which models, brought which answers, round by round.
 
-What is told here is drawn as a picture (lineage_picture.py) and written as a list; both say the same.
+The same rounds are drawn as a picture (lineage_picture.py) and written as a list.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_ROUNDS = 12  # that fit a picture which can still be read
 
 @dataclass(frozen=True, kw_only=True)
 class LineageRound:
-    """One round as the lineage tells it: its labels, the models it made, the answers it brought."""
+    """One round in the lineage: its labels, the models it made, the answers it brought."""
 
     number: int
     snapshot: Snapshot | None

@@ -174,7 +174,7 @@ def _line(picture: Picture, origin: str, goal: str) -> Iterator[Line]:
 
 
 def _same_row(start: Box, end: Box) -> str:
-    """To the right: straight to a neighbour, in an arc over whatever stands between."""
+    """To the right: straight to a neighbour, in an arc over the boxes between."""
     if end.x - start.x == STEP_X:
         return f"M{start.right} {start.y + HEIGHT // 2}H{end.x}"
     lift = start.y - 16

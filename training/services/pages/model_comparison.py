@@ -11,7 +11,7 @@ from training.models import ModelVersion, Snapshot
 from training.services.pages import lineage, model_metrics
 from training.services.run_files import summaries
 
-MOST = 5  # models beside each other that a person can still follow
+MOST = 5  # models side by side that a person can still follow
 NOTHING = "–"
 
 
@@ -48,7 +48,7 @@ def compare_settings(models: list[ModelVersion]) -> list[Row]:
 
 
 def compare_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
-    """For each kind of label, what each model learned from, beside the first one; None where it learned from none."""
+    """By kind of label: what each model learned from, compared with the first; None where it learned from none."""
     taught = [{each.kind: each.snapshot for each in lineage.teachers(model)} for model in models]
     return {kind: _against_the_first(kind, [one.get(kind) for one in taught]) for kind in Kind.values}
 
@@ -62,11 +62,10 @@ def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
 
 def _against_the_first(kind: str, snapshots: list[Snapshot | None]) -> list[Labels | None]:
     taught = [_label_ids(kind, snapshot) if snapshot else None for snapshot in snapshots]
-    first = taught[0]
-    return [_beside(ids, first) if ids is not None else None for ids in taught]
+    return [_difference(ids, taught[0]) if ids is not None else None for ids in taught]
 
 
-def _beside(ids: set[int], first: set[int] | None) -> Labels:
+def _difference(ids: set[int], first: set[int] | None) -> Labels:
     if first is None:
         return Labels(number=len(ids), added=0, removed=0)
     return Labels(number=len(ids), added=len(ids - first), removed=len(first - ids))

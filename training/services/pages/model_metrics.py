@@ -17,8 +17,8 @@ from training.services.run_files import summaries
 from training.stages.metric import DATASET_METRICS, Metric, Words
 from training.stages.number_format import number
 
-# Where the files lie is said by the parents' names; the rest of a config may be compared field by field.
-NO_FIELDS_OF_INTEREST = {"schema", "parents"}
+# The page names the parents themselves; the rest of a config is compared field by field.
+HIDDEN_FIELDS = {"schema", "parents"}
 
 
 def readings(model: ModelVersion) -> list[Reading]:
@@ -59,11 +59,11 @@ def _metric(key: str) -> Metric | None:
 
 
 def _numbered(key: str) -> Metric | None:
-    """The accuracy among pairs so many ranks apart, or on the answers of a round."""
+    """The accuracy among pairs some ranks apart, or on the answers of a round."""
     for stage in stages.DEFINITIONS:
         for beginning, label in stage.numbered_metrics.items():
             count = key.removeprefix(beginning)
-            if count != key and count.isdecimal():
+            if key.startswith(beginning) and count.isdecimal():
                 return replace(stages.all_metrics()["heldout/reward_accuracy"], label=label % {"number": int(count)})
     return None
 
@@ -74,5 +74,5 @@ def _plain(value: Any) -> str:
 
 def settings(config: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a stage's config as text."""
-    chosen = {name: value for name, value in config.items() if name not in NO_FIELDS_OF_INTEREST}
+    chosen = {name: value for name, value in config.items() if name not in HIDDEN_FIELDS}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}

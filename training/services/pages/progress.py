@@ -1,4 +1,4 @@
-"""What the pages of a round show: each planned stage beside its run, with what the run's files say right now.
+"""What the pages of a round show: each planned stage with its run, and what the run's files say right now.
 
 Everything is read from rows and files, so a reload, a second browser or a restarted server shows the same picture.
 """
@@ -15,7 +15,8 @@ from training import stages
 from training.models import ModelVersion, Round, Run, Stage
 from training.services.planning import plans, stage_states
 from training.services.planning.plans import StagePlan
-from training.services.run_files import attempts, curves, step_samples, summaries
+from training.services.run_files import step_samples, summaries
+from training.services.run_files.reader import RunFiles
 from training.services.run_files.step_samples import Cell
 from training.services.run_files.summaries import Figure
 from training.services.running import failures, retries
@@ -23,8 +24,8 @@ from training.services.running.failures import Cause
 from training.stages.metric import Metric
 
 HELDOUT_ACCURACY = "heldout/reward_accuracy"
-READINGS = 8  # the first so many of a stage stand on the page of its round
-EARLY = 0.1  # the share of its steps in which a run may be anywhere
+READINGS = 8  # how many of a stage, from the first, are shown on the page of its round
+EARLY = 0.1  # the share of its steps in which a run may be outside every band
 
 
 class Reading(NamedTuple):
@@ -43,7 +44,7 @@ class StageProgress:
     """A stage of a round: what was planned and how far it is."""
 
     plan: StagePlan
-    run: Run | None
+    files: RunFiles | None = None  # of its run; None while it has none
     state: str  # a status of the run, or one of stage_states
     reason: str = ""  # why it is left out
     readings: list[Reading] = field(default_factory=list)
@@ -51,11 +52,13 @@ class StageProgress:
     cause: Cause | None = None  # of a run that failed or is held
 
     @property
+    def run(self) -> Run | None:
+        return self.files.run if self.files else None
+
+    @property
     def bar(self) -> list[Cell]:
         """A cell for each step of PPO; the other stages have no answers to open."""
-        if self.run is None or self.run.stage != Stage.PPO:
-            return []
-        return step_samples.step_cells(self.run, curves.history(self.run), attempts.config(self.run))
+        return step_samples.step_cells(self.files) if self.files and self.plan.stage == Stage.PPO else []
 
     @property
     def model_name(self) -> str:
@@ -64,12 +67,15 @@ class StageProgress:
         return model.name if model else ""
 
 
-def runs_of(round: Round) -> list[Run]:
-    """Every run of `round`, in the order in which they were asked for, as far as each is at this moment."""
-    return [attempts.catch_up(run) for run in round.runs.order_by("pk").select_related("model_version")]
+def load_runs(round: Round) -> list[RunFiles]:
+    """The files of every run of `round`, in the order in which they were asked for, each run with its newest step."""
+    files = [RunFiles(run) for run in round.runs.order_by("pk").select_related("model_version")]
+    for each in files:
+        each.catch_up()
+    return files
 
 
-def policy_of(runs: list[Run]) -> ModelVersion | None:
+def newest_policy(runs: list[Run]) -> ModelVersion | None:
     """The newest policy among what `runs` have published."""
     made = [run.model_version for run in runs if hasattr(run, "model_version")]
     return next((model for model in reversed(made) if model.is_policy), None)
@@ -77,43 +83,44 @@ def policy_of(runs: list[Run]) -> ModelVersion | None:
 
 def stages_of(round: Round) -> list[StageProgress]:
     """The stages of `round` in their order."""
-    return pair_stages(plans.load(round).stages, runs_of(round), is_over=not round.is_active)
+    return pair_stages(plans.load(round).stages, load_runs(round), is_over=not round.is_active)
 
 
 def pair_stages(
-    stages: list[StagePlan], runs: list[Run], *, is_over: bool, lost: Collection[int] = ()
+    stages: list[StagePlan], runs: list[RunFiles], *, is_over: bool, lost: Collection[int] = ()
 ) -> list[StageProgress]:
     """Each of `stages` with its run; of several runs of one stage the newest counts. `is_over`: the round is."""
-    newest = {run.stage: run for run in runs}
+    newest = {files.run.stage: files for files in runs}
     found = []
     for stage in stages:
-        if run := newest.get(stage.stage):
-            found.append(describe(stage, run, lost=lost))
+        if files := newest.get(stage.stage):
+            found.append(describe(stage, files, lost=lost))
         else:
             state, reason = stage_states.without_run(stage, is_over=is_over)
-            found.append(StageProgress(plan=stage, run=None, state=state, reason=reason))
+            found.append(StageProgress(plan=stage, state=state, reason=reason))
     return found
 
 
-def describe(plan: StagePlan, run: Run, *, lost: Collection[int]) -> StageProgress:
+def describe(plan: StagePlan, files: RunFiles, *, lost: Collection[int]) -> StageProgress:
     """A stage with what its run says. Only an unfinished or failed run has a log to show."""
+    run = files.run
     return StageProgress(
         plan=plan,
-        run=run,
+        files=files,
         state=stage_states.with_run(run, lost),
-        readings=readings(run),
-        log_tail="" if run.status == Run.Status.SUCCEEDED else attempts.log_tail(run),
+        readings=readings(files),
+        log_tail="" if run.status == Run.Status.SUCCEEDED else files.log_tail,
         cause=failures.cause_of(run) if run.status in retries.RETRIED else None,
     )
 
 
-def figures(run: Run) -> dict[str, Figure]:
-    """What `run` is remembered by, or would be if it ended now."""
-    return summaries.figures(run, [] if run.metrics else curves.history(run))
+def figures(files: RunFiles) -> dict[str, Figure]:
+    """The figures of a run, or what they would be if it ended now."""
+    return summaries.figures(files.run, [] if files.run.metrics else files.history)
 
 
 def measured_by(run: Run) -> Run | None:
-    """The evaluation that told how far a reward model agrees with people on prompts that it has never seen."""
+    """The evaluation that measured how far a reward model agrees with people on prompts that it has never seen."""
     if run.stage != Stage.REWARD or run.round is None:
         return None
     ended = run.round.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).order_by("-pk")
@@ -123,16 +130,16 @@ def measured_by(run: Run) -> Run | None:
 def heldout_accuracy(evaluation: Run) -> Reading:
     """The agreement on held-out rankings, as `evaluation` measured it."""
     metric = stages.find(Stage.EVALUATION).metrics[HELDOUT_ACCURACY]
-    return _reading(metric, figures(evaluation)[HELDOUT_ACCURACY], is_early=False)
+    return _reading(metric, summaries.figures(evaluation, [])[HELDOUT_ACCURACY], is_early=False)
 
 
-def readings(run: Run) -> list[Reading]:
-    """The figures of `run` that have a name for people."""
-    found, config = figures(run), attempts.config(run)
+def readings(files: RunFiles) -> list[Reading]:
+    """The figures of a run that have a name for people."""
+    run, found = files.run, figures(files)
     stage = stages.find(run.stage)
     is_early = run.status == Run.Status.RUNNING and run.step < run.total * EARLY
     names = [name for name in stage.shown_metrics[:READINGS] if name in found]
-    return [_reading(stage.metric(name, config), found[name], is_early) for name in names]
+    return [_reading(stage.metric(name, files.config), found[name], is_early) for name in names]
 
 
 def _reading(metric: Metric, figure: Figure, is_early: bool) -> Reading:

@@ -1,6 +1,6 @@
 """The strip of a round: eight cells from collecting labels to opening the next answers, read from rows alone.
 
-Nothing is remembered between two looks, so that a reload, a second browser or a restarted server shows the same.
+Nothing is kept between two requests, so a reload, a second browser or a restarted server shows the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext_lazy
 
 from annotate.models import Project, WorkItem
 from training.models import Round, Run, Snapshot, Stage
@@ -27,6 +27,17 @@ from training.services.running.retries import Choices
 
 COLLECT, FREEZE, OPEN = "collect", "freeze", "open"  # the cells that are no stage of the engine's
 DONE = Run.Status.SUCCEEDED.value
+
+NEW_ANSWERS = ngettext_lazy("%(number)d new answer", "%(number)d new answers", "number")
+NEW_RANKINGS = ngettext_lazy("%(number)d new ranking", "%(number)d new rankings", "number")
+PROMPTS = ngettext_lazy("%(number)d prompt", "%(number)d prompts", "number")
+WORK = {  # {stage: (what it works on, the counts of its plan that say how much)}
+    Stage.SFT: (ngettext_lazy("%(number)d answer", "%(number)d answers", "number"), ("demonstrations",)),
+    Stage.REWARD: (ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"), ("rankings",)),
+    Stage.PPO: (PROMPTS, ("prompts",)),
+    Stage.EVALUATION: (PROMPTS, ("heldout_prompts",)),
+    Stage.SAMPLING: (ngettext_lazy("%(number)d set", "%(number)d sets", "number"), ("slates", "heldout_slates")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +60,14 @@ class Cell:
 
 
 class Strip(NamedTuple):
-    """The cells of a round in their order, and when it is through if all goes as before."""
+    """The cells of a round in their order, and when it ends if all goes as before."""
 
     cells: list[Cell]
     ends_at: datetime | None
 
 
-class Opened(NamedTuple):
-    """The answers that a round brought to be ranked."""
-
-    sets: int
-    ranked: int
-
-
 def build_planned(project: Project, plan: Plan, history: History, *, missing: int) -> Strip:
-    """The strip of the round that `plan` would open: labels are being collected for it, and so many are missing."""
+    """The strip of the round that `plan` would open, while its labels are collected: `missing` are still to come."""
     before = _before(project, plan.number)
     stages = [_planned_stage(project, stage, history) for stage in plan.stages]
     collect = _collecting(project, plan, before, missing)
@@ -73,27 +77,19 @@ def build_planned(project: Project, plan: Plan, history: History, *, missing: in
         last = _left_out(OPEN, opens.reason)
     else:
         left = _sum([cell for cell in stages if cell.state == LATER])
-        last = Cell(name=OPEN, state=LATER, count=_sets(opens), estimate=_after_all(left))
+        last = Cell(name=OPEN, state=LATER, count=_work(opens), estimate=_after_all(left))
     return Strip([collect, freeze, *stages, last], None)
 
 
-def build(round: Round, runs: list[Run], spent: dict[int, Timeline], schedule: Schedule) -> Strip:
-    """The strip of a round that was opened, from all of its runs and their timelines."""
+def build(round: Round, runs: list[Run], timelines: dict[int, Timeline], schedule: Schedule) -> Strip:
+    """The strip of a round that was opened, from all of its runs and the timeline of each by its id."""
     plan, now = plans.load(round), timezone.now()
     newest = {run.stage: run for run in runs}
-    stages = [_stage(round, stage, newest.get(stage.stage), schedule, spent) for stage in plan.stages]
+    stages = [_stage(round, stage, newest.get(stage.stage), schedule, timelines) for stage in plan.stages]
     ends_at = schedule.end_of(round) if round.is_active else None
     left = ends_at - now if ends_at else None
     last = _open(round, plan, newest.get(Stage.SAMPLING), left)
     return Strip([_collect(round, plan), _freeze(round), *stages, last], ends_at)
-
-
-def opened(sampling: Run) -> Opened:
-    """How many sets of answers the run brought, and how many of them have been ranked."""
-    sets = WorkItem.objects.filter(slate__completions__sample__run=sampling)
-    is_done = Q(status=WorkItem.Status.DONE)
-    found = sets.aggregate(sets=Count("pk", distinct=True), ranked=Count("pk", filter=is_done, distinct=True))
-    return Opened(found["sets"], found["ranked"])
 
 
 def _before(project: Project, number: int) -> Round | None:
@@ -105,14 +101,13 @@ def _collecting(project: Project, plan: Plan, before: Round | None, missing: int
     """Labels are being collected until there are enough; afterwards, until somebody starts the round."""
     elapsed = timezone.now() - _collected_since(project, before)
     state = Run.Status.RUNNING if plan.obstacle else DONE
+    if before:
+        new = plan.stage(Stage.REWARD).counts["new_rankings"]
+    else:
+        new = plan.stage(Stage.SFT).counts["new_demonstrations"]
     estimate = None
-    came = (
-        plan.stage(Stage.REWARD).counts["new_rankings"]
-        if before
-        else plan.stage(Stage.SFT).counts["new_demonstrations"]
-    )
-    if missing and came:
-        left = elapsed / came * missing
+    if missing and new:
+        left = elapsed / new * missing
         estimate = Estimate(whole=elapsed + left, left=left, basis=_("at the pace so far"))
     return Cell(name=COLLECT, state=state, count=_new_labels(plan), elapsed=elapsed, estimate=estimate)
 
@@ -154,18 +149,20 @@ def _left_out(name: str, reason: str) -> Cell:
     return Cell(name=name, state=LEFT_OUT, reason=reason)
 
 
-def _stage(round: Round, stage: StagePlan, run: Run | None, schedule: Schedule, spent: dict[int, Timeline]) -> Cell:
+def _stage(round: Round, stage: StagePlan, run: Run | None, schedule: Schedule, timelines: dict[int, Timeline]) -> Cell:
     if run is None:
         state, reason = stage_states.without_run(stage, is_over=not round.is_active)
-        is_ahead = state == LATER
-        return _planned_stage(round.project, stage, schedule.history) if is_ahead else _left_out(stage.stage, reason)
+        if state == LATER:
+            return _planned_stage(round.project, stage, schedule.history)
+        return _left_out(stage.stage, reason)
     job = schedule.of_round(round).get(stage.stage)
+    has_steps = run.total and run.status != Run.Status.SUCCEEDED
     needs_person = run.status in retries.RETRIED
     return Cell(
         name=stage.stage,
         state=job.state if job else run.status,
-        count=_steps(run) or _work(stage),
-        elapsed=spent[run.pk].worked if run.started_at else None,
+        count=f"{run.step}/{run.total}" if has_steps else _work(stage),
+        elapsed=timelines[run.pk].worked if run.started_at else None,
         estimate=job.estimate if job else None,
         reason=failures.cause_of(run).headline if needs_person else "",
         run=run,
@@ -179,15 +176,16 @@ def _open(round: Round, plan: Plan, sampling: Run | None, left: timedelta | None
         state, reason = stage_states.without_run(stage, is_over=not round.is_active)
         if state == LEFT_OUT:
             return _left_out(OPEN, reason)
-        return Cell(name=OPEN, state=LATER, count=_sets(stage), estimate=_after_all(left))
-    made = opened(sampling)
-    counted = {"sets": made.sets, "ranked": made.ranked}
-    words = _("%(sets)d sets, %(ranked)d ranked") % counted
+        return Cell(name=OPEN, state=LATER, count=_work(stage), estimate=_after_all(left))
+    sets = WorkItem.objects.filter(slate__completions__sample__run=sampling)
+    ranked = Count("pk", filter=Q(status=WorkItem.Status.DONE), distinct=True)
+    counts = sets.aggregate(sets=Count("pk", distinct=True), ranked=ranked)
+    words = _("%(sets)d sets, %(ranked)d ranked") % counts
     return Cell(name=OPEN, state=DONE, count=words, elapsed=_has_been_open(round, sampling))
 
 
 def _has_been_open(round: Round, sampling: Run) -> timedelta | None:
-    """How long people have had the sets, up to the round that was made from what they said."""
+    """How long people have had the sets, up to the round that was made from their rankings."""
     after = Round.objects.filter(project=round.project_id, number__gt=round.number).order_by("number").first()
     until = after.created_at if after else timezone.now()
     return until - sampling.finished_at if sampling.finished_at else None
@@ -203,46 +201,16 @@ def _sum(cells: list[Cell]) -> timedelta | None:
     return sum(known, timedelta()) if len(known) == len(cells) else None
 
 
-def _steps(run: Run) -> str:
-    if run.status == Run.Status.SUCCEEDED or not run.total:
-        return ""
-    return f"{run.step}/{run.total}"
-
-
 def _new_labels(plan: Plan) -> str:
     """The labels that came since those of the models that the round starts from."""
-    sft, reward = plan.stage(Stage.SFT).counts, plan.stage(Stage.REWARD).counts
-    return _labels(sft["new_demonstrations"], reward["new_rankings"])
-
-
-def _work(stage: StagePlan) -> str:
-    """On how much a stage works."""
-    counts = stage.counts
-    if stage.stage == Stage.SFT:
-        return _answers(counts["demonstrations"])
-    if stage.stage == Stage.REWARD:
-        return _rankings(counts["rankings"])
-    if stage.stage == Stage.SAMPLING:
-        return _sets(stage)
-    prompts = counts["prompts" if stage.stage == Stage.PPO else "heldout_prompts"]
-    return ngettext("%(number)d prompt", "%(number)d prompts", prompts) % {"number": prompts}
-
-
-def _sets(stage: StagePlan) -> str:
-    number = stage.counts["slates"] + stage.counts["heldout_slates"]
-    return ngettext("%(number)d set", "%(number)d sets", number) % {"number": number}
-
-
-def _labels(demonstrations: int, rankings: int) -> str:
-    answers = ngettext("%(number)d new answer", "%(number)d new answers", demonstrations) % {"number": demonstrations}
-    ranked = ngettext("%(number)d new ranking", "%(number)d new rankings", rankings) % {"number": rankings}
-    words = [answers] * bool(demonstrations) + [ranked] * bool(rankings)
+    answers = plan.stage(Stage.SFT).counts["new_demonstrations"]
+    rankings = plan.stage(Stage.REWARD).counts["new_rankings"]
+    words = [NEW_ANSWERS % {"number": answers}] if answers else []
+    words += [NEW_RANKINGS % {"number": rankings}] if rankings else []
     return ", ".join(words) or _("no new labels")
 
 
-def _answers(number: int) -> str:
-    return ngettext("%(number)d answer", "%(number)d answers", number) % {"number": number}
-
-
-def _rankings(number: int) -> str:
-    return ngettext("%(number)d ranking", "%(number)d rankings", number) % {"number": number}
+def _work(stage: StagePlan) -> str:
+    """What a stage works on, counted."""
+    words, names = WORK[Stage(stage.stage)]
+    return words % {"number": sum(stage.counts[name] for name in names)}

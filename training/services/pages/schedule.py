@@ -1,7 +1,7 @@
 """The schedule: every run that waits or works, over all projects, and when each starts and ends if all goes as before.
 
 The workers take runs in the order of their rows, and a round's next stage queues up when the one before it is done.
-So it is played through; behind something that nobody can estimate, nothing can be said.
+So their work is simulated; behind something that nobody can estimate, nothing can be said.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import heapq
 import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from django.utils import timezone
 
@@ -19,7 +18,6 @@ from training.models import Round, Run, Worker
 from training.services.planning import plans, stage_states
 from training.services.planning.estimates import Estimate, History
 from training.services.planning.stage_states import LATER, LOST
-from training.services.run_files import attempts
 
 UNKNOWN = datetime.max.replace(tzinfo=UTC)  # later than anything
 STUCK = (Run.Status.HELD, LOST)  # nobody works on it, and nobody can say when somebody will
@@ -67,7 +65,7 @@ class Schedule:
 
     @property
     def alive(self) -> list[Worker]:
-        """The gpu-workers that are there."""
+        """The live gpu-workers."""
         return [holder.worker for holder in self.holders]
 
     @property
@@ -85,27 +83,27 @@ class Schedule:
         return None if not ends or UNKNOWN in ends else max(ends)
 
 
-def forecast(user: User, *, beside: Project) -> Schedule:
-    """The schedule as `user` may see it: others' jobs take their time, and say nothing else of themselves.
+def forecast(reader: User, project: Project) -> Schedule:
+    """The schedule as `reader` may see it: jobs of projects that are not theirs take up time and say nothing else.
 
-    Its history tells of `beside`, too, whose next round is only planned.
+    Its history covers `project` in any case: its next round may only be planned.
     """
     now = timezone.now()
-    visible = set(Project.objects.administered_by(user).values_list("pk", flat=True))
+    visible = set(Project.objects.administered_by(reader).values_list("pk", flat=True))
     active = list(Run.objects.unfinished().select_related("project", "round").order_by("pk"))
-    history = History({beside.pk, *(run.project_id for run in active)})
-    lost = attempts.lost()
+    history = History({project.pk, *(run.project_id for run in active)})
+    lost = set(Run.objects.lost().values_list("pk", flat=True))
     jobs = [_job(run, visible, history, now, lost) for run in active]
     alive = list(Worker.objects.alive("gpu").select_related("run__project"))
     by_run = {job.run.pk: job for job in jobs if job.run and job.state == Run.Status.RUNNING}
     holders = [Holder(worker=worker, job=by_run.get(worker.run_id or 0)) for worker in alive]
-    return Schedule(jobs=play(jobs, history, now=now, workers=max(1, len(alive))), holders=holders, history=history)
+    return Schedule(jobs=simulate(jobs, history, now=now, workers=max(1, len(alive))), holders=holders, history=history)
 
 
-def play(jobs: list[Job], history: History, *, now: datetime, workers: int) -> list[Job]:
+def simulate(jobs: list[Job], history: History, *, now: datetime, workers: int) -> list[Job]:
     """Give every job its start and its end; the stages that come up on the way queue up behind what waits already."""
     running = [job for job in jobs if job.state == Run.Status.RUNNING]
-    told = [*running, *(job for job in jobs if job.state in STUCK)]
+    done = [*running, *(job for job in jobs if job.state in STUCK)]
     free = [now] * max(workers, len(running))  # when each worker has nothing left to do
     queue = Queue(history)
     for job in running:
@@ -119,13 +117,13 @@ def play(jobs: list[Job], history: History, *, now: datetime, workers: int) -> l
         ready, job = queue.take()
         start = max(ready, free[0])
         _occupy(free, job, start, start)
-        told.append(job)
+        done.append(job)
         queue.add_next_stage(job)
-    return told
+    return done
 
 
 class Queue:
-    """The jobs that wait, by when they may start and then by who came first."""
+    """The waiting jobs, by when they may start and then in the order in which they were added."""
 
     def __init__(self, history: History) -> None:
         self.waiting: list[tuple[datetime, int, Job]] = []
@@ -145,9 +143,15 @@ class Queue:
         following = next((stage for stage in itertools.islice(later, 1, None) if stage.will_run), None)
         if following is None:
             return
-        estimate = self.history.last_time(job.project.pk, following.stage, in_round=True)
-        fields: dict[str, Any] = {"project": job.project, "round": job.round, "is_visible": job.is_visible}
-        self.add(Job(stage=following.stage, run=None, estimate=estimate, **fields), job.ends_at)
+        next_job = Job(
+            project=job.project,
+            round=job.round,
+            stage=following.stage,
+            run=None,
+            estimate=self.history.last_time(job.project.pk, following.stage, in_round=True),
+            is_visible=job.is_visible,
+        )
+        self.add(next_job, job.ends_at)
 
     def take(self) -> tuple[datetime, Job]:
         ready, _number, job = heapq.heappop(self.waiting)
@@ -155,7 +159,7 @@ class Queue:
 
 
 def _occupy(free: list[datetime], job: Job, start: datetime, goes_on_from: datetime) -> None:
-    """Let the worker that is free first do `job`."""
+    """Give `job` to the worker that is free first."""
     job.starts_at = start
     if start != UNKNOWN and job.estimate:
         job.ends_at = goes_on_from + job.estimate.left

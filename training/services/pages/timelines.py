@@ -1,6 +1,6 @@
 """Timelines: for how long a run worked, and for how long it waited, by the transitions in the audit table.
 
-Its first start and its end do not tell: between them it may have been interrupted, or held over a night. A worker
+Its first start and its end do not say: between them it may have been interrupted, or held overnight. A worker
 that vanished counts as working until somebody noticed.
 """
 
@@ -49,10 +49,10 @@ def _moves(runs: Sequence[Run]) -> dict[str, list[tuple[datetime, str]]]:
 def _timeline(run: Run, moves: list[tuple[datetime, str]]) -> Timeline:
     end = run.finished_at or timezone.now()
     stays = [(run.created_at, Status.QUEUED.value), *(moves or _stored(run)), (end, run.status)]
-    spent: dict[str, timedelta] = defaultdict(timedelta)
+    times: dict[str, timedelta] = defaultdict(timedelta)
     for (start, status), (until, _next) in pairwise(stays):
-        spent[status] += max(until - start, timedelta())
-    return Timeline(worked=spent[Status.RUNNING], waited=spent[Status.QUEUED])
+        times[status] += max(until - start, timedelta())
+    return Timeline(worked=times[Status.RUNNING], waited=times[Status.QUEUED])
 
 
 def _stored(run: Run) -> list[tuple[datetime, str]]:

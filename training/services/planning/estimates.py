@@ -14,7 +14,7 @@ from django.db.models import Max, Q
 from django.utils.translation import gettext as _
 
 from training.models import Run
-from training.services.run_files import pace
+from training.services.run_files.reader import RunFiles
 
 PACE_FROM = 0.1  # the share of its steps after which a stage's own pace says more than the last time
 
@@ -54,7 +54,7 @@ class History:
         """What is left of `run`; None where nothing is known, where it is over, and where it waits for a person."""
         if run.status in Run.FINISHED or run.status == Run.Status.HELD:
             return None
-        own = pace.measure(run)
+        own = RunFiles(run).pace
         if own and own.step >= PACE_FROM * own.total:
             return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its own pace"))
         earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None)

@@ -13,6 +13,7 @@ from training import stages
 from training.services.planning import record_links
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.record_links import Concerned
+from training.services.planning.remedies import Remedy
 
 Numbers = dict[str, Any]
 
@@ -22,11 +23,6 @@ ABOUT_PROMPTS = ("too_long", "refused")  # the others that name records name ans
 def sentence(kind: str, numbers: Numbers) -> str:
     """The finding as a sentence with its number."""
     return SENTENCES[kind](numbers)
-
-
-def remedy(kind: str) -> str:
-    """Where it is mended: see preflight.Line.mend."""
-    return MENDS[kind]
 
 
 def records(project: Project, kind: str, numbers: Numbers) -> list[Concerned]:
@@ -149,17 +145,17 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
         % numbers
     ),
 }
-MENDS = {
-    "model_refused": "model_files",
-    "templates_differ": "model_files",
-    "template_rewrites": "labels",
-    "empty_answer": "labels",
-    "end_not_trained": "model_files",
-    "pad_is_end": "model_files",
-    "too_long": "prompts",
-    "refused": "prompts",
-    "two_ways": "examples",
-    "thought": "examples",
-    "cut": "labels",
-    "pairs": "examples",
+REMEDIES = {
+    "model_refused": Remedy.MODEL_FILES,
+    "templates_differ": Remedy.MODEL_FILES,
+    "template_rewrites": Remedy.LABELS,
+    "empty_answer": Remedy.LABELS,
+    "end_not_trained": Remedy.MODEL_FILES,
+    "pad_is_end": Remedy.MODEL_FILES,
+    "too_long": Remedy.PROMPTS,
+    "refused": Remedy.PROMPTS,
+    "two_ways": Remedy.EXAMPLES,
+    "thought": Remedy.EXAMPLES,
+    "cut": Remedy.LABELS,
+    "pairs": Remedy.EXAMPLES,
 }

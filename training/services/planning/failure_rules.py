@@ -6,17 +6,18 @@ from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
+from training.services.planning.remedies import Remedy
 from training.stages.metric import Words
 
 UNKNOWN = "unknown"  # the rule that holds where no other does
 
 
 class Rule(NamedTuple):
-    """One line of the table. `remedy` names where it is mended: a key of training_tags.REMEDIES, or nothing."""
+    """One line of the table."""
 
     sentence: Words
     advice: Words
-    remedy: str = ""
+    remedy: Remedy | None = None
 
 
 RULES: dict[str, Rule] = {
@@ -24,7 +25,7 @@ RULES: dict[str, Rule] = {
     "disk": Rule(
         _("The disk was full."),
         _("Free some room where the data lies, and let the run go on: nothing that was saved is lost."),
-        "disk",
+        Remedy.DISK,
     ),
     "memory": Rule(
         _("Memory ran out."),
@@ -57,7 +58,7 @@ RULES: dict[str, Rule] = {
     "silent": Rule(
         _("The worker went silent while it had the run."),
         _("Its machine was switched off, or lost its network. Resume when a worker is back."),
-        "worker",
+        Remedy.WORKER,
     ),
     "damaged_output": Rule(
         _("What the engine left is missing or damaged."),
@@ -87,38 +88,38 @@ RULES: dict[str, Rule] = {
     "model_files": Rule(
         _("A model that the run needs cannot be read."),
         _("Its files are missing or damaged; the engine's sentence says which."),
-        "model_files",
+        Remedy.MODEL_FILES,
     ),
     "weights": Rule(
         _("The weights of a model do not fit its configuration."),
         _("A file is missing or belongs to another model; the engine's sentence names the first weight."),
-        "model_files",
+        Remedy.MODEL_FILES,
     ),
     "tokenizer": Rule(
         _("The tokenizer of the model cannot be used."),
         _("Bring the model's own tokenizer.json, which must fit its embedding."),
-        "model_files",
+        Remedy.MODEL_FILES,
     ),
     "no_eos": Rule(
         _("The model's tokenizer has no token that ends an answer."),
         _("Answers would never end. Name its EOS token in the tokenizer's files."),
-        "model_files",
+        Remedy.MODEL_FILES,
     ),
     "template": Rule(
         _("The model's chat template cannot be used."),
         _("A prompt must be the beginning of the whole conversation as the template writes it."),
-        "model_files",
+        Remedy.MODEL_FILES,
     ),
     # what it was given
     "template_refuses": Rule(
         _("The model's chat template refuses a conversation."),
         _("Withdraw the prompt, or bring a template that takes its turns."),
-        "prompts",
+        Remedy.PROMPTS,
     ),
     "control_text": Rule(
         _("A text holds a control token of the model, and its tokenizer has no other way to write it."),
         _("Withdraw the prompt or return the answer that holds it."),
-        "prompts",
+        Remedy.PROMPTS,
     ),
     "left_out": Rule(
         _("Too many of the texts cannot be read by the model."),
@@ -126,7 +127,7 @@ RULES: dict[str, Rule] = {
             "They are too long, or the model's chat template refuses them. Withdraw those that are named below and "
             "start a new round; where they are too long, a lower “longest answer” leaves them more room."
         ),
-        "prompts",
+        Remedy.PROMPTS,
     ),
     "nothing_to_learn": Rule(
         _("There was nothing that the run could learn from."),
@@ -138,7 +139,7 @@ RULES: dict[str, Rule] = {
             "Nothing can be learnt from ties. Ask people to tell answers apart where they differ, "
             "and start a new round."
         ),
-        "guidelines",
+        Remedy.GUIDELINES,
     ),
     "answers_alike": Rule(
         _("The reward model gives all ranked answers the same score."),
@@ -147,7 +148,7 @@ RULES: dict[str, Rule] = {
     "held_out_trained": Rule(
         _("A prompt that is held out is trained on as well."),
         _("It would measure nothing any more. Withdraw one of the two, and start a new round."),
-        "prompts",
+        Remedy.PROMPTS,
     ),
     "records": Rule(
         _("A file with labels or prompts cannot be read."),
@@ -181,7 +182,7 @@ RULES: dict[str, Rule] = {
     "look_too_long": Rule(
         _("It took too long."),
         _("It is tried again in a minute; the round may start without it."),
-        "worker",
+        Remedy.WORKER,
     ),
     # what is no fault, or nobody foresaw
     "interrupted": Rule(
@@ -206,17 +207,17 @@ _FILES, _WEIGHTS, _TEMPLATE = (RULES[kind] for kind in ("model_files", "weights"
 _UNSAFE = Rule(
     _("A model that the run needs holds files that could run code, or lead elsewhere, and is not read."),
     _("Bring the same model as safetensors, without code of its own and without links out of its folder."),
-    "model_files",
+    Remedy.MODEL_FILES,
 )
 _CONTEXT = Rule(
     _("How much text the model can read at once is not known, or cannot be right."),
     _("Where its config.json lacks max_position_embeddings, whoever examines the folder states the number."),
-    "model_files",
+    Remedy.MODEL_FILES,
 )
 _WRONG_NUMBERS = Rule(
     _("The model does not compute what it should on this machine."),
     _("The engine's self-test says which two readings differ. Use another number format, or another model."),
-    "model_files",
+    Remedy.MODEL_FILES,
 )
 _NOT_FINITE = Rule(
     _("The numbers went wrong: what a model computes is not finite."),

@@ -22,19 +22,26 @@ from training.services.planning.estimates import History
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.plans import Plan
 from training.services.planning.record_links import Concerned
+from training.services.planning.remedies import Remedy
 from training.services.registry import configs
+from training.services.registry.adoption_words import LEVEL_LABELS
+from training.stages.metric import Words
 
 MANY_TIES = 0.2  # share of the rankings that have nothing to say
 FEW_HELDOUT_RANKINGS = 30
 
 
 class Line(NamedTuple):
-    """One thing to know before the button. `mend` names where it is mended: a key of training_tags.REMEDIES."""
+    """One thing to know before the round is started."""
 
     level: str
     text: str
-    mend: str
+    remedy: Remedy
     records: list[Concerned] = []  # that it is about, or some of them
+
+    @property
+    def level_label(self) -> Words:
+        return LEVEL_LABELS[self.level]
 
     def __str__(self) -> str:
         named = ", ".join(record.label for record in self.records)
@@ -79,7 +86,7 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
         examination = examinations.current(project, plan, facts.training) if facts.base else None
     except InvalidInput as refusal:
         refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
-        return Preflight([*_labels(project, plan, facts), Line(BLOCK, refused, "overrides")])
+        return Preflight([*_labels(project, plan, facts), Line(BLOCK, refused, Remedy.OVERRIDES)])
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
         *_labels(project, plan, facts),
@@ -122,25 +129,27 @@ def _labels(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
     if not plan.obstacle:
         return
     if facts.base:
-        mend = "members"
+        remedy = Remedy.MEMBERS
+    elif Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists():
+        remedy = Remedy.BASE_MODEL
     else:
-        mend = "base" if Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists() else "settings"
-    yield Line(BLOCK, plan.obstacle, mend)
+        remedy = Remedy.SETTINGS
+    yield Line(BLOCK, plan.obstacle, remedy)
 
 
 def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[Line]:
     if examination is None:
         return
     if is_awaited:
-        yield Line(BLOCK, _awaited(examination), "examples")
+        yield Line(BLOCK, _awaited(examination), Remedy.EXAMPLES)
     elif examination.status == Examination.Status.PENDING:
-        yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), "worker")
+        yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), Remedy.WORKER)
     if examination.status == Examination.Status.FAILED:
         yield _failed(examination)
     for finding in examination.findings:
         kind, numbers = finding["kind"], finding["numbers"]
         named = examination_words.records(examination.project, kind, numbers)
-        yield Line(finding["level"], examination_words.sentence(kind, numbers), examination_words.remedy(kind), named)
+        yield Line(finding["level"], examination_words.sentence(kind, numbers), examination_words.REMEDIES[kind], named)
 
 
 def _awaited(examination: Examination) -> str:
@@ -154,14 +163,14 @@ def _failed(examination: Examination) -> Line:
     """An examination that came to no end, and why."""
     rule = rule_of(examination.ending.get("kind", ""))
     why = f"{rule.sentence} ({examination.error})" if examination.error else str(rule.sentence)
-    return Line(WARN, _("The records could not be looked at: %(why)s") % {"why": why}, rule.remedy or "log")
+    return Line(WARN, _("The records could not be looked at: %(why)s") % {"why": why}, rule.remedy or Remedy.LOG)
 
 
 def _left_out(plan: Plan) -> Iterator[Line]:
     """A reward model that is left out although there are rankings."""
     reward = plan.stage(Stage.REWARD)
     if reward.reason and reward.counts["rankings"]:
-        yield Line(WARN, _("No reward model and no PPO: %(reason)s") % {"reason": reward.reason}, "settings")
+        yield Line(WARN, _("No reward model and no PPO: %(reason)s") % {"reason": reward.reason}, Remedy.SETTINGS)
 
 
 def _ties(plan: Plan) -> Iterator[Line]:
@@ -169,27 +178,27 @@ def _ties(plan: Plan) -> Iterator[Line]:
     tied, rankings = counts["tied_rankings"], counts["rankings"]
     if tied > MANY_TIES * rankings:
         text = _("%(tied)d of %(rankings)d rankings are ties all through: nothing is learnt from them.")
-        yield Line(WARN, text % {"tied": tied, "rankings": rankings}, "guidelines")
+        yield Line(WARN, text % {"tied": tied, "rankings": rankings}, Remedy.GUIDELINES)
 
 
 def _heldout(plan: Plan) -> Iterator[Line]:
     evaluation = plan.stage(Stage.EVALUATION)
     if evaluation.reason:
-        mend = "settings" if evaluation.counts["heldout_prompts"] else "prompts"
-        yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, mend)
+        remedy = Remedy.SETTINGS if evaluation.counts["heldout_prompts"] else Remedy.PROMPTS
+        yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, remedy)
         return
     number = evaluation.counts["heldout_rankings"]
     if not plan.stage(Stage.REWARD).will_run:
         return
     if not number:
-        yield Line(WARN, _("No held-out ranking is there: nothing will measure the reward model."), "rank")
+        yield Line(WARN, _("No held-out ranking is there: nothing will measure the reward model."), Remedy.RANK)
     elif number < FEW_HELDOUT_RANKINGS:
         text = ngettext(
             "%(number)d held-out ranking measures the reward model: its accuracy will be a guess.",
             "%(number)d held-out rankings measure the reward model: its accuracy will be a guess.",
             number,
         )
-        yield Line(WARN, text % {"number": number}, "rank")
+        yield Line(WARN, text % {"number": number}, Remedy.RANK)
 
 
 def _memory_and_disk(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
@@ -198,40 +207,40 @@ def _memory_and_disk(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> 
     needed, found = capacity.required(facts.base, plan, stages), capacity.available(facts.alive)
     sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
     if needed.disk > found.disk:
-        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
+        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
     else:
-        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes, "disk")
+        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
     if found.memory is None:
         text = _("Memory: about %(needed)s needed; not every gpu-worker has told how much it has.")
-        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, "queue")
+        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, Remedy.QUEUE)
         return
     sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
     if needed.memory > found.memory:
         text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer batch_tokens need less.")
-        yield Line(WARN, text % sizes, "overrides")
+        yield Line(WARN, text % sizes, Remedy.OVERRIDES)
     else:
-        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, "overrides")
+        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, Remedy.OVERRIDES)
 
 
 def _time(project: Project, plan: Plan, history: History) -> Line:
     known = [history.last_time(project.pk, stage.stage, in_round=True) for stage in plan.stages if stage.will_run]
     estimates = [one for one in known if one]
     if not known or len(estimates) < len(known):
-        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), "settings")
+        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), Remedy.SETTINGS)
     minutes = sum((one.whole for one in estimates), timedelta()) / timedelta(minutes=1)
     counted = {"minutes": max(1, round(minutes)), "basis": estimates[-1].basis}
-    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted, "settings")
+    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted, Remedy.SETTINGS)
 
 
 def _worker(project: Project, alive: list[Worker]) -> Line:
     """Who holds the worker. Another project is not named: the reader may not know of it."""
     if not alive:
-        return Line(WARN, _("No gpu-worker is running: the round would wait for one."), "worker")
+        return Line(WARN, _("No gpu-worker is running: the round would wait for one."), Remedy.WORKER)
     holders = [worker.run for worker in alive if worker.run and worker.run.status == Run.Status.RUNNING]
     if len(holders) < len(alive):
-        return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device}, "queue")
+        return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device}, Remedy.QUEUE)
     own = next((run for run in holders if run.project_id == project.pk), None)
     if own:
         text = _("The gpu-worker is busy with %(stage)s of this project.")
-        return Line(NOTE, text % {"stage": own.get_stage_display()}, "queue")
-    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."), "queue")
+        return Line(NOTE, text % {"stage": own.get_stage_display()}, Remedy.QUEUE)
+    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."), Remedy.QUEUE)

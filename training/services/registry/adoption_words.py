@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from training import stages
 from training.models import Adoption
-from training.rlhf.model_folder.findings import BLOCK, NOTE, WARN
+from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
 
 if TYPE_CHECKING:
     from training.services.registry.adoptions import Folder
@@ -40,8 +40,7 @@ WAITS = {
     ),
     Status.PENDING: gettext_lazy("Its turn comes: a worker examines one folder after the other."),
 }
-LEVELS = {BLOCK: gettext_lazy("blocks"), WARN: gettext_lazy("warning"), NOTE: gettext_lazy("note")}
-ORDER = list(LEVELS)
+LEVEL_LABELS = {BLOCK: gettext_lazy("blocks"), WARN: gettext_lazy("warning"), NOTE: gettext_lazy("note")}
 
 
 class Remark(NamedTuple):
@@ -52,7 +51,7 @@ class Remark(NamedTuple):
 
     @property
     def label(self) -> str:
-        return str(LEVELS.get(self.level, self.level))
+        return str(LEVEL_LABELS.get(self.level, self.level))
 
 
 def why_not(folder: Folder) -> str:
@@ -71,7 +70,7 @@ def why_not(folder: Folder) -> str:
 def findings(report: Report) -> list[Remark]:
     """What the engine found, what blocks first."""
     found = [Remark(finding["level"], sentence(finding)) for finding in report.get("findings", [])]
-    return sorted(found, key=lambda remark: ORDER.index(remark.level) if remark.level in ORDER else len(ORDER))
+    return sorted(found, key=lambda remark: LEVELS.index(remark.level) if remark.level in LEVELS else len(LEVELS))
 
 
 def refusal(report: Report) -> str:

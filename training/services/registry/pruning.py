@@ -108,7 +108,7 @@ def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
     """Of the runs whose attempts are kept a while yet."""
     young = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__gte=Now() - older_than)
     for run in young.order_by("pk"):
-        paths = tuple(sorted(run.directory.glob(f"attempts/*/checkpoints/*{DAMAGED}")))
+        paths = tuple(directories.find(run.directory, f"checkpoints/*{DAMAGED}"))
         yield from _unless_empty(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
 
 
@@ -125,7 +125,7 @@ def _weights() -> Iterator[Prunable]:
 
 
 def _below_attempts(run: Run, name: str) -> tuple[Path, ...]:
-    return tuple(sorted(run.directory.glob(f"attempts/*/{name}")))
+    return tuple(directories.find(run.directory, name))
 
 
 def _unless_empty(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:

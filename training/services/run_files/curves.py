@@ -1,7 +1,4 @@
-"""Curves: a run's whole history, from the files that its engine wrote, as a page draws it.
-
-Nothing is kept here: a reload, a second browser or a restarted server reads the same files.
-"""
+"""Curves: the whole history of a run as a page draws it."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from training import stages
-from training.models import Run
-from training.services.run_files import metrics, summaries
+from training.services.run_files import summaries
 from training.services.run_files.metrics import Row
+from training.services.run_files.reader import RunFiles
 from training.services.run_files.summaries import Figure
 from training.stages.metric import DATASET_METRICS, Metric, Words
 
@@ -67,31 +64,21 @@ class Curve:
         }
 
 
-def history(run: Run) -> list[Row]:
-    """Everything that `run` has measured, step by step.
-
-    An attempt that resumes takes over the lines up to its checkpoint, so the newest attempt that has any line knows
-    the whole history; what came after the checkpoint in an older attempt was done again.
-    """
-    files = run.directory.glob(f"attempts/*/{metrics.FILE}")
-    attempts = sorted((path.parent for path in files), key=lambda attempt: int(attempt.name), reverse=True)
-    return next((rows for attempt in attempts if (rows := metrics.read(attempt).rows)), [])
-
-
-def build(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Curve]:
-    """The curves of `rows` that have a name for people, the most telling first."""
-    figures, stage = summaries.figures(run, rows), stages.find(run.stage)
+def build(files: RunFiles) -> list[Curve]:
+    """The curves of a run that have a name for people, the most telling first."""
+    rows, figures = files.history, summaries.figures(files.run, files.history)
+    stage = stages.find(files.run.stage)
     return [
-        Curve(name=name, metric=stage.metric(name, config), figure=figures[name], points=thin(points))
+        Curve(name=name, metric=stage.metric(name, files.config), figure=figures[name], points=thin(points))
         for name in stage.shown_metrics
         if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]
 
 
 def dataset_figures(rows: Sequence[Row]) -> list[tuple[Words, int]]:
-    """What the run made of its records, in words and numbers; nothing where it has not told."""
-    told = {name: value for row in rows[:1] for name, value in row.metrics.items()}
-    return [(words, int(told[name])) for name, words in DATASET_METRICS.items() if name in told]
+    """What the run made of its records, in words and numbers; nothing before it has said so, in its first row."""
+    first = rows[0].metrics if rows else {}
+    return [(words, int(first[name])) for name, words in DATASET_METRICS.items() if name in first]
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

@@ -1,7 +1,7 @@
 """Run directories from the platform's side: written before a run is queued, read while it runs and afterwards.
 
-What the files mean is said in training/rlhf/run/directory.py; the engine is the only one that writes below attempts/,
-apart from the log, into which the supervisor leads the engine's output.
+What the files mean is written in training/rlhf/run/directory.py. Only the engine writes below attempts/, apart from the
+log, to which the supervisor redirects the engine's output.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from training.rlhf.run.manifest import MANIFEST
 
 Record = dict[str, Any]
 
+CHECKPOINTS = "checkpoints/step-*[0-9]"  # in an attempt, without drafts and damaged ones
+ENVIRONMENT = "environment.json"
 LOG = "engine.log"
 LOG_LINES = 40  # at the end, which pages and errors show
 LOG_TAIL = 64_000  # bytes that are read for them
@@ -31,7 +33,7 @@ LOG_TAIL = 64_000  # bytes that are read for them
 def write(
     directory: Path, config: RunConfig, *, data: Mapping[str, Path], records: Mapping[str, Iterable[Record]]
 ) -> None:
-    """Make a run directory: `config`, and beside it the data by name, from files or from records."""
+    """Make a run directory: `config`, and the data by name, from files or from records."""
     (directory / "data").mkdir(parents=True)
     for name, source in data.items():
         link_or_copy(source, directory / "data" / f"{name}.jsonl")
@@ -50,6 +52,31 @@ def attempt(directory: Path, fence: int) -> Path:
     return directory / "attempts" / str(fence)
 
 
+def attempts(directory: Path) -> list[Path]:
+    """The folders of the attempts, the oldest first; each is named after its fence."""
+    folders = [folder for folder in (directory / "attempts").glob("*") if folder.name.isdecimal()]
+    return sorted(folders, key=lambda folder: int(folder.name))
+
+
+def find(directory: Path, pattern: str) -> list[Path]:
+    """What matches `pattern` in the attempts, the oldest attempt first."""
+    return [path for attempt in attempts(directory) for path in sorted(attempt.glob(pattern))]
+
+
+def samples(directory: Path) -> dict[int, Path]:
+    """The files of samples by step; where an attempt did a step again, its file counts."""
+    found = {int(path.stem.removeprefix("step-")): path for path in find(directory, "samples/step-*.jsonl")}
+    return dict(sorted(found.items()))
+
+
+def read_json(path: Path) -> Any:
+    """What is in a file that another process may be replacing; None where there is none, or it is no JSON."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def write_fence(directory: Path, fence: int) -> None:
     """From now on only the attempt under `fence` may write. Raises LostRace where a later one has begun already."""
     current, draft = directory / "fence", directory / f".fence-{fence}"
@@ -62,7 +89,7 @@ def write_fence(directory: Path, fence: int) -> None:
 
 
 def log_tail(directory: Path, fence: int) -> str:
-    """The last LOG_LINES of what the engine said in the attempt under `fence`."""
+    """The last LOG_LINES that the engine wrote in the attempt under `fence`."""
     try:
         with (attempt(directory, fence) / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
@@ -74,15 +101,18 @@ def log_tail(directory: Path, fence: int) -> str:
 
 def has_new_checkpoint(directory: Path, fence: int) -> bool:
     """Whether the attempt under `fence` came further than every attempt before it."""
-    steps: dict[bool, list[str]] = {True: [], False: []}
-    for path in directory.glob(f"attempts/*/checkpoints/step-*[0-9]/{MANIFEST}"):
-        steps[path.parents[2].name == str(fence)].append(path.parent.name)
-    return max(steps[True], default="") > max(steps[False], default="")
+    complete = f"{CHECKPOINTS}/{MANIFEST}"
+    furthest = {
+        folder.name: max((path.parent.name for path in folder.glob(complete)), default="")
+        for folder in attempts(directory)
+    }
+    reached = furthest.pop(str(fence), "")
+    return reached > max(furthest.values(), default="")
 
 
 def discard_checkpoints(directory: Path) -> None:
-    """Free the room of what only a resume would have needed."""
-    for path in directory.glob("attempts/*/checkpoints"):
+    """Free the disk of what only a resume would have needed."""
+    for path in find(directory, "checkpoints"):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -98,18 +128,18 @@ def size_of(*paths: Path) -> int:
 
 
 def files_below(path: Path) -> Iterator[os.stat_result]:
-    """What the system tells of each file below `path`, under each of its names."""
+    """The status of each file below `path`, once for each of its names."""
     for file in path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # somebody is at work there
+        with contextlib.suppress(FileNotFoundError):  # something else is writing there
             about = file.lstat()
             if stat.S_ISREG(about.st_mode):
                 yield about
 
 
 def discard_drafts(directory: Path) -> None:
-    """Free the room of what attempts began to write that are over."""
-    for pattern in ("attempts/*/.*.draft", "attempts/*/checkpoints/.*.draft"):
-        for path in directory.glob(pattern):
+    """Free the disk of what attempts that are over had only begun to write."""
+    for pattern in (".*.draft", "checkpoints/.*.draft"):
+        for path in find(directory, pattern):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -14,18 +14,23 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from training.models import Run, Worker
-from training.services.run_files import attempts
+from training.services.run_files import directories
+from training.services.run_files.directories import ENVIRONMENT
+from training.services.run_files.reader import RunFiles
 
-FILE = "environment.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
 
 
 def write(run: Run, attempt: Path) -> None:
     """Keep in the folder of an attempt what it computes with."""
     worker = Worker.objects.filter(name=run.owner).first()
-    said = {"versions": versions(), "device": worker.device if worker else "", "config": attempts.config(run)}
-    with contextlib.suppress(OSError):  # it is for people; a disk that is full is told of by what needs it
-        (attempt / FILE).write_text(json.dumps(said, indent=1), "utf-8")
+    here = {
+        "versions": versions(),
+        "device": worker.device if worker else "",
+        "config": RunFiles(run).config,
+    }
+    with contextlib.suppress(OSError):  # it is only for people; a full disk is reported by what cannot do without
+        (attempt / ENVIRONMENT).write_text(json.dumps(here, indent=1), "utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -40,16 +45,15 @@ def versions() -> dict[str, str]:
 
 
 def changes(run: Run, attempt: Path) -> Iterator[str]:
-    """What is different now from when `attempt` of `run` computed, a sentence each; nothing where it did not say."""
-    try:
-        then: dict[str, Any] = json.loads((attempt / FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+    """What is different now from when `attempt` of `run` computed, a sentence each; nothing where it left no record."""
+    then = directories.read_json(attempt / ENVIRONMENT)
+    if then is None:
         return
     here = versions()
     for name, old in then["versions"].items():
         if here.get(name) != old:
             yield _("%(name)s was %(old)s and is %(new)s now.") % {"name": name, "old": old, "new": here.get(name)}
-    yield from _other_config(then["config"], attempts.config(run))
+    yield from _other_config(then["config"], RunFiles(run).config)
     yield from _other_device(then["device"])
 
 
@@ -61,7 +65,7 @@ def _other_config(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 
 def _other_device(then: str) -> Iterator[str]:
-    """Whether the workers that are there compute on something else. Where none is, that cannot be told."""
+    """Whether the live workers compute on something else. Where there is none, nobody knows."""
     now = sorted(set(Worker.objects.alive("gpu").values_list("device", flat=True)))
     if then and now and then not in now:
         yield _("It computed on %(old)s, and the workers now have %(new)s.") % {"old": then, "new": ", ".join(now)}

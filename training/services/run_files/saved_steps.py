@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from training.models import Run
 from training.rlhf.run import manifest
-from training.services.run_files import integrity
+from training.services.run_files import directories, integrity
+from training.services.run_files.reader import RunFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,9 @@ class SavedStep:
 
 def find(run: Run) -> list[SavedStep]:
     """The checkpoints of `run` in all its attempts, the furthest first."""
-    return sorted((_saved_step(run, path) for path in paths(run)), key=lambda saved: saved.step, reverse=True)
-
-
-def paths(run: Run) -> list[Path]:
-    """The folders of the checkpoints of `run`."""
-    return list(run.directory.glob("attempts/*/checkpoints/step-*[0-9]"))
+    return sorted(
+        (_saved_step(run, path) for path in RunFiles(run).checkpoints), key=lambda saved: saved.step, reverse=True
+    )
 
 
 def furthest(saved: Iterable[SavedStep]) -> SavedStep | None:
@@ -57,6 +54,6 @@ def _saved_step(run: Run, path: Path) -> SavedStep:
 
 def _saved_at(path: Path) -> datetime | None:
     try:
-        return datetime.fromtimestamp(json.loads((path / manifest.MANIFEST).read_text("utf-8"))["time"], UTC)
-    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.fromtimestamp(directories.read_json(path / manifest.MANIFEST)["time"], UTC)
+    except (OSError, ValueError, KeyError, TypeError):  # it may be damaged
         return None

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
@@ -19,7 +17,7 @@ from annotate.services import audit, slates
 from annotate.services.slates import BadSlate, NewCompletion
 from annotate.services.text import repair_text
 from training.models import Run, SentSample
-from training.services.run_files.metrics import Row
+from training.services.run_files.reader import RunFiles
 from training.stages.metric import Words
 
 LEVELS = 10  # of distance, from none to the run's limit
@@ -27,9 +25,9 @@ LEVELS = 10  # of distance, from none to the run's limit
 
 @dataclass(frozen=True, kw_only=True)
 class StepSample:
-    """One answer of a step, beside what the reference answers to the same prompt."""
+    """One answer of a step, and what the reference answers to the same prompt."""
 
-    place: int  # the line in the step's file, from 0
+    index: int  # of its line in the step's file, from 0
     prompt_id: str
     messages: list[dict[str, str]]
     text: str
@@ -43,7 +41,7 @@ class StepSample:
 
     @property
     def digest(self) -> str:
-        """The same for the same two answers to the same prompt, whichever run tells of them."""
+        """The same for the same two answers to the same prompt, in whichever run."""
         return hashlib.sha256("\0".join([self.prompt_id, self.text, self.reference_text]).encode()).hexdigest()
 
 
@@ -69,29 +67,21 @@ ORDERS: dict[str, tuple[Words, Callable[[StepSample], float]]] = {
 }
 
 
-def files(directory: Path) -> dict[int, Path]:
-    """The samples of a run directory by step; what a later attempt did again counts."""
-    found: dict[int, Path] = {}
-    for path in sorted(directory.glob("attempts/*/samples/step-*.jsonl"), key=_attempt_number):
-        found[int(path.stem.removeprefix("step-"))] = path
-    return dict(sorted(found.items()))
-
-
-def step_cells(run: Run, rows: Sequence[Row], config: dict[str, Any]) -> list[Cell]:
-    """A cell for every step of the PPO `run`, done or still to come."""
-    limit, kept = config.get("kl_limit") or 1.0, files(run.directory)
+def step_cells(files: RunFiles) -> list[Cell]:
+    """A cell for every step of a PPO run, done or still to come."""
+    rows, limit = files.history, files.config.get("kl_limit") or 1.0
     done = {row.step: row.metrics for row in rows if row.step > 0}
-    last = max([rows[-1].total, *done]) if rows else run.total
-    return [_cell(step, done.get(step), limit, step in kept) for step in range(1, last + 1)]
+    last = max([rows[-1].total, *done]) if rows else files.run.total
+    return [_cell(step, done.get(step), limit, step in files.samples) for step in range(1, last + 1)]
 
 
 def read(run: Run, step: int, *, order: str) -> list[StepSample]:
     """The samples of a step in one of ORDERS; none where no file was kept."""
-    path = files(run.directory).get(step)
+    path = RunFiles(run).samples.get(step)
     if path is None:
         return []
     lines = path.read_text("utf-8", errors="replace").split("\n")
-    samples = [sample for place, line in enumerate(lines) if (sample := _sample(place, line))]
+    samples = [sample for index, line in enumerate(lines) if (sample := _sample(index, line))]
     digests = [sample.digest for sample in samples]
     sent = set(SentSample.objects.filter(run__project=run.project, digest__in=digests).values_list("digest", flat=True))
     marked = [replace(sample, is_sent=sample.digest in sent) for sample in samples]
@@ -103,7 +93,8 @@ def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
     texts = [repair_text(sample.text)[0], repair_text(sample.reference_text)[0]]
     if texts[0] == texts[1]:
         raise BadSlate(_("The two answers are the same."))
-    prompt = Prompt.objects.filter(project=run.project, pk=sample.prompt_id).first() if _is_pk(sample) else None
+    known = Prompt.objects.filter(project=run.project)
+    prompt = known.filter(pk=sample.prompt_id).first() if sample.prompt_id.isdecimal() else None
     if prompt is None:
         raise BadSlate(_("The prompt is not there any more."))
     completions = [NewCompletion(texts[0], sample.finish_reason), NewCompletion(texts[1])]
@@ -119,10 +110,6 @@ def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
         raise BadSlate(_("These two are in the queue already.")) from None
 
 
-def _attempt_number(path: Path) -> int:
-    return int(path.parents[1].name)
-
-
 def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples: bool) -> Cell:
     if metrics is None:
         return Cell(step=step, kl=None, reward=None, level=0, has_samples=False)
@@ -131,14 +118,14 @@ def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples
     return Cell(step=step, kl=kl, reward=metrics.get("rollout/reward"), level=level, has_samples=has_samples)
 
 
-def _sample(place: int, line: str) -> StepSample | None:
-    """A line of a samples file; None for one that was not written to its end."""
+def _sample(index: int, line: str) -> StepSample | None:
+    """A line of a samples file; None for one that is incomplete."""
     try:
         raw = json.loads(line)
         return StepSample(
-            place=place,
+            index=index,
             prompt_id=str(raw["prompt_id"]),
-            messages=[{"role": turn["role"], "content": turn["content"]} for turn in raw["messages"]],
+            messages=[{"role": message["role"], "content": message["content"]} for message in raw["messages"]],
             text=raw["text"],
             n_tokens=raw["n_tokens"],
             finish_reason=raw["finish_reason"],
@@ -149,7 +136,3 @@ def _sample(place: int, line: str) -> StepSample | None:
         )
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _is_pk(sample: StepSample) -> bool:
-    return sample.prompt_id.isdecimal()

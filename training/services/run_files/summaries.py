@@ -1,7 +1,7 @@
 """The figures of a run: each has one value, the same on every page and in the API, and words that say over which steps.
 
 What is measured on one batch of records swings from step to step, so its figure is the mean of the last tenth of the
-steps; everything else is as the last step said it. While a run goes, that is the last tenth of what it has done so far.
+steps; everything else is the value of the last step. While a run goes, it is the last tenth of the steps so far.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.services.run_files.metrics import Row
 
 NOISY = {"pretraining/loss", "sft/loss", "reward/loss", "reward/accuracy"}  # measured on one batch of records each
 LAST_SHARE = 0.1  # of the steps, whose mean says more than the last of them
-RULE = gettext_lazy("mean of the last tenth of the steps")  # where several runs stand beside each other
+RULE = gettext_lazy("mean of the last tenth of the steps")  # where several runs are shown side by side
 
 
 class Figure(NamedTuple):
@@ -36,7 +36,7 @@ def figures(run: Run, rows: Sequence[Row]) -> dict[str, Figure]:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, float]:
-    """The last value of everything that `rows` tell; of what is noisy, the mean over the last steps."""
+    """The last value of every metric in `rows`; of noisy ones, the mean over the last steps."""
     found: dict[str, float] = {}
     for row in rows:
         found |= row.metrics

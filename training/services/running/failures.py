@@ -13,6 +13,7 @@ from training.rlhf import exits
 from training.services.planning import record_links
 from training.services.planning.failure_rules import RULES, UNKNOWN, rule_of
 from training.services.planning.record_links import Concerned
+from training.services.planning.remedies import Remedy
 from training.services.run_files.config_fields import FIELDS
 from training.services.running.runs import END_UNSEEN
 from training.stages.metric import Words
@@ -36,7 +37,7 @@ class Cause(NamedTuple):
     name: str
     sentence: Words
     advice: Words
-    remedy: str
+    remedy: Remedy | None
     detail: str  # what the engine said last, or what its worker saw; empty where there was nothing
     field: str  # of the config that is refused, as people call it; empty where it is none
     records: list[Concerned]  # that are refused, or some of them

@@ -23,14 +23,13 @@ from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
 from training.services.run_files import (
-    attempts,
     directories,
     environment,
     integrity,
     metrics,
     saved_steps,
-    step_samples,
 )
+from training.services.run_files.reader import RunFiles
 from training.services.run_files.saved_steps import SavedStep
 from training.services.running import rounds, runs
 
@@ -87,7 +86,7 @@ def refusal(run: Run) -> str:
         return _("This run neither failed nor waits for a person.")
     if run.round and (newer := Round.objects.filter(project=run.project, number__gt=run.round.number).first()):
         return _("Round %(number)d came after this one: the newest labels are there.") % {"number": newer.number}
-    if not attempts.config(run):
+    if not RunFiles(run).config:
         return _("The run's directory is gone.")
     return next(_changed_parents(run), "")
 
@@ -112,7 +111,7 @@ def repeat(run: Run, *, actor: User) -> Run:
 
 def repeat_changed(run: Run, config: RunConfig, *, actor: User) -> Run:
     """A new run that does `config` on the data of `run`, from the start. Raises Refused or AlreadyRetried."""
-    before, after = attempts.config(run), to_json(config)
+    before, after = RunFiles(run).config, to_json(config)
     changed = {name: [before.get(name), value] for name, value in after.items() if before.get(name) != value}
     return _retry(run, config, actor=actor, action="run.changed", fields=changed)
 
@@ -197,19 +196,20 @@ def _inherit(saved: SavedStep, target: Path) -> None:
     (target / "samples").mkdir(parents=True)
     checkpoint = target / "checkpoints" / saved.path.name
     shutil.copytree(saved.path, checkpoint, copy_function=lambda source, copy: link(Path(source), Path(copy)))
-    for name in (metrics.FILE, environment.FILE):
+    for name in (metrics.FILE, directories.ENVIRONMENT):
         if (saved.attempt / name).exists():
             link(saved.attempt / name, target / name)
-    for path in sorted(saved.attempt.parent.glob("*/setbacks.json"), key=lambda path: path.stat().st_mtime)[-1:]:
+    logs = directories.find(saved.attempt.parents[1], "setbacks.json")
+    for path in sorted(logs, key=lambda path: path.stat().st_mtime)[-1:]:
         link(path, target / path.name)  # a remedy is taken once, in the life of this run and its retry
-    for step, path in step_samples.files(saved.attempt.parents[1]).items():
+    for step, path in directories.samples(saved.attempt.parents[1]).items():
         if step <= saved.step:
             link(path, target / "samples" / path.name)
 
 
 def _config(run: Run) -> RunConfig:
     try:
-        return parse(attempts.config(run))
+        return parse(RunFiles(run).config)
     except InvalidInput as error:
         raise Refused(_("Its config is not valid any more: %(error)s") % {"error": error}) from error
 
@@ -217,8 +217,9 @@ def _config(run: Run) -> RunConfig:
 def read_files(run_pk: int) -> None:
     """Read what a retry of the run would go on from, so that a page can tell whether it is whole; for a worker."""
     run = Run.objects.get(pk=run_pk)
-    parents = attempts.config(run).get("parents", {}).values()
-    integrity.read(saved_steps.paths(run), [_directory_of(run, parent) for parent in parents])
+    files = RunFiles(run)
+    parents = files.config.get("parents", {}).values()
+    integrity.read(files.checkpoints, [_directory_of(run, parent) for parent in parents])
 
 
 def _directory_of(run: Run, parent: dict[str, str]) -> Path:
@@ -228,7 +229,7 @@ def _directory_of(run: Run, parent: dict[str, str]) -> Path:
 
 def _changed_parents(run: Run) -> Iterator[str]:
     """What is wrong with the models that `run` starts from."""
-    for role, parent in attempts.config(run).get("parents", {}).items():
+    for role, parent in RunFiles(run).config.get("parents", {}).items():
         found = integrity.model_sha256(run, _directory_of(run, parent))
         if found is None:
             continue  # a worker is reading it; the engine refuses one that has changed

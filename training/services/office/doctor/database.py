@@ -79,10 +79,10 @@ def clock() -> Iterator[Finding]:
 def _database_time() -> datetime:
     """Now, by the clock that leases run by."""
     sqlite = connection.vendor == "sqlite"
-    told = _one(
+    now = _one(
         "SELECT (julianday('now') - 2440587.5) * 86400" if sqlite else "SELECT extract(epoch from clock_timestamp())"
     )
-    return datetime.fromtimestamp(float(told), UTC)
+    return datetime.fromtimestamp(float(now), UTC)
 
 
 def _one(statement: str) -> Any:

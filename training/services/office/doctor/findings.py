@@ -17,7 +17,7 @@ class Level(StrEnum):
 class Finding(NamedTuple):
     """One thing that a check has found."""
 
-    about: str  # the noun that is ill: "disk", "workers"
+    about: str  # what is wrong: "disk", "workers"
     fault: str
     remedy: str
     level: Level = Level.WRONG

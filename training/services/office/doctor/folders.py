@@ -13,6 +13,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from training.services.office.doctor.findings import LARGEST_SKEW_S, Check, Finding, Level
+from training.services.run_files import directories
 
 FOLDERS = ("runs", "models", "snapshots", "logs")  # below DATA_DIR, those that exist
 
@@ -21,8 +22,8 @@ def room() -> Iterator[Finding]:
     free = shutil.disk_usage(settings.DATA_DIR).free
     if free < settings.LOW_DISK_BYTES:
         fault = _("Only %(free).1f GB are free in %(path)s: the next checkpoint may not fit.")
-        said = {"free": free / 1e9, "path": settings.DATA_DIR}
-        yield Finding("disk", fault % said, _("See what “manage.py prune” would free, or give it a larger disk."))
+        facts = {"free": free / 1e9, "path": settings.DATA_DIR}
+        yield Finding("disk", fault % facts, _("See what “manage.py prune” would free, or give it a larger disk."))
 
 
 def writable() -> Iterator[Finding]:
@@ -64,7 +65,8 @@ def static_files() -> Iterator[Finding]:
 
 
 def damaged_checkpoints() -> Iterator[Finding]:
-    for path in sorted((Path(settings.DATA_DIR) / "runs").glob("*/attempts/*/checkpoints/*.damaged")):
+    runs = sorted((Path(settings.DATA_DIR) / "runs").glob("*"))
+    for path in (path for run in runs for path in directories.find(run, "checkpoints/*.damaged")):
         fault = _("The checkpoint %(path)s was damaged and is set aside; its run went on from an older one.")
         remedy = _("“manage.py prune” removes it. More than one means a failing disk: look at its health.")
         yield Finding("checkpoints", fault % {"path": path.relative_to(settings.DATA_DIR)}, remedy, Level.NOTE)

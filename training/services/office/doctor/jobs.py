@@ -37,19 +37,19 @@ def silent_workers() -> Iterator[Finding]:
     silent = Worker.objects.silent()
     for worker in silent.order_by("name"):
         fault = _("The worker %(name)s has been silent for %(time)s.")
-        said = {"name": worker.name, "time": timesince(worker.heartbeat_at)}
+        facts = {"name": worker.name, "time": timesince(worker.heartbeat_at)}
         remedy = _("It was killed or cannot reach the database: look for process %(pid)d on %(host)s.")
-        # Where another one has taken its place, nothing waits for it.
+        # Where another one serves the queue, nothing waits for it.
         level = Level.NOTE if Worker.objects.alive(worker.queue).exists() else Level.WRONG
-        yield Finding("workers", fault % said, remedy % {"pid": worker.pid, "host": worker.host}, level)
+        yield Finding("workers", fault % facts, remedy % {"pid": worker.pid, "host": worker.host}, level)
 
 
 def runs_without_worker() -> Iterator[Finding]:
     late = Now() - timedelta(seconds=settings.RECONCILE_S * SWEEPS_MISSED)
     for run in Run.objects.running().filter(lease_until__lt=late).order_by("pk"):
         fault = _("%(run)s has lost its worker %(time)s ago, and nobody has taken it up.")
-        said = {"run": _name(run), "time": timesince(run.lease_until)} if run.lease_until else {}
-        yield Finding("runs", fault % said, _("Sweeps are missing: see that beat and worker run."))
+        facts = {"run": _name(run), "time": timesince(run.lease_until)} if run.lease_until else {}
+        yield Finding("runs", fault % facts, _("Sweeps are missing: see that beat and worker run."))
 
 
 def runs_that_wait() -> Iterator[Finding]:
@@ -99,8 +99,8 @@ def weights() -> Iterator[Finding]:
         bad = [name for name, path in paths.items() if not path.is_file() or path.stat().st_size != sizes[name]]
         if bad:
             fault = _("%(model)s of “%(project)s” is damaged: %(file)s is missing or has another size.")
-            said = {"model": model.name, "project": model.project.name, "file": bad[0]}
-            yield Finding("models", fault % said, _("Bring %(path)s back from a backup.") % {"path": model.directory})
+            facts = {"model": model.name, "project": model.project.name, "file": bad[0]}
+            yield Finding("models", fault % facts, _("Bring %(path)s back from a backup.") % {"path": model.directory})
 
 
 def _needed_models() -> QuerySet[ModelVersion]:

@@ -1,0 +1,80 @@
+"""The outcome of a round: what it amounts to on held-out prompts, in words and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from training.models import ModelVersion, Result, Round, Stage
+from training.services.planning import plans
+from training.services.registry import promotions
+from training.services.running import results
+from training.stages.metric import Words
+from training.stages.number_format import decimal, percent
+
+
+class Figure(NamedTuple):
+    """What a figure of a result is called, and what it means."""
+
+    label: Words
+    meaning: Words
+    is_share: bool = False
+
+    def show(self, interval: list[float | None] | None, *, sign: str = "") -> str:
+        """A value with its interval (value, low, high) in brackets, as far as there is one; `sign` as in a format."""
+        if not interval:
+            return "–"
+        write = percent if self.is_share else decimal
+        value, *bounds = [write(number, sign=sign) for number in interval if number is not None]
+        if len(bounds) < 2:
+            return value
+        return _("%(value)s (%(low)s to %(high)s)") % {"value": value, "low": bounds[0], "high": bounds[1]}
+
+
+FIGURES = {
+    "reward": Figure(
+        gettext_lazy("reward"), gettext_lazy("what our reward model thinks: the policy was trained to raise it")
+    ),
+    "length": Figure(gettext_lazy("length"), gettext_lazy("tokens of an answer")),
+    "stop_rate": Figure(
+        gettext_lazy("ends by itself"), gettext_lazy("share of answers that are not cut off"), is_share=True
+    ),
+    "win_rate": Figure(
+        gettext_lazy("proxy win rate"),
+        gettext_lazy("how often the reward model prefers the new answer"),
+        is_share=True,
+    ),
+    "kl": Figure(gettext_lazy("distance (KL)"), gettext_lazy("nats per answer away from the reference")),
+    "accuracy": Figure(gettext_lazy("accuracy"), "", is_share=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a round amounts to: the policy that it made against the one before."""
+
+    result: Result
+    summary: list[str]
+    before: str  # the names of the two policies that were compared
+    after: str
+    new_policy: ModelVersion | None
+    champion: ModelVersion | None
+
+
+def build(round: Round, new_policy: ModelVersion | None) -> Outcome | None:
+    """The outcome of `round`, which made `new_policy`; None until something was measured."""
+    result = results.load(round)
+    if result is None:
+        return None
+    compared = plans.load(round).stage(Stage.EVALUATION).parents
+    return Outcome(
+        result=result,
+        summary=results.summary(result),
+        before=compared.get("parent", compared["reference"]).name,
+        after=compared["policy"].name,
+        new_policy=new_policy,
+        champion=promotions.champion(round.project),
+    )

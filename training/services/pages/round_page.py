@@ -1,0 +1,147 @@
+"""The pages about rounds, each put together by one function: what a round shows, and the list with the next plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext_lazy
+
+from annotate.models import Project, User
+from training.models import ModelVersion, Round, Run, Stage, TrainingSettings, Worker
+from training.services.labels import trainable_labels
+from training.services.labels.trainable_labels import Readiness
+from training.services.pages import cadence, outcome, progress, round_strip, schedule, timelines
+from training.services.pages.cadence import Cadence
+from training.services.pages.outcome import Outcome
+from training.services.pages.progress import StageProgress
+from training.services.pages.round_strip import Strip
+from training.services.pages.schedule import Schedule
+from training.services.planning import plans, preflight
+from training.services.planning.plans import Plan, StagePlan
+from training.services.planning.preflight import Facts, Preflight
+from training.services.run_files.reader import RunFiles
+
+SNAPSHOT_COUNTS = {
+    "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
+    "rankings": ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"),
+    "heldout_rankings": ngettext_lazy("%(number)d held-out ranking", "%(number)d held-out rankings", "number"),
+}
+LEFT_OUT = {  # why a label is not in a snapshot
+    "returned": gettext_lazy("returned"),
+    "simulated": gettext_lazy("simulated"),
+    "withdrawn": gettext_lazy("withdrawn"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundPage:
+    """The page of one round."""
+
+    round: Round
+    runs: list[Run]
+    strip: Strip
+    stages: list[StageProgress]
+    cadence: Cadence | None  # None for a round that needed no labels
+    outcome: Outcome | None  # None until something was measured
+    gpu_workers: list[Worker]
+    readiness: Readiness | None  # for the next round, once this one has succeeded
+
+    @property
+    def is_moving(self) -> bool:
+        """Something on the page may still change by itself."""
+        return self.round.is_active or any(run.status not in Run.FINISHED for run in self.runs)
+
+    @property
+    def labels(self) -> str:
+        """How many labels the round's snapshot holds, and how many it left out, and why."""
+        counts = self.round.snapshot.counts if self.round.snapshot else {}
+        held = ", ".join(words % {"number": counts.get(name, 0)} for name, words in SNAPSHOT_COUNTS.items())
+        why = [f"{number} {LEFT_OUT[reason]}" for reason, number in counts.get("left_out", {}).items() if number]
+        return held + (_(" (left out: %(why)s)") % {"why": ", ".join(why)} if why else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextRound:
+    """What a round opened now would do, and what speaks against it."""
+
+    plan: Plan
+    readiness: Readiness | None
+    strip: Strip
+    preflight: Preflight
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsPage:
+    """The page with all rounds of a project."""
+
+    rounds: QuerySet[Round]  # the newest first
+    active: Round | None
+    failed: Round | None  # the newest, if it failed: an older one never goes on
+    pretraining: StageProgress | None  # of the tiny base model, unless it has succeeded
+    next: NextRound | None  # None while a round is running, and for a project that does not train
+    schedule: Schedule
+
+    @property
+    def gpu_workers(self) -> list[Worker]:
+        return self.schedule.alive
+
+
+def build(round: Round, reader: User) -> RoundPage:
+    """The page of `round` as `reader` may see it."""
+    plan, files = plans.load(round), progress.load_runs(round)
+    runs = [each.run for each in files]
+    times = timelines.measure(runs)
+    queue = schedule.forecast(reader, round.project)
+    has_succeeded = round.status == Round.Status.SUCCEEDED
+    return RoundPage(
+        round=round,
+        runs=runs,
+        strip=round_strip.build(round, runs, times, queue),
+        stages=progress.pair_stages(plan.stages, files, is_over=not round.is_active, lost=queue.lost),
+        cadence=cadence.measure(round, runs, times),
+        outcome=outcome.build(round, progress.newest_policy(runs)),
+        gpu_workers=queue.alive,
+        readiness=trainable_labels.readiness(round.project) if has_succeeded else None,
+    )
+
+
+def build_overview(project: Project, reader: User) -> RoundsPage:
+    """The page with the rounds of `project` as `reader` may see it."""
+    rounds = Round.objects.for_user(reader).filter(project=project).order_by("-number")
+    newest = rounds.first()
+    active = newest if newest and newest.is_active else None
+    # Made outside the pages, a project may lack settings: it does not train until an admin saves some.
+    training = TrainingSettings.objects.filter(project=project).first()
+    queue = schedule.forecast(reader, project)
+    return RoundsPage(
+        rounds=rounds.select_related("opened_by", "result"),
+        active=active,
+        failed=newest if newest and newest.status == Round.Status.FAILED else None,
+        pretraining=_pretraining(project, reader, queue),
+        next=_next_round(project, training, queue) if training and not active else None,
+        schedule=queue,
+    )
+
+
+def _next_round(project: Project, training: TrainingSettings, queue: Schedule) -> NextRound:
+    readiness = trainable_labels.readiness(project)
+    plan = plans.draft_from(project, training, readiness)
+    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
+    missing = readiness.missing if readiness else 0
+    return NextRound(
+        plan=plan,
+        readiness=readiness,
+        strip=round_strip.build_planned(project, plan, queue.history, missing=missing),
+        preflight=preflight.check(
+            project, plan, Facts(training=training, base=base, history=queue.history, alive=queue.alive)
+        ),
+    )
+
+
+def _pretraining(project: Project, reader: User, queue: Schedule) -> StageProgress | None:
+    """The newest run that makes the tiny base model; it belongs to no round."""
+    runs = Run.objects.for_user(reader).filter(project=project, stage=Stage.PRETRAINING)
+    run = runs.exclude(status=Run.Status.SUCCEEDED).select_related("model_version").order_by("-pk").first()
+    return progress.describe(StagePlan(stage=run.stage), RunFiles(run), lost=queue.lost) if run else None
