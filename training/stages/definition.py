@@ -63,7 +63,8 @@ class StageDefinition:
 
     # in a round
     plan: Callable[[Situation], StagePlan] | None = None  # what it would do in the next round, or why it is left out
-    amount: Callable[[Mapping[str, int]], str] = lambda _counts: ""  # its plan's counts in words: how much it works on
+    work: Any = ""  # what it works on: a lazy plural of "number"
+    counts: tuple[str, ...] = ()  # of its plan, which together are that number
     starts_from: str = "policy"  # the role whose model it trains on, and whose tokenizer reads its records
 
     # what it reads and makes
@@ -85,6 +86,10 @@ class StageDefinition:
     def makes_model(self) -> bool:
         """Whether a model version comes of it."""
         return self.makes in (Makes.POLICY, Makes.REWARD_MODEL)
+
+    def amount(self, counts: Mapping[str, int]) -> str:
+        """How much it works on, in words, by the `counts` of its plan."""
+        return str(self.work % {"number": sum(counts[name] for name in self.counts)}) if self.work else ""
 
     def role_label(self, role: str) -> str:
         """What the parent `role` is to this stage."""

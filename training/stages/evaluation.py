@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import EvaluationConfig
@@ -28,11 +26,6 @@ def plan(now: Situation) -> StagePlan:
         parents |= optional("parent", now.policy_parent)
     counts = {"heldout_prompts": now.labels.heldout_prompts, "heldout_rankings": now.labels.heldout_rankings}
     return StagePlan(stage=Stage.EVALUATION, reason=reason, parents=parents, counts=counts)
-
-
-def amount(counts: Mapping[str, int]) -> str:
-    number = counts["heldout_prompts"]
-    return ngettext("%(number)d prompt", "%(number)d prompts", number) % {"number": number}
 
 
 METRICS = {
@@ -133,7 +126,8 @@ EVALUATION = StageDefinition(
     makes=Makes.MEASUREMENTS,
     roles={"parent": _("compared with")},
     plan=plan,
-    amount=amount,
+    work=ngettext_lazy("%(number)d prompt", "%(number)d prompts", "number"),
+    counts=("heldout_prompts",),
     metrics=METRICS,
     numbered_metrics=NUMBERED,
     shown_metrics=(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import PPOConfig
@@ -29,11 +29,6 @@ def plan(now: Situation) -> StagePlan:
         "reward": now.made_by(Stage.REWARD),
     }
     return StagePlan(stage=Stage.PPO, reason=reason, parents=parents, counts={"prompts": now.labels.train_prompts})
-
-
-def amount(counts: Mapping[str, int]) -> str:
-    number = counts["prompts"]
-    return ngettext("%(number)d prompt", "%(number)d prompts", number) % {"number": number}
 
 
 def adapt(name: str, metric: Metric, config: Mapping[str, Any]) -> Metric:
@@ -149,7 +144,8 @@ PPO = StageDefinition(
     makes=Makes.POLICY,
     kind="ppo",
     plan=plan,
-    amount=amount,
+    work=ngettext_lazy("%(number)d prompt", "%(number)d prompts", "number"),
+    counts=("prompts",),
     weights_on_disk=19,
     metrics=METRICS,
     adapt_metric=adapt,

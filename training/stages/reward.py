@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import RewardConfig
@@ -34,11 +32,6 @@ def plan(now: Situation) -> StagePlan:
         "tied_rankings": labels.tied_rankings,
     }
     return StagePlan(stage=Stage.REWARD, reason=reason, parents={"policy": now.sft}, counts=counts)
-
-
-def amount(counts: Mapping[str, int]) -> str:
-    number = counts["rankings"]
-    return ngettext("%(number)d ranking", "%(number)d rankings", number) % {"number": number}
 
 
 METRICS = {
@@ -71,7 +64,8 @@ REWARD = StageDefinition(
     makes=Makes.REWARD_MODEL,
     kind="reward",
     plan=plan,
-    amount=amount,
+    work=ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"),
+    counts=("rankings",),
     weights_on_disk=10,
     metrics=METRICS,
     shown_metrics=("reward/accuracy", "reward/loss", "skipped_steps"),

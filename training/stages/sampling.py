@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import SamplingConfig
@@ -30,11 +28,6 @@ def slate_budget(wanted: int, labels: LabelCounts) -> tuple[int, int]:
     return min(wanted - heldout, labels.train_prompts), heldout
 
 
-def amount(counts: Mapping[str, int]) -> str:
-    number = counts["slates"] + counts["heldout_slates"]
-    return ngettext("%(number)d set", "%(number)d sets", number) % {"number": number}
-
-
 METRICS = {
     "sampling/slates": Metric(
         label=_("sets of answers"),
@@ -57,7 +50,8 @@ SAMPLING = StageDefinition(
     makes=Makes.SLATES,
     roles={"parent": _("a quarter by")},
     plan=plan,
-    amount=amount,
+    work=ngettext_lazy("%(number)d set", "%(number)d sets", "number"),
+    counts=("slates", "heldout_slates"),
     metrics=METRICS,
     shown_metrics=("sampling/slates", "sampling/completions"),
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import SFTConfig
@@ -32,11 +30,6 @@ def plan(now: Situation) -> StagePlan:
     return StagePlan(stage=Stage.SFT, reason=reason, parents={"base": now.base}, counts=counts)
 
 
-def amount(counts: Mapping[str, int]) -> str:
-    number = counts["demonstrations"]
-    return ngettext("%(number)d answer", "%(number)d answers", number) % {"number": number}
-
-
 METRICS = {
     "sft/loss": Metric(
         label=_("loss"),
@@ -59,7 +52,8 @@ SFT = StageDefinition(
     kind="sft",
     starts_from="base",
     plan=plan,
-    amount=amount,
+    work=ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
+    counts=("demonstrations",),
     weights_on_disk=10,
     metrics=METRICS,
     shown_metrics=("sft/loss", "skipped_steps"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils.translation import ngettext_lazy
 from pytest_django import Settings
 
 from annotate.models import Member, Project
@@ -23,7 +24,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def plan(now: Situation) -> StagePlan:
     reason = "" if now.labels.rankings else "There is nothing to copy for."
-    return StagePlan(stage="toy", reason=reason, parents={"policy": now.policy}, counts={"rankings": 3})
+    return StagePlan(
+        stage="toy", reason=reason, parents={"policy": now.policy}, counts={"rankings": now.labels.rankings}
+    )
 
 
 TOY = StageDefinition(
@@ -34,7 +37,8 @@ TOY = StageDefinition(
     purpose="It copies the policy.",
     roles={"policy": "copied from"},
     plan=plan,
-    amount=lambda counts: f"{counts['rankings']} toys",
+    work=ngettext_lazy("%(number)d toy", "%(number)d toys", "number"),
+    counts=("rankings",),
     data=("rankings",),
     makes=Makes.POLICY,
     kind="toy",
@@ -78,7 +82,8 @@ def test_it_is_planned_from_what_the_stages_before_it_make_and_followed_by_those
 
 def test_its_run_has_its_data_and_publishes_a_model_of_its_kind(done: Round) -> None:
     run = done.runs.get(stage="toy")
-    assert (run.status, run.metrics) == (Run.Status.SUCCEEDED, {"toy/rankings": 4.0})
+    rankings = plans.load(done).stage(Stage.REWARD).counts["rankings"]  # of which held-out ones are none
+    assert (run.status, run.metrics) == (Run.Status.SUCCEEDED, {"toy/rankings": rankings})
     assert (run.directory / "data" / "rankings.jsonl").exists()
     model = run.model_version
     assert (model.name, model.is_policy, model.parent.kind) == ("toy-1", True, "ppo")
@@ -90,8 +95,8 @@ def test_every_page_of_training_shows_it(done: Round, client: Client, admin: Mem
     run = done.runs.get(stage="toy")
     slug = done.project.slug
     pages = {
-        reverse("training:rounds", args=[slug]): "Toy",
-        reverse("training:round", args=[slug, done.number]): "It copies the policy.",
+        reverse("training:rounds", args=[slug]): "Toy stage",
+        reverse("training:round", args=[slug, done.number]): "Toy",
         reverse("training:run", args=[slug, run.pk]): "rankings read",
         reverse("training:models", args=[slug]): "toy-1",
         reverse("training:model", args=[slug, run.model_version.pk]): "Toy model",

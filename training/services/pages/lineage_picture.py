@@ -15,8 +15,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
+from training import stages
 from training.models import ModelVersion
 from training.services.pages.lineage import LineageRound
+from training.stages.metric import Words
 from training.stages.number_format import percent
 
 WIDTH, HEIGHT = 148, 48  # of a box
@@ -24,7 +26,7 @@ STEP_X, STEP_Y = 192, 100  # from one column, one row, to the next
 LEFT, TOP = 92, 36  # room for the names of rows and columns
 BEND = 10  # radius of a line's corners
 LANE, LANE_BACK = 20, 36  # above a row: where lines to it run, from models and from ranked answers
-COLUMNS = {"labels": 0, "sft": 1, "base": 1, "reward": 2, "ppo": 3, "answers": 4}
+LABELS, ANSWERS = "labels", "answers"  # the columns that hold no models
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Picture:
 
     @property
     def width(self) -> int:
-        return LEFT + 4 * STEP_X + WIDTH + 4
+        return LEFT + (len(_columns()) - 1) * STEP_X + WIDTH + 4
 
     @property
     def height(self) -> int:
@@ -87,8 +89,7 @@ class Picture:
     @property
     def columns(self) -> list[tuple[str, int]]:
         """The name of each column and where its middle is."""
-        names = (_("Labels"), _("SFT"), _("Reward"), _("PPO"), _("Answers to rank"))
-        return [(name, LEFT + column * STEP_X + WIDTH // 2) for column, name in enumerate(names)]
+        return [(str(name), LEFT + index * STEP_X + WIDTH // 2) for index, name in enumerate(_columns().values())]
 
 
 def draw(
@@ -120,13 +121,13 @@ def _place(picture: Picture, project: Project, round: LineageRound, row: int, ch
         }
         address = reverse("training:round", args=[project.slug, round.number])
         name = str(round.snapshot)
-        picture.boxes[f"labels {round.number}"] = Box(*_corner("labels", row), name, note, "data", address)
+        picture.boxes[f"labels {round.number}"] = Box(*_corner(LABELS, row), name, note, "data", address)
     for model in round.models:
         _place_model(picture, project, model, row, champion_pk)
     if round.slates:
         title = _("%(number)d sets") % {"number": round.slates}
         note = _("by %(models)s") % {"models": ", ".join(round.writers)}
-        picture.boxes[f"answers {round.number}"] = Box(*_corner("answers", row), title, note, "data")
+        picture.boxes[f"answers {round.number}"] = Box(*_corner(ANSWERS, row), title, note, "data")
 
 
 def _place_model(picture: Picture, project: Project, model: ModelVersion, row: int, champion_pk: int | None) -> None:
@@ -150,8 +151,16 @@ def _note(model: ModelVersion) -> str:
     return ""
 
 
+def _columns() -> dict[str, Words]:
+    """The columns in their order: labels, the kinds of model that a round makes, answers."""
+    kinds = {stage.kind: stage.short_label for stage in stages.DEFINITIONS if stage.plan and stage.makes_model}
+    return {LABELS: _("Labels"), **kinds, ANSWERS: _("Answers to rank")}
+
+
 def _corner(column: str, row: int) -> tuple[int, int]:
-    return LEFT + COLUMNS[column] * STEP_X, TOP + row * STEP_Y
+    columns = list(_columns())
+    index = columns.index(column) if column in columns else 1  # a base model stands where the first models do
+    return LEFT + index * STEP_X, TOP + row * STEP_Y
 
 
 def _lines(picture: Picture, round: LineageRound) -> Iterator[Line]:

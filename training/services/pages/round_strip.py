@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext_lazy
 
 from annotate.models import Project, WorkItem
+from training import stages
 from training.models import Round, Run, Snapshot, Stage
 from training.services.pages.schedule import Schedule
 from training.services.pages.timelines import Timeline
@@ -30,14 +31,6 @@ DONE = Run.Status.SUCCEEDED.value
 
 NEW_ANSWERS = ngettext_lazy("%(number)d new answer", "%(number)d new answers", "number")
 NEW_RANKINGS = ngettext_lazy("%(number)d new ranking", "%(number)d new rankings", "number")
-PROMPTS = ngettext_lazy("%(number)d prompt", "%(number)d prompts", "number")
-WORK = {  # {stage: (what it works on, the counts of its plan that say how much)}
-    Stage.SFT: (ngettext_lazy("%(number)d answer", "%(number)d answers", "number"), ("demonstrations",)),
-    Stage.REWARD: (ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"), ("rankings",)),
-    Stage.PPO: (PROMPTS, ("prompts",)),
-    Stage.EVALUATION: (PROMPTS, ("heldout_prompts",)),
-    Stage.SAMPLING: (ngettext_lazy("%(number)d set", "%(number)d sets", "number"), ("slates", "heldout_slates")),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +70,7 @@ def build_planned(project: Project, plan: Plan, history: History, *, missing: in
         last = _left_out(OPEN, opens.reason)
     else:
         left = _sum([cell for cell in stages if cell.state == LATER])
-        last = Cell(name=OPEN, state=LATER, count=_work(opens), estimate=_after_all(left))
+        last = Cell(name=OPEN, state=LATER, count=_amount(opens), estimate=_after_all(left))
     return Strip([collect, freeze, *stages, last], None)
 
 
@@ -142,7 +135,7 @@ def _planned_stage(project: Project, stage: StagePlan, history: History) -> Cell
     if not stage.will_run:
         return _left_out(stage.stage, stage.reason)
     expected = history.last_time(project.pk, stage.stage, in_round=True)
-    return Cell(name=stage.stage, state=LATER, count=_work(stage), estimate=expected)
+    return Cell(name=stage.stage, state=LATER, count=_amount(stage), estimate=expected)
 
 
 def _left_out(name: str, reason: str) -> Cell:
@@ -161,7 +154,7 @@ def _stage(round: Round, stage: StagePlan, run: Run | None, schedule: Schedule, 
     return Cell(
         name=stage.stage,
         state=job.state if job else run.status,
-        count=f"{run.step}/{run.total}" if has_steps else _work(stage),
+        count=f"{run.step}/{run.total}" if has_steps else _amount(stage),
         elapsed=timelines[run.pk].worked if run.started_at else None,
         estimate=job.estimate if job else None,
         reason=failures.cause_of(run).headline if needs_person else "",
@@ -176,7 +169,7 @@ def _open(round: Round, plan: Plan, sampling: Run | None, left: timedelta | None
         state, reason = stage_states.without_run(stage, is_over=not round.is_active)
         if state == LEFT_OUT:
             return _left_out(OPEN, reason)
-        return Cell(name=OPEN, state=LATER, count=_work(stage), estimate=_after_all(left))
+        return Cell(name=OPEN, state=LATER, count=_amount(stage), estimate=_after_all(left))
     sets = WorkItem.objects.filter(slate__completions__sample__run=sampling)
     ranked = Count("pk", filter=Q(status=WorkItem.Status.DONE), distinct=True)
     counts = sets.aggregate(sets=Count("pk", distinct=True), ranked=ranked)
@@ -210,7 +203,6 @@ def _new_labels(plan: Plan) -> str:
     return ", ".join(words) or _("no new labels")
 
 
-def _work(stage: StagePlan) -> str:
-    """What a stage works on, counted."""
-    words, names = WORK[Stage(stage.stage)]
-    return words % {"number": sum(stage.counts[name] for name in names)}
+def _amount(plan: StagePlan) -> str:
+    """How much a stage works on, in words."""
+    return stages.find(plan.stage).amount(plan.counts)

@@ -99,17 +99,17 @@ def request_for(plan: Plan, training: TrainingSettings) -> dict[str, Any]:
     planned = [parent for stage in plan.stages for parent in stage.parents.values()]
     existing = ModelVersion.objects.in_bulk([parent.model_version for parent in planned if parent.model_version])
     models: dict[str, str] = {}
-    stages: dict[str, dict[str, Any]] = {}
+    examined: dict[str, dict[str, Any]] = {}
     for stage in plan.stages:
-        if not stage.will_run:
+        if not stage.will_run or not stages.find(stage.stage).config.examined_records:
             continue
         model = existing[_reader(plan, stage)]
         parents = dict.fromkeys(stage.parents, model)
         config = configs.make(training, stage.stage, round_number=plan.number, parents=parents)
         others = [existing[one.model_version] for one in stage.parents.values() if one.model_version]
         models |= {one.name: str(one.directory) for one in [model, *others]}
-        stages[stage.stage] = {"model": model.name, "max_response": config.max_response}  # type: ignore[attr-defined]
-    return {"models": models, "stages": stages}
+        examined[stage.stage] = {"model": model.name, "max_response": config.max_response}  # type: ignore[attr-defined]
+    return {"models": models, "stages": examined}
 
 
 def write_request(project: Project, plan: Plan, directory: Path) -> None:
