@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import RunConfig
 from training.stages.metric import Metric, Words
 from training.stages.planning import Situation, StagePlan
+from training.stages.remedies import Rule
 
 
 class Stage(StrEnum):
@@ -75,6 +76,9 @@ class StageDefinition:
 
     # what it costs
     weights_on_disk: int = 0  # how many times its weights at most: output, two checkpoints and the one being written
+
+    # what can go wrong in it alone, by the kind that its engine raises
+    failures: Mapping[str, Rule] = field(default_factory=dict)
 
     # what it tells
     metrics: Mapping[str, Metric] = field(default_factory=dict)

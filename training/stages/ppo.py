@@ -13,6 +13,7 @@ from training.rlhf.config import PPOConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import FALLS, PER_TOKEN, SKIPPED_STEPS, STOP_RATE_FLOOR, TOKENS, Metric
 from training.stages.planning import Situation, StagePlan
+from training.stages.remedies import Rule
 
 
 def plan(now: Situation) -> StagePlan:
@@ -133,6 +134,12 @@ METRICS = {
     ),
     "skipped_steps": SKIPPED_STEPS,
 }
+FAILURES = {
+    "no_sample": Rule(
+        _("No samples of that step were kept."),
+        _("Choose a step of the run that has some."),
+    ),
+}
 
 PPO = StageDefinition(
     name=Stage.PPO,
@@ -147,6 +154,7 @@ PPO = StageDefinition(
     work=ngettext_lazy("%(number)d prompt", "%(number)d prompts", "number"),
     counts=("prompts",),
     weights_on_disk=19,
+    failures=FAILURES,
     metrics=METRICS,
     adapt_metric=adapt,
     shown_metrics=(

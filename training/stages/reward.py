@@ -9,6 +9,7 @@ from training.rlhf.config import RewardConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import SKIPPED_STEPS, Metric
 from training.stages.planning import Situation, StagePlan
+from training.stages.remedies import Remedy, Rule
 
 
 def plan(now: Situation) -> StagePlan:
@@ -53,6 +54,20 @@ METRICS = {
     ),
     "skipped_steps": SKIPPED_STEPS,
 }
+FAILURES = {
+    "all_tied": Rule(
+        _("No ranking prefers one answer to another."),
+        _(
+            "Nothing can be learnt from ties. Ask people to tell answers apart where they differ, "
+            "and start a new round."
+        ),
+        Remedy.GUIDELINES,
+    ),
+    "answers_alike": Rule(
+        _("The reward model gives all ranked answers the same score."),
+        _("Where the answers do differ, copy the run and try another learning rate."),
+    ),
+}
 
 REWARD = StageDefinition(
     name=Stage.REWARD,
@@ -67,6 +82,7 @@ REWARD = StageDefinition(
     work=ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"),
     counts=("rankings",),
     weights_on_disk=10,
+    failures=FAILURES,
     metrics=METRICS,
     shown_metrics=("reward/accuracy", "reward/loss", "skipped_steps"),
 )

@@ -16,7 +16,7 @@ from training import stages
 from training.models import Result
 from training.services.pages.outcome import FIGURES, Figure
 from training.services.pages.round_strip import Cell
-from training.services.planning.remedies import Remedy
+from training.stages.remedies import Remedy
 
 register = template.Library()
 

@@ -21,8 +21,8 @@ from training.models import Examination, ModelVersion, Round, Run, TrainingSetti
 from training.services.machines import workers
 from training.services.planning import examination_words, examinations, plans, preflight
 from training.services.planning.preflight import Preflight
-from training.services.planning.remedies import Remedy
 from training.services.running import rounds
+from training.stages.remedies import Remedy
 
 
 @pytest.fixture

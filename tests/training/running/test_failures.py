@@ -12,16 +12,19 @@ from django.urls import reverse
 
 from annotate.models import Demonstration, Member, Project
 from tests.training import engine_files, machine
+from training import stages
 from training.models import Answer, Question, Run, Stage
 from training.rlhf import exits
 from training.rlhf.data import dataset_filter
-from training.services.planning.failure_rules import MODEL_RULES, RULES, UNKNOWN
+from training.services.planning.failure_rules import MODEL_RULES, UNKNOWN
+from training.services.planning.failure_rules import RULES as GENERAL_RULES
 from training.services.running import failures
 
 ROOT = Path(__file__).parents[3]
 ENGINE = sorted((ROOT / "training/rlhf").glob("**/*.py"))
 PLATFORM = [*sorted((ROOT / "training/services").glob("**/*.py")), *sorted((ROOT / "training").glob("*.py"))]
 SUPERVISORS = ("runner.py", "examiner.py", "services/running/runs.py", "services/running/memory_kills.py")
+RULES = {**GENERAL_RULES, **{kind: rule for stage in stages.DEFINITIONS for kind, rule in stage.failures.items()}}
 ENDINGS = {cls.__name__: cls for cls in exits.EngineExit.__subclasses__()}
 TELL_ALL = {"Interrupted", "FenceLost"}  # endings whose class says all that there is to say
 

@@ -13,7 +13,7 @@ from training import stages
 from training.services.planning import record_links
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.record_links import Concerned
-from training.services.planning.remedies import Remedy
+from training.stages.remedies import Remedy
 
 Numbers = dict[str, Any]
 

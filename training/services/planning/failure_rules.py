@@ -1,24 +1,16 @@
-"""The table of what can go wrong: a kind, what it means in one sentence, what helps, and where that is done."""
+"""The table of what can go wrong: a kind, what it means in one sentence, what helps, and where that is done.
+
+What can go wrong in one stage only stands with the stage (training/stages).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from django.utils.translation import gettext_lazy as _
 
-from training.services.planning.remedies import Remedy
-from training.stages.metric import Words
+from training import stages
+from training.stages.remedies import Remedy, Rule
 
 UNKNOWN = "unknown"  # the rule that holds where no other does
-
-
-class Rule(NamedTuple):
-    """One line of the table."""
-
-    sentence: Words
-    advice: Words
-    remedy: Remedy | None = None
-
 
 RULES: dict[str, Rule] = {
     # the machine
@@ -133,18 +125,6 @@ RULES: dict[str, Rule] = {
         _("There was nothing that the run could learn from."),
         _("Ask for more labels, or look at what the snapshot left out, and start a new round."),
     ),
-    "all_tied": Rule(
-        _("No ranking prefers one answer to another."),
-        _(
-            "Nothing can be learnt from ties. Ask people to tell answers apart where they differ, "
-            "and start a new round."
-        ),
-        Remedy.GUIDELINES,
-    ),
-    "answers_alike": Rule(
-        _("The reward model gives all ranked answers the same score."),
-        _("Where the answers do differ, copy the run and try another learning rate."),
-    ),
     "held_out_trained": Rule(
         _("A prompt that is held out is trained on as well."),
         _("It would measure nothing any more. Withdraw one of the two, and start a new round."),
@@ -161,10 +141,6 @@ RULES: dict[str, Rule] = {
     "settings_unreadable": Rule(
         _("The run's settings cannot be read."),
         _("The file config.json in the run's directory is missing or damaged. Start a new round."),
-    ),
-    "no_sample": Rule(
-        _("No samples of that step were kept."),
-        _("Choose a step of the run that has some."),
     ),
     "input": Rule(
         _("Something that the run was given is not valid."),
@@ -284,6 +260,12 @@ MODEL_RULES: dict[str, Rule] = {
 RULES |= MODEL_RULES
 
 
+def find_rule(kind: str) -> Rule | None:
+    """The rule of `kind`; None for one that only an engine of another version knows."""
+    of_stages = [stage.failures[kind] for stage in stages.DEFINITIONS if kind in stage.failures]
+    return of_stages[0] if of_stages else RULES.get(kind)
+
+
 def rule_of(kind: str) -> Rule:
-    """The rule of `kind`; of one that only an engine of another version knows, the rule of what is unknown."""
-    return RULES.get(kind, RULES[UNKNOWN])
+    """The rule of `kind`, or the one of what is unknown."""
+    return find_rule(kind) or RULES[UNKNOWN]

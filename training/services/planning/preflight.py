@@ -22,10 +22,10 @@ from training.services.planning.estimates import History
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.plans import Plan
 from training.services.planning.record_links import Concerned
-from training.services.planning.remedies import Remedy
 from training.services.registry import configs
 from training.services.registry.adoption_words import LEVEL_LABELS
 from training.stages.metric import Words
+from training.stages.remedies import Remedy
 
 MANY_TIES = 0.2  # share of the rankings that have nothing to say
 FEW_HELDOUT_RANKINGS = 30

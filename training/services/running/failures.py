@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from training.models import Run
 from training.rlhf import exits
 from training.services.planning import record_links
-from training.services.planning.failure_rules import RULES, UNKNOWN, rule_of
+from training.services.planning.failure_rules import UNKNOWN, find_rule, rule_of
 from training.services.planning.record_links import Concerned
-from training.services.planning.remedies import Remedy
 from training.services.run_files.config_fields import FIELDS
 from training.services.running.runs import END_UNSEEN
 from training.stages.metric import Words
+from training.stages.remedies import Remedy
 
 INVALID, DIVERGED = exits.InvalidInput.code, exits.Diverged.code
 # For runs that ended before endings were kept: nothing but the exit code says how.
@@ -57,7 +57,7 @@ def cause_of(run: Run) -> Cause:
     """Why `run` failed or is held."""
     ending: Mapping[str, Any] = run.ending
     name = ending.get("kind", "")
-    if name not in RULES:  # an old run's, or an engine's of another version
+    if find_rule(name) is None:  # an old run's, or an engine's of another version
         name = BY_CODE.get(run.exit_code or 0, UNKNOWN)
     rule, field = rule_of(name), str(ending.get("field", ""))
     return Cause(

@@ -1,8 +1,9 @@
-"""Remedies: where a person mends what a line of the pre-flight, a finding or a failed run complains about."""
+"""What helps, and where: of a line of the pre-flight, a finding, or a failed run."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -44,3 +45,11 @@ class Remedy(Enum):
     def url(self, slug: str) -> str:
         """Where it leads in the project `slug`; empty where there are words alone."""
         return reverse(self.address, args=[slug]) if ":" in self.address else self.address
+
+
+class Rule(NamedTuple):
+    """What one kind of failure means and what helps. The kind is what the engine writes into ending.json."""
+
+    sentence: Words
+    advice: Words
+    remedy: Remedy | None = None
