@@ -24,9 +24,10 @@ from tests.faults.conftest import machines, points, toy
 from tests.faults.failures import Failpoints
 from tests.faults.processes import Machines, wait_until
 from tests.faults.toy_project import make_toy_project
-from training.models import ModelVersion, Round, Run, Stage, TrainingSettings
+from training.models import ModelVersion, Round, Run, TrainingSettings
 from training.models.runs import SILENT_AFTER
 from training.services.running import rounds
+from training.stages import Stage
 
 __all__ = ["machines", "points", "toy"]
 

@@ -17,9 +17,10 @@ from tests.faults.processes import Machines, as_people_have_it, engines, wait_un
 from tests.faults.toy_project import done_by
 from tests.faults.witness import Witness
 from tests.training import machine
-from training.models import LostRace, ModelVersion, Round, Run, Stage
+from training.models import LostRace, ModelVersion, Round, Run
 from training.rlhf import exits
 from training.services.running import rounds
+from training.stages import Stage
 
 ASKED_WITHIN_S = 15.0
 OVER_WITHIN_S = 90.0

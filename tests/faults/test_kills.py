@@ -12,8 +12,9 @@ from annotate.models import Member, Project
 from tests.faults.processes import Machines, engines, kill_engine, parent_of, wait_until
 from tests.faults.witness import Witness
 from tests.training import machine
-from training.models import ModelVersion, Round, Run, Stage
+from training.models import ModelVersion, Round, Run
 from training.services.running import rounds
+from training.stages import Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.database, pytest.mark.broker]
 

@@ -17,10 +17,11 @@ from tests.faults.toy_project import make_toy_project
 from tests.faults.witness import Witness
 from tests.faults.writer import Writer, served
 from tests.training import machine
-from training.models import Round, Run, Stage, Worker
+from training.models import Round, Run, Worker
 from training.rlhf import exits
 from training.services.run_files import directories, metrics
 from training.services.running import reconciler, rounds
+from training.stages import Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.usefixtures("both_servers")]
 

@@ -19,9 +19,10 @@ from tests.faults.processes import FAST, Machines, database_url, engines, wait_u
 from tests.faults.toy_project import done_by
 from tests.faults.witness import Witness
 from tests.training import machine
-from training.models import Round, Run, Stage
+from training.models import Round, Run
 from training.services.run_files import directories, metrics
 from training.services.running import reconciler, rounds
+from training.stages import Stage
 
 pytestmark = [pytest.mark.slow]
 

@@ -18,9 +18,10 @@ from tests.faults.toy_project import done_by, make_toy_project
 from tests.faults.witness import Witness
 from tests.training import machine
 from training import runner
-from training.models import Round, Run, Sample, Stage
+from training.models import Round, Run, Sample
 from training.rlhf import exits
 from training.services.running import reconciler, rounds
+from training.stages import Stage
 
 pytestmark = [pytest.mark.slow]
 

@@ -29,8 +29,9 @@ from tests.faults.processes import FAST, Machines, empty_broker, kill_engine, wa
 from tests.faults.toy_project import make_toy_project
 from tests.training import machine
 from training import doorbell
-from training.models import Round, Run, Stage, TrainingSettings
+from training.models import Round, Run, TrainingSettings
 from training.services.running import rounds
+from training.stages import Stage
 
 PROJECTS = 6
 PATIENCE_S = 120.0

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from annotate.models import Project
-from training.models import ModelVersion, Run, Stage
+from training.models import ModelVersion, Run
 from training.rlhf.config import parse, to_json
 from training.rlhf.run.manifest import sealed
 from training.services.run_files import directories
+from training.stages import Stage
 from training.tiny.preset import PRESET
 
 PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"], "sampling": ["policy"]}

@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from annotate.models import Demonstration, Project, Ranking
 from tests.training import machine
-from training.models import ModelVersion, Round, Run, Snapshot, Stage
+from training.models import ModelVersion, Round, Run, Snapshot
 from training.services.planning.plans import Plan, PlannedParent, StagePlan
 from training.services.run_files import directories
+from training.stages import Stage
 
 
 def make_round(

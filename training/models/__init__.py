@@ -12,7 +12,6 @@ from training.models.settings import TrainingSettings
 from training.models.snapshots import Snapshot
 from training.models.transitions import IllegalMove, LostRace, note
 from training.models.workers import Worker
-from training.stages import ParentRole, Stage
 
 __all__ = [
     "SILENT_AFTER",
@@ -23,7 +22,6 @@ __all__ = [
     "IllegalMove",
     "LostRace",
     "ModelVersion",
-    "ParentRole",
     "Promotion",
     "Question",
     "Result",
@@ -32,7 +30,6 @@ __all__ = [
     "Sample",
     "SentSample",
     "Snapshot",
-    "Stage",
     "TrainingSettings",
     "Worker",
     "note",

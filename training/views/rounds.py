@@ -11,10 +11,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from annotate.addresses import fragment_of, posts_from
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
-from training.models import IllegalMove, LostRace, Round, Run, Stage
+from training.models import IllegalMove, LostRace, Round, Run
 from training.services.pages import round_page
 from training.services.registry import base_models
 from training.services.running import retries, rounds
+from training.stages import Stage
 
 
 @role_required(Role.ADMIN)

@@ -11,11 +11,12 @@ from django.views.decorators.http import require_safe
 from annotate.addresses import fragment_of
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
-from training.models import Run, Stage, Worker
+from training.models import Run, Worker
 from training.services.pages import progress
 from training.services.run_files import config_fields, curves, step_samples
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
+from training.stages import Stage
 
 
 @role_required(Role.ADMIN)

@@ -9,8 +9,9 @@ from django.core.management import call_command
 
 from annotate.models import Kind, Member, Project, Prompt, Role, User
 from annotate.services import work
-from training.models import Run, Stage
+from training.models import Run
 from training.services.office import demo_project
+from training.stages import Stage
 from training.tiny import preset, recipe, world
 
 pytestmark = pytest.mark.django_db

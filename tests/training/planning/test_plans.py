@@ -8,11 +8,12 @@ from annotate import hooks
 from annotate.models import Member, Project
 from tests.factories import make_member, make_project
 from tests.training import machine
-from training.models import ModelVersion, Promotion, Round, Stage, TrainingSettings
+from training.models import ModelVersion, Promotion, Round, TrainingSettings
 from training.services.labels import trainable_labels
 from training.services.planning import plans
 from training.services.planning.plans import Plan
 from training.services.running import rounds
+from training.stages import Stage
 from training.stages.planning import LabelCounts
 from training.stages.sampling import slate_budget
 

@@ -9,10 +9,11 @@ import pytest
 from annotate.models import Project
 from tests.training import machine
 from training.forms.configs import ConfigForm
-from training.models import ModelVersion, Stage, TrainingSettings
+from training.models import ModelVersion, TrainingSettings
 from training.rlhf.config import STAGES, Parent, to_json
 from training.rlhf.exits import InvalidInput
 from training.services.registry import configs
+from training.stages import Stage
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 

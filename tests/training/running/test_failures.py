@@ -13,12 +13,13 @@ from django.urls import reverse
 from annotate.models import Demonstration, Member, Project
 from tests.training import engine_files, machine
 from training import stages
-from training.models import Answer, Question, Run, Stage
+from training.models import Answer, Question, Run
 from training.rlhf import exits
 from training.rlhf.data import dataset_filter
 from training.services.planning.failure_rules import MODEL_RULES, UNKNOWN
 from training.services.planning.failure_rules import RULES as GENERAL_RULES
 from training.services.running import failures
+from training.stages import Stage
 
 ROOT = Path(__file__).parents[3]
 ENGINE = sorted((ROOT / "training/rlhf").glob("**/*.py"))

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate, WorkItem
 from tests.training import machine
-from training.models import ModelVersion, Round, Run, Sample, SentSample, Stage
+from training.models import ModelVersion, Round, Run, Sample, SentSample
 from training.rlhf import exits
 from training.rlhf.run.manifest import manifest_sha256
 from training.services.planning import plans
@@ -20,6 +20,7 @@ from training.services.run_files import directories, step_samples
 from training.services.run_files.step_samples import StepSample
 from training.services.running import runs
 from training.services.running.runs import Ending
+from training.stages import Stage
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 

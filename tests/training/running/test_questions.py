@@ -9,10 +9,11 @@ from django.urls import reverse
 from annotate.models import Completion, Member, Project, Prompt, Slate
 from tests.factories import make_project
 from tests.training import history, machine
-from training.models import ModelVersion, Question, Round, Run, Sample, Stage, TrainingSettings
+from training.models import ModelVersion, Question, Round, Run, Sample, TrainingSettings
 from training.services.labels import snapshots
 from training.services.planning import plans
 from training.services.running import questions, runs
+from training.stages import Stage
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from annotate.models import Assignment, Member, Project
 from tests.factories import make_assignment, make_project
 from tests.training import machine
 from training import doorbell, heartbeat
-from training.models import ModelVersion, Round, Run, Stage, Worker
+from training.models import ModelVersion, Round, Run, Worker
 from training.services.machines import resources, workers
 from training.services.registry import base_models
 from training.services.running import reconciler, rounds, runs
+from training.stages import Stage
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 

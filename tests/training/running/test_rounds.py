@@ -13,12 +13,13 @@ from django.db import connection
 from annotate.models import AuditEvent, Member, Project, Prompt, Split, WorkItem
 from tests.training import machine
 from training import stages
-from training.models import IllegalMove, ModelVersion, Round, Run, Sample, Stage, TrainingSettings
+from training.models import IllegalMove, ModelVersion, Round, Run, Sample, TrainingSettings
 from training.rlhf import exits
 from training.services.labels import slates
 from training.services.running import rounds, runs
 from training.services.running.rounds import NotReady, RoundRunning
 from training.services.running.runs import Ending
+from training.stages import Stage
 
 Status = Round.Status
 

@@ -14,11 +14,12 @@ from django.utils import timezone
 from annotate.models import AuditEvent, Member, Project, Prompt, Split
 from tests.factories import bearer, make_member
 from tests.training import engine_files, machine
-from training.models import ModelVersion, Result, Round, Run, Stage, TrainingSettings, Worker
+from training.models import ModelVersion, Result, Round, Run, TrainingSettings, Worker
 from training.services.machines import workers
 from training.services.planning import plans
 from training.services.run_files import directories
 from training.services.running import runs
+from training.stages import Stage
 from training.templatetags import training_tags
 
 HTMX = {"HX-Request": "true"}  # as a page asks for its parts

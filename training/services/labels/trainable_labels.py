@@ -13,7 +13,8 @@ from django.utils.translation import ngettext
 
 from annotate.models import Demonstration, Kind, Project, Prompt, Ranking, Split
 from annotate.models.labels import LabelQuerySet, LabelT
-from training.models import ModelVersion, Round, Snapshot, Stage, TrainingSettings
+from training.models import ModelVersion, Round, Snapshot, TrainingSettings
+from training.stages import Stage
 from training.stages.planning import LabelCounts
 
 

@@ -13,9 +13,10 @@ from django.db.models import QuerySet
 
 from annotate.models import Split
 from annotate.models.labels import LabelT
-from training.models import Round, Run, Snapshot, Stage
+from training.models import Round, Run, Snapshot
 from training.services.pages.timelines import Timeline
 from training.services.planning import plans
+from training.stages import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

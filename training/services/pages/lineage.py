@@ -12,8 +12,9 @@ from typing import NamedTuple
 from django.db.models import Q
 
 from annotate.models import Kind, Project
-from training.models import ModelVersion, Round, Run, Snapshot, Stage
+from training.models import ModelVersion, Round, Run, Snapshot
 from training.services.planning.plans import Plan
+from training.stages import Stage
 
 MOST_ROUNDS = 12  # that fit a picture which can still be read
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from training.models import ModelVersion, Result, Round, Stage
+from training.models import ModelVersion, Result, Round
 from training.services.planning import plans
 from training.services.registry import promotions
 from training.services.running import results
+from training.stages import Stage
 from training.stages.metric import Words
 from training.stages.number_format import decimal, percent
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from django.utils.functional import Promise
 
 from training import stages
-from training.models import ModelVersion, Round, Run, Stage
+from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
 from training.services.planning.plans import StagePlan
 from training.services.run_files import step_samples, summaries
@@ -21,6 +21,7 @@ from training.services.run_files.step_samples import Cell
 from training.services.run_files.summaries import Figure
 from training.services.running import failures, retries
 from training.services.running.failures import Cause
+from training.stages import Stage
 from training.stages.metric import Metric
 
 HELDOUT_ACCURACY = "heldout/reward_accuracy"

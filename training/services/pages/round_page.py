@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from annotate.models import Project, User
-from training.models import ModelVersion, Round, Run, Stage, TrainingSettings, Worker
+from training.models import ModelVersion, Round, Run, TrainingSettings, Worker
 from training.services.labels import trainable_labels
 from training.services.labels.trainable_labels import Readiness
 from training.services.pages import cadence, outcome, progress, round_strip, schedule, timelines
@@ -22,6 +22,7 @@ from training.services.planning import plans, preflight
 from training.services.planning.plans import Plan, StagePlan
 from training.services.planning.preflight import Facts, Preflight
 from training.services.run_files.reader import RunFiles
+from training.stages import Stage
 
 SNAPSHOT_COUNTS = {
     "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),

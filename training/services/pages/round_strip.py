@@ -16,7 +16,7 @@ from django.utils.translation import ngettext_lazy
 
 from annotate.models import Project, WorkItem
 from training import stages
-from training.models import Round, Run, Snapshot, Stage
+from training.models import Round, Run, Snapshot
 from training.services.pages.schedule import Schedule
 from training.services.pages.timelines import Timeline
 from training.services.planning import plans, stage_states
@@ -25,6 +25,7 @@ from training.services.planning.plans import Plan, StagePlan
 from training.services.planning.stage_states import LATER, LEFT_OUT
 from training.services.running import failures, retries
 from training.services.running.retries import Choices
+from training.stages import Stage
 
 COLLECT, FREEZE, OPEN = "collect", "freeze", "open"  # the cells that are no stage of the engine's
 DONE = Run.Status.SUCCEEDED.value

@@ -21,11 +21,12 @@ from django.utils import timezone
 
 from annotate.models import Project, Prompt, Split
 from training import doorbell, stages
-from training.models import Examination, ModelVersion, Stage, TrainingSettings, Worker
+from training.models import Examination, ModelVersion, TrainingSettings, Worker
 from training.services.labels import snapshots, trainable_labels
 from training.services.planning.plans import Plan
 from training.services.registry import configs
 from training.services.run_files import directories
+from training.stages import Stage
 from training.stages.planning import StagePlan
 
 TASK = "training.examine.v1"

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import Project
-from training.models import Examination, ModelVersion, Run, Stage, TrainingSettings, Worker
+from training.models import Examination, ModelVersion, Run, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
 from training.rlhf.exits import InvalidInput
 from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
@@ -24,6 +24,7 @@ from training.services.planning.plans import Plan
 from training.services.planning.record_links import Concerned
 from training.services.registry import configs
 from training.services.registry.adoption_words import LEVEL_LABELS
+from training.stages import Stage
 from training.stages.metric import Words
 from training.stages.remedies import Remedy
 

@@ -11,10 +11,11 @@ from django.utils.translation import gettext as _
 from annotate.models import Project, User
 from annotate.services import audit
 from training import doorbell
-from training.models import ModelVersion, Run, Stage, TrainingSettings, note
+from training.models import ModelVersion, Run, TrainingSettings, note
 from training.rlhf.run.manifest import MANIFEST
 from training.services.registry import adoptions, configs
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
+from training.stages import Stage
 from training.tiny import recipe
 
 __all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training.models import ModelVersion, Stage, TrainingSettings
+from training.models import ModelVersion, TrainingSettings
 from training.rlhf.config import SCHEMA, RunConfig, parse
+from training.stages import Stage
 from training.tiny.preset import PRESET
 
 ROUNDS_PER_SEED = 1_000  # two rounds of a project never draw the same numbers

@@ -11,9 +11,10 @@ from typing import Any
 from django.db import transaction
 
 from training import stages
-from training.models import ModelVersion, ParentRole, Run, Snapshot
+from training.models import ModelVersion, Run, Snapshot
 from training.rlhf.run.manifest import MANIFEST
 from training.services.run_files import directories
+from training.stages import ParentRole
 
 
 def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> ModelVersion:

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from annotate.services.text import repair_text
 from training import stages
-from training.models import Answer, ModelVersion, ParentRole, Run
+from training.models import Answer, ModelVersion, Run
 from training.rlhf import exits
 from training.rlhf.data.records import read_completions
 from training.rlhf.failpoints import reach
@@ -18,7 +18,7 @@ from training.services.labels import slates
 from training.services.planning import plans
 from training.services.registry import model_versions
 from training.services.run_files import directories, metrics, summaries
-from training.stages import Makes
+from training.stages import Makes, ParentRole
 
 
 class CancelRequested(Exception):

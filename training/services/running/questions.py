@@ -11,11 +11,12 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
 from annotate.services import audit
-from training.models import Answer, ModelVersion, ParentRole, Question, Run, Stage, TrainingSettings
+from training.models import Answer, ModelVersion, Question, Run, TrainingSettings
 from training.rlhf.config import SamplingConfig
 from training.rlhf.exits import InvalidInput
 from training.services.registry import configs
 from training.services.running import runs
+from training.stages import ParentRole, Stage
 
 MOST_MODELS = 4  # whose answers a person can still read side by side
 DRAWS = 2  # answers of each model, which draws them by chance: one alone says little

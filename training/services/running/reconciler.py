@@ -20,10 +20,11 @@ from django.db.models.functions import Now
 from annotate.models import Project
 from annotate.services import work
 from training import doorbell
-from training.models import Adoption, ModelVersion, Round, Run, Snapshot, Stage, Worker
+from training.models import Adoption, ModelVersion, Round, Run, Snapshot, Worker
 from training.services.machines import workers
 from training.services.registry import adoptions, base_models, downloads
 from training.services.running import rounds, runs
+from training.stages import Stage
 
 ASSIGNMENTS_A_SWEEP = 200
 RING_ANYWAY_S = 600.0

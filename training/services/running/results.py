@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 from django.utils.translation import gettext as _
 
 from annotate.services.text import repair_text
-from training.models import ParentRole, Result, Round, Run, Stage
+from training.models import Result, Round, Run
 from training.rlhf.data.records import SampledCompletion, read_completions, read_prompts, read_rankings
 from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
 from training.services.running import word_diffs
+from training.stages import ParentRole, Stage
 from training.stages.number_format import decimal
 
 SHOWN = 20  # held-out prompts

@@ -13,9 +13,10 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Project
-from training.models import ModelVersion, Promotion, Run, Stage, Worker
+from training.models import ModelVersion, Promotion, Run, Worker
 from training.services.office.doctor.findings import Check, Finding, Level
 from training.services.registry.base_models import why_missing
+from training.stages import Stage
 
 QUEUED_TOO_LONG = timedelta(minutes=1)  # with a free worker
 SWEEPS_MISSED = 5  # before silence is a finding
