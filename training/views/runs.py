@@ -79,7 +79,7 @@ def live_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
         "is_over": run.status in Run.FINISHED,
         "is_lost": Run.objects.lost().filter(pk=run.pk).exists(),
         "phase": files.phase,
-        "setbacks": files.setbacks,
+        "recoveries": files.recoveries,
         "log_tail": files.log_tail,
         "gpu_workers": Worker.objects.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,

@@ -42,7 +42,7 @@ def test_a_run_without_a_directory_has_no_files(project: Project, data_dir: Path
     run = Run.objects.create(project=project, stage="ppo", status=Run.Status.RUNNING)
     files = RunFiles(run)
     assert (files.config, files.history, files.newest_rows, files.checkpoints, files.samples) == ({}, [], [], [], {})
-    assert (files.phase, files.log_tail, files.setbacks, files.pace) == ("", "", [], None)
+    assert (files.phase, files.log_tail, files.recoveries, files.pace) == ("", "", [], None)
 
 
 def test_a_running_run_without_a_recent_heartbeat_is_lost(project: Project) -> None:

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from annotate.models import Project, User
+from annotate.models import LeftOut, Project, User
 from training.models import ModelVersion, Round, Run, TrainingSettings, Worker
 from training.services.labels import trainable_labels
 from training.services.labels.trainable_labels import Readiness
@@ -22,17 +22,17 @@ from training.services.planning import plans, preflight
 from training.services.planning.plans import Plan, StagePlan
 from training.services.planning.preflight import Facts, Preflight
 from training.services.run_files.reader import RunFiles
-from training.stages import Stage
+from training.stages import Stage, Words
 
 SNAPSHOT_COUNTS = {
     "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
     "rankings": ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"),
     "heldout_rankings": ngettext_lazy("%(number)d held-out ranking", "%(number)d held-out rankings", "number"),
 }
-LEFT_OUT = {  # why a label is not in a snapshot
-    "returned": gettext_lazy("returned"),
-    "simulated": gettext_lazy("simulated"),
-    "withdrawn": gettext_lazy("withdrawn"),
+LEFT_OUT: dict[str, Words] = {  # why a label is not in a snapshot
+    LeftOut.RETURNED: gettext_lazy("returned"),
+    LeftOut.SIMULATED: gettext_lazy("simulated"),
+    LeftOut.WITHDRAWN: gettext_lazy("withdrawn"),
 }
 
 

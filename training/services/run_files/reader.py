@@ -10,6 +10,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from training.models import Run
+from training.rlhf.run import recovery_log
 from training.services.run_files import directories, metrics
 from training.services.run_files.metrics import Pace, Row
 
@@ -74,9 +75,9 @@ class RunFiles:
         return ", ".join(filter(None, [sentence % {"what": phase["what"]}, _amount(phase)]))
 
     @property
-    def setbacks(self) -> list[str]:
+    def recoveries(self) -> list[str]:
         """What went wrong and was overcome without a person, a sentence each; every attempt knows of those before."""
-        found = [directories.read_json(path) for path in directories.find(self.run.directory, "setbacks.json")]
+        found = [directories.read_json(path) for path in directories.find(self.run.directory, recovery_log.FILE)]
         longest = max((entries for entries in found if isinstance(entries, list)), key=len, default=[])
         return [str(entry["text"]) for entry in longest if isinstance(entry, dict) and entry.get("text")]
 

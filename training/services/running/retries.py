@@ -22,6 +22,7 @@ from training import doorbell
 from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
+from training.rlhf.run import recovery_log
 from training.services.run_files import (
     directories,
     environment,
@@ -199,7 +200,7 @@ def _inherit(saved: SavedStep, target: Path) -> None:
     for name in (metrics.FILE, directories.ENVIRONMENT):
         if (saved.attempt / name).exists():
             link(saved.attempt / name, target / name)
-    logs = directories.find(saved.attempt.parents[1], "setbacks.json")
+    logs = directories.find(saved.attempt.parents[1], recovery_log.FILE)
     for path in sorted(logs, key=lambda path: path.stat().st_mtime)[-1:]:
         link(path, target / path.name)  # a remedy is taken once, in the life of this run and its retry
     for step, path in directories.samples(saved.attempt.parents[1]).items():

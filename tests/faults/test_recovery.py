@@ -36,7 +36,7 @@ def open_round(project: Project) -> Run:
     return rounds.open(project, opened_by=None).runs.get()
 
 
-def setbacks(run: Run) -> list[dict[str, Any]]:
+def recoveries(run: Run) -> list[dict[str, Any]]:
     """What the newest attempt knows of."""
     newest = max(run.directory.glob("attempts/*/setbacks.json"), default=None)
     return json.loads(newest.read_text()) if newest else []
@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     assert steps(run) == list(range(STEPS + 1))
     said = "The checkpoint of step 3 was damaged and is set aside; the stage went on from that of step 2."
-    assert [setback["text"] for setback in setbacks(run)] == [said]
+    assert [recovery["text"] for recovery in recoveries(run)] == [said]
     assert said in witness.run_page(run)
     witness.check(says="succeeded")
 
@@ -126,8 +126,8 @@ def test_memory_that_runs_out_once_halves_what_is_read_at_once(
     machine.work_off()
     run.refresh_from_db()
     assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 1, list(range(STEPS + 1)))
-    (setback,) = setbacks(run)
-    assert setback["kind"] == "out_of_memory"
+    (recovery,) = recoveries(run)
+    assert recovery["kind"] == "out_of_memory"
     assert "went back to the checkpoint of step 1 and on with half as many tokens at once" in witness.run_page(run)
     witness.check(says="succeeded")
 
@@ -154,7 +154,7 @@ def test_numbers_that_go_wrong_twice_fail_the_round_with_advice_and_publish_noth
     machine.work_off()
     run.refresh_from_db()
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.Diverged.code, 1)
-    assert [setback["kind"] for setback in setbacks(run)] == ["not_finite"]
+    assert [recovery["kind"] for recovery in recoveries(run)] == ["not_finite"]
     assert not ModelVersion.objects.filter(run=run).exists()
     witness.check(says="even at half the learning rate: try again with a lower learning_rate (it was")
 
