@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import RunConfig
 from training.stages.metric import Metric, Words
-from training.stages.planning import Situation, StagePlan
+from training.stages.planning import ParentRole, Situation, StagePlan
 from training.stages.remedies import Rule
 
 
@@ -36,11 +36,11 @@ class Makes(StrEnum):
 
 
 ROLES: dict[str, Words] = {  # what a parent is to a stage, where the stage says nothing else
-    "base": _("from"),
-    "policy": _("policy"),
-    "reference": _("reference"),
-    "reward": _("reward model"),
-    "parent": _("policy before"),
+    ParentRole.BASE: _("from"),
+    ParentRole.POLICY: _("policy"),
+    ParentRole.REFERENCE: _("reference"),
+    ParentRole.REWARD: _("reward model"),
+    ParentRole.PARENT: _("policy before"),
 }
 
 
@@ -66,7 +66,7 @@ class StageDefinition:
     plan: Callable[[Situation], StagePlan] | None = None  # what it would do in the next round, or why it is left out
     work: Any = ""  # what it works on: a lazy plural of "number"
     counts: tuple[str, ...] = ()  # of its plan, which together are that number
-    starts_from: str = "policy"  # the role whose model it trains on, and whose tokenizer reads its records
+    starts_from: str = ParentRole.POLICY  # the role whose model it trains on, and whose tokenizer reads its records
 
     # what it reads and makes
     data: tuple[str, ...] = ()  # files of the snapshot; what is held out reaches no stage that trains
@@ -90,6 +90,16 @@ class StageDefinition:
     def makes_model(self) -> bool:
         """Whether a model version comes of it."""
         return self.makes in (Makes.POLICY, Makes.REWARD_MODEL)
+
+    def situation_after(self, now: Situation, plan: StagePlan) -> Situation:
+        """What the next stage finds once this one has done as planned."""
+        if not plan.will_run or not self.makes_model:
+            return now
+        made = now.made_by(self.name)
+        later = replace(now, newest={**now.newest, self.kind: made}, made=now.made | {self.name})
+        if self.makes is not Makes.POLICY:
+            return later
+        return replace(later, policy=made, policy_parent=plan.parents[self.starts_from], is_policy_new=True)
 
     def amount(self, counts: Mapping[str, int]) -> str:
         """How much it works on, in words, by the `counts` of its plan."""

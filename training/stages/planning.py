@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from training.stages.definition import StageDefinition
 
 
 class ParentRole(StrEnum):
@@ -90,16 +86,6 @@ class Situation:
     def made_by(self, stage: str) -> PlannedParent:
         """The model that `stage` of this round makes: its number is certain, since one round runs at a time."""
         return PlannedParent(name=self.names[stage], stage=stage)
-
-    def after(self, stage: StageDefinition, plan: StagePlan) -> Situation:
-        """What the next stage finds once `stage` has done as planned."""
-        if not plan.will_run or not stage.makes_model:
-            return self
-        made = self.made_by(stage.name)
-        later = replace(self, newest={**self.newest, stage.kind: made}, made=self.made | {stage.name})
-        if stage.makes != "policy":
-            return later
-        return replace(later, policy=made, policy_parent=plan.parents[stage.starts_from], is_policy_new=True)
 
 
 def optional(role: str, parent: PlannedParent | None) -> dict[str, PlannedParent]:

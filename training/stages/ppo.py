@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import PPOConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import FALLS, PER_TOKEN, SKIPPED_STEPS, STOP_RATE_FLOOR, TOKENS, Metric
-from training.stages.planning import Situation, StagePlan
+from training.stages.planning import ParentRole, Situation, StagePlan
 from training.stages.remedies import Rule
 
 
@@ -25,9 +25,9 @@ def plan(now: Situation) -> StagePlan:
     else:
         reason = ""
     parents = {
-        "policy": now.ppo_champion or now.sft,
-        "reference": now.sft,
-        "reward": now.made_by(Stage.REWARD),
+        ParentRole.POLICY: now.ppo_champion or now.sft,
+        ParentRole.REFERENCE: now.sft,
+        ParentRole.REWARD: now.made_by(Stage.REWARD),
     }
     return StagePlan(stage=Stage.PPO, reason=reason, parents=parents, counts={"prompts": now.labels.train_prompts})
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import RewardConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import SKIPPED_STEPS, Metric
-from training.stages.planning import Situation, StagePlan
+from training.stages.planning import ParentRole, Situation, StagePlan
 from training.stages.remedies import Remedy, Rule
 
 
@@ -32,7 +32,7 @@ def plan(now: Situation) -> StagePlan:
         "new_rankings": labels.new_rankings,
         "tied_rankings": labels.tied_rankings,
     }
-    return StagePlan(stage=Stage.REWARD, reason=reason, parents={"policy": now.sft}, counts=counts)
+    return StagePlan(stage=Stage.REWARD, reason=reason, parents={ParentRole.POLICY: now.sft}, counts=counts)
 
 
 METRICS = {

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import SamplingConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import Metric
-from training.stages.planning import LabelCounts, Situation, StagePlan, optional
+from training.stages.planning import LabelCounts, ParentRole, Situation, StagePlan, optional
 
 HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
 
@@ -17,7 +17,11 @@ def plan(now: Situation) -> StagePlan:
     """Slates are opened as long as there is a prompt to answer."""
     train, heldout = slate_budget(now.slates_per_round, now.labels)
     reason = "" if train + heldout else gettext("There are no prompts to answer.")
-    parents = {"policy": now.policy} | optional("parent", now.policy_parent) | optional("reward", now.reward)
+    parents = (
+        {ParentRole.POLICY: now.policy}
+        | optional(ParentRole.PARENT, now.policy_parent)
+        | optional(ParentRole.REWARD, now.reward)
+    )
     counts = {"slates": train, "heldout_slates": heldout}
     return StagePlan(stage=Stage.SAMPLING, reason=reason, parents=parents, counts=counts)
 
@@ -48,7 +52,7 @@ SAMPLING = StageDefinition(
     purpose=_("The newest policy writes the answers that people rank next."),
     config=SamplingConfig,
     makes=Makes.SLATES,
-    roles={"parent": _("a quarter by")},
+    roles={ParentRole.PARENT: _("a quarter by")},
     plan=plan,
     work=ngettext_lazy("%(number)d set", "%(number)d sets", "number"),
     counts=("slates", "heldout_slates"),

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import SFTConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import PER_TOKEN, SKIPPED_STEPS, Metric
-from training.stages.planning import Situation, StagePlan
+from training.stages.planning import ParentRole, Situation, StagePlan
 
 
 def plan(now: Situation) -> StagePlan:
@@ -27,7 +27,7 @@ def plan(now: Situation) -> StagePlan:
     else:
         reason = ""
     counts = {"demonstrations": labels.demonstrations, "new_demonstrations": labels.new_demonstrations}
-    return StagePlan(stage=Stage.SFT, reason=reason, parents={"base": now.base}, counts=counts)
+    return StagePlan(stage=Stage.SFT, reason=reason, parents={ParentRole.BASE: now.base}, counts=counts)
 
 
 METRICS = {
@@ -50,7 +50,7 @@ SFT = StageDefinition(
     data=("demonstrations",),
     makes=Makes.POLICY,
     kind="sft",
-    starts_from="base",
+    starts_from=ParentRole.BASE,
     plan=plan,
     work=ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
     counts=("demonstrations",),

@@ -57,7 +57,7 @@ def draft_from(project: Project, training: TrainingSettings, readiness: Readines
     for stage in stages.DEFINITIONS:
         if stage.plan:
             planned.append(stage.plan(situation))
-            situation = situation.after(stage, planned[-1])
+            situation = stage.situation_after(situation, planned[-1])
     return Plan(
         number=trainable_labels.next_round_number(project),
         obstacle=obstacle,
