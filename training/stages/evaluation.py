@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import EvaluationConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import PER_TOKEN, STOP_RATE_FLOOR, TOKENS, Metric
-from training.stages.planning import ParentRole, Situation, StagePlan, optional
+from training.stages.planning import ParentRole, Situation, StagePlan, present
 
 
 def plan(now: Situation) -> StagePlan:
@@ -21,9 +21,15 @@ def plan(now: Situation) -> StagePlan:
         reason = ""
     # A new SFT is its own reference; what it is to be compared with is what it came from.
     reference = now.base if now.policy == now.sft else now.sft
-    parents = {ParentRole.POLICY: now.policy, ParentRole.REFERENCE: reference} | optional(ParentRole.REWARD, now.reward)
-    if now.policy_parent != reference:  # PPO that started from the champion
-        parents |= optional(ParentRole.PARENT, now.policy_parent)
+    is_other = now.policy_parent != reference  # PPO that started from the champion
+    parents = present(
+        {
+            ParentRole.POLICY: now.policy,
+            ParentRole.REFERENCE: reference,
+            ParentRole.REWARD: now.reward,
+            ParentRole.PARENT: now.policy_parent if is_other else None,
+        }
+    )
     counts = {"heldout_prompts": now.labels.heldout_prompts, "heldout_rankings": now.labels.heldout_rankings}
     return StagePlan(stage=Stage.EVALUATION, reason=reason, parents=parents, counts=counts)
 

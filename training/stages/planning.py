@@ -88,6 +88,6 @@ class Situation:
         return PlannedParent(name=self.names[stage], stage=stage)
 
 
-def optional(role: str, parent: PlannedParent | None) -> dict[str, PlannedParent]:
-    """`parent` in its role, where there is one."""
-    return {role: parent} if parent else {}
+def present(parents: Mapping[ParentRole, PlannedParent | None]) -> dict[str, PlannedParent]:
+    """Those of `parents` that there are."""
+    return {str(role): parent for role, parent in parents.items() if parent}

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import PPOConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import FALLS, PER_TOKEN, SKIPPED_STEPS, STOP_RATE_FLOOR, TOKENS, Metric
-from training.stages.planning import ParentRole, Situation, StagePlan
+from training.stages.planning import ParentRole, PlannedParent, Situation, StagePlan
 from training.stages.remedies import Rule
 
 
@@ -24,7 +24,7 @@ def plan(now: Situation) -> StagePlan:
         reason = gettext("There are no training prompts.")
     else:
         reason = ""
-    parents = {
+    parents: dict[str, PlannedParent] = {
         ParentRole.POLICY: now.ppo_champion or now.sft,
         ParentRole.REFERENCE: now.sft,
         ParentRole.REWARD: now.made_by(Stage.REWARD),

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import SamplingConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import Metric
-from training.stages.planning import LabelCounts, ParentRole, Situation, StagePlan, optional
+from training.stages.planning import LabelCounts, ParentRole, Situation, StagePlan, present
 
 HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
 
@@ -17,10 +17,8 @@ def plan(now: Situation) -> StagePlan:
     """Slates are opened as long as there is a prompt to answer."""
     train, heldout = slate_budget(now.slates_per_round, now.labels)
     reason = "" if train + heldout else gettext("There are no prompts to answer.")
-    parents = (
-        {ParentRole.POLICY: now.policy}
-        | optional(ParentRole.PARENT, now.policy_parent)
-        | optional(ParentRole.REWARD, now.reward)
+    parents = present(
+        {ParentRole.POLICY: now.policy, ParentRole.PARENT: now.policy_parent, ParentRole.REWARD: now.reward}
     )
     counts = {"slates": train, "heldout_slates": heldout}
     return StagePlan(stage=Stage.SAMPLING, reason=reason, parents=parents, counts=counts)
