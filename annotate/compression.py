@@ -3,7 +3,7 @@ compressed.
 
 The length of a compressed page tells an eavesdropper who can put text of their own on it what else it holds (BREACH).
 The CSRF token is masked differently in every page, and Django adds a random number of bytes. A page that shows a secret
-in clear, as a one-time link or an API token, is not compressed at all.
+in clear, such as a one-time link or an API token, is not compressed at all.
 """
 
 from __future__ import annotations

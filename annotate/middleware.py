@@ -31,7 +31,7 @@ def no_copies(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        # The API names nobody where nobody showed a token.
+        # The API sets no user where there was no token.
         is_personal = getattr(request.user, "is_authenticated", False)
         if is_personal and not response.has_header("Cache-Control"):
             add_never_cache_headers(response)

@@ -46,9 +46,9 @@ def enter(request: ProjectRequest, project: Project, member: Member | None) -> N
 def role_required(role: Role) -> Callable[[View], View]:
     """Open a page under `/projects/<slug>/` to people whose role contains `role`.
 
-    The address's `slug` becomes `request.project`, `.member` and `.role`, and is not handed to the view. Who is not
-    signed in goes to the login page, who has no part in the project gets 404, whose role is too low 403. Site admins
-    pass as admins.
+    The address's `slug` becomes `request.project`, `.member` and `.role`, and is not handed to the view. Whoever
+    is not signed in goes to the login page; outsiders get 404, members whose role is too low 403. Site admins pass as
+    admins.
     """
 
     def decorator(view: View) -> View:

@@ -43,7 +43,7 @@ def utf8_only(environ: dict[str, Any]) -> dict[str, Any]:
     try:
         kind, parameters = parse_header_parameters(environ.get("CONTENT_TYPE", ""))
     except (LookupError, ValueError):
-        kind, parameters = "", {"charset": "unheard of"}
+        kind, parameters = "", {"charset": "unknown"}
     if parameters.get("charset", "utf-8").strip().lower() in CHARSETS:
         return environ
     return environ | {"CONTENT_TYPE": kind, REFUSAL: HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
@@ -120,7 +120,7 @@ async def read(path: str, headers: dict[bytes, bytes], receive: Receive) -> Body
 
 
 async def drain(headers: dict[bytes, bytes], receive: Receive) -> None:
-    """Let a client whose body is too large finish, within reason; who asked first whether to send needs no patience."""
+    """Let a client whose body is too large finish, within reason; one that asked before sending needs no patience."""
     if b"expect" in headers:
         return
     try:

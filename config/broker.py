@@ -84,7 +84,7 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Polls its folders; who is bound to what is known to every process from the declared queues, not from a file."""
+    """Polls its folders; every process knows the bindings from the declared queues, not from a file."""
 
     Channel = Channel
     polling_interval = 0.25

@@ -1,7 +1,7 @@
 """What a worker does with a message before a task sees it: check that it is one of ours, with arguments that fit.
 
-Celery ends the worker on some of what it does not expect, and puts away nothing. Here a message that no task can take
-is logged and set aside, and the next one is worked off.
+Some messages that Celery does not expect end the worker, and none of them is kept. Here a message that no task can take
+is logged and set aside, and the next one is handled.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Consumer(consumer.Consumer):
 
         def handle_or_set_aside(message: Any) -> None:
             try:
-                self._look_at(message)
+                self._check(message)
             except Exception as error:  # each part of the message may be anything
                 self._set_aside(message, error)
             else:
@@ -42,8 +42,8 @@ class Consumer(consumer.Consumer):
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         self._set_aside(message, exc)
 
-    def _look_at(self, message: Any) -> None:
-        """Raise what is wrong with `message`."""
+    def _check(self, message: Any) -> None:
+        """Raises NoTask, or whatever the contents of `message` make fail."""
         name = message.headers["task"]
         if name not in self.app.tasks:
             raise NoTask(f"there is no task {name!r}")

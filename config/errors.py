@@ -23,11 +23,11 @@ Page = Callable[..., HttpResponseBase]
 
 
 def handler(page: Page, status: HTTPStatus, detail: Any) -> Page:
-    """`page` for people, and the problem `status` with `detail` for programs."""
+    """`page` for people, and for programs the problem that no endpoint was reached to state."""
 
     def answer(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
         if request.path.startswith(API):
-            return problem_document(status, str(detail))
+            return JsonResponse(problem_body(status, str(detail)), status=status, content_type=MEDIA_TYPE)
         return page(request) if exception is None else page(request, exception)
 
     return answer
@@ -40,11 +40,6 @@ def refused(status: HTTPStatus, title: Any, detail: Any) -> Page:
         return render(request, "refused.html", {"title": title, "detail": detail}, status=status)
 
     return handler(page, status, detail)
-
-
-def problem_document(status: HTTPStatus, detail: str) -> JsonResponse:
-    """A problem where no endpoint was reached that could have stated it."""
-    return JsonResponse(problem_body(status, detail), status=status, content_type=MEDIA_TYPE)
 
 
 unreadable = refused(

@@ -53,7 +53,7 @@ def read_address(variable: str, read: Callable[[], Any]) -> Any:
 
 
 def close_to_others(folder: Path) -> None:
-    """Nobody else on this machine reads in `folder`; one that is not ours alone is left, and `doctor` tells of it."""
+    """Nobody else on this machine reads in `folder`; one that is not ours alone is left, and `doctor` reports it."""
     found = folder.stat()
     if found.st_mode & 0o077 and found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
         folder.chmod(0o700)
@@ -180,7 +180,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "annotate:home"
 LOGOUT_REDIRECT_URL = "account_login"
-ACCOUNT_ADAPTER = "annotate.accounts.InvitationOnlyAdapter"
+ACCOUNT_ADAPTER = "annotate.account_adapter.InvitationOnlyAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
@@ -279,7 +279,7 @@ SPECTACULAR_SETTINGS = {
 # --- Jobs ---------------------------------------------------------------------------------------
 
 CELERY_BROKER_URL = REDIS_URL or "roundtable-files://localhost"
-CELERY_BROKER_TRANSPORT_OPTIONS = {"folder": str(DATA_DIR / "broker")}  # with Redis, of what is no message only
+CELERY_BROKER_TRANSPORT_OPTIONS = {"folder": str(DATA_DIR / "broker")}  # with Redis, for what is set aside only
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_CONSUMER = "config.consumer:Consumer"
 CELERY_TASK_SERIALIZER = "json"
@@ -296,7 +296,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Who lives and what to cancel stand in the database; the embedded broker has no way back to ask a worker.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 
-# Lease and sweep of runs, and the heartbeat of runs and of workers, in seconds; fault tests shorten them.
+# Lease, stall and sweep of runs, and the heartbeat of runs and of workers, in seconds; fault tests shorten them.
 RUN_LEASE_S = env.float("ROUNDTABLE_RUN_LEASE_S", default=120.0)
 RUN_HEARTBEAT_S = env.float("ROUNDTABLE_RUN_HEARTBEAT_S", default=10.0)
 RUN_STALL_S = env.float("ROUNDTABLE_RUN_STALL_S", default=900.0)
@@ -322,7 +322,7 @@ EMAIL_TIMEOUT = 10
 # Less room than this in DATA_DIR is a finding of `manage.py doctor`.
 LOW_DISK_BYTES = env.int("ROUNDTABLE_LOW_DISK_MB", default=2048) * 1024 * 1024
 
-# Directories from which site admins may pick base models: each sub-folder with a config.json is one.
+# Where base models come from: each sub-folder with a config.json may become one.
 BASE_MODELS_DIR = Path(env("BASE_MODELS_DIR", default=str(DATA_DIR / "base-models")))
 
 LOGGING = {

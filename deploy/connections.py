@@ -43,8 +43,8 @@ def _limit_listening() -> bool:
 def _limit(descriptor: Path) -> bool:
     with suppress(OSError):
         if str(descriptor.readlink()).startswith("socket:"):
-            with socket.fromfd(int(descriptor.name), socket.AF_INET, socket.SOCK_STREAM) as door:
-                if door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    door.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
+            with socket.fromfd(int(descriptor.name), socket.AF_INET, socket.SOCK_STREAM) as candidate:
+                if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
                     return True
     return False

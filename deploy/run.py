@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT / "data")).resolve()
 PORT = int(os.environ.get("PORT", "8000"))
 ADDRESS = os.environ.get("PUBLIC_URL", f"http://localhost:{PORT}")
-WAY_IN = f"{sys.executable} {ROOT / 'manage.py'} sign_in_link EMAIL    (--site-admin makes EMAIL a site admin)"
+SIGN_IN_COMMAND = f"{sys.executable} {ROOT / 'manage.py'} sign_in_link EMAIL    (--site-admin makes EMAIL a site admin)"
 FIRST_ANSWER_S = 120  # on a machine that does much else; people should see the page within ten
 
 
@@ -116,7 +116,8 @@ def greet(links: str, *, seconds: float) -> None:
     if links:
         print("Sign in by a link; each works once, a restart prints new ones:")
     else:
-        print(f"This prints a link to sign in by, given the variables that Roundtable was started with:\n  {WAY_IN}")
+        print("This prints a link to sign in by, given the variables that Roundtable was started with:")
+        print(f"  {SIGN_IN_COMMAND}")
     for line in links.splitlines():
         role, _, link = line.partition("\t")
         print(f"  {role:<11} {link}")

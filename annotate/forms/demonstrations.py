@@ -15,9 +15,7 @@ class DemonstrationForm(LabelForm):
         label=_("Your answer"),
         strip=False,
         error_messages={"required": _("There is no answer yet: write one, or skip this prompt.")},
-        widget=forms.Textarea(
-            attrs={"dir": "auto", "rows": 12, "spellcheck": "true", "class": "text", "data-focus": True}
-        ),
+        widget=forms.Textarea(attrs={"dir": "auto", "rows": 12, "spellcheck": "true", "class": "text"}),
     )
 
     def clean_text(self) -> str:

@@ -23,6 +23,10 @@ class LabelForm(forms.Form):
         """A stored draft as values of the form's fields."""
         return stored
 
+    def draft(self) -> dict[str, Any]:
+        """What was typed so far, in the shape of a draft: it need not be valid."""
+        raise NotImplementedError
+
 
 class Reason(models.TextChoices):
     KNOWLEDGE = "knowledge", _("I do not know enough about this")

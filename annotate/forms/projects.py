@@ -13,7 +13,7 @@ from annotate.services import text
 LONGEST_GUIDELINES = 100_000  # characters
 
 
-def cleaned_guidelines(guidelines: str) -> str:
+def _cleaned_guidelines(guidelines: str) -> str:
     """The text as it is stored. Raises ValidationError."""
     try:
         return text.clean_text(guidelines, limit=LONGEST_GUIDELINES)
@@ -65,7 +65,7 @@ class NewProjectForm(ProjectSettingsForm):
         widgets = {"guidelines": forms.Textarea(attrs={"rows": 8, "dir": "auto"})}
 
     def clean_guidelines(self) -> str:
-        return cleaned_guidelines(self.cleaned_data["guidelines"])
+        return _cleaned_guidelines(self.cleaned_data["guidelines"])
 
     def save(self, commit: bool = True) -> Any:
         self.instance.heldout_share = self.cleaned_data["heldout_percent"] / 100
@@ -85,7 +85,7 @@ class GuidelinesForm(forms.Form):
     before = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
 
     def clean_text(self) -> str:
-        return cleaned_guidelines(self.cleaned_data["text"])
+        return _cleaned_guidelines(self.cleaned_data["text"])
 
     def clean_before(self) -> str:
         # A browser sends every line end as CRLF; what is stored has LF.

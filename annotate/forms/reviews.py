@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Verdict
+from annotate.services.text import NOTE_LIMIT
 
 
 class ReviewForm(forms.Form):
@@ -15,7 +16,7 @@ class ReviewForm(forms.Form):
     comment = forms.CharField(
         label=_("Comment for the author"),
         required=False,
-        max_length=4000,
+        max_length=NOTE_LIMIT,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
         help_text=_("Needed when you return it: say what should be different."),
     )

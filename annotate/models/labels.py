@@ -40,13 +40,13 @@ class LeftOut(StrEnum):
 
 class LabelQuerySet(models.QuerySet[LabelT]):
     def for_user(self, user: User) -> Self:
-        """The own labels, and those of projects where `user` reviews."""
+        """The labels that `user` wrote, and those of projects where `user` reviews."""
         return self.filter(
             Q(annotator__user=user, annotator__removed_at=None) | Q(project__in=Project.objects.reviewed_by(user))
         )
 
     def written_by(self, user: User) -> Self:
-        """The own labels, of projects where the membership lasts."""
+        """The labels that `user` wrote, in projects where the membership lasts."""
         return self.filter(annotator__user=user, annotator__removed_at=None)
 
     def corrections_of(self, label: AbstractLabel) -> Self:

@@ -15,7 +15,7 @@ from annotate.models.projects import Project
 
 class MemberQuerySet(models.QuerySet["Member"]):
     def for_user(self, user: User) -> MemberQuerySet:
-        """Members of the projects that `user` administers, and the own memberships."""
+        """Members of the projects that `user` administers, and their own memberships."""
         return self.filter(Q(user=user) | Q(project__in=Project.objects.administered_by(user)))
 
     def active(self) -> MemberQuerySet:
@@ -56,7 +56,7 @@ class Member(models.Model):
         ]
 
     def __str__(self) -> str:
-        # Who has left stays as the author, but no page names them.
+        # People who have left stay as authors, but no page names them.
         return str(self.user) if self.user and not self.removed_at else str(_("former member"))
 
     def may(self, role: str) -> bool:
@@ -70,7 +70,7 @@ class SignInLinkQuerySet(models.QuerySet["SignInLink"]):
         return self.filter(project__in=Project.objects.administered_by(user))
 
     def usable(self) -> SignInLinkQuerySet:
-        """Links that still open the door."""
+        """Links that still sign somebody in."""
         return self.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
 
     def into_account(self, email: str) -> SignInLinkQuerySet:

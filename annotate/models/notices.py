@@ -14,7 +14,7 @@ from annotate.models.people import User
 
 class NoticeQuerySet(models.QuerySet["Notice"]):
     def for_user(self, user: User) -> NoticeQuerySet:
-        """The own notices, of the projects that `user` is still a member of."""
+        """The notices for `user`, of the projects that they are still a member of."""
         return self.filter(member__user=user, member__removed_at=None)
 
     def unread(self) -> NoticeQuerySet:
@@ -25,7 +25,7 @@ class Notice(models.Model):
     """One sentence for one member, with the page where it can be acted on."""
 
     member = models.ForeignKey(Member, models.CASCADE, related_name="notices")
-    kind = models.CharField(max_length=60)  # noun.verb, as round.failed
+    kind = models.CharField(max_length=60)  # noun.verb, such as round.failed
     text = models.TextField()
     address = models.CharField(max_length=300, blank=True)  # a path of this site
     created_at = models.DateTimeField(default=timezone.now)

@@ -1,4 +1,4 @@
-"""Who works here: users, what they may do in a project, and their API tokens. Who takes part where: members.py."""
+"""Users, the roles that they may have in a project, and their API tokens. Who takes part where: members.py."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Role(models.TextChoices):
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def for_user(self, user: User) -> ApiTokenQuerySet:
-        """The own tokens."""
+        """The tokens of `user`."""
         return self.filter(user=user)
 
     def usable(self) -> ApiTokenQuerySet:
-        """Tokens that still open the door."""
+        """Tokens that still work."""
         return self.filter(revoked_at=None, expires_at__gt=timezone.now(), user__is_active=True)
 
 

@@ -10,6 +10,8 @@ from django.db.models import Q
 from annotate.models.completions import Completion, Slate
 from annotate.models.labels import AbstractLabel, LabelQuerySet
 
+LARGEST_RATING = 7  # 1 is bad, 7 is excellent
+
 
 class Ranking(AbstractLabel):
     """One person's judgement of a slate."""
@@ -33,7 +35,7 @@ class Placement(models.Model):
     ranking = models.ForeignKey(Ranking, models.PROTECT, related_name="placements")
     completion = models.ForeignKey(Completion, models.PROTECT, related_name="placements")
     place = models.PositiveSmallIntegerField(null=True, blank=True)
-    rating = models.PositiveSmallIntegerField(null=True, blank=True)  # 1 (bad) to 7 (excellent)
+    rating = models.PositiveSmallIntegerField(null=True, blank=True)  # 1 to LARGEST_RATING
     flags = models.JSONField(default=list, blank=True)
 
     class Meta:
@@ -41,7 +43,8 @@ class Placement(models.Model):
             models.UniqueConstraint(fields=["ranking", "completion"], name="placement_once_per_completion"),
             models.CheckConstraint(condition=Q(place__isnull=True) | Q(place__gte=1), name="placement_from_1"),
             models.CheckConstraint(
-                condition=Q(rating__isnull=True) | Q(rating__range=(1, 7)), name="placement_rating_from_1_to_7"
+                condition=Q(rating__isnull=True) | Q(rating__range=(1, LARGEST_RATING)),
+                name="placement_rating_from_1_to_7",
             ),
         ]
 

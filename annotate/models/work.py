@@ -1,4 +1,8 @@
-"""The queue: what is to be judged, and who holds a seat of it. Written by annotate.services.work alone."""
+"""The queue: what is to be judged, and who holds a seat of it.
+
+Written by annotate.services.work and annotate.services.queue alone; annotate.services.labels adds the drafts of
+corrections.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from annotate.models.members import Member
 from annotate.models.people import User
 from annotate.models.projects import Project
 from annotate.models.prompts import Prompt
+
+REASON_LIMIT = 300  # characters of the reason for a skip
 
 
 class Kind(models.TextChoices):
@@ -106,7 +112,7 @@ class WorkItem(models.Model):
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def for_user(self, user: User) -> AssignmentQuerySet:
-        """Assignments that `user` may see: the own ones, of projects where the membership lasts."""
+        """Assignments that `user` may see: their own, in projects where the membership lasts."""
         return self.filter(annotator__user=user, annotator__removed_at=None)
 
     def of_kind(self, kind: str) -> AssignmentQuerySet:
@@ -160,7 +166,7 @@ class Assignment(models.Model):
     claimed_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
-    skip_reason = models.CharField(max_length=300, blank=True)
+    skip_reason = models.CharField(max_length=REASON_LIMIT, blank=True)
     draft = models.JSONField(null=True, blank=True)  # what the page autosaves; after the label is in: of its correction
     draft_version = models.PositiveIntegerField(default=0)
     draft_saved_at = models.DateTimeField(null=True, blank=True)

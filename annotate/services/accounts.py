@@ -40,7 +40,7 @@ def close(user: User, *, actor: User | None) -> None:
 
 @transaction.atomic
 def change(user: User, *, changed: Iterable[str]) -> None:
-    """Store what `user` says about the own person; `changed` names it for the audit."""
+    """Store what `user` says about themselves; `changed` names the fields for the audit."""
     user.save()
     audit.record("account.changed", actor=user, subject=user.email, fields=sorted(changed))
 

@@ -1,7 +1,7 @@
 """Writes down who did what. Called inside the transaction of the action, so that both happen or neither.
 
-Rows are never changed, see annotate.models.audit; who asks to be forgotten is taken out of them. Sign-ins and new
-passwords are written down as Django and allauth report them.
+Rows are never changed, see annotate.models.audit; a person who asks to be forgotten is taken out of them.
+Sign-ins and new passwords are written down as Django and allauth report them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from annotate.models import AuditEvent, Project, User
 def record(
     action: str, *, actor: User | None = None, project: Project | None = None, subject: str = "", **detail: Any
 ) -> AuditEvent:
-    """Add an event; `action` is noun.verb, as prompt.withdrawn."""
+    """Add an event; `action` is noun.verb, such as prompt.withdrawn."""
     return AuditEvent.objects.create(action=action, actor=actor, project=project, subject=subject[:120], detail=detail)
 
 

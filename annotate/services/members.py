@@ -19,7 +19,7 @@ class LastAdmin(Exception):
 
 @transaction.atomic
 def join(project: Project, *, user: User, role: str) -> Member:
-    """Make `user` a member with at least `role`; who had left comes back as the same member, with that role."""
+    """Make `user` a member with at least `role`; a former member comes back as the same one, with that role."""
     member, is_new = Member.objects.select_for_update(no_key=True).get_or_create(
         project=project, user=user, defaults={"role": role}
     )

@@ -56,7 +56,7 @@ def edit_guidelines(project: Project, *, text: str, before: str, actor: User) ->
 
 
 def _save_with_free_slug(project: Project) -> None:
-    """Who loses a race for an address takes the next one."""
+    """The loser of a race for an address takes the next one."""
     while True:
         project.slug = _free_slug(project.name)
         try:

@@ -23,7 +23,7 @@ def open_items(project: Project, kind: Kind, subjects: Sequence[Prompt | Slate],
     """Put one item for each of `subjects` (prompts to answer or slates to rank) at the end of its priority."""
     if not subjects:
         return
-    position = last_position()
+    position = _last_position()
     subject_name = "prompt" if kind == Kind.DEMONSTRATION else "slate"
     seats = project.demonstration_seats if kind == Kind.DEMONSTRATION else project.ranking_seats
     WorkItem.objects.bulk_create(
@@ -85,7 +85,7 @@ def free_seat(item_pk: int, *, skipped: bool = False) -> None:
     WorkItem.objects.filter(pk=item_pk).update(
         seats_taken=F("seats_taken") - 1,
         skipped_count=F("skipped_count") + int(skipped),
-        position=last_position(),
+        position=_last_position(),
         status=Case(When(status__in=[Status.OPEN, Status.FULL], then=reopened), default=F("status")),
     )
 
@@ -93,7 +93,7 @@ def free_seat(item_pk: int, *, skipped: bool = False) -> None:
 def reopen(item: WorkItem) -> bool:
     """Offer an escalated item again, to people who have not had it. False: it is not escalated any more."""
     escalated = WorkItem.objects.filter(pk=item.pk).escalated()
-    return bool(escalated.update(status=Status.OPEN, skipped_count=0, position=last_position()))
+    return bool(escalated.update(status=Status.OPEN, skipped_count=0, position=_last_position()))
 
 
 def withdraw(items: WorkItemQuerySet) -> int:
@@ -101,7 +101,7 @@ def withdraw(items: WorkItemQuerySet) -> int:
     return items.unfinished().update(status=Status.WITHDRAWN)
 
 
-def last_position() -> int:
+def _last_position() -> int:
     """A position behind all that exist."""
     return time.time_ns()
 

@@ -1,8 +1,8 @@
 """Rankings are handed in, corrected by a newer version, and shown under the letters that their annotator saw.
 
 Ties and "cannot judge" are stored as they were given; holes between places mean nothing, and are closed. Each annotator
-sees the answers of a slate in an own order, as A, B, C…, and notes, comments and reasons call the answers by these
-letters: so does every page that shows the ranking to others.
+sees the answers of a slate in an order of their own, as A, B, C…, and notes, comments and reasons call the answers by
+these letters: so does every page that shows the ranking to others.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from uuid import UUID
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Completion, Member, Placement, Ranking, Slate
+from annotate.models.rankings import LARGEST_RATING
 from annotate.services import labels
 from annotate.services.text import NOTE_LIMIT, clean_text
 
@@ -24,7 +25,7 @@ Key = TypeVar("Key")
 
 
 class BadRanking(Exception):
-    """Places, ratings or flags that make no ranking of this slate; the message says why."""
+    """Places, ratings or flags that do not fit this slate; the message says why."""
 
 
 class Judgement(NamedTuple):
@@ -179,7 +180,7 @@ def _cleaned(
     for place in places.values():
         _check_number(place, Slate.LARGEST, _("Places go from 1 to %d."))
     for rating in ratings.values():
-        _check_number(rating, 7, _("Ratings go from 1 to %d."))
+        _check_number(rating, LARGEST_RATING, _("Ratings go from 1 to %d."))
     if all(place is None for place in places.values()):
         raise BadRanking(_("Place at least one answer, or skip the set and say why."))
     judgements = {

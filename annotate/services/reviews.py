@@ -16,7 +16,7 @@ MODELS: dict[str, type[Label]] = {
 
 
 class OwnLabel(Exception):
-    """Nobody reviews an own label."""
+    """Nobody reviews their own label."""
 
 
 class Superseded(Exception):

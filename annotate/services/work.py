@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Completion, Member, Project, QueueCursor, WorkItem
-from annotate.models.work import AssignmentQuerySet
+from annotate.models.work import REASON_LIMIT, AssignmentQuerySet
 from annotate.services import overview, queue
 from annotate.services.text import clean_draft, clean_filled_text
 
@@ -27,7 +27,6 @@ LEASE = timedelta(minutes=60)  # after the last autosave
 # Active time is the sum of the gaps between claim, saved drafts and the end, each counted up to this: a longer
 # pause is taken for an absence.
 LONGEST_PAUSE = timedelta(minutes=5)
-REASON_LIMIT = 300
 Status = Assignment.Status
 
 
@@ -77,7 +76,7 @@ def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -
     NotHolder or BadText.
     """
     now, cleaned = timezone.now(), clean_draft(draft)
-    kept = cleaned if says_something(cleaned) else None
+    kept = cleaned if _says_something(cleaned) else None
     mine = Assignment.objects.writable().filter(pk=assignment.pk, draft_version=version)
     saved = mine.update(
         draft=kept,
@@ -90,7 +89,7 @@ def save_draft(assignment: Assignment, *, draft: dict[str, Any], version: int) -
     if saved or (stored.draft_version == version + 1 and stored.draft == kept):
         return stored
     if stored.status not in Assignment.WRITABLE:
-        raise NotHolder(why_not_held(stored))
+        raise NotHolder(_why_not_held(stored))
     raise StaleDraft(stored)
 
 
@@ -126,7 +125,7 @@ def close_seat(assignment: Assignment) -> None:
     if mine.held().update(**handed_in):
         queue.fill_seat(assignment.item_id)
     elif not mine.filter(status=Status.EXPIRED).update(**handed_in, is_extra=True):
-        raise NotHolder(why_not_held(Assignment.objects.get(pk=assignment.pk)))
+        raise NotHolder(_why_not_held(Assignment.objects.get(pk=assignment.pk)))
 
 
 def expire_leases(*, limit: int = 20, except_of: Member | None = None) -> int:
@@ -141,12 +140,12 @@ def expire_leases(*, limit: int = 20, except_of: Member | None = None) -> int:
     return _expire(overdue, limit) if overdue.exists() else 0
 
 
-def says_something(draft: dict[str, Any]) -> bool:
+def _says_something(draft: dict[str, Any]) -> bool:
     """Whether anything was typed or placed in `draft`."""
     return any(value.strip() if isinstance(value, str) else value for value in draft.values())
 
 
-def why_not_held(assignment: Assignment) -> str:
+def _why_not_held(assignment: Assignment) -> str:
     """The sentence for a person who wants to go on with an assignment that is over."""
     return {
         Status.SUBMITTED: _("This was submitted already. You can correct it in “My work”."),
@@ -214,4 +213,4 @@ def _shuffled_completions(item: WorkItem) -> list[int]:
 def _leave(assignment: Assignment, status: str, **changes: Any) -> None:
     held = Assignment.objects.held().filter(pk=assignment.pk)
     if not held.update(status=status, seat=None, finished_at=timezone.now(), **changes):
-        raise NotHolder(why_not_held(Assignment.objects.get(pk=assignment.pk)))
+        raise NotHolder(_why_not_held(Assignment.objects.get(pk=assignment.pk)))

@@ -1,5 +1,5 @@
 """The pages on which people write and rank: the piece of work that an annotator holds is shown, drafted, handed in,
-skipped. What differs between the two kinds: label_kinds.py.
+skipped. What differs between the two kinds: views/label_kinds.py.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from django.views.decorators.http import require_safe
 
 from annotate import hooks
 from annotate.addresses import posts_from
-from annotate.forms.labels import SkipForm
+from annotate.forms.labels import LabelForm, SkipForm
 from annotate.models import Assignment, Kind, Member, Role
 from annotate.permissions import ProjectRequest, SignedInRequest, enter, role_required
 from annotate.services import work
 from annotate.services.rankings import BadRanking, by_place
 from annotate.services.text import MESSAGE_LIMIT, BadText
 from annotate.services.work import NotHolder, OtherBody, StaleDraft
-from annotate.views.label_kinds import LABEL_KINDS, LabelForm, next_address
+from annotate.views.label_kinds import LABEL_KINDS, next_address
 
 LONGEST_VERSION = 10  # digits: what follows fits into its column
 JUST_DONE = "just-done"  # session key: the assignment that a plain form has ended, until the next page reports it

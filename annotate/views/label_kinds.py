@@ -11,11 +11,10 @@ from typing import Any, Protocol
 from django.urls import reverse
 
 from annotate.forms.demonstrations import DemonstrationForm
+from annotate.forms.labels import LabelForm
 from annotate.forms.rankings import RankingForm
 from annotate.models import Assignment, Demonstration, Kind, Label, Project, Ranking
 from annotate.services import demonstrations, rankings
-
-LabelForm = DemonstrationForm | RankingForm
 
 
 class LabelKind(Protocol):

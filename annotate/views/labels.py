@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
 from annotate.addresses import posts_from
+from annotate.forms.labels import LabelForm
 from annotate.models import Label
 from annotate.permissions import ProjectRequest, enter
 from annotate.services import labels, reviews
@@ -22,13 +23,13 @@ from annotate.services.rankings import BadRanking
 from annotate.services.text import BadText
 from annotate.services.work import OtherBody
 from annotate.views.assignments import desk_context, keep_draft
-from annotate.views.label_kinds import LABEL_KINDS, LabelForm, LabelKind, next_address
+from annotate.views.label_kinds import LABEL_KINDS, LabelKind, next_address
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def correct(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
-    """An own label, open for correction; what is handed in becomes its newer version."""
+    """A label of one's own, open for correction; what is handed in becomes its newer version."""
     label_kind, label = _fetch(request, kind, pk)
     if newer := label_kind.model.objects.corrections_of(label).first():
         return redirect("annotate:correct", kind, newer.pk)
@@ -70,7 +71,7 @@ def leave(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 
 
 def _way_back(request: ProjectRequest, label: Label) -> str:
-    """To the queue for who has just handed it in and thought better of it, else to the list it was opened from."""
+    """To the queue after an undo of what was just handed in, else to the list it was opened from."""
     if "undo" in request.GET:
         return next_address(label.assignment.kind, label.project)
     return reverse("annotate:my-work", args=[label.project.slug])

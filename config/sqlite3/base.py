@@ -83,7 +83,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _pass(turnstile: int, give_up_at: float) -> None:
-    """Hold the turnstile; who could not until `give_up_at` tries his luck without."""
+    """Hold the turnstile; after `give_up_at`, go on without it and let SQLite decide."""
     while time.monotonic() < give_up_at:
         try:
             fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)

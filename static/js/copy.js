@@ -1,4 +1,5 @@
-/* A button with data-copies="id" copies the field of that id; without a clipboard the text is marked for Ctrl+C. */
+// A button with data-copies="id" copies the field of that id; without a clipboard the text is marked for Ctrl+C.
+"use strict";
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copies]");

@@ -1,7 +1,7 @@
 // Autosave. A form with data-draft keeps its words in two places: at once in this browser, and within two seconds on the
 // server; the copy here goes only when the server has said that it holds exactly that. Left out on purpose: merging. When
 // two windows wrote different things, both are shown and the person chooses. Each window has a copy of its own, and a copy
-// belongs to a person: who signs in next on this machine is never shown it.
+// belongs to a person: whoever signs in next on this machine is never shown it.
 "use strict";
 
 const PAUSE_MS = 700; // quiet time after the last key

@@ -91,7 +91,7 @@ class Dragging {
     if (!this.form.isConnected) return this.cancel();
     const { y } = this.pointer;
     const top = document.querySelector("[data-prompt]").getBoundingClientRect().bottom + EDGE_PX;
-    const bottom = Math.min(innerHeight, this.form.querySelector(".hand").getBoundingClientRect().top) - EDGE_PX;
+    const bottom = Math.min(innerHeight, this.form.querySelector(".desk-actions").getBoundingClientRect().top) - EDGE_PX;
     // Not because the card was taken hold of near an end: only towards where it is drawn.
     const depth = y < this.start.y ? Math.min(0, y - top) : Math.max(0, y - bottom);
     const step = Math.max(-1, Math.min(1, depth / EDGE_PX)) * FASTEST_PX;
