@@ -9,7 +9,7 @@ from django.urls import reverse
 from annotate.models import ApiToken, User
 
 
-class InvitationOnlyAdapter(DefaultAccountAdapter):
+class InvitationOnlyAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     """Closes sign-up: people come in through a SignInLink."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:

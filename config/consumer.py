@@ -20,7 +20,7 @@ class NoTask(Exception):
     """The message names no task of ours, or gives it what it does not take."""
 
 
-class Consumer(consumer.Consumer):
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
     """Celery's, for messages from anybody who reaches the broker."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Handler:

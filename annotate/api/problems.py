@@ -12,7 +12,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from annotate.services.prompts import BadRecord
+from annotate.services.importing.conversations import BadRecord
 from annotate.services.rankings import BadRanking
 from annotate.services.slates import BadSlate
 from annotate.services.text import BadText, repair_json

@@ -18,6 +18,7 @@ from annotate.models import ApiToken, Role
 from annotate.services import prompts
 from annotate.services.importing import conversations, sources
 from annotate.services.importing.encodings import NotUTF8
+from annotate.services.importing.reports import Imported
 
 
 class TurnSerializer(serializers.Serializer[Any]):
@@ -72,7 +73,7 @@ class ImportedSerializer(serializers.Serializer[Any]):
     remarks = serializers.ListField(child=serializers.CharField(), help_text="What to know about these prompts.")
 
     @extend_schema_field(IgnoredSerializer(many=True))
-    def get_ignored(self, imported: prompts.Imported) -> list[dict[str, Any]]:
+    def get_ignored(self, imported: Imported) -> list[dict[str, Any]]:
         return [{"where": where, "key": key, "count": count} for (where, key), count in imported.ignored.items()]
 
 

@@ -18,6 +18,7 @@ from annotate.api.problems import Problem
 from annotate.models import ApiToken
 from training.services.registry import adoption_words, adoptions
 from training.services.registry.adoptions import Folder
+from training.services.registry.model_folders import Unreadable
 
 
 class FindingSerializer(serializers.Serializer[Any]):
@@ -88,7 +89,7 @@ class Examine(Endpoint):
             adoptions.ask(folder, context=context, asked_by=self.user)
         except adoptions.UnknownFolder as unknown:
             raise Http404 from unknown
-        except (adoptions.UnderWay, adoptions.Unreadable) as refusal:
+        except (adoptions.UnderWay, Unreadable) as refusal:
             raise Problem(HTTPStatus.CONFLICT, str(refusal)) from None
         return Response(BaseModelSerializer(adoptions.find(folder)).data, status=status.HTTP_201_CREATED)
 

@@ -20,6 +20,7 @@ from training.models import Adoption
 from training.rlhf.model_folder.findings import BLOCK
 from training.services.registry import adoption_words, adoptions
 from training.services.registry.adoptions import Folder
+from training.services.registry.model_folders import Unreadable
 
 MOVING = ("new", "changed", "pending", "running")
 
@@ -136,7 +137,7 @@ def examine(request: SignedInRequest, folder: str) -> HttpResponse:
         adoptions.ask(folder, context=context, asked_by=request.user)
     except adoptions.UnknownFolder as unknown:
         raise Http404 from unknown
-    except (adoptions.Unreadable, adoptions.UnderWay) as refusal:
+    except (Unreadable, adoptions.UnderWay) as refusal:
         messages.error(request, str(refusal))
     else:
         messages.success(request, _("“%(name)s” is examined again.") % {"name": folder})

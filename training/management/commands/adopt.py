@@ -15,6 +15,7 @@ from training import adopter
 from training.models import Adoption
 from training.services.registry import adoption_words, adoptions
 from training.services.registry.adoptions import Folder
+from training.services.registry.model_folders import Unreadable
 
 POLL_S = 1.0
 
@@ -45,7 +46,7 @@ class Command(BaseCommand):
             raise CommandError("--context counts tokens: give a number from 1.")
         try:
             adoption = adoptions.create_pending(folder, context=context or adoptions.stated_context(folder))
-        except (adoptions.UnknownFolder, adoptions.Unreadable, adoptions.UnderWay) as refusal:
+        except (adoptions.UnknownFolder, Unreadable, adoptions.UnderWay) as refusal:
             raise CommandError(str(refusal)) from None
         while adoption.is_live:
             adopter.examine(adoption.pk, worker=f"manage.py@{platform.node()}")

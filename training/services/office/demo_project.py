@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, Role, User
 from annotate.services import members, projects, prompts
+from annotate.services.importing.sources import Record
 from training.models import TrainingSettings
 from training.services.registry import base_models
 from training.tiny import preset, world
@@ -72,7 +73,7 @@ def _person(email: str, name: str) -> User:
     return make(email, name=name)
 
 
-def _records(seed: int) -> list[prompts.Record]:
+def _records(seed: int) -> list[Record]:
     """Every question, in an order in which neighbours differ: the first 150 to be answered are of every kind."""
     phrasings = random.Random(f"prompts {seed}").sample(world.phrasings(), k=len(world.phrasings()))
     return prompts.records_from_list(

@@ -14,7 +14,6 @@ from django.utils.functional import Promise
 from training import stages
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
-from training.services.planning.plans import StagePlan
 from training.services.run_files import step_samples, summaries
 from training.services.run_files.reader import RunFiles
 from training.services.run_files.step_samples import Cell
@@ -23,6 +22,7 @@ from training.services.running import failures, retries
 from training.services.running.failures import Cause
 from training.stages import Stage
 from training.stages.metric import Metric
+from training.stages.planning import StagePlan
 
 HELDOUT_ACCURACY = "heldout/reward_accuracy"
 READINGS = 8  # how many of a stage, from the first, are shown on the page of its round

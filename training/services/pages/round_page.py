@@ -19,10 +19,11 @@ from training.services.pages.progress import StageProgress
 from training.services.pages.round_strip import Strip
 from training.services.pages.schedule import Schedule
 from training.services.planning import plans, preflight
-from training.services.planning.plans import Plan, StagePlan
+from training.services.planning.plans import Plan
 from training.services.planning.preflight import Facts, Preflight
 from training.services.run_files.reader import RunFiles
 from training.stages import Stage, Words
+from training.stages.planning import StagePlan
 
 SNAPSHOT_COUNTS = {
     "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),

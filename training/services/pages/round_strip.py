@@ -21,11 +21,12 @@ from training.services.pages.schedule import Schedule
 from training.services.pages.timelines import Timeline
 from training.services.planning import plans, stage_states
 from training.services.planning.estimates import Estimate, History
-from training.services.planning.plans import Plan, StagePlan
+from training.services.planning.plans import Plan
 from training.services.planning.stage_states import LATER, LEFT_OUT
 from training.services.running import failures, retries
 from training.services.running.retries import Choices
 from training.stages import Stage
+from training.stages.planning import StagePlan
 
 COLLECT, FREEZE, OPEN = "collect", "freeze", "open"  # the cells that are no stage of the engine's
 DONE = Run.Status.SUCCEEDED.value

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from django.utils.translation import gettext as _
 
 from training.models import Run
-from training.services.planning.plans import StagePlan
+from training.stages.planning import StagePlan
 
 LATER = "waiting"  # the stages before it are not through yet
 LEFT_OUT = "left_out"
