@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from annotate.models import User
 
 
-SILENT_AFTER = timedelta(seconds=25)  # a worker: two of its heartbeats may be late before a page says that it is gone
+# A worker: two of its heartbeats may be late before a page says that it is gone.
+SILENT_AFTER = timedelta(seconds=max(25.0, 2.5 * settings.RUN_HEARTBEAT_S))
 
 
 class RunQuerySet(models.QuerySet["Run"]):
