@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from django.contrib import admin
-from django.db.models import Model
 
 from annotate.admin import ReadOnlyAdmin
 from training.models import (
@@ -22,11 +19,6 @@ from training.models import (
     TrainingSettings,
     Worker,
 )
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Model]
-else:
-    ModelAdmin = admin.ModelAdmin  # has no type arguments at run time
 
 
 @admin.register(Run)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from annotate import hooks
+from training.forms.settings import TrainingSettingsForm
+from training.services.labels import trainable_labels
+from training.services.registry import model_versions, template_remarks
 
 
 def register() -> None:
     """Called once, when the app is ready."""
-    from training.forms.settings import TrainingSettingsForm
-    from training.services.labels import trainable_labels
-    from training.services.registry import model_versions, template_remarks
-
     hooks.register(
         hooks.Trainer(
             readiness=trainable_labels.readiness_of,

@@ -1,4 +1,4 @@
-"""Base models: what a worker found in each folder of BASE_MODELS_DIR; looking again."""
+"""Base models: what a worker found in each folder of BASE_MODELS_DIR; having one examined again."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class BaseModelSerializer(serializers.Serializer[Any]):
         return folder.settled.sha256 if folder.settled else ""
 
     def get_findings(self, folder: Folder) -> list[dict[str, str]]:
-        return [remark._asdict() for remark in adoption_words.findings(self.get_report(folder))]
+        return [remark._asdict() for remark in adoption_words.findings(folder.report)]
 
     def get_report(self, folder: Folder) -> dict[str, Any]:
-        return folder.settled.report if folder.settled else {}
+        return folder.report
 
 
 class BaseModelPageSerializer(PageSerializer):

@@ -24,8 +24,9 @@ from training.services.running import rounds
 
 class RunSerializer(serializers.ModelSerializer[Run]):
     metrics = serializers.SerializerMethodField(
-        help_text="The figures that the pages show. Of pretraining/loss, sft/loss, reward/loss and reward/accuracy the"
-        " mean of the last tenth of the steps, so far; of everything else the last value."
+        help_text="The figures that the pages show: of what is measured on one batch of records (the losses of"
+        " pretraining, SFT and reward model, and reward/accuracy) the mean of the last tenth of the steps so far; of"
+        " everything else the last value."
     )
 
     class Meta:

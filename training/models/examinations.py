@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -10,15 +10,8 @@ from django.utils import timezone
 
 from annotate.models import Project
 
-if TYPE_CHECKING:
-    from annotate.models import User
-
 
 class ExaminationQuerySet(models.QuerySet["Examination"]):
-    def for_user(self, user: User) -> ExaminationQuerySet:
-        """Examinations of the projects that `user` administers."""
-        return self.filter(project__in=Project.objects.administered_by(user))
-
     def pending(self) -> ExaminationQuerySet:
         """Those that wait for a worker, or that one does."""
         return self.filter(status=Examination.Status.PENDING)

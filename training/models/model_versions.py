@@ -109,6 +109,11 @@ class ModelVersion(models.Model):
         return self.kind in policy_kinds()
 
     @property
+    def can_answer(self) -> bool:
+        """Whether it could be served or asked now: a policy whose weights have not been deleted."""
+        return self.is_policy and self.weights_deleted_at is None
+
+    @property
     def directory(self) -> Path:
         """Where the weights lie."""
         return Path(settings.DATA_DIR) / (self.external_path or f"models/{self.uuid}")

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
-from annotate.models import Project
 from training.models.rounds import Round
-
-if TYPE_CHECKING:
-    from annotate.models import User
-
-
-class ResultQuerySet(models.QuerySet["Result"]):
-    def for_user(self, user: User) -> ResultQuerySet:
-        """Results of the projects that `user` administers."""
-        return self.filter(round__project__in=Project.objects.administered_by(user))
 
 
 class Result(models.Model):
@@ -29,8 +19,6 @@ class Result(models.Model):
     gaps = models.JSONField()  # [{"gap", "pairs", "accuracy": interval}]
     answers = models.JSONField()  # [{"messages", "before", "after", "change", and of both sides reward and cut}]
     created_at = models.DateTimeField(default=timezone.now)
-
-    objects = ResultQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"result of {self.round}"

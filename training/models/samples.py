@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -11,15 +11,6 @@ from django.utils import timezone
 from annotate.models import Completion, Project, Slate
 from training.models.model_versions import ModelVersion
 from training.models.runs import Run
-
-if TYPE_CHECKING:
-    from annotate.models import User
-
-
-class SampleQuerySet(models.QuerySet["Sample"]):
-    def for_user(self, user: User) -> SampleQuerySet:
-        """Samples of the projects that `user` administers."""
-        return self.filter(model_version__project__in=Project.objects.administered_by(user))
 
 
 class Sample(models.Model):
@@ -34,16 +25,8 @@ class Sample(models.Model):
     reward = models.FloatField(null=True, blank=True)  # r', in standard deviations; None without a reward model
     is_repaired = models.BooleanField(default=False)  # the text had characters that clean_text() took out
 
-    objects = SampleQuerySet.as_manager()
-
     def __str__(self) -> str:
         return f"sample of {self.model_version}"
-
-
-class SentSampleQuerySet(models.QuerySet["SentSample"]):
-    def for_user(self, user: User) -> SentSampleQuerySet:
-        """What was sent in the projects that `user` administers."""
-        return self.filter(project__in=Project.objects.administered_by(user))
 
 
 class SentSample(models.Model):
@@ -58,8 +41,6 @@ class SentSample(models.Model):
     slate = models.OneToOneField(Slate, models.PROTECT, related_name="sent_sample")
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
-
-    objects = SentSampleQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["project", "digest"], name="sent_sample_once")]

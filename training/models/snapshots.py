@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from annotate.models import Demonstration, Project, Ranking
-
-if TYPE_CHECKING:
-    from annotate.models import User
-
-
-class SnapshotQuerySet(models.QuerySet["Snapshot"]):
-    def for_user(self, user: User) -> SnapshotQuerySet:
-        return self.filter(project__in=Project.objects.administered_by(user))
 
 
 class Snapshot(models.Model):
@@ -33,8 +24,6 @@ class Snapshot(models.Model):
     rankings = models.ManyToManyField(Ranking, related_name="snapshots")
     uses_withdrawn_labels = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now)
-
-    objects = SnapshotQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"s-{self.pk}"

@@ -30,7 +30,7 @@ __all__ = [
     "kind_choices",
     "policy_kinds",
     "stage_choices",
-]  # fmt: skip
+]
 
 # In the order in which a round runs them. A list, so that a test or an extension can put a stage in its place.
 DEFINITIONS: list[StageDefinition] = [PRETRAINING, SFT, REWARD, PPO, EVALUATION, SAMPLING]

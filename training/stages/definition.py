@@ -83,7 +83,7 @@ class StageDefinition:
     # what it tells
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     shown_metrics: tuple[str, ...] = ()  # the most telling first; the others are in the file only
-    numbered_metrics: Mapping[str, Words] = field(default_factory=dict)  # by the part of their name before a number
+    numbered_metrics: Mapping[str, Metric] = field(default_factory=dict)  # by the part of their name before a number
     adapt_metric: Callable[[str, Metric, Mapping[str, Any]], Metric] = same_metric  # to the config of a run
 
     @property

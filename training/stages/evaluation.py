@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -116,10 +118,13 @@ METRICS = {
 }
 # The accuracy by ranks apart, and by the round that wrote the answers.
 NUMBERED = {
-    "heldout/reward_accuracy_gap_": ngettext_lazy(
-        "reward accuracy, %(number)d rank apart", "reward accuracy, %(number)d ranks apart", "number"
-    ),
-    "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)d"),
+    prefix: replace(METRICS["heldout/reward_accuracy"], label=label)
+    for prefix, label in {
+        "heldout/reward_accuracy_gap_": ngettext_lazy(
+            "reward accuracy, %(number)d rank apart", "reward accuracy, %(number)d ranks apart", "number"
+        ),
+        "heldout/reward_accuracy_round_": _("reward accuracy on answers of round %(number)d"),
+    }.items()
 }
 
 EVALUATION = StageDefinition(

@@ -31,6 +31,7 @@ class Metric:
     healthy: Words
     unit: Words = ""
     is_share: bool = False  # shown as a percentage
+    is_noisy: bool = False  # measured on one batch of records a step: a mean over steps says more than the last
     low: float | None = None
     high: float | None = None
 

@@ -50,7 +50,7 @@ METRICS = {
         meaning=_("How far the policy's answers have moved away from those of the SFT model."),
         healthy=_("Above 0.3 something is learnt; at the run's limit PPO stops by itself."),
         low=0.3,
-        high=10.0,  # the run's own kl_limit takes its place: see `of`
+        high=10.0,  # the run's own kl_limit takes its place: see `adapt`
     ),
     "rollout/final_kl": Metric(
         label=_("distance of the result (KL)"),

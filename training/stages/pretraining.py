@@ -14,6 +14,7 @@ METRICS = {
         unit=PER_TOKEN,
         meaning=_("How much each next piece of text surprises the model."),
         healthy=FALLS,
+        is_noisy=True,
     ),
     "skipped_steps": SKIPPED_STEPS,
 }

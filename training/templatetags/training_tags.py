@@ -14,16 +14,16 @@ from django.utils.translation import gettext_lazy
 
 from training import stages
 from training.models import Result
-from training.services.pages.outcome import FIGURES, Figure
-from training.services.pages.round_strip import Cell
+from training.services.pages.outcome import FIGURES, FigureWords
+from training.services.pages.round_strip import COLLECT, FREEZE, OPEN, Cell
 from training.stages.remedies import Remedy
 
 register = template.Library()
 
 CELLS = {  # of a strip, that are no stage
-    "collect": gettext_lazy("Collect"),
-    "freeze": gettext_lazy("Freeze"),
-    "open": gettext_lazy("Open"),
+    COLLECT: gettext_lazy("Collect"),
+    FREEZE: gettext_lazy("Freeze"),
+    OPEN: gettext_lazy("Open"),
 }
 COUNTS = {
     "demonstrations": gettext_lazy("answers"),
@@ -37,7 +37,7 @@ COUNTS = {
     "slates": gettext_lazy("sets of answers"),
     "heldout_slates": gettext_lazy("sets for held-out prompts"),
 }
-CELL_PAGES = {"collect": "annotate:project", "open": "annotate:rank"}  # of the cells that are no stage
+CELL_PAGES = {COLLECT: "annotate:project", OPEN: "annotate:rank"}  # of the cells that are no stage
 
 
 @register.simple_tag
@@ -53,7 +53,7 @@ def cell_url(cell: Cell, slug: str) -> str:
         return reverse("training:run", args=[slug, cell.run.pk])
     if cell.name in CELL_PAGES:
         return reverse(CELL_PAGES[cell.name], args=[slug])
-    return "#snapshot" if cell.name == "freeze" else f"#stage-{cell.name}"
+    return "#snapshot" if cell.name == FREEZE else f"#stage-{cell.name}"
 
 
 @register.filter
@@ -63,7 +63,7 @@ def joined(pieces: Iterable[tuple[str, str]]) -> str:
 
 
 @register.filter
-def figure_words(name: str) -> Figure:
+def figure_words(name: str) -> FigureWords:
     """What a figure of a result is called, and what it means."""
     return FIGURES[name]
 

@@ -22,7 +22,7 @@ from training.services.registry import adoption_words, adoptions
 from training.services.registry.adoptions import Folder
 from training.services.registry.model_folders import Unreadable
 
-MOVING = ("new", "changed", "pending", "running")
+MOVING = (adoption_words.NEW, adoption_words.CHANGED, *Adoption.LIVE)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class Card:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the engine has measured of the folder as it is now."""
-        return self.folder.settled.report if self.folder.settled else {}
+        return self.folder.report
 
     @property
     def findings(self) -> list[adoption_words.Remark]:
@@ -80,8 +79,8 @@ class Card:
         return adoption_words.template(self.report)
 
     @property
-    def turns(self) -> list[str]:
-        return adoption_words.turns(self.report)
+    def template_notes(self) -> list[str]:
+        return adoption_words.template_notes(self.report)
 
     @property
     def memory(self) -> list[tuple[str, int]]:

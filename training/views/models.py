@@ -32,7 +32,7 @@ def index(request: ProjectRequest) -> HttpResponse:
     context = {
         "project": project,
         "champion": champion,
-        "reign": next(iter(promotions.history(project)), None),
+        "period": next(iter(promotions.history(project)), None),
         "predecessor": promotions.predecessor(project),
         "rounds": rounds,
         "most_rounds": lineage.MOST_ROUNDS,
@@ -54,7 +54,6 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
         "model": model,
         "champion": champion,
         "is_champion": model == champion,
-        "can_answer": can_answer(model),
         "teachers": lineage.teachers(model),
         "children": _visible(request).filter(parent=model).order_by("pk"),
         "readings": model_metrics.readings(model),
@@ -95,7 +94,7 @@ def compare(request: ProjectRequest) -> HttpResponse:
     context = {
         "project": request.project,
         "models": compared,
-        "can_all_answer": all(model.kind != ModelVersion.Kind.REWARD for model in compared),
+        "can_all_answer": all(model.is_policy for model in compared),
         "champion": promotions.champion(request.project),
         "others": _visible(request).order_by("-pk")[:PAGE_SIZE],
         "most": model_comparison.MOST,
@@ -117,7 +116,7 @@ def history(request: ProjectRequest) -> HttpResponse:
     """Who was champion when, and why."""
     context = {
         "project": request.project,
-        "reigns": promotions.history(request.project),
+        "periods": promotions.history(request.project),
         "predecessor": promotions.predecessor(request.project),
     }
     return render(request, "training/models/history.html", context)
@@ -166,11 +165,6 @@ def fetch(request: ProjectRequest, pk: int) -> ModelVersion:
         "parent", "reward__snapshot", "reference", "run__round", "snapshot", "parent__parent"
     )
     return get_object_or_404(everything, pk=pk)
-
-
-def can_answer(model: ModelVersion) -> bool:
-    """Whether `model` could be served: a policy whose weights are there."""
-    return model.is_policy and model.weights_deleted_at is None
 
 
 def _visible(request: ProjectRequest) -> QuerySet[ModelVersion]:

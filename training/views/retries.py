@@ -16,7 +16,7 @@ from annotate.permissions import ProjectRequest, role_required
 from training.forms.configs import ConfigForm
 from training.models import IllegalMove, LostRace, Run
 from training.services.running import retries
-from training.views.runs import find
+from training.views.runs import fetch
 
 
 @role_required(Role.ADMIN)
@@ -37,7 +37,7 @@ def repeat(request: ProjectRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def change(request: ProjectRequest, pk: int) -> HttpResponse:
     """Copy the run's config, edit it, and do that instead."""
-    files = find(request, pk)
+    files = fetch(request, pk)
     run, saved = files.run, files.config
     if not saved or (reason := retries.refusal(run)):
         messages.error(request, reason if saved else _("The run's directory is gone."))
@@ -66,7 +66,7 @@ def close(request: ProjectRequest, pk: int) -> HttpResponse:
 def _start(request: ProjectRequest, pk: int, retry: Callable[[Run], Run]) -> HttpResponse:
     """Start a retry and go to it, or to the one that somebody else has just started."""
     try:
-        new = retry(find(request, pk).run)
+        new = retry(fetch(request, pk).run)
         pk = new.pk
         sentence = _("Run %(pk)d goes on from step %(step)d.") if new.step else _("Run %(pk)d begins from the start.")
         messages.success(request, sentence % {"pk": pk, "step": new.step})
@@ -80,7 +80,7 @@ def _start(request: ProjectRequest, pk: int, retry: Callable[[Run], Run]) -> Htt
 
 def _settle(request: ProjectRequest, pk: int, end_hold: Callable[[Run], None]) -> HttpResponse:
     try:
-        end_hold(find(request, pk).run)
+        end_hold(fetch(request, pk).run)
     except (IllegalMove, LostRace):
         messages.info(request, _("Somebody was faster: the run does not wait for a person any more."))
     return redirect("training:run", request.project.slug, pk)

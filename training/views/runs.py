@@ -23,7 +23,7 @@ from training.stages import Stage
 @require_safe
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """The whole page; everything on it is read from rows and files."""
-    files = find(request, pk)
+    files = fetch(request, pk)
     return render(request, "training/runs/detail.html", live_context(request, files) | curves_context(request, files))
 
 
@@ -32,7 +32,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
 @fragment_of("training:run", "slug", "pk")
 def live(request: ProjectRequest, pk: int) -> HttpResponse:
     """The part that changes with every heartbeat."""
-    return render(request, "training/runs/_live.html", live_context(request, find(request, pk)))
+    return render(request, "training/runs/_live.html", live_context(request, fetch(request, pk)))
 
 
 @role_required(Role.ADMIN)
@@ -40,7 +40,7 @@ def live(request: ProjectRequest, pk: int) -> HttpResponse:
 @fragment_of("training:run", "slug", "pk")
 def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
     """The curves, or 204 where nothing came since the browser last looked."""
-    context = curves_context(request, find(request, pk))
+    context = curves_context(request, fetch(request, pk))
     if request.GET.get("seen") == context["seen"]:
         return HttpResponse(status=204)
     return render(request, "training/runs/_update.html", context | {"is_update": True})
@@ -50,7 +50,7 @@ def curves_of(request: ProjectRequest, pk: int) -> HttpResponse:
 @require_safe
 def metrics_csv(request: ProjectRequest, pk: int) -> HttpResponse:
     """Everything that the run has measured, as CSV."""
-    files = find(request, pk)
+    files = fetch(request, pk)
     run, rows = files.run, files.history
     names = sorted({name for row in rows for name in row.metrics})
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
@@ -61,7 +61,7 @@ def metrics_csv(request: ProjectRequest, pk: int) -> HttpResponse:
     return answer
 
 
-def find(request: ProjectRequest, pk: int) -> RunFiles:
+def fetch(request: ProjectRequest, pk: int) -> RunFiles:
     """The files of a run of this project, the run with its newest step; else 404."""
     visible = Run.objects.for_user(request.user).select_related("round", "snapshot", "model_version", "project")
     files = RunFiles(get_object_or_404(visible, project=request.project, pk=pk))

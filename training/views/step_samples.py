@@ -16,14 +16,14 @@ from annotate.services.slates import BadSlate
 from annotate.services.text import BadText
 from training.services.run_files import step_samples
 from training.services.run_files.step_samples import ORDERS
-from training.views.runs import find
+from training.views.runs import fetch
 
 
 @role_required(Role.ADMIN)
 @require_safe
 def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
     """What the policy wrote in a step, in the order that the reader wants."""
-    run = find(request, pk).run
+    run = fetch(request, pk).run
     order = request.GET.get("order", "worst")
     if order not in ORDERS:
         raise Http404
@@ -42,7 +42,7 @@ def detail(request: ProjectRequest, pk: int, step: int) -> HttpResponse:
 @posts_from("training:run-step", "slug", "pk", "step")
 def send(request: ProjectRequest, pk: int, step: int, index: int) -> HttpResponse:
     """Let people rank a sample and the reference's answer."""
-    run = find(request, pk).run
+    run = fetch(request, pk).run
     samples = {sample.index: sample for sample in step_samples.read(run, step, order="worst")}
     if index not in samples:
         raise Http404

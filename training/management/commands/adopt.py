@@ -66,7 +66,7 @@ def _result(adoption: Adoption) -> list[str]:
     report, state = adoption.report, adoption_words.STATES[adoption.status]
     lines = [f"“{adoption.folder}” {state}." + (f" {adoption.error}" if adoption.error and not report else "")]
     lines += [f"  {adoption_words.facts(report)}"] if report.get("architecture") else []
-    lines += [f"  {sentence}" for sentence in adoption_words.turns(report)]
+    lines += [f"  {sentence}" for sentence in adoption_words.template_notes(report)]
     lines += [f"  {found.label}: {found.text}" for found in adoption_words.findings(report)]
     if adoption.status == Adoption.Status.ADOPTED:
         size = filesizeformat(sum(file["bytes"] for file in report["files"])).replace("\xa0", " ")

@@ -57,30 +57,14 @@ def count(project: Project) -> LabelCounts:
     trainable = rankings(project, Split.TRAIN)
     return LabelCounts(
         demonstrations=demonstrations(project).count(),
-        new_demonstrations=new_demonstrations(project),
+        new_demonstrations=_newer(demonstrations(project), [project], Stage.SFT).count(),
         rankings=trainable.count(),
-        new_rankings=new_rankings(project),
+        new_rankings=_newer(trainable, [project], Stage.REWARD).count(),
         tied_rankings=trainable.annotate(places=Count("placements__place", distinct=True)).filter(places__lt=2).count(),
         heldout_rankings=rankings(project, Split.HELDOUT).count(),
         train_prompts=prompts.filter(split=Split.TRAIN).count(),
         heldout_prompts=prompts.filter(split=Split.HELDOUT).count(),
     )
-
-
-def next_round_number(project: Project) -> int:
-    """The number of the round that is opened next."""
-    newest = Round.objects.filter(project=project).order_by("number").last()
-    return newest.number + 1 if newest else 1
-
-
-def new_demonstrations(project: Project) -> int:
-    """How many demonstrations came after those that the newest SFT used, or that the running round uses."""
-    return _newer(demonstrations(project), [project], Stage.SFT).count()
-
-
-def new_rankings(project: Project) -> int:
-    """How many rankings came after those that the newest reward model used, or that the running round uses."""
-    return _newer(rankings(project, Split.TRAIN), [project], Stage.REWARD).count()
 
 
 def readiness(project: Project) -> Readiness | None:

@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from annotate.models import Kind, Project
 from training.models import ModelVersion, Round, Run, Snapshot
-from training.services.planning.plans import Plan
+from training.services.planning import plans
 from training.stages import Stage
 
 MOST_ROUNDS = 12  # that fit a picture which can still be read
@@ -40,7 +40,7 @@ class Teacher(NamedTuple):
 
 def base_models(project: Project) -> list[ModelVersion]:
     """What the first round started from."""
-    return list(ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).order_by("number"))
+    return list(ModelVersion.objects.bases().filter(project=project).order_by("number"))
 
 
 def rounds(project: Project) -> list[LineageRound]:
@@ -87,6 +87,6 @@ def _round(round: Round, models: Iterable[ModelVersion], sampling: Run | None) -
 
 
 def _writers(round: Round) -> list[str]:
-    planned = [stage for stage in Plan.from_json(round.plan).stages if stage.stage == Stage.SAMPLING]
+    planned = [stage for stage in plans.load(round).stages if stage.stage == Stage.SAMPLING]
     parents = planned[0].parents if planned else {}
     return [parents[role].name for role in ("policy", "parent") if role in parents]

@@ -59,12 +59,12 @@ def _metric(key: str) -> Metric | None:
 
 
 def _numbered(key: str) -> Metric | None:
-    """The accuracy among pairs some ranks apart, or on the answers of a round."""
+    """A metric whose name ends in a number, which its label then says."""
     for stage in stages.DEFINITIONS:
-        for beginning, label in stage.numbered_metrics.items():
+        for beginning, metric in stage.numbered_metrics.items():
             count = key.removeprefix(beginning)
             if key.startswith(beginning) and count.isdecimal():
-                return replace(stages.all_metrics()["heldout/reward_accuracy"], label=label % {"number": int(count)})
+                return replace(metric, label=metric.label % {"number": int(count)})
     return None
 
 

@@ -17,8 +17,8 @@ from training.stages.metric import Words
 from training.stages.number_format import decimal, percent
 
 
-class Figure(NamedTuple):
-    """What a figure of a result is called, and what it means."""
+class FigureWords(NamedTuple):
+    """What a figure of a result is called, what it means, and how it is written."""
 
     label: Words
     meaning: Words
@@ -36,20 +36,20 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "reward": Figure(
+    "reward": FigureWords(
         gettext_lazy("reward"), gettext_lazy("what our reward model thinks: the policy was trained to raise it")
     ),
-    "length": Figure(gettext_lazy("length"), gettext_lazy("tokens of an answer")),
-    "stop_rate": Figure(
+    "length": FigureWords(gettext_lazy("length"), gettext_lazy("tokens of an answer")),
+    "stop_rate": FigureWords(
         gettext_lazy("ends by itself"), gettext_lazy("share of answers that are not cut off"), is_share=True
     ),
-    "win_rate": Figure(
+    "win_rate": FigureWords(
         gettext_lazy("proxy win rate"),
         gettext_lazy("how often the reward model prefers the new answer"),
         is_share=True,
     ),
-    "kl": Figure(gettext_lazy("distance (KL)"), gettext_lazy("nats per answer away from the reference")),
-    "accuracy": Figure(gettext_lazy("accuracy"), "", is_share=True),
+    "kl": FigureWords(gettext_lazy("distance (KL)"), gettext_lazy("nats per answer away from the reference")),
+    "accuracy": FigureWords(gettext_lazy("accuracy"), "", is_share=True),
 }
 
 

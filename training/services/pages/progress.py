@@ -9,19 +9,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django.utils.functional import Promise
-
 from training import stages
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
 from training.services.run_files import step_samples, summaries
 from training.services.run_files.reader import RunFiles
-from training.services.run_files.step_samples import Cell
+from training.services.run_files.step_samples import StepCell
 from training.services.run_files.summaries import Figure
 from training.services.running import failures, retries
 from training.services.running.failures import Cause
 from training.stages import Stage
-from training.stages.metric import Metric
+from training.stages.metric import Metric, Words
 from training.stages.planning import StagePlan
 
 HELDOUT_ACCURACY = "heldout/reward_accuracy"
@@ -32,9 +30,9 @@ EARLY = 0.1  # the share of its steps in which a run may be outside every band
 class Reading(NamedTuple):
     """One metric as a page shows it, with the band in which it should lie."""
 
-    label: str | Promise
+    label: Words
     value: str
-    unit: str | Promise
+    unit: Words
     band: str = ""
     is_outside: bool = False
     span: str = ""  # over which steps
@@ -57,7 +55,7 @@ class StageProgress:
         return self.files.run if self.files else None
 
     @property
-    def bar(self) -> list[Cell]:
+    def bar(self) -> list[StepCell]:
         """A cell for each step of PPO; the other stages have no answers to open."""
         return step_samples.step_cells(self.files) if self.files and self.plan.stage == Stage.PPO else []
 

@@ -130,7 +130,7 @@ def build_overview(project: Project, reader: User) -> RoundsPage:
 def _next_round(project: Project, training: TrainingSettings, queue: Schedule) -> NextRound:
     readiness = trainable_labels.readiness(project)
     plan = plans.draft_from(project, training, readiness)
-    base = ModelVersion.objects.filter(project=project, kind=ModelVersion.Kind.BASE).first()
+    base = ModelVersion.objects.bases().filter(project=project).first()
     missing = readiness.missing if readiness else 0
     return NextRound(
         plan=plan,

@@ -12,7 +12,7 @@ from annotate.models import Project
 from training import stages
 from training.services.planning import record_links
 from training.services.planning.failure_rules import rule_of
-from training.services.planning.record_links import Concerned
+from training.services.planning.record_links import RecordLink
 from training.stages.remedies import Remedy
 
 Numbers = dict[str, Any]
@@ -25,7 +25,7 @@ def sentence(kind: str, numbers: Numbers) -> str:
     return SENTENCES[kind](numbers)
 
 
-def records(project: Project, kind: str, numbers: Numbers) -> list[Concerned]:
+def records(project: Project, kind: str, numbers: Numbers) -> list[RecordLink]:
     """The records that a finding names."""
     ids = numbers.get("ids", [])
     if not ids:

@@ -53,17 +53,14 @@ def draft_from(project: Project, training: TrainingSettings, readiness: Readines
     """The same, where the settings and the readiness of `project` have been read already."""
     situation = _situation(project, training)
     obstacle = _obstacle(situation, training, readiness)
+    newest = Round.objects.filter(project=project).order_by("number").last()
     planned = []
     for stage in stages.DEFINITIONS:
         if stage.plan:
             planned.append(stage.plan(situation))
             situation = stage.situation_after(situation, planned[-1])
-    return Plan(
-        number=trainable_labels.next_round_number(project),
-        obstacle=obstacle,
-        stages=planned,
-        minima=dict(situation.minima),
-    )
+    number = newest.number + 1 if newest else 1
+    return Plan(number=number, obstacle=obstacle, stages=planned, minima=dict(situation.minima))
 
 
 def load(round: Round) -> Plan:

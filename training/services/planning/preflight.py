@@ -21,7 +21,7 @@ from training.services.planning import capacity, examination_words, examinations
 from training.services.planning.estimates import History
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.plans import Plan
-from training.services.planning.record_links import Concerned
+from training.services.planning.record_links import RecordLink
 from training.services.registry import configs
 from training.services.registry.adoption_words import LEVEL_LABELS
 from training.stages import Stage
@@ -38,7 +38,7 @@ class Line(NamedTuple):
     level: str
     text: str
     remedy: Remedy
-    records: list[Concerned] = []  # that it is about, or some of them
+    records: list[RecordLink] = []  # that it is about, or some of them
 
     @property
     def level_label(self) -> Words:
@@ -83,18 +83,18 @@ def gather(project: Project) -> Facts:
 def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
     try:
-        stages = _configs(plan, facts)
+        stage_configs = _configs(plan, facts)
         examination = examinations.current(project, plan, facts.training) if facts.base else None
-    except InvalidInput as refusal:
-        refused = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
-        return Preflight([*_labels(project, plan, facts), Line(BLOCK, refused, Remedy.OVERRIDES)])
+    except InvalidInput as error:
+        refused = _("The settings of a stage are refused: %(text)s.") % {"text": error}
+        return Preflight([*_obstacle(project, plan, facts), Line(BLOCK, refused, Remedy.OVERRIDES)])
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
-        *_labels(project, plan, facts),
+        *_obstacle(project, plan, facts),
         *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
         *_ties(plan),
         *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
-        *_memory_and_disk(plan, stages, facts),
+        *_memory_and_disk(plan, stage_configs, facts),
         _time(project, plan, facts.history),
         _worker(project, facts.alive),
     ]
@@ -105,11 +105,11 @@ def refusal(project: Project, plan: Plan) -> str:
     """Why the round must not start now, as far as it is known without asking a worker; empty where it may."""
     facts = gather(project)
     try:
-        stages, examination = _configs(plan, facts), examinations.find(project, plan, facts.training)
-    except InvalidInput as refused:
-        return str(refused)
+        stage_configs, examination = _configs(plan, facts), examinations.find(project, plan, facts.training)
+    except InvalidInput as error:
+        return str(error)
     is_awaited = examination is not None and examinations.is_awaited(examination)
-    lines = [*_examined(examination, is_awaited=is_awaited), *_memory_and_disk(plan, stages, facts)]
+    lines = [*_examined(examination, is_awaited=is_awaited), *_memory_and_disk(plan, stage_configs, facts)]
     return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
@@ -126,7 +126,7 @@ def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
     }
 
 
-def _labels(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
+def _obstacle(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
     if not plan.obstacle:
         return
     if facts.base:
@@ -202,10 +202,10 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, text % {"number": number}, Remedy.RANK)
 
 
-def _memory_and_disk(plan: Plan, stages: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
+def _memory_and_disk(plan: Plan, stage_configs: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
     if facts.base is None:
         return
-    needed, found = capacity.required(facts.base, plan, stages), capacity.available(facts.alive)
+    needed, found = capacity.required(facts.base, plan, stage_configs), capacity.available(facts.alive)
     sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
     if needed.disk > found.disk:
         yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)

@@ -14,14 +14,14 @@ from annotate.models import Demonstration, Project, Prompt
 DEMONSTRATIONS = "demonstrations"  # whose records the engine names by their own ids, and all others by their prompts'
 
 
-class Concerned(NamedTuple):
-    """One record. `url` is empty where no page shows it any more."""
+class RecordLink(NamedTuple):
+    """A record by its name, with the page that shows it: `url` is empty where none does any more."""
 
     label: str
     url: str
 
 
-def prompts(project: Project, ids: Iterable[str], *, what: str) -> list[Concerned]:
+def prompts(project: Project, ids: Iterable[str], *, what: str) -> list[RecordLink]:
     """The prompts of records that the engine named, on the page where they can be read and withdrawn."""
     numbers = _numbers(ids)
     if what == DEMONSTRATIONS:
@@ -30,7 +30,7 @@ def prompts(project: Project, ids: Iterable[str], *, what: str) -> list[Concerne
     there = set(Prompt.objects.active().filter(project=project, pk__in=numbers).values_list("pk", flat=True))
     page = reverse("annotate:prompts", args=[project.slug])
     return [
-        Concerned(
+        RecordLink(
             _("prompt %(number)d") % {"number": number},
             f"{page}?{urlencode({'q': f'#{number}'})}" if number in there else "",
         )
@@ -38,10 +38,10 @@ def prompts(project: Project, ids: Iterable[str], *, what: str) -> list[Concerne
     ]
 
 
-def demonstrations(project: Project, ids: Iterable[str]) -> list[Concerned]:
+def demonstrations(project: Project, ids: Iterable[str]) -> list[RecordLink]:
     """The answers that people wrote, on the page where a reviewer reads and returns them."""
     return [
-        Concerned(
+        RecordLink(
             _("answer %(number)d") % {"number": number},
             reverse("annotate:review", args=[project.slug, "demonstration", number]),
         )

@@ -122,7 +122,7 @@ def template(report: Report) -> str:
     return _("own chat template") if report["template"].get("own") else _("plain chat template")
 
 
-def turns(report: Report) -> list[str]:
+def template_notes(report: Report) -> list[str]:
     """What the chat template does that is no finding, a sentence each."""
     about = report.get("template") or {}
     said = []

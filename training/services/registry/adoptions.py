@@ -76,6 +76,11 @@ class Folder:
         return self.settled if self.settled and self.settled.status == Status.ADOPTED else None
 
     @property
+    def report(self) -> dict[str, Any]:
+        """What the engine has measured of the folder as it is now; empty before it has."""
+        return self.settled.report if self.settled else {}
+
+    @property
     def is_examined(self) -> bool:
         """Whether the folder as it is now has been examined, or will be."""
         return self.state not in (adoption_words.NEW, adoption_words.CHANGED)

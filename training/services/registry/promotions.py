@@ -100,7 +100,7 @@ def _set_champion(model: ModelVersion, promoted_by: User, reason: str, action: s
     # Pruning takes the same lock: weights are either served or deleted, never both.
     Project.objects.select_for_update(no_key=True).get(pk=model.project_id)
     model.refresh_from_db(fields=["weights_deleted_at"])
-    if not model.is_policy or model.weights_deleted_at:
+    if not model.can_answer:
         raise NotAPolicy(_("%(model)s cannot answer prompts.") % {"model": model.name})
     before = champion(model.project)
     promotion = Promotion.objects.create(

@@ -24,7 +24,6 @@ from training.models.runs import RunQuerySet
 from training.services.run_files import directories
 from training.services.run_files.directories import size_of
 
-DAMAGED = ".damaged"  # how the name of a checkpoint ends whose hash was wrong
 ENDED_BADLY = (Run.Status.FAILED, Run.Status.CANCELLED)
 PARENTS = ("parent", "reward", "reference")
 
@@ -108,7 +107,7 @@ def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
     """Of the runs whose attempts are kept a while yet."""
     young = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__gte=Now() - older_than)
     for run in young.order_by("pk"):
-        paths = tuple(directories.find(run.directory, f"checkpoints/*{DAMAGED}"))
+        paths = _below_attempts(run, directories.DAMAGED_CHECKPOINTS)
         yield from _unless_empty(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
 
 
@@ -124,8 +123,8 @@ def _weights() -> Iterator[Prunable]:
             yield Prunable(what, why, paths, size_of(*paths), model.run, model)
 
 
-def _below_attempts(run: Run, name: str) -> tuple[Path, ...]:
-    return tuple(directories.find(run.directory, name))
+def _below_attempts(run: Run, pattern: str) -> tuple[Path, ...]:
+    return tuple(directories.find(run.directory, pattern))
 
 
 def _unless_empty(what: str, why: str, paths: tuple[Path, ...], run: Run) -> Iterator[Prunable]:

@@ -24,6 +24,7 @@ from training.rlhf.run.manifest import MANIFEST
 Record = dict[str, Any]
 
 CHECKPOINTS = "checkpoints/step-*[0-9]"  # in an attempt, without drafts and damaged ones
+DAMAGED_CHECKPOINTS = "checkpoints/*.damaged"  # whose hash was wrong: the engine sets them aside
 ENVIRONMENT = "environment.json"
 LOG = "engine.log"
 LOG_LINES = 40  # at the end, which pages and errors show

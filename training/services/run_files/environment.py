@@ -1,5 +1,7 @@
-"""What an attempt computed with: versions, device and config. Another of them may give other numbers, so an exact
-resume asks what has changed since."""
+"""What an attempt computed with: versions, device and config.
+
+Another of them may give other numbers, so an exact resume asks what has changed since.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What an engine has measured: the lines of an attempt's metrics.jsonl, read while it may still be writing them, and
-how fast they come."""
+"""What an engine has measured, and how fast it goes: the lines of an attempt's metrics.jsonl.
+
+They are read while the engine may still be writing them.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class StepSample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class StepCell:
     """One step in the bar."""
 
     step: int
@@ -67,7 +67,7 @@ ORDERS: dict[str, tuple[Words, Callable[[StepSample], float]]] = {
 }
 
 
-def step_cells(files: RunFiles) -> list[Cell]:
+def step_cells(files: RunFiles) -> list[StepCell]:
     """A cell for every step of a PPO run, done or still to come."""
     rows, limit = files.history, files.config.get("kl_limit") or 1.0
     done = {row.step: row.metrics for row in rows if row.step > 0}
@@ -110,12 +110,12 @@ def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
         raise BadSlate(_("These two are in the queue already.")) from None
 
 
-def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples: bool) -> Cell:
+def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples: bool) -> StepCell:
     if metrics is None:
-        return Cell(step=step, kl=None, reward=None, level=0, has_samples=False)
+        return StepCell(step=step, kl=None, reward=None, level=0, has_samples=False)
     kl = metrics.get("rollout/kl", 0.0)
     level = max(1, math.ceil(LEVELS * min(1.0, kl / limit)))
-    return Cell(step=step, kl=kl, reward=metrics.get("rollout/reward"), level=level, has_samples=has_samples)
+    return StepCell(step=step, kl=kl, reward=metrics.get("rollout/reward"), level=level, has_samples=has_samples)
 
 
 def _sample(index: int, line: str) -> StepSample | None:

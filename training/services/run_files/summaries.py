@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy, ngettext
 
+from training import stages
 from training.models import Run
 from training.services.run_files.metrics import Row
 
-NOISY = {"pretraining/loss", "sft/loss", "reward/loss", "reward/accuracy"}  # measured on one batch of records each
 LAST_SHARE = 0.1  # of the steps, whose mean says more than the last of them
 RULE = gettext_lazy("mean of the last tenth of the steps")  # where several runs are shown side by side
 
@@ -41,7 +41,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, float]:
     for row in rows:
         found |= row.metrics
     end = rows[-1].step - window(rows[-1].step) if rows else 0
-    for name in NOISY & found.keys():
+    for name in filter(_is_noisy, found):
         values = [row.metrics[name] for row in rows if row.step > end and name in row.metrics]
         found[name] = fmean(values or [found[name]])
     return found
@@ -54,7 +54,7 @@ def window(steps: int) -> int:
 
 def steps_averaged(name: str, steps: int) -> str:
     """Over which of `steps` steps the figure `name` is the mean; empty where it is none."""
-    if name not in NOISY:
+    if not _is_noisy(name):
         return ""
     number = window(steps)
     return ngettext("the last step", "mean of the last %(number)d steps", number) % {"number": number}
@@ -62,4 +62,9 @@ def steps_averaged(name: str, steps: int) -> str:
 
 def averaging_rule(name: str) -> str:
     """Over which steps the figure `name` goes, in words that hold for runs of any length."""
-    return str(RULE) if name in NOISY else ""
+    return str(RULE) if _is_noisy(name) else ""
+
+
+def _is_noisy(name: str) -> bool:
+    metric = stages.all_metrics().get(name)
+    return metric is not None and metric.is_noisy

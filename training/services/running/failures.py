@@ -12,7 +12,7 @@ from training.models import Run
 from training.rlhf import exits
 from training.services.planning import record_links
 from training.services.planning.failure_rules import UNKNOWN, find_rule, rule_of
-from training.services.planning.record_links import Concerned
+from training.services.planning.record_links import RecordLink
 from training.services.run_files.config_fields import FIELDS
 from training.services.running.runs import END_UNSEEN
 from training.stages.metric import Words
@@ -40,7 +40,7 @@ class Cause(NamedTuple):
     remedy: Remedy | None
     detail: str  # what the engine said last, or what its worker saw; empty where there was nothing
     field: str  # of the config that is refused, as people call it; empty where it is none
-    records: list[Concerned]  # that are refused, or some of them
+    records: list[RecordLink]  # that are refused, or some of them
     gave_up: bool  # several attempts in a row came no further
 
     @property
@@ -72,7 +72,7 @@ def cause_of(run: Run) -> Cause:
     )
 
 
-def _records(run: Run, ending: Mapping[str, Any]) -> list[Concerned]:
+def _records(run: Run, ending: Mapping[str, Any]) -> list[RecordLink]:
     """The records that are refused; what an admin asked in a question is no prompt, and has no page."""
     ids = ending.get("records", [])
     if not ids or run.answers_question:

@@ -1,4 +1,4 @@
-"""Questions: a prompt of one's own, put to chosen models through the gpu worker."""
+"""Questions that an admin puts to chosen models: each is answered by a sampling run on a gpu-worker."""
 
 from __future__ import annotations
 

@@ -23,13 +23,7 @@ from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
 from training.rlhf.run import recovery_log
-from training.services.run_files import (
-    directories,
-    environment,
-    integrity,
-    metrics,
-    saved_steps,
-)
+from training.services.run_files import directories, environment, integrity, metrics, saved_steps
 from training.services.run_files.reader import RunFiles
 from training.services.run_files.saved_steps import SavedStep
 from training.services.running import rounds, runs
@@ -202,7 +196,7 @@ def _inherit(saved: SavedStep, target: Path) -> None:
             link(saved.attempt / name, target / name)
     logs = directories.find(saved.attempt.parents[1], recovery_log.FILE)
     for path in sorted(logs, key=lambda path: path.stat().st_mtime)[-1:]:
-        link(path, target / path.name)  # a remedy is taken once, in the life of this run and its retry
+        link(path, target / path.name)  # a recovery is tried once in the life of this run and its retry
     for step, path in directories.samples(saved.attempt.parents[1]).items():
         if step <= saved.step:
             link(path, target / "samples" / path.name)

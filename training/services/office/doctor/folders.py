@@ -66,7 +66,7 @@ def static_files() -> Iterator[Finding]:
 
 def damaged_checkpoints() -> Iterator[Finding]:
     runs = sorted((Path(settings.DATA_DIR) / "runs").glob("*"))
-    for path in (path for run in runs for path in directories.find(run, "checkpoints/*.damaged")):
+    for path in (path for run in runs for path in directories.find(run, directories.DAMAGED_CHECKPOINTS)):
         fault = _("The checkpoint %(path)s was damaged and is set aside; its run went on from an older one.")
         remedy = _("“manage.py prune” removes it. More than one means a failing disk: look at its health.")
         yield Finding("checkpoints", fault % {"path": path.relative_to(settings.DATA_DIR)}, remedy, Level.NOTE)

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from annotate.models import Assignment, Project
 from training.models import ModelVersion, Promotion, Run, Worker
@@ -21,8 +22,8 @@ from training.stages import Stage
 QUEUED_TOO_LONG = timedelta(minutes=1)  # with a free worker
 SWEEPS_MISSED = 5  # before silence is a finding
 NOTHING = {
-    "gpu": _("No gpu-worker is running: nothing trains."),
-    "default": _("No worker of the queue “default” is running: what got stuck is not mended."),
+    "gpu": gettext_lazy("No gpu-worker is running: nothing trains."),
+    "default": gettext_lazy("No worker of the queue “default” is running: what got stuck is not mended."),
 }
 Status = Run.Status
 
@@ -31,7 +32,7 @@ def nobody_works() -> Iterator[Finding]:
     for queue, log in {"gpu": "gpu-worker", "default": "worker"}.items():
         if not Worker.objects.alive(queue).exists():
             remedy = _("Start it (“make run” does), or read why it ended in logs/%(log)s.log.") % {"log": log}
-            yield Finding("workers", NOTHING[queue], remedy)
+            yield Finding("workers", str(NOTHING[queue]), remedy)
 
 
 def silent_workers() -> Iterator[Finding]:
