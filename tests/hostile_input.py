@@ -102,8 +102,8 @@ HEADERS: list[str] = [  # not Content-Length: the web process counts for itself
 COOKIES: list[str] = [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, "theme", "messages", "django_language"]
 
 
-class Door(Client):
-    """Requests come in as the web process hands them to Django, and what fails there is an answer."""
+class WSGIClient(Client):
+    """Sends requests as the web process hands them to Django; an exception in a view becomes a 500."""
 
     def __init__(self) -> None:
         super().__init__(raise_request_exception=False)

@@ -37,7 +37,7 @@ def world(django_db_setup, django_db_blocker):
 
 
 @pytest.mark.parametrize("row", ONLY_POST.values(), ids=ONLY_POST)
-def test_a_look_at_an_address_that_only_takes_forms_leads_to_its_page(world, row):
+def test_a_get_of_an_address_that_only_takes_forms_leads_to_its_page(world, row):
     answer = follow(world, row, insider(row))
     assert answer.redirect_chain, "the address itself is no page"
     assert_whole_page(answer)

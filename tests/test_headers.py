@@ -13,7 +13,7 @@ from annotate.models import Member
 from config import urls
 from config.urls import handler500
 from tests.factories import bearer, make_user
-from tests.hostile_input import Door
+from tests.hostile_input import WSGIClient
 from tests.test_hostile_input import SECURITY_HEADERS
 from training.models import Download, ModelVersion
 
@@ -65,7 +65,7 @@ def test_a_redirect_to_https(client: Client, settings: Settings) -> None:
 @pytest.mark.parametrize("address", ["/fails/", "/api/fails/"])
 @pytest.mark.urls(__name__)
 def test_a_defect_of_ours(address: str) -> None:
-    answer = Door().get(address)
+    answer = WSGIClient().get(address)
     assert_safe(answer, 500)
     assert b"went wrong" in answer.content
 

@@ -94,8 +94,8 @@ def insider(row: Row) -> str:
     return next((person for person in reversed(PEOPLE) if row.who[person] == "in"), "annotator")
 
 
-def visitor(world: World, row: Row, person: str) -> hostile.Door:
-    client = hostile.Door()
+def visitor(world: World, row: Row, person: str) -> hostile.WSGIClient:
+    client = hostile.WSGIClient()
     if "-api:" not in row.route and (user := world.people[person]):
         client.force_login(user)
     return client

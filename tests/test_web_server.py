@@ -19,8 +19,8 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 
 from annotate.models import Role
-from tests.browser.servers import _database_url as database_url
 from tests.factories import make_member, make_project
+from tests.web_server import database_url
 from training.models import Download, ModelVersion
 
 pytestmark = [

@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import get_resolver, reverse
 
-from tests.hostile_input import Door
+from tests.hostile_input import WSGIClient
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +54,7 @@ def test_a_form_without_its_token_is_refused_with_a_way_on():
 
 @pytest.fixture
 def door():
-    return Door()
+    return WSGIClient()
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "latin-1", "hex", "zlib", "unheard-of", "undefined"])

@@ -31,19 +31,19 @@ pytestmark = [pytest.mark.django_db, pytest.mark.database]
 CASES = Path(__file__).parent.parent / "cases"
 
 
-class Door(ABC):
-    """A way in; `bring` returns status, report and what stands on the page or in the answer."""
+class Importer(ABC):
+    """One way to import prompts; `send` returns status, report and the text of the page or of the answer."""
 
     def __init__(self, admin: Member) -> None:
         self.admin = admin
         self.project = admin.project
 
     @abstractmethod
-    def bring(self, data: bytes) -> tuple[int, dict[str, Any], str]: ...
+    def send(self, data: bytes) -> tuple[int, dict[str, Any], str]: ...
 
 
-class Form(Door):
-    def bring(self, data: bytes) -> tuple[int, dict[str, Any], str]:
+class Form(Importer):
+    def send(self, data: bytes) -> tuple[int, dict[str, Any], str]:
         client = Client()
         client.force_login(self.admin.user)
         address = reverse("annotate:add-prompts", args=[self.project.slug])
@@ -52,8 +52,8 @@ class Form(Door):
         return page.status_code, {**vars(imported), "changes": imported.changes} if imported else {}, _words(page)
 
 
-class Api(Door):
-    def bring(self, data: bytes) -> tuple[int, dict[str, Any], str]:
+class Api(Importer):
+    def send(self, data: bytes) -> tuple[int, dict[str, Any], str]:
         address = reverse("annotate-api:prompts", args=[self.project.slug])
         media_type = "application/json" if data[:1] == b"[" else "application/x-ndjson"
         client = Client(headers=bearer(self.admin.user))
@@ -63,7 +63,7 @@ class Api(Door):
 
 
 class Paste(Form):
-    def bring(self, data: bytes) -> tuple[int, dict[str, Any], str]:
+    def send(self, data: bytes) -> tuple[int, dict[str, Any], str]:
         client = Client()
         client.force_login(self.admin.user)
         page = client.post(reverse("annotate:add-prompts", args=[self.project.slug]), {"paste": data.decode()})
@@ -76,12 +76,12 @@ def _words(page: Any) -> str:
 
 
 @pytest.fixture(params=[Form, Api, Paste])
-def door(request, admin) -> Door:
+def importer(request, admin) -> Importer:
     return request.param(admin)
 
 
 @pytest.fixture(params=[Form, Api])
-def file_door(request, admin) -> Door:
+def file_importer(request, admin) -> Importer:
     return request.param(admin)
 
 
@@ -89,24 +89,24 @@ def case(name: str) -> bytes:
     return (CASES / name).read_bytes()
 
 
-def test_near_duplicates_are_added_and_reported_by_line(door):
-    status, report, words = door.bring(case("prompts-fold-together.jsonl"))
+def test_near_duplicates_are_added_and_reported_by_line(importer):
+    status, report, words = importer.send(case("prompts-fold-together.jsonl"))
     assert (status, report["created"], report["rejected"]) == (200, 10, [])
-    assert door.project.prompts.count() == 10
+    assert importer.project.prompts.count() == 10
     assert [row["line"] for row in report["near_duplicates"]] == [2, 4, 6, 8, 10]
     assert report["near_duplicate_count"] == 5
-    firsts = dict(door.project.prompts.values_list("pk", "messages"))
+    firsts = dict(importer.project.prompts.values_list("pk", "messages"))
     for row in report["near_duplicates"]:
         assert f"almost the same as prompt #{row['like']}" in row["note"]
         assert row["like"] < row["prompt"]
         assert " ".join(firsts[row["like"]][0]["content"].split())[:60] in row["note"]
     assert words.count("almost the same as prompt") == 5
-    _, again, _ = door.bring(case("prompts-fold-together.jsonl"))
+    _, again, _ = importer.send(case("prompts-fold-together.jsonl"))
     assert (again["created"], again["existing"], again["near_duplicates"]) == (0, 10, [])
 
 
 def test_a_slate_keeps_the_prompt_that_it_came_with(admin, annotator):
-    Api(admin).bring(case("prompts-fold-together.jsonl"))
+    Api(admin).send(case("prompts-fold-together.jsonl"))
     sent = json.loads(case("slate-for-folded-prompt.json"))
     client = Client(headers=bearer(admin.user))
     address = reverse("annotate-api:slates", args=[admin.project.slug])
@@ -117,8 +117,8 @@ def test_a_slate_keeps_the_prompt_that_it_came_with(admin, annotator):
     assert admin.project.prompts.count() == 10
 
 
-def test_what_comes_with_a_slate_is_told_what_became_of_it(admin):
-    Api(admin).bring(b'{"text": "Hello there?"}')
+def test_what_became_of_a_prompt_that_came_with_a_slate_is_reported(admin):
+    Api(admin).send(b'{"text": "Hello there?"}')
     turns = [{"role": "system", "content": " "}, {"role": "user", "content": "hello\x0bthere?", "name": "ann"}]
     sent = {"prompt": {"messages": turns}, "completions": [{"text": "a\x07"}, {"text": "b"}]}
     address = reverse("annotate-api:slates", args=[admin.project.slug])
@@ -135,34 +135,36 @@ def test_what_comes_with_a_slate_is_told_what_became_of_it(admin):
     assert Prompt.objects.get(pk=answer["prompt"]).messages == [{"role": "user", "content": "hello there?"}]
 
 
-def test_a_json_list_is_read_by_every_door(door):
-    status, report, _ = door.bring(case("prompts-array.json"))
+def test_a_json_list_is_read_by_every_importer(importer):
+    status, report, _ = importer.send(case("prompts-array.json"))
     assert (status, report["created"], report["rejected_count"]) == (200, 3, 0)
-    assert set(door.project.prompts.values_list("external_id", flat=True)) == {"a-0", "a-1", "a-2"}
+    assert set(importer.project.prompts.values_list("external_id", flat=True)) == {"a-0", "a-1", "a-2"}
 
 
-def test_extra_keys_are_left_out_and_named_and_a_number_is_no_id(door):
-    status, report, words = door.bring(case("prompts-extra-keys.jsonl"))
+def test_extra_keys_are_left_out_and_named_and_a_number_is_no_id(importer):
+    status, report, words = importer.send(case("prompts-extra-keys.jsonl"))
     assert (status, report["created"]) == (200, 2)
     assert [row["line"] for row in report["rejected"]] == [3]
     assert "“external_id” must be text, in quotes: it is 81." in words
     assert "“name” of 1 turn was left out" in words
     assert "“weight” of 1 turn was left out" in words
-    assert all(set(turn) == {"role", "content"} for prompt in door.project.prompts.all() for turn in prompt.messages)
+    assert all(
+        set(turn) == {"role", "content"} for prompt in importer.project.prompts.all() for turn in prompt.messages
+    )
 
 
-def test_unknown_fields_are_counted_by_name(door):
+def test_unknown_fields_are_counted_by_name(importer):
     lines = [{"text": f"Question {n}?", "source": "mail", "tags": []} for n in range(3)]
-    _, report, words = door.bring(b"\n".join(json.dumps(line).encode() for line in lines))
+    _, report, words = importer.send(b"\n".join(json.dumps(line).encode() for line in lines))
     assert report["created"] == 3
     assert "“source” of 3 prompts was left out" in words
     assert "“tags” of 3 prompts was left out" in words
 
 
-def test_a_group_that_is_held_out_as_a_whole_is_told(db):
-    for door in (Form, Api):
+def test_a_group_that_is_held_out_as_a_whole_is_reported(db):
+    for importer in (Form, Api):
         admin = make_member(make_project(heldout_share=0.1), role="admin")
-        _, report, words = door(admin).bring(case("prompts-one-group.jsonl"))
+        _, report, words = importer(admin).send(case("prompts-one-group.jsonl"))
         assert (report["train"], report["heldout"]) == (0, 20)
         warning = splits.warning(admin.project, train=0, heldout=20)
         assert report["remarks"] == [warning]
@@ -176,12 +178,12 @@ def test_a_group_that_is_held_out_as_a_whole_is_told(db):
 
 def test_where_nothing_is_held_out_it_is_said_that_nothing_can_be_measured():
     admin = make_member(make_project(heldout_share=0.1), role="admin")
-    _, report, _ = Api(admin).bring(b'{"text": "One?", "group": "b"}')
+    _, report, _ = Api(admin).send(b'{"text": "One?", "group": "b"}')
     assert (report["train"], report["heldout"]) == (1, 0)
     assert report["remarks"] == [splits.warning(admin.project, train=1, heldout=0)]
     assert "measured" in report["remarks"][0]
     lines = b"\n".join(b'{"text": "Question %d?"}' % n for n in range(60))
-    _, report, _ = Api(admin).bring(lines)
+    _, report, _ = Api(admin).send(lines)
     assert report["train"] + report["heldout"] == 60
     assert report["heldout"] > 0
     assert report["remarks"] == []
@@ -197,7 +199,7 @@ def test_where_nothing_is_held_out_it_is_said_that_nothing_can_be_measured():
         ),
     ],
 )
-def test_another_app_may_remark_on_the_roles_and_orders_of_an_import(door, monkeypatch, name, shape):
+def test_another_app_may_remark_on_the_roles_and_orders_of_an_import(importer, monkeypatch, name, shape):
     asked = []
 
     def answer(project, shapes):
@@ -205,40 +207,40 @@ def test_another_app_may_remark_on_the_roles_and_orders_of_an_import(door, monke
         return ["This model's template knows no such turn."]
 
     monkeypatch.setattr(hooks, "_trainer", replace(hooks._trainer, prompts_remarks=answer))
-    _, report, words = door.bring(case(name))
-    assert asked == [(door.project, shape)]
+    _, report, words = importer.send(case(name))
+    assert asked == [(importer.project, shape)]
     assert report["remarks"][-1] == "This model's template knows no such turn."
     assert "This model's template knows no such turn." in words
 
 
-def test_empty_system_turns_and_control_characters_are_told_and_glue_no_words(door):
+def test_empty_system_turns_and_control_characters_are_reported_and_glue_no_words(importer):
     turns = [{"role": "system", "content": ""}, {"role": "user", "content": "a\x0bb\r\nc\td\u200f"}]
-    _, report, words = door.bring(json.dumps({"messages": turns}).encode())
-    assert door.project.prompts.get().messages == [{"role": "user", "content": "a b\nc\td\u200f"}]
+    _, report, words = importer.send(json.dumps({"messages": turns}).encode())
+    assert importer.project.prompts.get().messages == [{"role": "user", "content": "a b\nc\td\u200f"}]
     assert (report["empty_system_turns"], report["control_characters"]) == (1, 1)
     assert "1 empty system turn was left out." in words
     assert "1 control character became white space." in words
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be", "latin-1"])
-def test_another_encoding_refuses_the_file_and_takes_nothing_of_it(file_door, encoding):
+def test_another_encoding_refuses_the_file_and_takes_nothing_of_it(file_importer, encoding):
     lines = '{"text": "Plain?"}\n' * 3 + '{"text": "Où?"}\n'
-    status, _, words = file_door.bring(lines.encode(encoding))
+    status, _, words = file_importer.send(lines.encode(encoding))
     assert status in (400, 422)
     assert "looks like" in words
     assert "nothing of it was taken" in words
     assert not Prompt.objects.exists()
 
 
-def test_halves_of_pairs_and_nul_are_refused_by_line(door):
+def test_halves_of_pairs_and_nul_are_refused_by_line(importer):
     lines = [b'{"text": "Good?"}', b'{"text": "a\\ud800b"}', b'{"text": "a\\u0000b"}', b'{"text": "Good, too?"}']
-    _, report, _ = door.bring(b"\n".join(lines))
+    _, report, _ = importer.send(b"\n".join(lines))
     assert report["created"] == 2
     assert [row["line"] for row in report["rejected"]] == [2, 3]
     assert all("cannot be stored" in row["error"] for row in report["rejected"])
 
 
-def test_limits_of_a_conversation_are_named(door):
+def test_limits_of_a_conversation_are_named(importer):
     turn = {"role": "user", "content": "x"}
     lines = [
         {"messages": [turn, {"role": "user", "content": "y" * 100_001}]},
@@ -246,7 +248,7 @@ def test_limits_of_a_conversation_are_named(door):
         {"text": "m"} | dict.fromkeys(map(str, range(1000))),
         {"text": "m", "metadata": {"a": json.loads("[" * 30 + "]" * 30)}},
     ]
-    _, report, _ = door.bring(b"\n".join(json.dumps(line).encode() for line in lines))
+    _, report, _ = importer.send(b"\n".join(json.dumps(line).encode() for line in lines))
     said = [row["error"] for row in report["rejected"]]
     assert said[0].startswith("Turn 2: The text has 100001 characters; at most 100000 fit.")
     assert "501 turns; at most 500 fit" in said[1]
@@ -254,39 +256,39 @@ def test_limits_of_a_conversation_are_named(door):
     assert "at most 20 levels" in said[3]
 
 
-def test_the_report_stops_after_a_hundred_lines_and_counts_the_rest(door):
+def test_the_report_stops_after_a_hundred_lines_and_counts_the_rest(importer):
     data = b"\n".join(b"nonsense" if n % 2 else b'{"text": "Question %d?"}' % n for n in range(500))
     data = b'{"text": "One first?"}\n' + data
-    _, report, words = door.bring(data)
+    _, report, words = importer.send(data)
     assert (report["created"], report["rejected_count"]) == (251, 250)
     assert [row["line"] for row in report["rejected"]] == list(range(3, 203, 2))
     assert "250" in words
 
 
-def test_refusals_of_reader_and_database_stand_in_the_order_of_their_lines(door):
-    door.bring(b'{"text": "One?", "external_id": "1"}')
+def test_refusals_of_reader_and_database_stand_in_the_order_of_their_lines(importer):
+    importer.send(b'{"text": "One?", "external_id": "1"}')
     taken = b'{"text": "Other?", "external_id": "1"}'
-    _, report, _ = door.bring(b"\n".join([b'{"text": "Two?"}', taken, b"nonsense", taken]))
+    _, report, _ = importer.send(b"\n".join([b'{"text": "Two?"}', taken, b"nonsense", taken]))
     assert [row["line"] for row in report["rejected"]] == [2, 3, 4]
 
 
-def test_a_broken_list_keeps_what_is_in_and_adds_nothing_twice(door):
+def test_a_broken_list_keeps_what_is_in_and_adds_nothing_twice(importer):
     whole = json.dumps([{"text": f"Question {n}?"} for n in range(1200)]).encode()
-    status, report, words = door.bring(whole[: len(whole) // 2])
+    status, report, words = importer.send(whole[: len(whole) // 2])
     assert status == 200
     assert 590 < report["created"] < 610
     assert f"broken in item {report['created'] + 1}" in report["stopped"]
     assert report["stopped"] in words
-    _, again, _ = door.bring(whole)
+    _, again, _ = importer.send(whole)
     assert again["created"] + again["existing"] == 1200
     assert again["existing"] == report["created"]
-    assert door.project.prompts.count() == 1200
+    assert importer.project.prompts.count() == 1200
 
 
-def test_a_withdrawn_prompt_that_comes_again_is_told(door):
-    door.bring(b'{"text": "One?"}')
-    prompts.withdraw(Prompt.objects.get(), actor=door.admin.user)
-    _, report, words = door.bring(b'{"text": "One?"}')
+def test_a_withdrawn_prompt_that_comes_again_is_reported(importer):
+    importer.send(b'{"text": "One?"}')
+    prompts.withdraw(Prompt.objects.get(), actor=importer.admin.user)
+    _, report, words = importer.send(b'{"text": "One?"}')
     assert (report["existing"], report["withdrawn"]) == (1, 1)
     assert "1 of those that were there is withdrawn" in words
 
@@ -295,9 +297,9 @@ def test_a_file_above_the_limit_is_refused_with_the_limit(admin, monkeypatch):
     monkeypatch.setattr(prompt_forms, "LARGEST_FILE_MB", 1)
     monkeypatch.setattr(parsers, "LARGEST_MB", 1)
     data = b'{"text": "%s"}\n' % (b"x" * 90_000) * 12
-    status, _, words = Form(admin).bring(data)
+    status, _, words = Form(admin).send(data)
     assert (status, "larger than 1 MB" in words) == (422, True)
-    status, _, words = Api(admin).bring(data)
+    status, _, words = Api(admin).send(data)
     assert (status, "larger than 1 MB" in words) == (413, True)
     assert not Prompt.objects.exists()
 
@@ -305,7 +307,7 @@ def test_a_file_above_the_limit_is_refused_with_the_limit(admin, monkeypatch):
 def test_an_upload_that_lies_on_disk_is_read_like_one_in_memory(admin, settings):
     settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 10
     for name in ("prompts-array.json", "prompts-fold-together.jsonl"):
-        status, report, _ = Form(admin).bring(case(name))
+        status, report, _ = Form(admin).send(case(name))
         assert (status, report["rejected"]) == (200, [])
     assert admin.project.prompts.count() == 13
 
@@ -343,8 +345,8 @@ def test_a_question_that_only_looks_a_little_like_json_stays_a_question(client, 
         st.recursive(st.none() | st.integers() | st.floats() | st.text(max_size=9), st.lists, max_leaves=4),
     ).map(lambda body: json.dumps(body).encode())
 )
-def test_any_bytes_are_answered_without_a_crash(file_door, data):
-    status, _, _ = file_door.bring(data)
+def test_any_bytes_are_answered_without_a_crash(file_importer, data):
+    status, _, _ = file_importer.send(data)
     assert status in (200, 400, 422)
 
 

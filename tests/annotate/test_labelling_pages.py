@@ -209,7 +209,7 @@ def test_no_markup_of_people_or_models_comes_through(bad: str) -> None:
     )
 
 
-def test_the_usual_time_is_told_in_round_words() -> None:
+def test_the_usual_time_is_shown_in_round_numbers() -> None:
     assert [about_each(50), about_each(100), about_each(600)] == [
         "about 50 s each",
         "about 2 minutes each",

@@ -44,7 +44,7 @@ def test_each_person_whose_role_is_meant_is_told_once(
     assert Notice.objects.count() == 5
 
 
-def test_what_is_rolled_back_was_never_told(project: Project, annotator: Member) -> None:
+def test_what_is_rolled_back_is_never_announced(project: Project, annotator: Member) -> None:
     with transaction.atomic():
         told(project)
         transaction.set_rollback(True)

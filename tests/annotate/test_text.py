@@ -123,5 +123,5 @@ def test_as_many_characters_are_changed_as_are_counted(text):
         ("", "", ""),
     ],
 )
-def test_a_thought_is_told_from_its_answer_and_one_that_does_not_end_is_shown_as_it_is(text, thought, answer):
+def test_a_thought_is_set_apart_from_its_answer_and_one_that_does_not_end_is_shown_as_it_is(text, thought, answer):
     assert split_thought(text) == (thought, answer)

@@ -1,4 +1,4 @@
-"""Brakes: a program that runs wild is slowed down, and guessing at one account locks nobody out but the guesser."""
+"""Throttles: a program that runs wild is slowed down, and guessing at one account locks nobody out but the guesser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGIN, PASSWORD = "/account/login/", "seven green bicycles"
 
 
 @pytest.fixture(autouse=True)
-def _empty_brakes():
+def _empty_throttles():
     cache.clear()
     caches["throttle"].clear()
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, V
 
 from annotate.models import Member, User
 from tests.browser.chromium import NAMES, find_chromium
-from tests.browser.servers import Server
+from tests.web_server import Server
 
 # Playwright's own event loop runs in this thread; the tests' queries between its calls are none of its business.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"

@@ -15,15 +15,15 @@ from playwright.sync_api import Page, expect
 
 from annotate.models import Member, Project, User
 from tests.browser.keyboard import PHONE, fits
-from tests.faults.conftest import machines
-from tests.faults.processes import Machines
+from tests.faults.conftest import processes
+from tests.faults.processes import Processes
 from tests.training import machine
 from tests.training.conftest import built_base
 from training import examiner
 from training.models import Examination, ModelVersion, Promotion, Result, Round, Run, TrainingSettings
 from training.services.planning import examinations, plans
 
-__all__ = ["built_base", "machines"]
+__all__ = ["built_base", "processes"]
 
 WHILE_WORKERS_WORK_MS = 180_000
 STRIP = ["Collect", "Freeze", "SFT", "Reward", "PPO", "Evaluate", "Sample", "Open"]
@@ -54,9 +54,9 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_round_is_followed_from_its_plan_to_its_promotion(
-    page: Page, ready: Project, annotator: Member, machines: Machines
+    page: Page, ready: Project, annotator: Member, processes: Processes
 ) -> None:
-    machines.worker("gpu")
+    processes.worker("gpu")
     page.goto(f"/projects/{ready.slug}/rounds/")
     expect(page.get_by_text("Nobody has looked at the labels yet.")).to_be_visible()
     examiner.examine(Examination.objects.get().pk)

@@ -18,18 +18,18 @@ from playwright.sync_api import Browser, Page, expect
 from annotate.models import Project, Role
 from tests.browser.conftest import PATIENCE_MS, open_window, sign_in
 from tests.browser.keyboard import PHONE, fits, press
-from tests.browser.servers import Server
 from tests.factories import make_member
-from tests.faults.conftest import machines, points, toy
-from tests.faults.failures import Failpoints
-from tests.faults.processes import Machines, wait_until
+from tests.faults.conftest import points, processes, toy
+from tests.faults.failpoints import Failpoints
+from tests.faults.processes import Processes, wait_until
 from tests.faults.toy_project import make_toy_project
+from tests.web_server import Server
 from training.models import ModelVersion, Round, Run, TrainingSettings
 from training.models.runs import SILENT_AFTER
 from training.services.running import rounds
 from training.stages import Stage
 
-__all__ = ["machines", "points", "toy"]
+__all__ = ["points", "processes", "toy"]
 
 PPO_STEPS = 16  # more than the other stages have, so that a failpoint can mean PPO alone
 STAGES = (Stage.SFT, Stage.REWARD, Stage.PPO, Stage.EVALUATION, Stage.SAMPLING)
@@ -37,9 +37,9 @@ WHILE_WORKERS_WORK_MS = 60_000
 
 
 @pytest.fixture
-def project(toy: None, machines: Machines) -> Iterator[Project]:
+def project(toy: None, processes: Processes) -> Iterator[Project]:
     """A project whose next round has a run of every stage, and workers that say at once how far they are."""
-    machines.environment = {"ROUNDTABLE_RUN_HEARTBEAT_S": "0.2"}
+    processes.environment = {"ROUNDTABLE_RUN_HEARTBEAT_S": "0.2"}
     project = make_toy_project(of_every_stage=True)
     training = TrainingSettings.objects.get()
     training.overrides["ppo"] |= {"iterations": PPO_STEPS}
@@ -49,11 +49,11 @@ def project(toy: None, machines: Machines) -> Iterator[Project]:
 
 
 def test_a_failed_stage_is_resumed_by_keyboard_on_a_phone_and_its_round_ends_well(
-    page: Page, project: Project, machines: Machines, points: Failpoints
+    page: Page, project: Project, processes: Processes, points: Failpoints
 ) -> None:
     for _ in range(4):  # the attempt that comes this far, and three that come no further
-        points.arm("toy-step", "spent", PPO_STEPS - 1)
-    machines.worker("gpu")
+        points.arm("toy-step", "out_of_memory", PPO_STEPS - 1)
+    processes.worker("gpu")
     page.set_viewport_size(PHONE)
     page.goto(f"/projects/{project.slug}/rounds/")
     press(page.get_by_role("button", name="Start round 1"))
@@ -106,10 +106,10 @@ def test_a_round_is_started_and_cancelled_by_keyboard_on_a_phone(page: Page, pro
 
 
 def test_a_round_that_is_being_cancelled_says_so_until_its_engine_has_stopped(
-    page: Page, project: Project, machines: Machines, points: Failpoints
+    page: Page, project: Project, processes: Processes, points: Failpoints
 ) -> None:
     paused = points.arm("toy-step", "pause", 7)
-    machines.supervisor()
+    processes.supervisor()
     page.goto(f"/projects/{project.slug}/rounds/")
     page.get_by_role("button", name="Start round 1").click()
     points.wait_for_pause(paused)
@@ -123,7 +123,7 @@ def test_a_round_that_is_being_cancelled_says_so_until_its_engine_has_stopped(
 
 @pytest.mark.slow
 def test_a_web_process_that_is_killed_at_any_cell_shows_the_same_afterwards(
-    page: Page, project: Project, server: Server, machines: Machines, points: Failpoints
+    page: Page, project: Project, server: Server, processes: Processes, points: Failpoints
 ) -> None:
     page.goto(f"/projects/{project.slug}/rounds/")
     collecting = strip(page)
@@ -134,7 +134,7 @@ def test_a_web_process_that_is_killed_at_any_cell_shows_the_same_afterwards(
     page.goto(f"/projects/{project.slug}/rounds/")
     assert strip(page) == collecting
 
-    machines.supervisor()
+    processes.supervisor()
     armed = points.arm("toy-step", "pause", 7)
     page.get_by_role("button", name="Start round 1").click()
     for stage in STAGES:
@@ -158,10 +158,10 @@ def expect_the_same_after_a_kill(page: Page, server: Server) -> None:
 
 
 def test_a_run_in_the_middle_looks_the_same_after_a_reload_in_another_browser_and_after_a_kill(
-    page: Page, browser: Browser, project: Project, server: Server, machines: Machines, points: Failpoints
+    page: Page, browser: Browser, project: Project, server: Server, processes: Processes, points: Failpoints
 ) -> None:
     points.arm("toy-step", "pause", 7)
-    machines.supervisor()
+    processes.supervisor()
     run = rounds.open(project, opened_by=None).runs.get()
     wait_until(Run.objects.filter(step=6).exists, within=30)
     address = f"/projects/{project.slug}/runs/{run.pk}/"
@@ -188,17 +188,17 @@ def picture(page: Page) -> list[str]:
 
 
 def test_a_killed_worker_is_called_lost_without_a_reload(
-    page: Page, project: Project, machines: Machines, points: Failpoints
+    page: Page, project: Project, processes: Processes, points: Failpoints
 ) -> None:
     paused = points.arm("toy-step", "pause", 7)
-    worker = machines.supervisor()
+    worker = processes.supervisor()
     round = rounds.open(project, opened_by=None)
     points.wait_for_pause(paused)
     page.goto(f"/projects/{project.slug}/rounds/{round.number}/")
     of_run = page.context.new_page()
     of_run.goto(f"/projects/{project.slug}/runs/{round.runs.get().pk}/")
     expect(of_run.locator("h1 + .badge")).to_contain_text("running")
-    machines.kill(worker)
+    processes.kill(worker)
     Run.objects.update(heartbeat_at=timezone.now() - SILENT_AFTER)  # as time does
     expect(page.locator(".strip [aria-current=step]")).to_contain_text("lost: its worker is silent")
     expect(of_run.locator("h1 + .badge")).to_contain_text("lost: its worker is silent")

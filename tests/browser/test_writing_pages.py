@@ -10,8 +10,8 @@ from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from annotate.models import Assignment, Demonstration, Member, Project
 from tests.browser.conftest import sign_in
-from tests.browser.servers import Server
 from tests.factories import make_demonstration, make_prompt
+from tests.web_server import Server
 
 ANSWER = "Breathe out slowly.\n\nThen *walk* round the block."
 

@@ -13,10 +13,10 @@ from pytest_django import Settings
 
 from annotate.models import Member, Project
 from tests.factories import make_member, make_project
-from tests.faults.failures import Failpoints
-from tests.faults.processes import FAST, Machines, empty_broker
+from tests.faults.failpoints import Failpoints
+from tests.faults.invariants import Invariants
+from tests.faults.processes import FAST, Processes, empty_broker
 from tests.faults.toy_project import make_toy_project
-from tests.faults.witness import Witness
 from tests.training import machine
 from tests.training.conftest import built_base
 from training.rlhf import failpoints
@@ -25,11 +25,11 @@ __all__ = ["built_base"]
 
 
 @pytest.fixture
-def machines(transactional_db: None, tmp_path: Path) -> Iterator[Machines]:
+def processes(transactional_db: None, tmp_path: Path) -> Iterator[Processes]:
     empty_broker()
-    machines = Machines(tmp_path)
-    yield machines
-    machines.stop_all()
+    processes = Processes(tmp_path)
+    yield processes
+    processes.stop_all()
     empty_broker()
 
 
@@ -40,7 +40,7 @@ def both_servers(transactional_db: None) -> None:
 
 
 @pytest.fixture
-def teaching(machines: Machines, built_base: Path) -> Iterator[Project]:
+def teaching(processes: Processes, built_base: Path) -> Iterator[Project]:
     """A project with a base model in the data directory that all processes share."""
     shutil.copytree(built_base, settings.BASE_MODELS_DIR / machine.BASE, dirs_exist_ok=True)
     project = make_project()
@@ -57,7 +57,7 @@ def judge(teaching: Project) -> Member:
 
 @pytest.fixture
 def points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failpoints:
-    """The lines on which crashes land, for this process and those that it starts."""
+    """The failpoints of this process and of those that it starts."""
     folder = tmp_path / "failpoints"
     monkeypatch.setenv(failpoints.VARIABLE, str(folder))
     return Failpoints(folder)
@@ -73,12 +73,12 @@ def toy(points: Failpoints, settings: Settings) -> None:
 
 
 @pytest.fixture
-def project(toy: None, machines: Machines) -> Iterator[Project]:
+def project(toy: None, processes: Processes) -> Iterator[Project]:
     """A project that the toy engine trains, whose next round is an SFT alone."""
     yield make_toy_project()
     shutil.rmtree(settings.BASE_MODELS_DIR)
 
 
 @pytest.fixture
-def witness(project: Project) -> Witness:
-    return Witness(project)
+def invariants(project: Project) -> Invariants:
+    return Invariants(project)

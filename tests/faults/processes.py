@@ -14,16 +14,16 @@ from pathlib import Path
 
 from celery import current_app
 from django.conf import settings
-from django.db import connection
 
 from config import settings as product
+from tests.web_server import database_url
 
 CELERY = ("celery", "-A", "config")
 # So that a silence is noticed within a test's time.
 FAST = {"ROUNDTABLE_RUN_LEASE_S": "3", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.5", "ROUNDTABLE_RECONCILE_S": "1"}
 
 
-class Machines:
+class Processes:
     """Starts processes like those of deploy/, and leaves none behind."""
 
     def __init__(self, logs: Path, **environment: str) -> None:
@@ -48,7 +48,7 @@ class Machines:
         process.kill()
         process.wait()
 
-    def family(self, process: subprocess.Popen[bytes]) -> list[int]:
+    def session(self, process: subprocess.Popen[bytes]) -> list[int]:
         """The process ids of its session: itself, its pool and their engines."""
         found = []
         for path in Path("/proc").glob("[0-9]*/stat"):
@@ -59,7 +59,7 @@ class Machines:
         return sorted(found)
 
     def signal(self, pid: int, number: int) -> None:
-        """Send a signal to one of a family, which may have died meanwhile."""
+        """Send a signal to a process, which may have died meanwhile."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -87,19 +87,19 @@ class Machines:
             "DATABASE_URL": database_url(),
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "ROUNDTABLE_ENGINE_MODULE": settings.ENGINE_MODULE,
-            "TMPDIR": str(temporary()),
+            "TMPDIR": str(temporary_folder()),
         }
         return own | self.environment
 
 
-def temporary() -> Path:
-    """Where the processes put what they need for a while."""
+def temporary_folder() -> Path:
+    """The processes' TMPDIR."""
     folder = Path(settings.DATA_DIR) / "tmp"
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def as_people_have_it() -> dict[str, str]:
+def product_times() -> dict[str, str]:
     """The product's own times of leases, heartbeats and sweeps, instead of the short ones."""
     return {name: str(getattr(product, name.removeprefix("ROUNDTABLE_"))) for name in FAST}
 
@@ -127,7 +127,7 @@ def engines(run_directory: Path) -> list[int]:
     return found
 
 
-def orphans() -> list[int]:
+def orphan_processes() -> list[int]:
     """The process ids of those that work on this test's data, and are neither the test nor below it any more.
 
     Ours are Python; a browser of an earlier test leaves helpers of its own.
@@ -138,14 +138,14 @@ def orphans() -> list[int]:
         with contextlib.suppress(OSError):
             command = (path / "cmdline").read_bytes()
             knows_it = wanted in command or wanted in (path / "environ").read_bytes()
-            if knows_it and b"python" in command and os.getpid() not in lineage(int(path.name)):
+            if knows_it and b"python" in command and os.getpid() not in ancestors(int(path.name)):
                 found.append(int(path.name))
     return found
 
 
-def lineage(pid: int) -> list[int]:
+def ancestors(pid: int) -> list[int]:
     """A process, its parent, the parent of that, and so on."""
-    return [pid, *lineage(parent_of(pid))] if pid > 1 else [pid]
+    return [pid, *ancestors(parent_of(pid))] if pid > 1 else [pid]
 
 
 def parent_of(pid: int) -> int:
@@ -172,11 +172,3 @@ def empty_broker() -> None:
             broker.default_channel.client.flushdb()
     else:
         shutil.rmtree(settings.DATA_DIR / "broker", ignore_errors=True)
-
-
-def database_url() -> str:
-    database = connection.settings_dict
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{database['NAME']}"
-    secret = f":{database['PASSWORD']}" if database["PASSWORD"] else ""
-    return f"postgres://{database['USER']}{secret}@{database['HOST']}:{database['PORT'] or 5432}/{database['NAME']}"

@@ -25,12 +25,12 @@ class Redis:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-        self.command = [found("redis-server"), "--port", str(self.port), *options]
+        self.command = [path_of_program("redis-server"), "--port", str(self.port), *options]
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        wait_until(lambda: answers(self.port), within=30)
+        wait_until(lambda: accepts_connections(self.port), within=30)
 
     def kill(self) -> None:
         self.process.kill()
@@ -62,8 +62,10 @@ class Postgres:
         self._run("pg_ctl", command, "-w", "-D", str(self.data), "-l", log, *mode, *options_of_server)
 
     def _run(self, program: str, *arguments: str, input: bytes = b"") -> bytes:
-        as_postgres = [found("runuser"), "-u", POSTGRES, "--"] if os.getuid() == 0 else []
-        done = subprocess.run([*as_postgres, found(program), *arguments], input=input, cwd="/", capture_output=True)
+        as_postgres = [path_of_program("runuser"), "-u", POSTGRES, "--"] if os.getuid() == 0 else []
+        done = subprocess.run(
+            [*as_postgres, path_of_program(program), *arguments], input=input, cwd="/", capture_output=True
+        )
         assert not done.returncode, done.stderr.decode()
         return done.stdout
 
@@ -79,7 +81,7 @@ def postgres_with(copied_from: str) -> Iterator[Postgres]:
             server.control("stop")
 
 
-def found(program: str) -> str:
+def path_of_program(program: str) -> str:
     """The path of `program`; the test is skipped where it is not installed."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
     path = str(debian[-1]) if debian else shutil.which(program)
@@ -95,6 +97,6 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from annotate.models import Member, Project
-from tests.faults.failures import Failpoints, meanwhile
-from tests.faults.processes import Machines, as_people_have_it, engines, wait_until
+from tests.faults.failpoints import Failpoints, meanwhile
+from tests.faults.invariants import Invariants
+from tests.faults.processes import Processes, engines, product_times, wait_until
 from tests.faults.toy_project import done_by
-from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import LostRace, ModelVersion, Round, Run
 from training.rlhf import exits
@@ -35,11 +35,11 @@ Status = Run.Status
     ids=["start", "step", "checkpoint", "output"],
 )
 def test_a_cancellation_lands_anywhere(
-    project: Project, witness: Witness, points: Failpoints, point: str, where: str
+    project: Project, invariants: Invariants, points: Failpoints, point: str, where: str
 ) -> None:
     armed = points.arm(point, "pause", where)
     round = rounds.open(project, opened_by=None)
-    admin = witness.admin()
+    admin = invariants.admin()
     asked_at: list[float] = []
     thread = meanwhile(
         lambda: points.wait_for_pause(armed),
@@ -53,29 +53,29 @@ def test_a_cancellation_lands_anywhere(
     round.refresh_from_db()
     assert (round.status, round.runs.get().status) == (Round.Status.CANCELLED, Status.CANCELLED)
     assert not ModelVersion.objects.filter(run__round=round).exists()
-    witness.check(says="cancelled")
+    invariants.check(says="cancelled")
 
 
 @pytest.mark.slow
 def test_a_cancellation_in_the_middle_of_an_answer_stops_ppo_at_once(
-    machines: Machines, teaching: Project, judge: Member, points: Failpoints
+    processes: Processes, teaching: Project, judge: Member, points: Failpoints
 ) -> None:
     """With the heartbeats of the product: the next one brings the word."""
     machine.rank_new_slates(judge, 4)
     training = teaching.training_settings
     training.overrides["ppo"] |= {"iterations": 60, "max_response": 64, "checkpoint_seconds": 3600}
     training.save()
-    witness = Witness(teaching)
-    machines.environment = as_people_have_it()
+    invariants = Invariants(teaching)
+    processes.environment = product_times()
     round = rounds.open(teaching, opened_by=None)
-    machines.supervisor()
+    processes.supervisor()
     drawing = pause_while_answers_are_drawn(points, after_step=3)
     run = round.runs.get(stage=Stage.PPO)
     (engine,) = engines(run.directory)
 
     os.kill(engine, signal.SIGSTOP)  # so that what it is asked stays to be seen
     asked_at = time.monotonic()
-    rounds.cancel(round, actor=witness.admin().user)
+    rounds.cancel(round, actor=invariants.admin().user)
     wait_until(lambda: is_asked_to_stop(engine), within=ASKED_WITHIN_S)
     os.kill(engine, signal.SIGCONT)
     points.resume(drawing)
@@ -84,8 +84,8 @@ def test_a_cancellation_in_the_middle_of_an_answer_stops_ppo_at_once(
     run.refresh_from_db()
     assert (run.exit_code, run.error) == (exits.Interrupted.code, "stopped on request after step 3, with a checkpoint")
     assert not ModelVersion.objects.filter(run=run).exists()
-    machines.stop_all()
-    witness.check(says="cancelled")
+    processes.stop_all()
+    invariants.check(says="cancelled")
 
 
 def pause_while_answers_are_drawn(points: Failpoints, *, after_step: int) -> Path:
@@ -108,20 +108,20 @@ def is_asked_to_stop(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.database
 def test_a_cancellation_while_the_result_is_taken_leaves_all_of_it_or_nothing(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints
+    processes: Processes, project: Project, invariants: Invariants, points: Failpoints
 ) -> None:
     armed = points.arm("publishing-taken", "pause")
     round = rounds.open(project, opened_by=None)
-    machines.supervisor()
+    processes.supervisor()
     points.wait_for_pause(armed)
     threading.Timer(0.5, points.resume, [armed]).start()
     with contextlib.suppress(LostRace):  # where the worker ends the round first
-        rounds.cancel(round, actor=witness.admin().user)  # waits for the transaction that publishes
+        rounds.cancel(round, actor=invariants.admin().user)  # waits for the transaction that publishes
     run = round.runs.get()
     wait_until(lambda: run.refresh_from_db() or run.status in Run.FINISHED, within=PATIENCE_S)
-    machines.stop_all()
+    processes.stop_all()
     assert run.status == Status.SUCCEEDED
     assert done_by(round) == "1" * 12
     round.refresh_from_db()
     assert round.status in (Round.Status.CANCELLED, Round.Status.SUCCEEDED)
-    witness.check(says=round.status)
+    invariants.check(says=round.status)

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from annotate.models import Assignment, Kind
 from tests.factories import make_assignment, make_member
-from tests.faults.processes import Machines, wait_until
+from tests.faults.processes import Processes, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ class Broker:
 
 
 @pytest.fixture
-def broker(machines: Machines) -> Broker:
+def broker(processes: Processes) -> Broker:
     return Broker()
 
 
@@ -104,7 +104,7 @@ def as_body(content: object, *, raw: bool = False) -> str:
     return base64.b64encode((str(content) if raw else json.dumps(content)).encode()).decode()
 
 
-def test_whatever_lies_in_the_queue_the_worker_does_the_next_message(machines: Machines, broker: Broker) -> None:
+def test_whatever_lies_in_the_queue_the_worker_does_the_next_message(processes: Processes, broker: Broker) -> None:
     current_app.send_task("training.reconcile.v1", queue=QUEUE)
     message = broker.take()
     silent = make_assignment(make_member(), Kind.DEMONSTRATION)
@@ -113,11 +113,11 @@ def test_whatever_lies_in_the_queue_the_worker_does_the_next_message(machines: M
     for content in garbage:
         broker.put(content)
     broker.put(json.dumps(message).encode())
-    worker = machines.worker(QUEUE)
+    worker = processes.worker(QUEUE)
 
     wait_until(lambda: Assignment.objects.get(pk=silent.pk).status == Assignment.Status.EXPIRED, within=90)
     assert worker.poll() is None
     assert len(broker.set_aside()) == len(garbage)
-    log = "".join(path.read_text("utf-8") for path in machines.logs.glob("*.log"))
+    log = "".join(path.read_text("utf-8") for path in processes.logs.glob("*.log"))
     assert log.count("set aside") == len(garbage)
     assert "there is no task 'training.no_such.v1'" in log

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from annotate.models import Member, Project
-from tests.faults.processes import Machines, engines, kill_engine, parent_of, wait_until
-from tests.faults.witness import Witness
+from tests.faults.invariants import Invariants
+from tests.faults.processes import Processes, engines, kill_engine, parent_of, wait_until
 from tests.training import machine
 from training.models import ModelVersion, Round, Run
 from training.services.running import rounds
@@ -23,32 +23,32 @@ PATIENCE_S = 120.0  # an engine takes seconds to start on an idle machine, and t
 
 @pytest.mark.timeout(600)
 def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
-    machines: Machines, teaching: Project, judge: Member
+    processes: Processes, teaching: Project, judge: Member
 ) -> None:
     machine.rank_new_slates(judge, 4)
-    witness = Witness(teaching)
+    invariants = Invariants(teaching)
     training = teaching.training_settings
     training.overrides["ppo"] |= {"iterations": 60}
     training.save()
     round = rounds.open(teaching, opened_by=None)
-    gpu_worker = machines.worker("gpu")
-    machines.worker("default")
-    machines.beat()
+    gpu_worker = processes.worker("gpu")
+    processes.worker("default")
+    processes.beat()
 
     directory = when_ppo_reaches(3)
     kill_engine(directory)
 
     when_ppo_reaches(15)
-    machines.kill(gpu_worker)
+    processes.kill(gpu_worker)
     wait_until(lambda: not engines(directory), within=2)
-    gpu_worker = machines.worker("gpu")
+    gpu_worker = processes.worker("gpu")
 
     when_ppo_reaches(30)
     gpu_worker.send_signal(signal.SIGTERM)  # a restart: the engine may write its checkpoint
     assert gpu_worker.wait(PATIENCE_S) == 0
     waiting = Run.objects.get(stage=Stage.PPO)
     assert (waiting.status, waiting.fruitless_attempts) == (Run.Status.QUEUED, 0)
-    machines.worker("gpu")
+    processes.worker("gpu")
 
     wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
     round.refresh_from_db()
@@ -57,15 +57,15 @@ def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
     assert run.attempt == 4
     assert run.step == run.total == 60
     assert ModelVersion.objects.get(kind=ModelVersion.Kind.PPO).attempt == run.fence
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
 def test_an_engine_dies_with_the_process_that_supervises_it(
-    machines: Machines, teaching: Project, judge: Member
+    processes: Processes, teaching: Project, judge: Member
 ) -> None:
     machine.rank_new_slates(judge, 4)
     run = rounds.open(teaching, opened_by=None).runs.get()
-    machines.worker("gpu")
+    processes.worker("gpu")
     wait_until(lambda: engines(run.directory), within=PATIENCE_S)
     os.kill(parent_of(engines(run.directory)[0]), signal.SIGKILL)
     wait_until(lambda: not engines(run.directory), within=2)

@@ -9,9 +9,9 @@ from celery import current_app
 
 from annotate.models import Member, Project
 from tests.factories import make_member
-from tests.faults.processes import Machines, as_people_have_it, empty_broker, wait_until
+from tests.faults.invariants import Invariants
+from tests.faults.processes import Processes, empty_broker, product_times, wait_until
 from tests.faults.toy_project import make_toy_project
-from tests.faults.witness import Witness
 from tests.training import machine
 from training import doorbell
 from training.models import Round, Run, Worker
@@ -31,38 +31,38 @@ def queue_refusable_run(project: Project) -> Run:
 
 
 def test_five_runs_are_done_within_a_minute_though_the_broker_forgot_them(
-    machines: Machines, project: Project, witness: Witness
+    processes: Processes, project: Project, invariants: Invariants
 ) -> None:
-    machines.environment = as_people_have_it()
+    processes.environment = product_times()
     for one in (project, *(make_toy_project() for _ in range(4))):
         rounds.open(one, opened_by=None)
     empty_broker()
     for queue in ("gpu", "default"):
-        machines.worker(queue)
-    machines.beat()
+        processes.worker(queue)
+    processes.beat()
 
     wait_until(Worker.objects.filter(queue="gpu").exists, within=60)
     wait_until(lambda: not Round.objects.active().exists(), within=60)
-    machines.stop_all()
+    processes.stop_all()
     assert set(Run.objects.values_list("status", "attempt")) == {(Run.Status.SUCCEEDED, 1)}
     assert Run.objects.count() == 5
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
-def test_the_same_message_ten_times_runs_once(machines: Machines, teaching: Project, judge: Member) -> None:
+def test_the_same_message_ten_times_runs_once(processes: Processes, teaching: Project, judge: Member) -> None:
     run = queue_refusable_run(teaching)
-    witness = Witness(teaching)
+    invariants = Invariants(teaching)
     for _ in range(10):
         current_app.send_task(doorbell.TASK, args=[run.pk])
-    machines.worker("gpu")
+    processes.worker("gpu")
 
     wait_until(lambda: Run.objects.filter(pk=run.pk, status=Run.Status.FAILED).exists(), within=60)
     wait_until(lambda: _messages() == 0, within=30)
     run.refresh_from_db()
     assert (run.attempt, run.fence) == (1, 1)
     assert [path.name for path in (run.directory / "attempts").iterdir()] == ["1"]
-    machines.stop_all()
-    witness.check(says="unknown field 'patience'")
+    processes.stop_all()
+    invariants.check(says="unknown field 'patience'")
 
 
 def _messages() -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from annotate.models import Project
-from tests.faults.failures import Failpoints, meanwhile
+from tests.faults.failpoints import Failpoints, meanwhile
+from tests.faults.invariants import Invariants
 from tests.faults.processes import kill_engine
-from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import Run
 from training.rlhf import exits
@@ -51,35 +51,35 @@ def kill_for_memory(points: Failpoints, run: Run, events: Path, steps: list[int]
 
 
 def test_the_next_attempt_has_half_the_micro_batch(
-    project: Project, witness: Witness, points: Failpoints, events: Path
+    project: Project, invariants: Invariants, points: Failpoints, events: Path
 ) -> None:
     run = rounds.open(project, opened_by=None).runs.get()
     kill_for_memory(points, run, events, steps=[5])
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     (setback,) = json.loads((run.directory / "attempts/1/setbacks.json").read_text())
     assert (setback["kind"], setback["step"]) == ("out_of_memory", 4)
-    assert "half as many tokens at once (batch_tokens 4096)" in witness.run_page(run)
-    witness.check(says="The engine was killed by SIGKILL: the machine was out of memory.")
+    assert "half as many tokens at once (batch_tokens 4096)" in invariants.run_page(run)
+    invariants.check(says="The engine was killed by SIGKILL: the machine was out of memory.")
 
 
 def test_a_second_time_fails_the_round_with_advice(
-    project: Project, witness: Witness, points: Failpoints, events: Path
+    project: Project, invariants: Invariants, points: Failpoints, events: Path
 ) -> None:
     run = rounds.open(project, opened_by=None).runs.get()
     kill_for_memory(points, run, events, steps=[5, 7])
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.InvalidInput.code, 2)
-    witness.check(says="even with half the batch_tokens: set batch_tokens below 4096")
+    invariants.check(says="even with half the batch_tokens: set batch_tokens below 4096")
 
 
 def test_a_kill_that_the_kernel_does_not_count_is_any_kill(
-    project: Project, witness: Witness, points: Failpoints, events: Path
+    project: Project, invariants: Invariants, points: Failpoints, events: Path
 ) -> None:
     count(events, 7)  # of other days
     points.arm("toy-step", "kill", 5)
     run = rounds.open(project, opened_by=None).runs.get()
     machine.work_off()
     assert not list(run.directory.glob("attempts/*/setbacks.json"))
-    witness.check(says="The engine was killed by SIGKILL. ")
+    invariants.check(says="The engine was killed by SIGKILL. ")
 
 
 def test_where_nobody_counts_nothing_is_claimed(tmp_path: Path, events: Path) -> None:

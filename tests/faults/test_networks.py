@@ -10,13 +10,14 @@ from celery import current_app
 from django.conf import settings
 
 from annotate.models import Member, Project
-from tests.faults.failures import Failpoints
-from tests.faults.processes import FAST, Machines, as_people_have_it, database_url, wait_until
+from tests.faults.failpoints import Failpoints
+from tests.faults.invariants import Invariants
+from tests.faults.processes import FAST, Processes, product_times, wait_until
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.toy_project import make_toy_project
-from tests.faults.witness import Witness
 from tests.faults.writer import Writer, served
 from tests.training import machine
+from tests.web_server import database_url
 from training.models import Round, Run, Worker
 from training.rlhf import exits
 from training.services.run_files import directories, metrics
@@ -67,7 +68,7 @@ def writer(project: Project, postgres: Proxy, redis: Proxy) -> Iterator[Writer]:
 
 
 def test_an_answer_whose_acknowledgement_got_lost_is_stored_once(
-    writer: Writer, witness: Witness, postgres: Proxy
+    writer: Writer, invariants: Invariants, postgres: Proxy
 ) -> None:
     postgres.fatal = b"COMMIT"
     assert writer.hand_in() >= 500
@@ -76,11 +77,11 @@ def test_an_answer_whose_acknowledgement_got_lost_is_stored_once(
     assert writer.hand_in() in (200, 201)
     assert writer.hand_in() in (200, 201)
     assert writer.stored == [writer.answer["text"]]
-    witness.check()
+    invariants.check()
 
 
 def test_an_answer_handed_in_while_the_database_restarts_is_taken_afterwards(
-    writer: Writer, witness: Witness, postgres: Proxy
+    writer: Writer, invariants: Invariants, postgres: Proxy
 ) -> None:
     postgres.mode = Mode.REFUSE
     assert writer.hand_in() >= 500
@@ -88,35 +89,35 @@ def test_an_answer_handed_in_while_the_database_restarts_is_taken_afterwards(
     postgres.mode = Mode.OPEN
     assert writer.hand_in() in (200, 201)
     assert writer.stored == [writer.answer["text"]]
-    witness.check()
+    invariants.check()
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SWALLOW], ids=["refused", "swallowed"])
-def test_an_answer_needs_no_broker(writer: Writer, witness: Witness, redis: Proxy, mode: Mode) -> None:
+def test_an_answer_needs_no_broker(writer: Writer, invariants: Invariants, redis: Proxy, mode: Mode) -> None:
     redis.mode = mode
     assert writer.hand_in() in (200, 201)
     assert writer.stored == [writer.answer["text"]]
-    witness.check()
+    invariants.check()
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SWALLOW], ids=["refused", "swallowed"])
 def test_a_worker_keeps_its_run_though_nobody_could_reach_the_database_for_longer_than_a_lease(
-    machines: Machines,
+    processes: Processes,
     project: Project,
-    witness: Witness,
+    invariants: Invariants,
     points: Failpoints,
     postgres: Proxy,
     sweepers_way: Proxy,
     mode: Mode,
 ) -> None:
     """The sweep, which has its own way to the database here, is back before the worker can speak."""
-    machines.environment = {"DATABASE_URL": sweepers_way.url, "ROUNDTABLE_RUN_HEARTBEAT_S": "10"}  # so it is patient
-    machines.worker("default")
-    machines.beat()
-    machines.environment = {"DATABASE_URL": postgres.url}
+    processes.environment = {"DATABASE_URL": sweepers_way.url, "ROUNDTABLE_RUN_HEARTBEAT_S": "10"}  # so it is patient
+    processes.worker("default")
+    processes.beat()
+    processes.environment = {"DATABASE_URL": postgres.url}
     armed = points.arm("toy-step", "pause", 5)
     round = rounds.open(project, opened_by=None)
-    machines.supervisor()
+    processes.supervisor()
     points.wait_for_pause(armed)
     wait_until(Worker.objects.filter(queue="default").exists, within=PATIENCE_S)
 
@@ -130,25 +131,25 @@ def test_a_worker_keeps_its_run_though_nobody_could_reach_the_database_for_longe
     wait_until(round.runs.exclude(doubted_at=None).exists, within=PATIENCE_S)
     postgres.mode = Mode.OPEN
     wait_until(round.runs.filter(status=Status.SUCCEEDED).exists, within=PATIENCE_S)
-    machines.stop_all()
+    processes.stop_all()
     reconciler.sweep()
     run = round.runs.get()
     assert (run.attempt, run.fence) == (1, 1)
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
 @pytest.mark.parametrize("seconds", [LONGER_THAN_A_LEASE_S, pytest.param(60, marks=pytest.mark.soak)])
 def test_runs_start_after_redis_was_a_black_hole_and_came_back_empty(
-    machines: Machines,
+    processes: Processes,
     project: Project,
-    witness: Witness,
+    invariants: Invariants,
     redis: Proxy,
     seconds: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machines.environment = {"REDIS_URL": redis.url}
+    processes.environment = {"REDIS_URL": redis.url}
     others = [make_toy_project() for _ in range(4)]
-    for process in (lambda: machines.worker("gpu"), lambda: machines.worker("default"), machines.beat):
+    for process in (lambda: processes.worker("gpu"), lambda: processes.worker("default"), processes.beat):
         process()
     first = rounds.open(project, opened_by=None)
     wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
@@ -161,28 +162,28 @@ def test_runs_start_after_redis_was_a_black_hole_and_came_back_empty(
     forget_everything()
     redis.mode = Mode.OPEN
     wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
-    machines.stop_all()
+    processes.stop_all()
     for round in (first, *queued):
         round.refresh_from_db()
         assert round.status == Round.Status.SUCCEEDED
     assert set(Run.objects.values_list("attempt", flat=True)) == {1}
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_real_ppo_goes_on_through_five_minutes_without_a_database(
-    machines: Machines, teaching: Project, judge: Member, postgres: Proxy
+    processes: Processes, teaching: Project, judge: Member, postgres: Proxy
 ) -> None:
     """With leases, heartbeats and sweeps as people have them."""
     machine.rank_new_slates(judge, 4)
     training = teaching.training_settings
     training.overrides["ppo"] |= {"iterations": PPO_ITERATIONS, "checkpoint_seconds": 60}
     training.save()
-    witness = Witness(teaching)
-    machines.environment = as_people_have_it() | {"DATABASE_URL": postgres.url}
+    invariants = Invariants(teaching)
+    processes.environment = product_times() | {"DATABASE_URL": postgres.url}
     round = rounds.open(teaching, opened_by=None)
-    for process in (lambda: machines.worker("gpu"), lambda: machines.worker("default"), machines.beat):
+    for process in (lambda: processes.worker("gpu"), lambda: processes.worker("default"), processes.beat):
         process()
     ppo = round.runs.filter(stage=Stage.PPO)
     wait_until(ppo.filter(step__gte=2).exists, within=300)
@@ -197,22 +198,22 @@ def test_real_ppo_goes_on_through_five_minutes_without_a_database(
     postgres.mode = Mode.OPEN
     wait_until(ppo.filter(step__gte=done).exists, within=PATIENCE_S)
 
-    rounds.cancel(round, actor=witness.admin().user)
+    rounds.cancel(round, actor=invariants.admin().user)
     wait_until(ppo.filter(status=Status.CANCELLED).exists, within=90)
-    machines.stop_all()
+    processes.stop_all()
     run = ppo.get()
     assert (run.attempt, run.fence, run.exit_code) == (1, 1, exits.Interrupted.code)
-    witness.check(says="cancelled")
+    invariants.check(says="cancelled")
 
 
 @pytest.mark.parametrize("line", ["engine-ended", "publishing-taken"], ids=["acknowledgement", "transaction"])
 def test_a_result_is_published_once_by_its_worker_though_the_connection_is_lost_meanwhile(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints, postgres: Proxy, line: str
+    processes: Processes, project: Project, invariants: Invariants, points: Failpoints, postgres: Proxy, line: str
 ) -> None:
-    machines.environment = {"DATABASE_URL": postgres.url}
+    processes.environment = {"DATABASE_URL": postgres.url}
     armed = points.arm(line, "pause")
     round = rounds.open(project, opened_by=None)
-    supervisor = machines.supervisor()
+    supervisor = processes.supervisor()
     points.wait_for_pause(armed)
     if line == "engine-ended":
         postgres.fatal = b"COMMIT"
@@ -224,7 +225,7 @@ def test_a_result_is_published_once_by_its_worker_though_the_connection_is_lost_
     wait_until(round.runs.filter(status=Status.SUCCEEDED).exists, within=PATIENCE_S)
     wait_until(lambda: round.refresh_from_db() or not round.is_active, within=PATIENCE_S)
     assert supervisor.poll() is None
-    machines.stop_all()
+    processes.stop_all()
     run = round.runs.get()
     assert (run.attempt, run.fence) == (1, 1)
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")

@@ -13,9 +13,9 @@ import pytest
 from pytest_django import Settings
 
 from annotate.models import Member, Project
-from tests.faults.failures import Failpoints, meanwhile
+from tests.faults.failpoints import Failpoints, meanwhile
+from tests.faults.invariants import Invariants
 from tests.faults.processes import kill_engine, wait_until
-from tests.faults.witness import Witness
 from tests.training import machine
 from training.models import ModelVersion, Run
 from training.rlhf import exits
@@ -27,9 +27,9 @@ STEPS = 4  # of the SFT: eight answers, four a step, read twice
 
 
 @pytest.fixture
-def witness(teaching: Project, judge: Member) -> Witness:
+def invariants(teaching: Project, judge: Member) -> Invariants:
     machine.write_demonstrations(judge, 8)
-    return Witness(teaching)
+    return Invariants(teaching)
 
 
 def open_round(project: Project) -> Run:
@@ -86,7 +86,7 @@ def damaged_while_killed(points: Failpoints, run: Run, step: int, damage: Callab
 
 @pytest.mark.parametrize("damage", [flip_a_byte, lose_the_manifest, become_a_pickle, bring_code])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
-    witness: Witness, teaching: Project, points: Failpoints, damage: Callable[[Path], None]
+    invariants: Invariants, teaching: Project, points: Failpoints, damage: Callable[[Path], None]
 ) -> None:
     run = open_round(teaching)
     damaged_while_killed(points, run, 3, damage)
@@ -94,21 +94,21 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     assert steps(run) == list(range(STEPS + 1))
     said = "The checkpoint of step 3 was damaged and is set aside; the stage went on from that of step 2."
     assert [recovery["text"] for recovery in recoveries(run)] == [said]
-    assert said in witness.run_page(run)
-    witness.check(says="succeeded")
+    assert said in invariants.run_page(run)
+    invariants.check(says="succeeded")
 
 
 def test_where_no_checkpoint_is_whole_the_stage_starts_over_and_says_so(
-    witness: Witness, teaching: Project, points: Failpoints
+    invariants: Invariants, teaching: Project, points: Failpoints
 ) -> None:
     run = open_round(teaching)
     damaged_while_killed(points, run, 1, flip_a_byte)
     assert (run.status, steps(run)) == (Status.SUCCEEDED, list(range(STEPS + 1)))
-    assert "the stage went back to its start: there was no whole one." in witness.run_page(run)
-    witness.check(says="succeeded")
+    assert "the stage went back to its start: there was no whole one." in invariants.run_page(run)
+    invariants.check(says="succeeded")
 
 
-def test_a_pickle_in_the_base_model_is_refused_in_words(witness: Witness, teaching: Project) -> None:
+def test_a_pickle_in_the_base_model_is_refused_in_words(invariants: Invariants, teaching: Project) -> None:
     run = open_round(teaching)
     base = ModelVersion.objects.get(kind=ModelVersion.Kind.BASE)
     become_a_pickle(base.directory)
@@ -119,33 +119,33 @@ def test_a_pickle_in_the_base_model_is_refused_in_words(witness: Witness, teachi
 
 
 def test_memory_that_runs_out_once_halves_what_is_read_at_once(
-    witness: Witness, teaching: Project, points: Failpoints
+    invariants: Invariants, teaching: Project, points: Failpoints
 ) -> None:
     run = open_round(teaching)
-    points.arm("engine-alive", "spent", "after step 2")
+    points.arm("engine-alive", "out_of_memory", "after step 2")
     machine.work_off()
     run.refresh_from_db()
     assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 1, list(range(STEPS + 1)))
     (recovery,) = recoveries(run)
     assert recovery["kind"] == "out_of_memory"
-    assert "went back to the checkpoint of step 1 and on with half as many tokens at once" in witness.run_page(run)
-    witness.check(says="succeeded")
+    assert "went back to the checkpoint of step 1 and on with half as many tokens at once" in invariants.run_page(run)
+    invariants.check(says="succeeded")
 
 
 def test_memory_that_runs_out_again_fails_the_round_with_advice(
-    witness: Witness, teaching: Project, points: Failpoints
+    invariants: Invariants, teaching: Project, points: Failpoints
 ) -> None:
     run = open_round(teaching)
     for _ in range(2):
-        points.arm("engine-alive", "spent", "after step 2")
+        points.arm("engine-alive", "out_of_memory", "after step 2")
     machine.work_off()
     run.refresh_from_db()
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.InvalidInput.code, 1)
-    witness.check(says="the memory did not suffice, even with half the batch_tokens: set batch_tokens below")
+    invariants.check(says="the memory did not suffice, even with half the batch_tokens: set batch_tokens below")
 
 
 def test_numbers_that_go_wrong_twice_fail_the_round_with_advice_and_publish_nothing(
-    witness: Witness, teaching: Project
+    invariants: Invariants, teaching: Project
 ) -> None:
     training = teaching.training_settings
     training.overrides["sft"] |= {"learning_rate": 1e38, "epochs": 8}
@@ -156,12 +156,12 @@ def test_numbers_that_go_wrong_twice_fail_the_round_with_advice_and_publish_noth
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.Diverged.code, 1)
     assert [recovery["kind"] for recovery in recoveries(run)] == ["not_finite"]
     assert not ModelVersion.objects.filter(run=run).exists()
-    witness.check(says="even at half the learning rate: try again with a lower learning_rate (it was")
+    invariants.check(says="even at half the learning rate: try again with a lower learning_rate (it was")
 
 
 def test_a_policy_that_runs_away_from_its_reference_is_stopped_on_the_way(teaching: Project, judge: Member) -> None:
     machine.rank_new_slates(judge, 4)
-    witness = Witness(teaching)
+    invariants = Invariants(teaching)
     training = teaching.training_settings
     training.overrides["ppo"] |= {"kl_limit": 0.1, "learning_rate": 1e-2, "iterations": 20}
     training.save()
@@ -172,11 +172,11 @@ def test_a_policy_that_runs_away_from_its_reference_is_stopped_on_the_way(teachi
     kls = [json.loads(row)["metrics"].get("rollout/kl", 0.0) for row in rows]
     assert kls[-1] > 0.1 >= max(kls[:-1])
     assert run.step < run.total == 20
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
 def test_an_engine_that_hangs_writes_down_where_before_it_is_killed(
-    witness: Witness, teaching: Project, points: Failpoints, settings: Settings
+    invariants: Invariants, teaching: Project, points: Failpoints, settings: Settings
 ) -> None:
     patient = settings.RUN_STALL_S
     armed = points.arm("engine-alive", "pause", "after step 2")
@@ -195,4 +195,4 @@ def test_an_engine_that_hangs_writes_down_where_before_it_is_killed(
     run.refresh_from_db()
     assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 2, list(range(STEPS + 1)))
     assert "in reach\n" in (run.directory / "attempts/1/engine.log").read_text()
-    witness.check(says="The engine made no progress for")
+    invariants.check(says="The engine made no progress for")

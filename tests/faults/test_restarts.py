@@ -13,12 +13,13 @@ import pytest
 from celery import current_app
 
 from annotate.models import Project
-from tests.faults.failures import Failpoints
-from tests.faults.processes import Machines, database_url, wait_until
+from tests.faults.failpoints import Failpoints
+from tests.faults.invariants import Invariants
+from tests.faults.processes import Processes, wait_until
 from tests.faults.servers import Postgres, Redis, postgres_with
 from tests.faults.toy_project import make_toy_project
-from tests.faults.witness import Witness
 from tests.faults.writer import Site, Writer, served
+from tests.web_server import database_url
 from training.models import Round, Run
 from training.services.running import rounds
 
@@ -41,9 +42,9 @@ def site(redis: Redis) -> Iterator[Site]:
 
 
 def test_runs_are_done_once_though_redis_restarts_empty_amid_them(
-    machines: Machines,
+    processes: Processes,
     project: Project,
-    witness: Witness,
+    invariants: Invariants,
     points: Failpoints,
     redis: Redis,
     site: Site,
@@ -51,8 +52,8 @@ def test_runs_are_done_once_though_redis_restarts_empty_amid_them(
 ) -> None:
     writer = Writer(project)
     writer.claim_at(site)
-    machines.environment = {"REDIS_URL": redis.url}
-    for process in (lambda: machines.worker("gpu"), lambda: machines.worker("default"), machines.beat):
+    processes.environment = {"REDIS_URL": redis.url}
+    for process in (lambda: processes.worker("gpu"), lambda: processes.worker("default"), processes.beat):
         process()
     armed = points.arm("toy-step", "pause", 5)
     with monkeypatch.context() as patch:
@@ -68,14 +69,14 @@ def test_runs_are_done_once_though_redis_restarts_empty_amid_them(
     time.sleep(2)  # so that the worker cannot ring for the next run either
     redis.start()
     wait_until(lambda: not Round.objects.active().exists(), within=PATIENCE_S)
-    machines.stop_all()
+    processes.stop_all()
     assert set(Run.objects.values_list("status", "attempt")) == {(Run.Status.SUCCEEDED, 1)}
     assert Run.objects.count() == len(opened) == Round.objects.filter(status=Round.Status.SUCCEEDED).count()
     assert writer.stored == [writer.answer["text"]]
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
-def test_an_answer_on_its_way_while_postgres_restarts_is_stored_once(project: Project, witness: Witness) -> None:
+def test_an_answer_on_its_way_while_postgres_restarts_is_stored_once(project: Project, invariants: Invariants) -> None:
     writer = Writer(project)
     with postgres_with(copied_from=database_url()) as postgres, served(DATABASE_URL=postgres.url) as site:
         writer.claim_at(site)
@@ -92,7 +93,7 @@ def test_an_answer_on_its_way_while_postgres_restarts_is_stored_once(project: Pr
         assert writer.hand_in() in (200, 201)
         assert writer.hand_in() in (200, 201)
         assert stored_in(postgres, writer) == [writer.answer["text"]]
-    witness.check()
+    invariants.check()
 
 
 def somebody_waits_for_a_lock(postgres: Postgres) -> bool:

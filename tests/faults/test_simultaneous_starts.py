@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from annotate.models import Project, Role
 from tests.factories import make_member
-from tests.faults.witness import Witness
+from tests.faults.invariants import Invariants
 from training.models import Round
 from training.services.running import rounds
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.database]
 REPEATS = 50
 
 
-def test_two_admins_and_a_double_click_start_one_round(project: Project, witness: Witness) -> None:
+def test_two_admins_and_a_double_click_start_one_round(project: Project, invariants: Invariants) -> None:
     people = [make_member(project, role=Role.ADMIN).user for _ in range(2)]
     clients = [Client(), Client(), Client()]
     for client, person in zip(clients, [*people, people[0]], strict=True):
@@ -30,7 +30,7 @@ def test_two_admins_and_a_double_click_start_one_round(project: Project, witness
         assert press_at_once(clients, address) == {reverse("training:round", args=[project.slug, number])}
         rounds.cancel(Round.objects.active().get(), actor=people[0])
     assert Round.objects.count() == REPEATS
-    witness.check(says="cancelled")
+    invariants.check(says="cancelled")
 
 
 def press_at_once(clients: list[Client], address: str) -> set[str]:

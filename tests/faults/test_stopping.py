@@ -14,11 +14,12 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Member, Project
-from tests.faults.failures import Failpoints
-from tests.faults.processes import FAST, Machines, database_url, engines, wait_until
+from tests.faults.failpoints import Failpoints
+from tests.faults.invariants import Invariants
+from tests.faults.processes import FAST, Processes, engines, wait_until
 from tests.faults.toy_project import done_by
-from tests.faults.witness import Witness
 from tests.training import machine
+from tests.web_server import database_url
 from training.models import Round, Run
 from training.services.run_files import directories, metrics
 from training.services.running import reconciler, rounds
@@ -57,7 +58,7 @@ class Platform:
 
 
 @pytest.fixture
-def platform(machines: Machines, teaching: Project) -> Iterator[Platform]:
+def platform(processes: Processes, teaching: Project) -> Iterator[Platform]:
     platform = Platform()
     yield platform
     if platform.process.poll() is None:
@@ -72,7 +73,7 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     training = teaching.training_settings
     training.overrides["ppo"] |= {"iterations": 60, "checkpoint_seconds": 3600}
     training.save()
-    witness = Witness(teaching)
+    invariants = Invariants(teaching)
     round = rounds.open(teaching, opened_by=None)
     ppo = round.runs.filter(stage=Stage.PPO)
     wait_until(ppo.filter(step__gte=2).exists, within=PATIENCE_S)
@@ -85,7 +86,7 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     reached = int(checkpoint.name.removeprefix("step-"))
     assert 2 <= reached < 60
     before = metrics.read(directories.attempt(run.directory, run.fence)).rows
-    witness.check(says=f"stopped on request after step {reached}, with a checkpoint")
+    invariants.check(says=f"stopped on request after step {reached}, with a checkpoint")
 
     platform.start()
     wait_until(lambda: Round.objects.exclude(status=Round.Status.RUNNING).exists(), within=PATIENCE_S)
@@ -95,18 +96,18 @@ def test_ppo_goes_on_after_a_restart_of_everything_from_a_checkpoint_made_on_the
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     assert [row.step for row in after] == list(range(61))
     assert after[:reached] == before[:reached]  # with their times: none of them was done again
-    witness.check(says="stopped on request after step")
+    invariants.check(says="stopped on request after step")
 
 
 @pytest.mark.database
 @pytest.mark.broker
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_worker_told_to_stop_hands_its_run_back_and_another_goes_on(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints, times: int
+    processes: Processes, project: Project, invariants: Invariants, points: Failpoints, times: int
 ) -> None:
     armed = points.arm("toy-step", "pause", 5)
     round = rounds.open(project, opened_by=None)
-    worker = machines.worker("gpu")
+    worker = processes.worker("gpu")
     points.wait_for_pause(armed)
     for _ in range(times):  # some deploys are impatient
         worker.send_signal(signal.SIGTERM)
@@ -118,27 +119,27 @@ def test_a_worker_told_to_stop_hands_its_run_back_and_another_goes_on(
     machine.work_off()
     round.refresh_from_db()
     assert round.status == Round.Status.SUCCEEDED
-    witness.check(says="The last one before had ended early: ")
+    invariants.check(says="The last one before had ended early: ")
 
 
 @pytest.mark.parametrize("grace_s", [2, pytest.param(10, marks=pytest.mark.soak)])
 def test_a_container_that_is_killed_before_its_engine_could_save_loses_one_checkpoint_at_most(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints, grace_s: float
+    processes: Processes, project: Project, invariants: Invariants, points: Failpoints, grace_s: float
 ) -> None:
     armed = points.arm("toy-step", "pause", 5)
     round = rounds.open(project, opened_by=None)
-    worker = machines.worker("gpu")
+    worker = processes.worker("gpu")
     points.wait_for_pause(armed)
-    container = machines.family(worker)
+    container = processes.session(worker)
     assert engines(round.runs.get().directory)[0] in container
     worker.terminate()
     time.sleep(grace_s)
     for pid in container:
-        machines.signal(pid, signal.SIGKILL)
+        processes.signal(pid, signal.SIGKILL)
 
     wait_until(lambda: reconciler.sweep() or round.runs.get().status == Status.QUEUED, within=PATIENCE_S)
     run = round.runs.get()
     assert (run.attempt, run.fruitless_attempts) == (1, 0)
     machine.work_off()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the sweep's
-    witness.check(says="The last one before had ended early: The worker gpu-0@test went silent.")
+    invariants.check(says="The last one before had ended early: The worker gpu-0@test went silent.")

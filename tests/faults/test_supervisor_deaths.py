@@ -12,10 +12,10 @@ import pytest
 from django.db import connection
 
 from annotate.models import Project
-from tests.faults.failures import Failpoints
-from tests.faults.processes import Machines, engines, exit_status, parent_of, wait_until
+from tests.faults.failpoints import Failpoints
+from tests.faults.invariants import Invariants
+from tests.faults.processes import Processes, engines, exit_status, parent_of, wait_until
 from tests.faults.toy_project import done_by, make_toy_project
-from tests.faults.witness import Witness
 from tests.training import machine
 from training import runner
 from training.models import Round, Run, Sample
@@ -59,14 +59,14 @@ def sweep_until_over(round: Round) -> None:
     wait_until(is_over, within=PATIENCE_S)
 
 
-def kill_at(line: str, stage: str, machines: Machines, points: Failpoints, round: Round) -> None:
+def kill_at(line: str, stage: str, processes: Processes, points: Failpoints, round: Round) -> None:
     """A supervisor takes the round to `line` of `stage` and is killed there."""
     armed = points.arm(line, *(["pause", f"7 of {stage}"] if line == STEP else ["kill", stage]))
-    supervisor = machines.supervisor()
+    supervisor = processes.supervisor()
     wait_until(lambda: reconciler.sweep() or not armed.exists(), within=PATIENCE_S)
     if line == STEP:
         points.wait_for_pause(armed)
-        machines.kill(supervisor)
+        processes.kill(supervisor)
         directory = round.runs.get(stage=stage).directory
         wait_until(lambda: not engines(directory), within=2)
         points.resume(armed)
@@ -75,30 +75,30 @@ def kill_at(line: str, stage: str, machines: Machines, points: Failpoints, round
 
 @pytest.mark.parametrize("kills", [pytest.param(KILLS[0], marks=pytest.mark.database), KILLS[1]], ids=["0", "1"])
 def test_the_supervisor_may_be_killed_in_every_stage_and_between_the_lines_that_publish(
-    machines: Machines, toy: None, points: Failpoints, kills: list[tuple[str, str]]
+    processes: Processes, toy: None, points: Failpoints, kills: list[tuple[str, str]]
 ) -> None:
     project = make_toy_project(of_every_stage=True)
-    machines.environment = {"ROUNDTABLE_RUN_LEASE_S": "1", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.2"}
-    witness = Witness(project)
+    processes.environment = {"ROUNDTABLE_RUN_LEASE_S": "1", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.2"}
+    invariants = Invariants(project)
     round = rounds.open(project, opened_by=None)
     for line, stage in kills:
-        kill_at(line, stage, machines, points, round)
-    machines.supervisor()
+        kill_at(line, stage, processes, points, round)
+    processes.supervisor()
     sweep_until_over(round)
-    machines.stop_all()
+    processes.stop_all()
     assert round.status == Round.Status.SUCCEEDED, round.error
     assert [run.stage for run in round.runs.order_by("pk")] == list(EVERY_STAGE)
     assert Sample.objects.count() == 4 * 2
-    witness.check(says="The worker gpu-0@test went silent.")
+    invariants.check(says="The worker gpu-0@test went silent.")
 
 
 @pytest.mark.database
 def test_a_frozen_supervisor_that_wakes_up_late_changes_nothing(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints
+    processes: Processes, project: Project, invariants: Invariants, points: Failpoints
 ) -> None:
     armed = points.arm("toy-step", "pause", 5)
     round = rounds.open(project, opened_by=None)
-    frozen = machines.supervisor()
+    frozen = processes.supervisor()
     points.wait_for_pause(armed)
     directory = round.runs.get().directory
     (late,) = engines(directory)
@@ -106,7 +106,7 @@ def test_a_frozen_supervisor_that_wakes_up_late_changes_nothing(
     waiting = round.runs.filter(status=Status.QUEUED)
     wait_until(lambda: reconciler.sweep() or waiting.exists(), within=PATIENCE_S)
     other = points.arm("toy-step", "pause", 9)
-    machines.supervisor()
+    processes.supervisor()
     points.wait_for_pause(other)
 
     points.resume(armed)  # the engine of the frozen one wants to save step 5
@@ -117,19 +117,19 @@ def test_a_frozen_supervisor_that_wakes_up_late_changes_nothing(
     assert parent_of(working) != frozen.pid
     points.resume(other)
     sweep_until_over(round)
-    machines.stop_all()
+    processes.stop_all()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the reconciler's
     assert not (directory / "attempts/1/checkpoints/step-000005").exists()
-    witness.check(says="The worker gpu-0@test went silent.")
+    invariants.check(says="The worker gpu-0@test went silent.")
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])
 def test_a_supervisor_whose_clock_is_an_hour_off_and_then_set_right_works_like_any_other(
-    machines: Machines, project: Project, witness: Witness, points: Failpoints, seconds: int
+    processes: Processes, project: Project, invariants: Invariants, points: Failpoints, seconds: int
 ) -> None:
     armed = points.arm("toy-step", "pause", 5)
     round = rounds.open(project, opened_by=None)
-    supervisor = machines.supervisor(f"--clock-ahead={seconds}")
+    supervisor = processes.supervisor(f"--clock-ahead={seconds}")
     points.wait_for_pause(armed)
     for second in range(9):  # twice as long as it takes to lose a run in silence
         if second == 1:
@@ -139,33 +139,33 @@ def test_a_supervisor_whose_clock_is_an_hour_off_and_then_set_right_works_like_a
         time.sleep(1)
     points.resume(armed)
     sweep_until_over(round)
-    machines.stop_all()
+    processes.stop_all()
     assert done_by(round) == "1" * 12
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
 def test_a_run_that_kills_every_worker_is_given_up_while_the_others_go_on(
-    machines: Machines, project: Project, witness: Witness
+    processes: Processes, project: Project, invariants: Invariants
 ) -> None:
-    machines.environment = {"ROUNDTABLE_RUN_LEASE_S": "1", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.2"}
+    processes.environment = {"ROUNDTABLE_RUN_LEASE_S": "1", "ROUNDTABLE_RUN_HEARTBEAT_S": "0.2"}
     poisoned = rounds.open(project, opened_by=None)
     (poisoned.runs.get().directory / "poison").touch()
     healthy = [rounds.open(make_toy_project(), opened_by=None) for _ in range(3)]
-    workers = [machines.supervisor() for _ in range(3)]
+    workers = [processes.supervisor() for _ in range(3)]
     wait_until(lambda: reconciler.sweep() or all(one.poll() is not None for one in workers), within=PATIENCE_S)
-    machines.supervisor()
+    processes.supervisor()
     for round in (poisoned, *healthy):
         sweep_until_over(round)
-    machines.stop_all()
+    processes.stop_all()
     run = poisoned.runs.get()
     assert (run.status, run.attempt) == (Status.FAILED, 3)
     assert [round.status for round in healthy] == [Round.Status.SUCCEEDED] * 3
-    witness.check(says="went silent")
+    invariants.check(says="went silent")
 
 
 @pytest.mark.database
 def test_ten_messages_at_once_late_and_for_what_is_over_start_one_engine(
-    project: Project, witness: Witness, caplog: pytest.LogCaptureFixture
+    project: Project, invariants: Invariants, caplog: pytest.LogCaptureFixture
 ) -> None:
     round = rounds.open(project, opened_by=None)
     run = round.runs.get()
@@ -186,10 +186,12 @@ def test_ten_messages_at_once_late_and_for_what_is_over_start_one_engine(
     run.refresh_from_db()
     assert (run.status, run.attempt, run.fence) == (Status.SUCCEEDED, 1, 1)
     assert os.listdir(run.directory / "attempts") == ["1"]
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")
 
 
-def test_work_goes_on_where_the_snapshot_was_killed(project: Project, witness: Witness, points: Failpoints) -> None:
+def test_work_goes_on_where_the_snapshot_was_killed(
+    project: Project, invariants: Invariants, points: Failpoints
+) -> None:
     """The process that opens a round dies between the frozen files and the rows that know them."""
     points.arm("sealed-renamed", "kill", "snapshots")
     pid = os.fork()
@@ -201,8 +203,8 @@ def test_work_goes_on_where_the_snapshot_was_killed(project: Project, witness: W
             os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert not Round.objects.exists()
-    witness.check()
+    invariants.check()
     round = rounds.open(project, opened_by=None)
     machine.work_off()
     assert done_by(round) == "1" * 12
-    witness.check(says="succeeded")
+    invariants.check(says="succeeded")

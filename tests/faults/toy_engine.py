@@ -1,4 +1,5 @@
-"""An engine that speaks the contract of DESIGN.md section 6 and learns nothing: its steps take milliseconds.
+"""An engine that reads and writes run directories as the real one does (see training/rlhf/run/directory.py), and learns
+nothing: its steps take milliseconds.
 
 What it saves says which attempt did each step, so that a test can count how often a step was done for the result.
 A file `poison` in the run directory makes it kill its supervisor at once.

@@ -11,9 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 from annotate.models import Demonstration, Project
-from tests.browser.servers import Server
 from tests.factories import make_member, make_token
 from tests.training import machine
+from tests.web_server import Server
 
 
 class Site(Server):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.forwards import forwards_seen
+from tests.rlhf.forward_hooks import forward_hook
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf import limits
 from training.rlhf.__main__ import main
@@ -76,7 +76,7 @@ def test_ppo_ends_where_the_sampler_speaks_of_another_policy(
 ) -> None:
     """And at once: no learning rate mends a sampler."""
     run = make_run("ppo", name="ppo", parents=parents, data={"prompts": PROMPTS}, **PPO)
-    with forwards_seen(after(0, Policy, lambda logits: logits * 40)):
+    with forward_hook(after(0, Policy, lambda logits: logits * 40)):
         sentence = ends_in_79(run, capsys)
     assert "rollout/sampler_gap" in sentence and "0.1" in sentence
     assert not (run / "attempts/1/setbacks.json").exists()
@@ -90,7 +90,7 @@ def test_sampling_and_evaluation_compare_some_answers_too(
     del data["heldout_prompts" if stage == "sampling" else "prompts"]
     roles = {role: parents[role] for role in STAGES[stage].required_parents}
     run = make_run(stage, name=stage, parents=roles, data=data, **SMALL)
-    with forwards_seen(after(0, Policy, lambda logits: logits * 40)):
+    with forward_hook(after(0, Policy, lambda logits: logits * 40)):
         assert "rollout/sampler_gap" in ends_in_79(run, capsys)
 
 
@@ -99,7 +99,7 @@ def test_evaluation_ends_where_a_divergence_is_no_number(
 ) -> None:
     roles = {role: parents[role] for role in ("policy", "reference")}
     run = make_run("evaluation", name="evaluation", parents=roles, data={"heldout_prompts": HELDOUT}, **SMALL)
-    with forwards_seen(after(16, Policy, lambda logits: logits * math.nan)):  # of each writer eight are compared
+    with forward_hook(after(16, Policy, lambda logits: logits * math.nan)):  # of each writer eight are compared
         assert "divergences from the reference are not finite" in ends_in_79(run, capsys)
 
 
@@ -116,7 +116,7 @@ def test_ppo_ends_where_its_networks_give_no_numbers(
     said: str,
 ) -> None:
     run = make_run("ppo", name="ppo", parents=parents, data={"prompts": PROMPTS}, **PPO)
-    with forwards_seen(after(calls, of, lambda result: result * math.nan)):
+    with forward_hook(after(calls, of, lambda result: result * math.nan)):
         assert said in ends_in_79(run, capsys)
 
 
@@ -142,7 +142,7 @@ def test_sampling_ends_where_a_reward_is_no_number(
 ) -> None:
     roles = {role: parents[role] for role in ("policy", "reward")}
     run = make_run("sampling", name="sampling", parents=roles, data={"prompts": PROMPTS}, **SMALL)
-    with forwards_seen(after(1, ScalarModel, lambda result: result * math.inf)):
+    with forward_hook(after(1, ScalarModel, lambda result: result * math.inf)):
         assert "the rewards are not finite" in ends_in_79(run, capsys)
 
 
@@ -170,5 +170,5 @@ def test_a_reward_model_that_learns_no_numbers_is_not_blamed_on_its_answers(
 ) -> None:
     data = {"rankings": [ranked_slate(n) for n in range(2)]}
     run = make_run("reward", name="reward", parents={"policy": models["llama"]}, data=data, max_response=32)
-    with forwards_seen(lambda module, _, result: None if torch.is_grad_enabled() else result * math.nan):
+    with forward_hook(lambda module, _, result: None if torch.is_grad_enabled() else result * math.nan):
         assert "the rewards are not finite" in ends_in_79(run, capsys)

@@ -1,4 +1,4 @@
-"""Fixtures of the machine's tests."""
+"""Fixtures of the training tests: a data directory, and a base model in it."""
 
 from __future__ import annotations
 

@@ -148,13 +148,6 @@ def write_output(run: Run, files: dict[str, str]) -> None:
     (run.directory / "config.json").write_text("{}", "utf-8")
 
 
-def write_checkpoint(run: Run, step: int) -> None:
-    """What an engine leaves that came as far as `step`."""
-    checkpoints = directories.attempt(run.directory, run.fence) / "checkpoints"
-    with manifest.sealed(checkpoints / f"step-{step:06d}", lambda: None) as draft:
-        (draft / "state.json").write_text("{}", "utf-8")
-
-
 def work_off(*, worker: str = "gpu@test") -> None:
     """What a gpu worker does, in this process: take the queued runs in their order, see each through."""
     while run := Run.objects.filter(status=Run.Status.QUEUED).order_by("pk").first():

@@ -15,7 +15,7 @@ from django.db.models import F
 from pytest_django import Settings
 
 from annotate.models import Member, Project
-from tests.faults.failures import Failpoints
+from tests.faults.failpoints import Failpoints
 from tests.faults.processes import engines, wait_until
 from tests.training import machine
 from training import engine_process, runner
@@ -99,7 +99,7 @@ def left_by(run: Run, program: str, settings: Settings, tmp_path: Path) -> Run:
         ("raise SystemExit(3)", "unknown", "The engine crashed with exit status 3."),
     ],
 )
-def test_the_end_of_an_engine_that_says_nothing_is_told_by_its_supervisor(
+def test_the_end_of_an_engine_that_says_nothing_is_written_by_its_supervisor(
     run: Run, settings: Settings, tmp_path: Path, program: str, kind: str, error: str
 ) -> None:
     run = left_by(run, program, settings, tmp_path)
@@ -196,7 +196,7 @@ def test_the_worker_is_busy_while_it_supervises(run: Run) -> None:
     assert Worker.objects.get().run is None
 
 
-def test_metrics_are_read_on_from_where_the_last_look_ended(data_dir: Path) -> None:
+def test_metrics_are_read_on_from_where_the_last_reading_ended(data_dir: Path) -> None:
     attempt = directories.attempt(data_dir, 1)
     attempt.mkdir(parents=True)
     file = attempt / "metrics.jsonl"

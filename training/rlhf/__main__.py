@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import endings
-from .config import (
-    STAGES,
-    RunConfig,
-    load_config,
-)
+from .config import STAGES, RunConfig, load_config
 from .exits import DONE, EngineExit, InvalidInput, NeedsPerson, current_fence
 
 if TYPE_CHECKING:
     from .run.directory import RunDirectory
 
+# Read by torch and transformers when they are imported, which takes seconds: so each command imports its own modules.
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -93,7 +90,7 @@ def run_attempt(stage: str, run_dir: Path) -> None:
     if cfg.stage != stage:
         raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}", kind="config", field="stage")
     os.environ.update(ENVIRONMENT)
-    import torch  # here: importing it takes seconds, and a bad config is refused at once
+    import torch  # only here: a bad config is refused at once
 
     from .run import recovery
     from .run.directory import RunDirectory

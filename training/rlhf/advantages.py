@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .logprobs import k1
+
 
 def shaped_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, response: Tensor, beta: float) -> Tensor:
     """Reward per token (B, T): -beta * (log pi - log ref) on each, and the score (B,) on the last token of the answer.
@@ -17,8 +19,8 @@ def shaped_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, response
     is R(x, y) of Stiennon et al. 2020, section 3.4, the reward in equation 2 of Ouyang et al. 2022. The log-ratio is
     the estimate k1 of the KL divergence (see logprobs.py); its sum over an answer may be negative.
     """
-    log_ratio = (logprobs - reference) * response  # (B, T)
-    return scores[:, None] * last_token(response) - beta * log_ratio
+    kl = k1(logprobs, reference) * response  # (B, T)
+    return scores[:, None] * last_token(response) - beta * kl
 
 
 def last_token(response: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Exceptions by which a stage ends on purpose. Their exit codes tell the supervisor what to do next."""
+"""Exceptions by which a stage ends on purpose. Their exit codes tell the supervisor what to do next.
+
+Imports no torch, because the supervisor reads these codes, and which attempt may write (`current_fence`).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,19 +50,6 @@ class FenceLost(EngineExit):
     kind = "fence_lost"
 
 
-def in_one_line(message: object) -> str:
-    """Another program's message, short enough to be quoted in a sentence."""
-    return " ".join(str(message).split())[:LONGEST_QUOTE]
-
-
-def current_fence(run_dir: Path) -> str:
-    """The attempt that may write now."""
-    try:
-        return (run_dir / "fence").read_text("utf-8").strip()
-    except FileNotFoundError:
-        return FIRST_FENCE
-
-
 class InvalidInput(EngineExit):
     """A retry fails until a person has changed the input."""
 
@@ -79,3 +69,16 @@ class Diverged(EngineExit):
 
     code = 79
     kind = "diverged"
+
+
+def in_one_line(message: object) -> str:
+    """Another program's message, short enough to be quoted in a sentence."""
+    return " ".join(str(message).split())[:LONGEST_QUOTE]
+
+
+def current_fence(run_dir: Path) -> str:
+    """The attempt that may write now."""
+    try:
+        return (run_dir / "fence").read_text("utf-8").strip()
+    except FileNotFoundError:
+        return FIRST_FENCE

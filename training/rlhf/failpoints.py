@@ -1,9 +1,9 @@
 """Failpoints: named lines at which a fault test causes a crash. They do nothing unless ROUNDTABLE_FAILPOINTS is set.
 
 The variable names a folder. A file in it called `<point>.<anything>` arms the point for one process. It holds
-`<action> <where>`: the action is kill, full (the disk is), spent (the memory is) or pause, and `where` is a part of the
-subject that the process works on. The process that removes the file carries out the action, so that a point fires once
-even if many pass it; a pause lasts until `<point>.<anything>.paused` is removed.
+`<action> <where>`: the action is kill, disk_full, out_of_memory or pause, and `where` is a part of the subject that the
+process works on. The process that removes the file carries out the action, so that a point fires once even if many pass
+it; a pause lasts until `<point>.<anything>.paused` is removed.
 """
 
 import errno
@@ -17,7 +17,7 @@ POLL_S = 0.01
 
 
 def reach(point: str, subject: object = "") -> None:
-    """Pass `point` while working on `subject`. Raises OSError (full) or MemoryError (spent) where it is armed so."""
+    """Pass `point` while working on `subject`. Raises OSError or MemoryError where it is armed so."""
     if folder := os.environ.get(VARIABLE):
         for armed in sorted(Path(folder).glob(f"{point}.[0-9]*")):
             action, _, where = _read(armed).partition(" ")
@@ -43,9 +43,9 @@ def _take(armed: Path) -> bool:
 def _carry_out(action: str, armed: Path) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    elif action == "full":
+    elif action == "disk_full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    elif action == "spent":
+    elif action == "out_of_memory":
         raise MemoryError
     elif action == "pause":
         paused = armed.with_name(f"{armed.name}.paused")

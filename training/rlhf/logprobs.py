@@ -34,7 +34,7 @@ def shift(before: Tensor) -> Tensor:
 
 
 def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Nats: the estimate k1 of KL(policy, reference) at a token that the policy drew; it enters the rewards.
+    """Nats: the estimate k1 of KL(policy, reference) at a token that the policy drew, as in `shaped_rewards`.
 
     Unbiased, may be negative. Schulman 2020, "Approximating KL divergence".
     """

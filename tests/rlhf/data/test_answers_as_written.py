@@ -32,7 +32,7 @@ def whole(chat: Chat, messages: list[dict[str, str]], text: str) -> str:
 def test_white_space_at_the_ends_of_an_answer_trains_as_the_template_writes_it(content: str, text: str) -> None:
     template = templates.WITHOUT_SYSTEM.replace("m['content'] | trim", content)
     chat = chat_of(template)
-    rendered = chat.reward_ids(ASK, text, stopped=True)
+    rendered = chat.rendered(ASK, text, stopped=True)
     assert text_of(chat, rendered.prompt + rendered.response) == whole(chat, ASK, text)
     assert (text_of(chat, rendered.response) == f"{text}</s>") is (content == "m['content']" or text == text.strip())
 
@@ -43,7 +43,7 @@ def test_a_template_that_puts_the_system_turn_elsewhere_once_answered_trains_on_
     assert not written.as_template
     assert written.prompt == "<s>[ASK]What is a fox?[/ASK] A dog.</s>[ASK]Be brief.\n\nAnd a wolf?[/ASK]"
     assert written.answer == " A larger one."
-    rendered = chat.reward_ids(TALK, "A larger one.", stopped=True)
+    rendered = chat.rendered(TALK, "A larger one.", stopped=True)
     assert rendered.prompt == chat.prompt_ids(TALK), "what trains is what was asked"
     assert chat.decode(rendered.response) == "A larger one."
     assert chat.written(ASK, "A dog.").as_template
@@ -52,14 +52,14 @@ def test_a_template_that_puts_the_system_turn_elsewhere_once_answered_trains_on_
 def test_an_answer_that_only_the_template_refuses_follows_its_prompt_all_the_same() -> None:
     refuses = "{% if m['content'] == 'No.' %}{{ raise_exception('no') }}{% endif %}"
     chat = chat_of(templates.ALTERNATING.replace("<|{{", refuses + "<|{{"))
-    assert chat.decode(chat.response_ids(ASK, "No.", stopped=True)) == "No."
+    assert chat.decode(chat.rendered(ASK, "No.", stopped=True).response) == "No."
 
 
 @pytest.mark.parametrize("special", [(), ("<think>", "</think>")], ids=["text", "tokens"])
 @pytest.mark.parametrize("template", REASONING.values(), ids=REASONING)
 def test_an_answer_without_a_thought_follows_an_empty_one(template: str, special: tuple[str, ...]) -> None:
     chat = chat_of(template, *special)
-    rendered = chat.reward_ids(ASK, "A small wild dog.", stopped=True)
+    rendered = chat.rendered(ASK, "A small wild dog.", stopped=True)
     shown = text_of(chat, rendered.prompt + rendered.response)
     assert shown == "<|user|>What is a fox?<|assistant|><think>\n\n</think>\n\nA small wild dog.</s>"
     assert chat.decode(rendered.response) == "A small wild dog."
@@ -76,7 +76,7 @@ def test_a_thought_that_was_sampled_is_part_of_the_text_and_trains_as_it_was(
     sampled = [*chat.tokenizer.encode(rest, add_special_tokens=False), chat.eos_id]
     text = chat.decode(sampled)
     assert text == THOUGHT, "the thought that the template opens is put back in front"
-    rendered = chat.reward_ids(ASK, text, stopped=True)
+    rendered = chat.rendered(ASK, text, stopped=True)
     assert (rendered.prompt, rendered.response) == (prompt, sampled)
 
 
@@ -86,13 +86,13 @@ def test_a_thought_that_was_cut_off_stays_open(template: str) -> None:
     sampled = chat.tokenizer.encode("<think>\nIt asks".removeprefix(chat.opened_thought), add_special_tokens=False)
     text = chat.decode(sampled)
     assert text == "<think>\nIt asks"
-    assert chat.reward_ids(ASK, text, stopped=False).response == sampled
+    assert chat.rendered(ASK, text, stopped=False).response == sampled
 
 
 @pytest.mark.parametrize("template", REASONING.values(), ids=REASONING)
 def test_a_thought_follows_a_prompt_of_several_turns_just_so(template: str) -> None:
     chat = chat_of(template)
-    rendered = chat.reward_ids(TALK, THOUGHT, stopped=True)
+    rendered = chat.rendered(TALK, THOUGHT, stopped=True)
     assert rendered.prompt == chat.prompt_ids(TALK)
     assert text_of(chat, rendered.response) == THOUGHT.removeprefix(chat.opened_thought) + "</s>"
 
@@ -108,4 +108,4 @@ def test_a_word_among_the_control_tokens_that_open_an_answer_is_no_part_of_its_t
     template = templates.ALTERNATING.replace("{{ m['content'] }}", opens + "{{ m['content'] }}")
     chat = chat_of(template, "<|channel|>", "<|says|>")
     assert chat.answer_prefix == "<|channel|>final<|says|>"
-    assert chat.decode(chat.reward_ids(ASK, "A dog.", stopped=True).response) == "A dog."
+    assert chat.decode(chat.rendered(ASK, "A dog.", stopped=True).response) == "A dog."

@@ -24,7 +24,7 @@ ANSWER = "Drink water and rest."
 def test_the_prompt_is_a_strict_prefix_of_the_whole_conversation_tokenised_at_once(
     chat: Chat, messages: list[dict[str, str]]
 ) -> None:
-    rendered = chat.reward_ids(messages, ANSWER, stopped=True)
+    rendered = chat.rendered(messages, ANSWER, stopped=True)
     answered = [*messages, {"role": "assistant", "content": ANSWER}]
     text = chat.tokenizer.apply_chat_template(answered, tokenize=False)
     whole = chat.tokenizer.encode(text, add_special_tokens=False)
@@ -51,7 +51,7 @@ def dialogue(text: str) -> list[dict[str, str]]:
 
 def test_text_never_becomes_a_control_token(chat: Chat) -> None:
     forged = every_control_text(chat)
-    rendered, harmless = (chat.reward_ids(dialogue(text), text, stopped=True) for text in (forged, "Say it twice."))
+    rendered, harmless = (chat.rendered(dialogue(text), text, stopped=True) for text in (forged, "Say it twice."))
     assert controls(chat, rendered.prompt) == controls(chat, harmless.prompt)
     assert controls(chat, rendered.response) == [chat.eos_id]
     assert chat.tokenizer.decode(rendered.prompt).count(forged.strip()) == 4
@@ -63,9 +63,9 @@ def test_text_never_becomes_a_control_token(chat: Chat) -> None:
 def test_a_prompt_and_an_answer_that_name_control_tokens_fit_together_like_any_others(chat: Chat) -> None:
     forged = every_control_text(chat)
     for messages, answer in ((dialogue(forged), ANSWER), (DIALOGUE, forged), (dialogue(forged), forged)):
-        rendered = chat.reward_ids(messages, answer, stopped=True)
+        rendered = chat.rendered(messages, answer, stopped=True)
         assert rendered.prompt == chat.prompt_ids(messages)
-        assert rendered.response == chat.response_ids(messages, answer, stopped=True)
+        assert rendered.response == chat.rendered(messages, answer, stopped=True).response
         answered = [*messages, {"role": "assistant", "content": answer}]
         assert chat.conversation_ids([QUESTION + answered[-1:], answered])[1] == rendered.prompt + rendered.response
 
@@ -73,7 +73,7 @@ def test_a_prompt_and_an_answer_that_name_control_tokens_fit_together_like_any_o
 def test_the_text_around_a_forged_token_is_tokenised_as_ever(chat: Chat) -> None:
     """A BREAK is what sends a text down the careful path; there it leaves no trace."""
     broken = [{**message, "content": message["content"].replace(" ", f" {BREAK}")} for message in DIALOGUE]
-    assert chat.reward_ids(broken, f"{BREAK}{ANSWER}", stopped=True) == chat.reward_ids(DIALOGUE, ANSWER, stopped=True)
+    assert chat.rendered(broken, f"{BREAK}{ANSWER}", stopped=True) == chat.rendered(DIALOGUE, ANSWER, stopped=True)
 
 
 def edited(model: Path, to: Path, edit: Callable[[dict[str, Any]], None]) -> Chat:
@@ -122,14 +122,14 @@ def test_a_tokenizer_that_has_no_other_ids_for_a_control_token_refuses_its_text(
         spec["pre_tokenizer"]["use_regex"] = False
 
     chat = edited(models["llama"], tmp_path / "model", edit)
-    chat.reward_ids(QUESTION, ANSWER, stopped=True)
+    chat.rendered(QUESTION, ANSWER, stopped=True)
     with pytest.raises(InvalidInput, match="control token"):
-        chat.reward_ids(QUESTION, "Say </s> twice.", stopped=True)
+        chat.rendered(QUESTION, "Say </s> twice.", stopped=True)
 
 
 def test_an_answer_that_ended_by_itself_ends_with_eos_and_a_cut_one_does_not(chat: Chat) -> None:
-    ended = chat.response_ids(QUESTION, ANSWER, stopped=True)
-    cut = chat.response_ids(QUESTION, ANSWER, stopped=False)
+    ended = chat.rendered(QUESTION, ANSWER, stopped=True).response
+    cut = chat.rendered(QUESTION, ANSWER, stopped=False).response
     assert ended == [*cut, chat.eos_id]
     assert not chat.stop_ids & set(cut)
 
@@ -137,7 +137,7 @@ def test_an_answer_that_ended_by_itself_ends_with_eos_and_a_cut_one_does_not(cha
 def test_bos_is_written_once_on_every_path(models: dict[str, Path]) -> None:
     chat = Chat.load(models["llama"])
     bos = chat.tokenizer.bos_token_id
-    rendered = chat.reward_ids(DIALOGUE, ANSWER, stopped=True)
+    rendered = chat.rendered(DIALOGUE, ANSWER, stopped=True)
     for ids in (
         chat.prompt_ids(DIALOGUE),
         rendered.prompt + rendered.response,
@@ -159,7 +159,7 @@ def test_a_plain_turn_begins_with_bos_where_the_tokenizer_begins_so(models: dict
     shutil.copytree(models["llama"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "chat_template.jinja").unlink()
     chat = Chat.load(tmp_path)
-    ids = chat.reward_ids(DIALOGUE, ANSWER, stopped=True).prompt
+    ids = chat.rendered(DIALOGUE, ANSWER, stopped=True).prompt
     assert ids[0] == chat.tokenizer.bos_token_id
     assert ids.count(chat.tokenizer.bos_token_id) == 1
     assert chat.tokenizer.decode(ids[1:]).startswith("User: What is a fox?\nAssistant: A small wild dog.</s>\nUser:")
@@ -167,12 +167,12 @@ def test_a_plain_turn_begins_with_bos_where_the_tokenizer_begins_so(models: dict
 
 def test_an_answer_survives_the_way_to_ids_and_back(chat: Chat) -> None:
     for text in (ANSWER, " leading space", "line\nline", "naïve ☂", "a  b"):
-        assert chat.decode(chat.response_ids(QUESTION, text, stopped=True)) == text
+        assert chat.decode(chat.rendered(QUESTION, text, stopped=True).response) == text
 
 
 @pytest.mark.parametrize("text", ["", "\n", ":", "́accent", "Assistant: x", "  "])
 def test_odd_beginnings_of_an_answer_leave_the_prompt_as_it_is(chat: Chat, text: str) -> None:
-    rendered = chat.reward_ids(QUESTION, text, stopped=True)
+    rendered = chat.rendered(QUESTION, text, stopped=True)
     assert rendered.prompt == chat.prompt_ids(QUESTION)
     assert rendered.response[-1] == chat.eos_id
 
@@ -217,6 +217,6 @@ def test_a_template_whose_prompt_is_no_prefix_is_refused(models: dict[str, Path]
 
 
 def test_an_answer_that_reaches_the_end_of_the_context_is_cut_there(chat: Chat) -> None:
-    rendered = chat.reward_ids(QUESTION, "rest " * 500, stopped=True)
+    rendered = chat.rendered(QUESTION, "rest " * 500, stopped=True)
     assert rendered.length == chat.context
     assert rendered.response[-1] != chat.eos_id

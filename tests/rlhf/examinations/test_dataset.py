@@ -1,4 +1,4 @@
-"""A look before the round: what would train, as the masks say, and faults that would spoil it, each by its name."""
+"""The examination before a round: what would train, as the masks say, and faults that would spoil it, by name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def examine(directory: Path, models: dict[str, Path], stages: dict[str, Any], **
 
 def sft(directory: Path, model: Path, *rows: dict[str, Any]) -> dict[str, Any]:
     stages = {"sft": {"model": "base-1", "max_response": 32}}
-    return examine(directory / "look", {"base-1": model}, stages, demonstrations=list(rows))
+    return examine(directory / "examination", {"base-1": model}, stages, demonstrations=list(rows))
 
 
 def blocks(result: dict[str, Any]) -> list[str]:
@@ -69,7 +69,7 @@ def test_an_answer_that_the_context_cuts_is_reported_as_the_stage_will_count_it(
 ) -> None:
     chat, endless = Chat.load(model_dir), FOX | {"response": "A dog. " * 300}
     stages = {"sft": {"model": "base-1", "max_response": chat.context - len(chat.prompt_ids(ASK))}}
-    result = examine(tmp_path / "look", {"base-1": model_dir}, stages, demonstrations=[endless])
+    result = examine(tmp_path / "examination", {"base-1": model_dir}, stages, demonstrations=[endless])
     assert result["findings"] == [{"level": "warn", "kind": "cut", "numbers": {"cut": 1, "of": 1}}]
 
 
@@ -79,7 +79,7 @@ def test_a_padding_id_that_is_the_end_blocks_only_where_a_mask_made_from_it_lose
     result = sft(tmp_path, models["qwen2"], FOX)  # its padding is its end, and our masks do not come from ids
     assert [(one["kind"], one["level"]) for one in result["findings"]] == [("pad_is_end", "note")]
     chat = Chat.load(models["qwen2"])
-    rendered = [chat.reward_ids(ASK, "A small wild dog.", stopped=True)]
+    rendered = [chat.rendered(ASK, "A small wild dog.", stopped=True)]
     batch = collate(rendered, chat.pad_id)
     naive = batch._replace(response=batch.response & (batch.tokens != chat.pad_id))
     (found,) = dataset.end_tokens([(rendered, batch), (rendered, naive)], chat)
@@ -97,7 +97,7 @@ def test_the_end_of_every_answer_is_looked_at_and_not_only_of_those_that_are_sho
 
 def test_models_that_write_conversations_differently_block(tmp_path: Path, models: dict[str, Path]) -> None:
     both = {"base-1": models["llama"], "sft-1": models["qwen2"]}
-    result = examine(tmp_path / "look", both, {})
+    result = examine(tmp_path / "examination", both, {})
     assert blocks(result) == ["templates_differ"]
     assert result["findings"][0]["numbers"] == {"models": ["base-1", "sft-1"]}
 
@@ -134,7 +134,7 @@ def test_a_template_that_reads_a_prompt_in_two_ways_is_reported_once_and_blocks_
     stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("sft", "reward")}
     rows = [FOX | {"id": n, "messages": TALK} for n in range(5)]
     slates = [SLATE | {"slate_id": n, "messages": TALK} for n in range(5)]
-    result = examine(tmp_path / "look", {"base-1": model}, stages, demonstrations=rows, rankings=slates)
+    result = examine(tmp_path / "examination", {"base-1": model}, stages, demonstrations=rows, rankings=slates)
     assert blocks(result) == []
     assert [one["kind"] for one in result["findings"]] == ["two_ways", "pairs"]
     read, trained, end = result["examples"]["sft"][0]["pieces"]
@@ -166,7 +166,7 @@ def test_a_template_that_separates_the_answer_from_its_prompt_blocks(tmp_path: P
 
 def test_the_pairs_of_a_ranking_are_counted_without_its_ties(tmp_path: Path, models: dict[str, Path]) -> None:
     stages = {"reward": {"model": "sft-1", "max_response": 32}}
-    result = examine(tmp_path / "look", {"sft-1": models["llama"]}, stages, rankings=[SLATE])
+    result = examine(tmp_path / "examination", {"sft-1": models["llama"]}, stages, rankings=[SLATE])
     shown = result["examples"]["reward"][0]
     assert shown["judgements"] == [{"places": [1, 2, 2], "pairs": 2}]
     assert shown["answers"][0] == [["scored", "A dog."], ["end", "</s>"]]
@@ -204,7 +204,7 @@ def test_prompts_that_the_template_refuses_are_left_out_named_and_counted(
         for n, row in enumerate([*rows, *({"text": f"And {n}?"} for n in range(40 * (len(rows) < 20)))])
     ]
     stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("ppo", "sampling")}
-    result = examine(tmp_path / "look", {"base-1": model}, stages, prompts=prompts)
+    result = examine(tmp_path / "examination", {"base-1": model}, stages, prompts=prompts)
     (found,) = result["findings"]
     assert (found["level"], found["kind"]) == ("warn", "refused")
     assert found["numbers"] == {
@@ -224,18 +224,18 @@ def test_answers_and_slates_whose_prompt_is_refused_are_left_out_too_and_block_w
     stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("sft", "reward")}
     rows = [FOX, *(FOX | {"id": n, "messages": TALK} for n in (8, 9))]
     slates = [SLATE, SLATE | {"slate_id": 2, "prompt_id": 5, "messages": TALK}]
-    result = examine(tmp_path / "look", {"base-1": model}, stages, demonstrations=rows, rankings=slates)
+    result = examine(tmp_path / "examination", {"base-1": model}, stages, demonstrations=rows, rankings=slates)
     found = {one["numbers"]["what"]: one for one in result["findings"] if one["kind"] == "refused"}
     assert found["demonstrations"]["level"] == "block"
     assert found["demonstrations"]["numbers"]["ids"] == ["8", "9"]
     assert (found["rankings"]["level"], found["rankings"]["numbers"]["ids"]) == ("warn", ["5"]), "the prompt is named"
 
 
-def test_a_look_that_is_refused_leaves_why_as_data(tmp_path: Path, models: dict[str, Path]) -> None:
-    (tmp_path / "look/data").mkdir(parents=True)
+def test_an_examination_that_is_refused_leaves_the_reason_as_data(tmp_path: Path, models: dict[str, Path]) -> None:
+    (tmp_path / "examination/data").mkdir(parents=True)
     request = {"models": {"a": str(models["llama"])}, "stages": {"ppo": {"model": "a", "max_response": 8}}}
-    (tmp_path / "look/request.json").write_text(json.dumps(request))
-    (tmp_path / "look/data/prompts.jsonl").write_text("{\n")
-    assert main(["examine", str(tmp_path / "look")]) == 77
-    ending = endings.read(tmp_path / "look")
+    (tmp_path / "examination/request.json").write_text(json.dumps(request))
+    (tmp_path / "examination/data/prompts.jsonl").write_text("{\n")
+    assert main(["examine", str(tmp_path / "examination")]) == 77
+    ending = endings.read(tmp_path / "examination")
     assert (ending["kind"], ending["numbers"]) == ("records", {"file": "prompts.jsonl", "line": 1})

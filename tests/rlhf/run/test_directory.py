@@ -145,7 +145,7 @@ def test_a_full_disk_calls_for_a_person(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path))
-    (tmp_path / "sealed-filled.1").write_text("full output")
+    (tmp_path / "sealed-filled.1").write_text("disk_full output")
     path = make_run("pretraining", data={"corpus": [{"text": "So it goes."}] * 8}, tokens=40)
     assert main(["pretraining", str(path)]) == 78
     assert os.strerror(errno.ENOSPC) in capsys.readouterr().err

@@ -132,7 +132,7 @@ def test_what_is_no_ending_is_none(tmp_path: Path, text: str) -> None:
     assert endings.read(tmp_path) == {}
 
 
-def test_a_look_into_a_run_leaves_nothing_there(run: Path) -> None:
+def test_inspecting_a_run_leaves_nothing_there(run: Path) -> None:
     assert main(["inspect", str(run), "3"]) == 77
     assert not (run / "attempts").exists()
 

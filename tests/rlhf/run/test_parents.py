@@ -105,7 +105,7 @@ def test_the_divergence_is_that_of_the_policy_from_its_reference_on_the_policys_
     messages = {str(prompt["id"]): prompt["messages"] for prompt in HELD_OUT}
     compared = 0
     for row in rows_by_role(evaluated)["policy"]:
-        answer = chat.reward_ids(messages[row.prompt_id], row.text, row.finish_reason == "stop")
+        answer = chat.rendered(messages[row.prompt_id], row.text, row.finish_reason == "stop")
         if len(answer.response) != row.n_tokens:
             continue  # the text would be cut into other tokens than were drawn
         batch = collate([Rendered(answer.prompt, answer.response)], chat.pad_id)
@@ -142,7 +142,7 @@ def test_each_share_of_a_slate_is_written_by_the_model_it_is_said_to_be(
     messages = {str(prompt["id"]): prompt["messages"] for prompt in PROMPTS}
     written: Counter[str] = Counter()
     for row in read_completions(run / "attempts/1/output/completions.jsonl"):
-        answer = chat.reward_ids(messages[row.prompt_id], row.text, row.finish_reason == "stop")
+        answer = chat.rendered(messages[row.prompt_id], row.text, row.finish_reason == "stop")
         if len(answer.response) == row.n_tokens:
             batch = collate([answer], chat.pad_id)
             with torch.no_grad():
@@ -165,7 +165,7 @@ def test_equal_answers_of_a_slate_are_drawn_again_and_what_stays_equal_is_left_o
     """A policy with three answers, equally likely: of four draws some are equal nearly always."""
     chat = Chat.load(models["llama"])
     policy = load_policy(models["llama"], chat, "fp32")
-    three = {chat.response_ids(question(1), letter, stopped=False)[0] for letter in "abc"}
+    three = {chat.rendered(question(1), letter, stopped=False).response[0] for letter in "abc"}
     assert len(three) == 3
     with torch.no_grad():
         # Every hidden state becomes the same vector of ones, and only three tokens answer to it.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.forwards import dying_at_forward, forwards_seen
+from tests.rlhf.forward_hooks import forward_hook, interrupted_at_forward
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from tests.rlhf.run.test_resume import finished, metrics, weights
 from training.rlhf import memory
@@ -49,7 +49,7 @@ def faulty_forwards(*numbers: int) -> Iterator[None]:
         passes += 1
         return result * torch.nan if passes in numbers else None
 
-    with forwards_seen(see):
+    with forward_hook(see):
         yield
 
 
@@ -61,7 +61,7 @@ def room_for(tokens_at_once: int) -> Iterator[None]:
         if tokens.numel() > tokens_at_once:
             raise torch.OutOfMemoryError("out of memory")
 
-    with forwards_seen(see):
+    with forward_hook(see):
         yield
 
 
@@ -122,7 +122,7 @@ def test_a_second_time_ends_in_79_with_advice_even_after_a_kill(
     make_sft: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_sft("run")
-    with pytest.raises(KeyboardInterrupt), faulty_forwards(2, 3, 4), dying_at_forward(6):
+    with pytest.raises(KeyboardInterrupt), faulty_forwards(2, 3, 4), interrupted_at_forward(6):
         main(["sft", str(run)])
     (run / "fence").write_text("2")
     assert len(recoveries(run)) == 1
@@ -237,12 +237,12 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(make_sft: Callable[...,
     def see(module: nn.Module, tokens: Tensor, result: Tensor) -> None:
         raise RuntimeError("a fault of ours")
 
-    with pytest.raises(RuntimeError, match="a fault of ours"), forwards_seen(see):
+    with pytest.raises(RuntimeError, match="a fault of ours"), forward_hook(see):
         main(["sft", str(make_sft("run"))])
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_remedies_fit_every_stage(make_run: MakeRun, stage: str) -> None:
+def test_the_recoveries_fit_every_stage(make_run: MakeRun, stage: str) -> None:
     parents = {role: Parent(path=role, manifest_sha256="0") for role in STAGES[stage].required_parents}
     cfg = STAGES[stage](seed=3, parents=parents)
     run = RunDirectory(make_run(stage))
@@ -303,7 +303,7 @@ def test_ppo_goes_back_when_its_critic_is_beside_itself(make_run: MakeRun, model
         # The critic takes three steps in an iteration: these are those of the second one.
         return result * torch.nan if learns and learnt in (4, 5, 6) else None
 
-    with forwards_seen(see):
+    with forward_hook(see):
         assert main(["ppo", str(run)]) == 0
     (entry,) = recoveries(run)
     assert entry["text"].startswith("After step 1 the gradient of the critic was not finite 3 times in a row")

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.forwards import forwards_seen
+from tests.rlhf.forward_hooks import forward_hook
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
-from training.rlhf.stages.evaluation import count_ties, pair_results, proxy
+from training.rlhf.stages.evaluation import count_ties, pair_results, proxy_metrics
 
 
 def test_a_result_knows_how_many_ranks_lie_between_and_whose_round_it_was() -> None:
-    found = list(pair_results([1, 4, 2, None, 2], rewards=[3.0, 5.0, 1.0, 9.0, 2.0], of_round=7))
+    found = list(pair_results([1, 4, 2, None, 2], rewards=[3.0, 5.0, 1.0, 9.0, 2.0], round_number=7))
     assert {(one.agrees, one.gap) for one in found} == {(True, 1), (False, 2), (False, 1)}
     assert len(found) == 5
     assert {one.round for one in found} == {7}
 
 
 def test_equal_rewards_do_not_agree_with_a_preference() -> None:
-    (result,) = pair_results([1, 2], rewards=[1.0, 1.0], of_round=None)
+    (result,) = pair_results([1, 2], rewards=[1.0, 1.0], round_number=None)
     assert not result.agrees
 
 
@@ -33,7 +33,7 @@ def test_ties_are_counted_pair_by_pair_and_what_could_not_be_judged_is_none() ->
 
 
 def test_every_answer_of_the_policy_meets_every_answer_of_the_reference() -> None:
-    metrics = proxy([1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 5.0], draws=2)
+    metrics = proxy_metrics([1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 5.0], draws=2)
     # prompt 1: 1<2, 1>0, 3>2, 3>0; prompt 2: 0=0 and 0<5, twice
     assert metrics["proxy/win_rate"] == pytest.approx((3 + 2 * 0.5) / 8)
     assert (metrics["proxy/reward"], metrics["proxy/reference_reward"]) == (1.0, 1.75)
@@ -101,6 +101,6 @@ def test_who_is_asked_to_stop_leaves_in_the_middle_of_an_answer(make_run: MakeRu
         if len(forwards) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with forwards_seen(ask_at_the_first):
+    with forward_hook(ask_at_the_first):
         assert main(["evaluation", str(run)]) == 75
     assert len(forwards) < 50  # the next sign of life comes after 32 tokens

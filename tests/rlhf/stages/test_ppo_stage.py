@@ -15,7 +15,7 @@ from torch import Tensor
 
 from annotate.services.text import folded_hash
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.forwards import dying_at_forward, forwards_seen
+from tests.rlhf.forward_hooks import forward_hook, interrupted_at_forward
 from tests.rlhf.reward_runs import question, ranked_slate
 from tests.rlhf.run.test_resume import metrics, samples, weights
 from training.rlhf import failpoints
@@ -91,12 +91,12 @@ def test_a_stage_that_stopped_beyond_the_limit_comes_back_for_nothing_but_its_ou
         make_run("ppo", name=name, parents=parents, data={"prompts": PROMPTS}, **options) for name in ("a", "b")
     )
     assert main(["ppo", str(straight)]) == 0
-    (tmp_path / "sealed-begins.1").write_text("full attempts/1/output")  # the disk is, once the stage has stopped
+    (tmp_path / "sealed-begins.1").write_text("disk_full attempts/1/output")  # once the stage has stopped
     monkeypatch.setenv(failpoints.VARIABLE, str(tmp_path))
     assert main(["ppo", str(held)]) == 78
     (held / "fence").write_text("2")
     used = set()
-    with forwards_seen(lambda network, *_: used.add(type(network))):
+    with forward_hook(lambda network, *_: used.add(type(network))):
         assert main(["ppo", str(held)]) == 0
     assert used == {ScalarModel}  # the reward model replays its canaries; the policy neither writes nor learns
     assert (weights(held), metrics(held), samples(held)) == (weights(straight), metrics(straight), samples(straight))
@@ -144,9 +144,9 @@ def test_a_measurement_that_is_interrupted_is_made_again(make_run: MakeRun, pare
         for name in ("straight", "killed")
     )
     seen = []
-    with forwards_seen(lambda *_: seen.append(1)):
+    with forward_hook(lambda *_: seen.append(1)):
         assert main(["ppo", str(straight)]) == 0
-    with pytest.raises(KeyboardInterrupt), dying_at_forward(len(seen)):
+    with pytest.raises(KeyboardInterrupt), interrupted_at_forward(len(seen)):
         main(["ppo", str(killed)])
     assert not (killed / "attempts/1/output").exists()
     assert main(["ppo", str(killed)]) == 0
@@ -170,7 +170,7 @@ def test_who_is_asked_to_stop_while_answers_are_drawn_keeps_every_finished_itera
         if not asked and (stopped / "attempts/1/metrics.jsonl").exists() and len(lines_of(stopped)) == 3:
             asked.append(os.kill(os.getpid(), signal.SIGTERM))
 
-    with forwards_seen(ask_to_stop):
+    with forward_hook(ask_to_stop):
         assert main(["ppo", str(stopped)]) == 75
     assert [path.name for path in stopped.glob("attempts/1/checkpoints/*")] == ["step-000002"]
     assert main(["ppo", str(stopped)]) == 0
@@ -185,7 +185,7 @@ def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: d
     answers = [Answer(question(n), text, stopped=True) for n in range(3) for text in ("A fox.", "Drink water.")]
     rewards = Scorer.load(reward_model, chat, cfg, report_progress=lambda: None).scores(answers)
     critic, _ = load_reward(reward_model, "fp32")
-    batch = collate([chat.reward_ids(*answer) for answer in answers], chat.pad_id)
+    batch = collate([chat.rendered(*answer) for answer in answers], chat.pad_id)
     # Behind the last token stands what the critic thinks once it has read it.
     extended = batch._replace(
         tokens=torch.nn.functional.pad(batch.tokens, (0, 1)), attention=torch.nn.functional.pad(batch.attention, (0, 1))
@@ -259,7 +259,7 @@ def test_the_first_round_is_evaluated_without_a_reward_model(make_run: MakeRun, 
 
 @pytest.mark.parametrize("text", ["HOW do  I boil\n2 eggs?", "cafe\u0301 STRASSE", "\u0390 \u1fb7", "Ω\u0345"])
 def test_the_engine_and_the_import_agree_on_which_prompts_are_almost_the_same(text: str) -> None:
-    """Each looks by itself, since the engine imports nothing of the pages."""
+    """Each compares by itself, since the engine imports nothing of the pages."""
     for other in (text.upper(), text.casefold(), unicodedata.normalize("NFD", text), f"{text} indeed"):
         one, two = ([{"role": "user", "content": said}] for said in (text, other))
         assert (leakage._folded(one) == leakage._folded(two)) == (folded_hash(one) == folded_hash(two))

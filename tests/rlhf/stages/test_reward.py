@@ -28,9 +28,7 @@ from training.rlhf.stages.scoring import Answer, Scorer
 def prepared(chat: Chat) -> list[Slate]:
     """Slates of different sizes and lengths."""
     return [
-        Slate(
-            [chat.reward_ids(question(n), text, stopped=True) for text in GOOD[: 2 + n % 2]], [[2, 1, 2][: 2 + n % 2]]
-        )
+        Slate([chat.rendered(question(n), text, stopped=True) for text in GOOD[: 2 + n % 2]], [[2, 1, 2][: 2 + n % 2]])
         for n in range(5)
     ]
 

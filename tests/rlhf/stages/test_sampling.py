@@ -14,13 +14,15 @@ from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat, Rendered
 from training.rlhf.data.records import read_completions
 from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
-from training.rlhf.stages.sampling import Sampled, generate, inverse_cdf
+from training.rlhf.stages.sampling import SampledTokens, generate, inverse_cdf
 
 QUESTIONS = ["How do I treat my headache?", "What is a fox?", "Where does the rain come from, and when?", "Why?"]
 LONGEST = 24
 
 
-def draw(policy: Policy, chat: Chat, count: int, batch_tokens: int = 100_000) -> tuple[list[list[int]], list[Sampled]]:
+def draw(
+    policy: Policy, chat: Chat, count: int, batch_tokens: int = 100_000
+) -> tuple[list[list[int]], list[SampledTokens]]:
     prompts = [
         chat.prompt_ids([{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]) for number in range(count)
     ]

@@ -74,7 +74,7 @@ def test_an_answer_that_the_context_cuts_is_counted_as_cut(chat: Chat) -> None:
 
 def test_an_answer_that_just_fits_is_not_cut(chat: Chat) -> None:
     row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because.")
-    length = len(chat.response_ids(row.messages, row.response, stopped=True))
+    length = len(chat.rendered(row.messages, row.response, stopped=True).response)
     assert render([row], chat, max_response=length).counts["cut"] == 0
     assert render([row], chat, max_response=length - 1).counts["cut"] == 1
 

@@ -123,7 +123,7 @@ def test_a_worker_that_has_just_got_free_is_given_time(project: Project) -> None
     assert faults(jobs.runs_that_wait) == ""
 
 
-def test_a_held_run_is_told_with_what_holds_it(project: Project) -> None:
+def test_a_held_run_is_reported_with_what_holds_it(project: Project) -> None:
     machine.queue_run(project, status=Run.Status.HELD, error="The disk is full.")
     assert "The disk is full." in faults(jobs.held_runs)
 
@@ -151,7 +151,7 @@ def test_weights_that_are_gone_or_cut_are_named(base: ModelVersion) -> None:
     assert file.name in faults(jobs.weights)
 
 
-def test_too_little_room_is_told_in_gigabytes(settings: Settings, data_dir: Path) -> None:
+def test_too_little_disk_space_is_reported_in_gigabytes(settings: Settings, data_dir: Path) -> None:
     settings.LOW_DISK_BYTES = 0
     assert faults(folders.room) == ""
     settings.LOW_DISK_BYTES = 2**60

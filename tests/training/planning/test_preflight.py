@@ -164,7 +164,7 @@ def under_way(project: Project) -> Examination:
     return taken
 
 
-def test_the_button_waits_for_a_look_as_long_as_somebody_is_at_it(ready: Project) -> None:
+def test_the_button_waits_for_an_examination_as_long_as_a_worker_is_at_it(ready: Project) -> None:
     begun = under_way(ready)
     assert begun.started_at is not None
     since = time_format(localtime(begun.started_at), "TIME_FORMAT")
@@ -174,7 +174,7 @@ def test_the_button_waits_for_a_look_as_long_as_somebody_is_at_it(ready: Project
     assert not any("Nobody has looked" in line for line in lines(ready, "warn"))
 
 
-def test_a_look_under_way_is_not_asked_for_again_nor_begun_twice(ready: Project) -> None:
+def test_an_examination_under_way_is_not_requested_again_nor_begun_twice(ready: Project) -> None:
     begun = under_way(ready)
     Examination.objects.update(rung_at=timezone.now() - timedelta(minutes=2))
     check(ready)
@@ -182,7 +182,7 @@ def test_a_look_under_way_is_not_asked_for_again_nor_begun_twice(ready: Project)
     assert examinations.claim(begun.pk) is None
 
 
-def test_a_look_whose_worker_died_is_asked_for_again_and_taken_by_another(ready: Project) -> None:
+def test_an_examination_whose_worker_died_is_requested_again_and_taken_by_another(ready: Project) -> None:
     begun = under_way(ready)
     long_ago = timezone.now() - timedelta(minutes=2)
     Examination.objects.update(alive_at=long_ago, started_at=long_ago, rung_at=long_ago)
@@ -194,7 +194,7 @@ def test_a_look_whose_worker_died_is_asked_for_again_and_taken_by_another(ready:
     assert examinations.claim(begun.pk) is not None
 
 
-def test_a_look_says_that_somebody_is_at_it_as_long_as_the_engine_works(
+def test_an_examination_says_that_it_is_under_way_as_long_as_the_engine_works(
     ready: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(examiner, "HEARTBEAT_S", 0.05)
@@ -205,7 +205,9 @@ def test_a_look_says_that_somebody_is_at_it_as_long_as_the_engine_works(
     assert begun.alive_at - begun.started_at > timedelta(seconds=0.5), "it imports torch for longer"
 
 
-def test_a_look_that_takes_too_long_is_ended_and_says_so(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_examination_that_takes_too_long_is_ended_and_says_so(
+    ready: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(examiner, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(examiner, "LONGEST_S", 0.1)
     assert examined(ready).status == "failed"
@@ -213,7 +215,9 @@ def test_a_look_that_takes_too_long_is_ended_and_says_so(ready: Project, monkeyp
     assert lines(ready, "block") == []
 
 
-def test_a_look_that_waits_behind_another_of_the_project_is_not_given_up(ready: Project, annotator: Member) -> None:
+def test_an_examination_that_waits_behind_another_of_the_project_is_not_given_up(
+    ready: Project, annotator: Member
+) -> None:
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
     first = under_way(ready)
     machine.write_demonstrations(annotator, 1)
@@ -245,7 +249,7 @@ def test_what_the_template_refuses_is_counted_and_linked_and_does_not_keep_the_r
     assert rounds.open(ready, opened_by=None).pk
 
 
-def test_what_a_look_found_binds_while_the_next_one_is_under_way(ready: Project, annotator: Member) -> None:
+def test_what_an_examination_found_binds_while_the_next_one_is_under_way(ready: Project, annotator: Member) -> None:
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
     lost = {"level": "block", "kind": "end_not_trained", "numbers": {"token": "</s>", "lost": 3, "of": 3}}
     check(ready)
@@ -265,7 +269,7 @@ def test_what_another_model_was_found_to_lack_binds_nobody(ready: Project) -> No
     assert lines(ready, "block") == []
 
 
-def test_a_look_that_failed_is_taken_again_after_a_minute(ready: Project) -> None:
+def test_an_examination_that_failed_is_repeated_after_a_minute(ready: Project) -> None:
     check(ready)
     Examination.objects.update(status="failed", error="Killed.")
     check(ready)
@@ -287,7 +291,7 @@ def test_a_message_that_was_lost_is_sent_again_and_a_doubled_one_does_nothing(re
     assert again > timezone.now() - timedelta(seconds=30)
 
 
-def test_an_engine_that_cannot_look_warns_and_leaves_nothing_behind(ready: Project, base: ModelVersion) -> None:
+def test_an_engine_that_cannot_examine_warns_and_leaves_nothing_behind(ready: Project, base: ModelVersion) -> None:
     (base.directory / "tokenizer.json").write_text("{")
     (base.directory / "config.json").unlink()
     examination = examined(ready)
@@ -325,7 +329,7 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
     assert reverse("annotate:prompts", args=[ready.slug]) in shown
 
 
-def test_every_line_says_where_it_is_mended(project: Project, annotator: Member, base: ModelVersion) -> None:
+def test_every_line_says_where_it_is_fixed(project: Project, annotator: Member, base: ModelVersion) -> None:
     found = [*check(project).lines]
     machine.write_demonstrations(annotator, 3)
     found += check(project).lines

@@ -260,7 +260,7 @@ def test_a_run_finds_the_adopted_model_wherever_the_data_directory_is_moved_to(f
     assert config.parents["base"].path == f"../../{base.external_path}"
 
 
-def test_a_look_that_failed_by_chance_takes_nothing_away(folder: Path) -> None:
+def test_an_examination_that_failed_by_chance_takes_nothing_away(folder: Path) -> None:
     kept = settled("ours")
     again = adoptions.claim(adoptions.create_pending("ours", context=None).pk, worker="w")
     assert again

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotate.models import AuditEvent, Member, Project
 from tests.factories import make_project
-from tests.training import machine
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run
 from training.services.registry import promotions, pruning
 from training.services.run_files import directories
@@ -38,7 +38,7 @@ def ended(project: Project, status: str, *, days_ago: float = 30, **fields: obje
     """A run that left a checkpoint, an output and a log."""
     at = timezone.now() - timedelta(days=days_ago) if status in Run.FINISHED else None
     run = machine.queue_run(project, status=status, finished_at=at, fence=1, **fields)
-    machine.write_checkpoint(run, 3)
+    engine_files.write_checkpoint(run, 3)
     machine.write_output(run, {"model.safetensors": "weights" * 100})
     (directories.attempt(run.directory, 1) / "metrics.jsonl").write_text("")
     return run

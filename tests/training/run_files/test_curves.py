@@ -17,7 +17,7 @@ from training.services.run_files import config_fields, curves
 from training.services.run_files.curves import Point
 from training.services.run_files.reader import RunFiles
 
-# DESIGN section 6 and what evaluation adds: names that never change.
+# The metrics of every stage: names that never change.
 NAMES = {
     "sft/loss", "reward/loss", "reward/accuracy", "rollout/reward", "rollout/kl", "rollout/length", "rollout/stop_rate",
     "rollout/entropy", "rollout/sampler_gap", "rollout/noncanonical", "policy/loss", "policy/approx_kl",

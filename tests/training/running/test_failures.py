@@ -106,7 +106,7 @@ def test_nothing_in_the_product_reads_our_own_sentences() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(RULES))
-def test_the_table_names_the_cause_and_where_it_is_mended(project: Project, data_dir: Path, kind: str) -> None:
+def test_the_table_names_the_cause_and_where_it_is_fixed(project: Project, data_dir: Path, kind: str) -> None:
     ending = {"kind": kind, "sentence": "what the engine said"}
     cause = failures.cause_of(engine_files.make_run(project, status=Run.Status.FAILED, exit_code=1, ending=ending))
     assert (cause.name, cause.detail) == (kind, "what the engine said")
@@ -115,7 +115,7 @@ def test_the_table_names_the_cause_and_where_it_is_mended(project: Project, data
     assert cause.remedy is None or cause.remedy.words
 
 
-def test_a_kind_of_an_engine_of_another_version_is_told_as_it_was_seen(project: Project, data_dir: Path) -> None:
+def test_an_unknown_kind_of_another_engine_version_is_shown_as_it_is(project: Project, data_dir: Path) -> None:
     ending = {"kind": "new_kind", "sentence": "the flux is low"}
     run = engine_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
     assert (failures.cause_of(run).name, failures.cause_of(run).detail) == ("input", "the flux is low")

@@ -74,6 +74,6 @@ def test_a_held_run_asks_admins_to_act_and_leads_to_where_they_can(
     assert not annotator.notices.exists()
 
 
-def test_a_held_run_of_no_round_is_told_too(project: Project, admin: Member) -> None:
+def test_a_held_run_of_no_round_is_announced_too(project: Project, admin: Member) -> None:
     notices.held(machine.queue_run(project, "pretraining", error="The disk is full."))
     assert admin.notices.get().text == "A run (pretraining) is held until somebody acts: The disk is full."

@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate, WorkItem
-from tests.training import machine
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Sample, SentSample
 from training.rlhf import exits
 from training.rlhf.run.manifest import manifest_sha256
@@ -84,7 +84,7 @@ def test_a_finished_pretraining_is_the_base_model(project: Project, data_dir: Pa
 
 
 def test_checkpoints_go_when_a_run_succeeds(ppo_run: Run) -> None:
-    machine.write_checkpoint(ppo_run, 4)
+    engine_files.write_checkpoint(ppo_run, 4)
     machine.write_output(ppo_run, {"model.safetensors": "weights"})
     runs.finish(ppo_run, DONE)
     assert not list(ppo_run.directory.glob("attempts/*/checkpoints"))

@@ -110,7 +110,7 @@ def test_a_round_is_moved_on_whose_worker_died_after_the_stage(
     assert round.status == Round.Status.FAILED
 
 
-def test_one_project_that_cannot_be_mended_does_not_hold_up_the_others(
+def test_one_project_that_cannot_be_reconciled_does_not_hold_up_the_others(
     project: Project, annotator: Member, base: ModelVersion
 ) -> None:
     broken = make_project()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from annotate.models import Project
 from tests.factories import make_project
-from tests.training import machine
+from tests.training import engine_files, machine
 from training.models import IllegalMove, LostRace, ModelVersion, Run, Worker
 from training.rlhf import exits
 from training.services.machines import workers
@@ -148,7 +148,7 @@ def test_three_attempts_without_a_checkpoint_fail_the_run_with_the_end_of_its_lo
 def test_a_new_checkpoint_starts_the_count_again(run: Run) -> None:
     for step in (0, 0, 4, 0, 4, 5):  # 0: none; 4 again is no progress
         if step:
-            machine.write_checkpoint(run, step)
+            engine_files.write_checkpoint(run, step)
         runs.finish(run, CRASH)
         claimed = runs.claim(run.pk, owner="gpu@one")
         assert claimed is not None

@@ -95,7 +95,7 @@ def test_the_page_costs_the_same_however_many_folders_there_are(
         shown(client)
 
 
-def test_a_kind_that_the_table_does_not_know_is_told_in_the_engines_words(
+def test_a_kind_that_the_table_does_not_know_is_shown_in_the_engines_words(
     client: Client, site_admin: User, folders: dict[str, Path]
 ) -> None:
     unknown = {"level": "block", "kind": "from_tomorrow", "sentence": "The moon is in the way."}
@@ -137,7 +137,7 @@ def test_a_stated_context_stays_until_it_is_taken_back(
     assert Adoption.objects.live().get().context is None
 
 
-def test_a_folder_that_is_gone_is_told_as_long_as_a_project_has_its_copy(
+def test_a_folder_that_is_gone_is_shown_as_long_as_a_project_has_its_copy(
     client: Client, site_admin: User, folders: dict[str, Path], project: Project
 ) -> None:
     machine.make_settings(project, base_model="good")
@@ -213,7 +213,7 @@ SHAPES = SimpleNamespace(
 )
 
 
-def test_prompts_that_the_template_refuses_are_told_at_import(folders: dict[str, Path], admin: Member) -> None:
+def test_prompts_that_the_template_refuses_are_reported_at_import(folders: dict[str, Path], admin: Member) -> None:
     machine.adopt("good", template=NO_TURNS)
     machine.make_settings(admin.project, base_model="good")
     before = template_remarks.remarks(admin.project, SHAPES)

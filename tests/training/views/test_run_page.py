@@ -64,7 +64,7 @@ def test_a_phase_says_how_many_bytes_are_through(page: Client, running: Run) -> 
     assert "Loading the policy, 212.0\xa0MB of 488.0\xa0MB" in shown(page, running, "run-live")
 
 
-def test_what_was_overcome_is_told(page: Client, running: Run) -> None:
+def test_a_recovery_is_shown(page: Client, running: Run) -> None:
     said = [{"kind": "out_of_memory", "step": 3, "text": "Memory ran out at step 3; half as much goes at once now."}]
     (engine_files.attempt(running) / "setbacks.json").write_text(json.dumps(said), "utf-8")
     assert "half as much goes at once now" in shown(page, running, "run-live")
@@ -98,7 +98,7 @@ def test_the_log_of_the_newest_attempt_that_has_one_is_shown(page: Client, runni
     assert "attempt 10" in shown(page, running, "run-live")
 
 
-def test_the_step_is_the_one_that_the_engine_told_last(page: Client, running: Run) -> None:
+def test_the_step_is_the_one_that_the_engine_reported_last(page: Client, running: Run) -> None:
     engine_files.write_metrics(running, engine_files.ppo_metrics(17))
     assert "step 17 of 40" in shown(page, running, "run-live")
     assert Run.objects.get().step < 17, "the row learns it with the next heartbeat"
@@ -121,7 +121,7 @@ def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, runnin
     assert "No fixed band" not in distance
 
 
-def test_steps_without_samples_are_told_to_people_who_listen(page: Client, running: Run) -> None:
+def test_steps_without_samples_are_announced_to_screen_readers(page: Client, running: Run) -> None:
     bar = shown(page, running).split('id="bar"')[1].split("</ol>")[0]
     assert '<span class="visually-hidden">step 5: KL 0.46 nats, no samples were kept</span>' in bar
     assert '<span class="visually-hidden">step 6: still to come</span>' in bar

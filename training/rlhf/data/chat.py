@@ -34,8 +34,8 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-THINK, THOUGHT = "<think>", "</think>"  # what begins and what ends a thought
-EMPTY_THOUGHT = f"{THINK}\n\n{THOUGHT}\n\n"  # as reasoning models are trained with it
+THINK_START, THINK_END = "<think>", "</think>"  # what begins and what ends a thought
+EMPTY_THOUGHT = f"{THINK_START}\n\n{THINK_END}\n\n"  # as reasoning models are trained with it
 QUESTION: Message = {"role": "user", "content": "a question"}
 PROBE = "an answer"
 BREAK = "\ufdd0"  # put into text that looks like a control token; a Unicode noncharacter, so no text has it
@@ -107,14 +107,11 @@ class Chat:
         """The ids of a conversation up to where its answer begins. Raises InvalidInput where the template refuses."""
         return self._encode(self._prompt_text(messages))
 
-    def response_ids(self, messages: list[Message], text: str, stopped: bool) -> list[int]:
-        """The answer as it follows the prompt, with the end id where it ended by itself and all of it fits."""
-        return self.reward_ids(messages, text, stopped).response
-
-    def reward_ids(self, messages: list[Message], text: str, stopped: bool) -> Rendered:
+    def rendered(self, messages: list[Message], text: str, stopped: bool) -> Rendered:
         """The ids of a prompt and an answer: a function of their text, not of the ids that were sampled.
 
-        The answer is cut to what the context has room for. Raises InvalidInput where the template refuses the prompt.
+        The answer has its end id where it `stopped` by itself and all of it fits the context; else it is cut. Raises
+        InvalidInput where the template refuses the prompt.
         """
         written = self.written(messages, text)
         prompt = self._encode(written.prompt)
@@ -133,17 +130,17 @@ class Chat:
         another way once it is answered, or leaves out the answer's thought, the answer is written without the template.
         """
         conversation = self._as_texts(messages)
-        prompt, answer = self._render(conversation, add_generation_prompt=True), self._as_text(text)
+        prompt, answer = self._apply_template(conversation, add_generation_prompt=True), self._as_text(text)
         answered = [*conversation, {"role": "assistant", "content": answer}]
         try:
-            whole = self._render(answered, add_generation_prompt=False)
+            whole = self._apply_template(answered, add_generation_prompt=False)
         except InvalidInput:  # of this answer alone: the prompt was accepted
             whole = ""
-        if not text.startswith(THINK):
+        if not text.startswith(THINK_START):
             whole = self._with_its_thought(prompt, whole)
         if whole.startswith(prompt) and whole.endswith(self.answer_suffix):
             rest = whole[len(prompt) : len(whole) - len(self.answer_suffix)]
-            if not text.startswith(THINK) or rest.count(THOUGHT) == text.count(THOUGHT):
+            if not text.startswith(THINK_START) or rest.count(THINK_END) == text.count(THINK_END):
                 return Written(prompt, rest, as_template=True)
         return Written(prompt, self._without_template(answer), as_template=False)
 
@@ -200,24 +197,24 @@ class Chat:
             )
 
     def _prompt_text(self, messages: list[Message]) -> str:
-        return self._render(self._as_texts(messages), add_generation_prompt=True)
+        return self._apply_template(self._as_texts(messages), add_generation_prompt=True)
 
     def _as_texts(self, messages: list[Message]) -> list[Message]:
         return [{**message, "content": self._as_text(message["content"])} for message in messages]
 
     def _without_template(self, answer: str) -> str:
         """An answer as it follows a prompt, written without rendering the template."""
-        if not answer.startswith(THINK):
+        if not answer.startswith(THINK_START):
             return self.answer_prefix + answer
         if not self.opened_thought:
-            return self.answer_prefix.partition(THINK)[0] + answer
-        return answer.removeprefix(self.opened_thought if answer.startswith(self.opened_thought) else THINK)
+            return self.answer_prefix.partition(THINK_START)[0] + answer
+        return answer.removeprefix(self.opened_thought if answer.startswith(self.opened_thought) else THINK_START)
 
     def _as_text(self, content: str) -> str:
         """The content with a BREAK inside everything that looks like a control token; nearly always unchanged."""
         return self._begins_control.sub(rf"\g<0>{BREAK}", content)
 
-    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
+    def _apply_template(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         template: Any = self.tokenizer.apply_chat_template
         try:
             text: str = template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
@@ -260,7 +257,7 @@ class Chat:
 
     def _control_tokens(self) -> dict[int, str]:
         """The special tokens, and added ones that the template writes: not all tokens that mark turns are special."""
-        dialogue = self._render(
+        dialogue = self._apply_template(
             [QUESTION, {"role": "assistant", "content": PROBE}, QUESTION], add_generation_prompt=False
         )
         return {
@@ -268,24 +265,26 @@ class Chat:
             for number, token in self.tokenizer.added_tokens_decoder.items()
             # White space and single characters mark no turn, even where a tokenizer calls them special.
             if len(token.content.strip()) > 1 and (token.special or token.content in dialogue)
-            if token.content not in (THINK, THOUGHT)
+            if token.content not in (THINK_START, THINK_END)
         }
 
     def _special_tokens(self) -> frozenset[int]:
         """The special tokens, which are no text; <think> and </think> are, whatever a tokenizer calls them."""
         added = self.tokenizer.added_tokens_decoder.items()
-        return frozenset(number for number, token in added if token.special and token.content not in (THINK, THOUGHT))
+        return frozenset(
+            number for number, token in added if token.special and token.content not in (THINK_START, THINK_END)
+        )
 
     def _opened_thought(self) -> str:
         """The beginning of a thought with which the template ends a prompt; empty where it opens none."""
         prompt = self._prompt_text([QUESTION])
-        _before, found, space = prompt.rpartition(THINK)
+        _before, found, space = prompt.rpartition(THINK_START)
         return found + space if found and not space.strip() else ""
 
     def _around_an_answer(self) -> tuple[str, str]:
         """What the template writes between a prompt and its answer, and after the answer. Raises InvalidInput."""
         prompt = self._prompt_text([QUESTION])
-        whole = self._render([QUESTION, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
+        whole = self._apply_template([QUESTION, {"role": "assistant", "content": PROBE}], add_generation_prompt=False)
         whole = self._with_its_thought(prompt, whole)
         prefix, found, suffix = whole.removeprefix(prompt).partition(PROBE)
         prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + prefix + PROBE)
@@ -303,7 +302,7 @@ class Chat:
         closing = (
             EMPTY_THOUGHT.removeprefix(self.opened_thought)
             if EMPTY_THOUGHT.startswith(self.opened_thought)
-            else THOUGHT
+            else THINK_END
         )
         return prompt + closing + whole.removeprefix(unopened)
 

@@ -20,7 +20,7 @@ CLOCK = "strftime_now"  # the only function by which a template learns the time
 DIRECTIVES = "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"
 PERCENT = "\ufdd1"  # stands for a percent sign while directives are replaced; a Unicode noncharacter
 FLAGS = ("", "-", "_", "0", "^", "#")
-THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
+THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
 # Two days without a common part: a template that writes a date differs between them.
 DAYS = (datetime.date(2001, 2, 3), datetime.date(2024, 11, 28))
 
@@ -67,7 +67,7 @@ def probe(tokenizer: PreTrainedTokenizerBase, template: str) -> Template:
             kind="template_random",
             field="chat_template",
         )
-    marks = THOUGHT.findall(asked)  # "" for each mark that opens a thought, "/" for each that closes one
+    marks = THOUGHT_TAG.findall(asked)  # "" for each mark that opens a thought, "/" for each that closes one
     return Template(
         system=SAID["system"] in (render("system", "user") or ""),
         alternates=render("user", "user") is None,

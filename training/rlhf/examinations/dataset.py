@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ..config import STAGES, RunConfig
 from ..data.batching import Batch, collate, micro_batches
-from ..data.chat import BREAK, PROBE, THINK, Chat, Rendered, Written
+from ..data.chat import BREAK, PROBE, THINK_START, Chat, Rendered, Written
 from ..data.dataset_filter import NAMED, FilteredRecords, filter_records
 from ..data.records import (
     Demonstration,
@@ -76,7 +76,7 @@ def _examination(request: dict[str, Any], data: Path) -> dict[str, Any]:
         chats = {name: Chat.load(Path(path)) for name, path in request["models"].items()}
     except InvalidInput as refusal:
         return {"findings": [RecordFinding(level=BLOCK, kind="model_refused", numbers=refusal.as_json())]}
-    findings, examples = list(templates(chats)), {}
+    findings, examples = list(template_findings(chats)), {}
     for name, options in request["stages"].items():
         if not (records := STAGES[name].examined_records):
             continue
@@ -104,7 +104,7 @@ def merged(findings: Iterable[RecordFinding]) -> list[RecordFinding]:
     return list(by_identity.values())
 
 
-def templates(chats: dict[str, Chat]) -> Iterator[RecordFinding]:
+def template_findings(chats: dict[str, Chat]) -> Iterator[RecordFinding]:
     """All models of a round must turn a conversation into the same ids."""
     hashes: dict[str, list[str]] = {}
     for name, chat in chats.items():
@@ -201,7 +201,7 @@ def _batches(rendered: Sequence[Rendered], chat: Chat) -> Iterator[tuple[list[Re
 
 
 def _slate(row: RankedSlate, chat: Chat) -> Example:
-    rendered = [chat.reward_ids(row.messages, one.text, one.stopped) for one in row.completions]
+    rendered = [chat.rendered(row.messages, one.text, one.stopped) for one in row.completions]
     batch = collate(rendered, chat.pad_id)
     whole = [pieces(batch, number, chat) for number in range(len(rendered))]
     judged = [{"places": one.places, "pairs": len(untied_pairs(one.places))} for one in row.judgements]
@@ -267,7 +267,7 @@ def _two_ways(written: Iterable[Written]) -> Iterator[RecordFinding]:
 
 def _thought(chat: Chat) -> Iterator[RecordFinding]:
     """Whether the model thinks before it answers, and so what answers without a thought follow."""
-    if chat.opened_thought or THINK in chat.answer_prefix:
+    if chat.opened_thought or THINK_START in chat.answer_prefix:
         yield RecordFinding(level=NOTE, kind="thought", numbers={"is_opened": bool(chat.opened_thought)})
 
 

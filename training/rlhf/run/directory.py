@@ -25,7 +25,7 @@ from .manifest import LeadsOut, hashed_files, manifest_sha256, sealed, verifies
 from .phases import Phases
 from .recovery_log import Recovery, RecoveryLog
 
-Saved = tuple[Mapping[str, Tensors], Mapping[str, Any]]  # tensors by name, and the state beside them
+CheckpointContents = tuple[Mapping[str, Tensors], Mapping[str, Any]]  # tensors by name, and the state beside them
 
 
 class RunDirectory:
@@ -154,12 +154,14 @@ class RunDirectory:
             checkpoint.set_aside(path)
         return found.newest
 
-    def save_if_due(self, step: int, total: int, every_seconds: int, saved: Callable[[], Saved]) -> None:
+    def save_if_due(
+        self, step: int, total: int, every_seconds: int, contents: Callable[[], CheckpointContents]
+    ) -> None:
         """Save a checkpoint after `step` when it is time, at the end, and on request, raising Interrupted then."""
         due = time.monotonic() - self._saved_at >= every_seconds
         if not (due or self.interrupted or step == total):
             return
-        tensors, state = saved()
+        tensors, state = contents()
         self.phases.enter("saving", "checkpoint", total=checkpoint.size(tensors), unit="bytes")
         checkpoint.save(self.attempt / "checkpoints", step, tensors, state, self.check_fence, self.phases.advance)
         self.check_fence()

@@ -58,8 +58,8 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
         scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
         run.phases.enter("working", "rewards")
         scores = {role: scorer.scores([one.answer for one in answers[role]]).tolist() for role in samplers}
-        metrics |= proxy(scores["policy"], scores["reference"], cfg.draws)
-        metrics |= agreement(scorer, slates.used)
+        metrics |= proxy_metrics(scores["policy"], scores["reference"], cfg.draws)
+        metrics |= reward_accuracy_metrics(scorer, slates.used)
         rewards = {**scores}
     run.log(len(prompts), len(prompts), metrics)  # before the output, with which the stage counts as finished
     with run.output() as directory:
@@ -81,8 +81,8 @@ def usable_heldout_slates(run: RunDirectory, chat: Chat, cfg: EvaluationConfig) 
 
 def record_metrics(prompts: FilteredRecords[Prompt], slates: FilteredRecords[RankedSlate]) -> dict[str, float]:
     """The metrics of prompts and slates together, logged before the first answer."""
-    of_slates = slates.metrics()
-    return {name: count + of_slates[name] for name, count in prompts.metrics().items()}
+    slate_metrics = slates.metrics()
+    return {name: count + slate_metrics[name] for name, count in prompts.metrics().items()}
 
 
 def length_metrics(answers: dict[str, list[SampledAnswer]]) -> dict[str, float]:
@@ -119,7 +119,7 @@ def divergence(
     return kl.tolist(), entropy.tolist()
 
 
-def proxy(policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:
+def proxy_metrics(policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:
     """How often the policy's reward is higher, over all pairs of answers to the same prompt; ties count half."""
     wins = [
         _win(ours, theirs)
@@ -134,7 +134,7 @@ def proxy(policy: Sequence[float], reference: Sequence[float], draws: int) -> di
     }
 
 
-def agreement(scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
+def reward_accuracy_metrics(scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
     """How often the reward model prefers what people preferred, over untied pairs: overall, by gap and by round."""
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in slates for one in slate.completions]
     scores = iter(scorer.scores(answers).tolist())
@@ -154,13 +154,15 @@ def agreement(scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
     return {**shares, "heldout/reward_pairs": len(pairs), "heldout/reward_ties": ties}
 
 
-def pair_results(places: Sequence[int | None], rewards: Sequence[float], of_round: int | None) -> Iterator[PairResult]:
+def pair_results(
+    places: Sequence[int | None], rewards: Sequence[float], round_number: int | None
+) -> Iterator[PairResult]:
     """The result of each untied pair of a judgement."""
     placed = {index: place for index, place in enumerate(places) if place is not None}
     ranks = sorted(set(placed.values()))
     for better, worse in untied_pairs(places):
         gap = ranks.index(placed[worse]) - ranks.index(placed[better])
-        yield PairResult(rewards[better] > rewards[worse], gap, of_round)
+        yield PairResult(rewards[better] > rewards[worse], gap, round_number)
 
 
 def count_ties(places: Sequence[int | None]) -> int:

@@ -13,7 +13,7 @@ from ..run.checkpoint import Checkpoint, Tensors, module_tensors, optimizer_tens
 from ..run.directory import RunDirectory
 
 GRADIENT_NORM = 1.0  # a longer gradient is scaled down to this norm
-PATIENCE = 3  # steps in a row without a finite gradient that end a stage
+MAX_SKIPPED_IN_A_ROW = 3  # steps in a row without a finite gradient that end a stage
 
 
 class Learner:
@@ -30,7 +30,7 @@ class Learner:
         """Take a step with the accumulated gradient, clear it, and return its norm before clipping.
 
         Gradients are clipped by their norm (Pascanu et al. 2013). One that is not finite is skipped and counted.
-        Raises Diverged at the third in a row.
+        Raises Diverged at the last of MAX_SKIPPED_IN_A_ROW.
         """
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM).item()
         if math.isfinite(norm):
@@ -41,9 +41,9 @@ class Learner:
             self.skipped_steps += 1
             self._skipped_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
-        if self._skipped_in_a_row == PATIENCE:
+        if self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
             raise Diverged(
-                f"the gradient of the {self.name} was not finite {PATIENCE} times in a row",
+                f"the gradient of the {self.name} was not finite {MAX_SKIPPED_IN_A_ROW} times in a row",
                 kind="not_finite",
                 network=self.name,
             )
@@ -74,16 +74,16 @@ class Learner:
         cfg: RunConfig,
         total: int,
         step: Callable[[int], dict[str, float]],
-        data: Mapping[str, float],
+        data_metrics: Mapping[str, float],
     ) -> None:
         """Call `step` for every number below `total`, from the newest checkpoint on; it returns the metrics to plot.
 
-        `data` are the metrics of the records, logged before the first step. Raises Interrupted and Diverged.
+        `data_metrics` are those of the records, logged before the first step. Raises Interrupted and Diverged.
         """
         if saved := run.resume():
             self.restore(saved)
         else:
-            run.log(0, total, data)
+            run.log(0, total, data_metrics)
         for number in range(run.step, total):
             metrics = step(number)
             if not self.took_last_step:  # a skipped step has nothing else to report

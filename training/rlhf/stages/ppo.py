@@ -30,7 +30,7 @@ from ..logprobs import entropy_of, k3, logprobs_of, masked_sum
 from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
 from ..networks.scalar_model import ScalarModel, load_reward
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module
-from ..run.directory import RunDirectory, Saved
+from ..run.directory import CheckpointContents, RunDirectory
 from . import inspection
 from .learner import Learner, mean_metrics
 from .rollouts import (
@@ -54,15 +54,15 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
     Raises InvalidInput where parents or records do not fit, Diverged where numbers go wrong, Interrupted on request.
     """
     refuse_leak(run)
-    start = run.parent(cfg, "policy")
-    chat = Chat.load(start)
+    policy_directory = run.parent(cfg, "policy")
+    chat = Chat.load(policy_directory)
     filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
     scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress)
-    origin = run.parent(cfg, "reference")
-    chat.refuse_other(Chat.load(origin), "reference")
-    reference = load_policy(origin, chat, cfg.dtype)
+    reference_directory = run.parent(cfg, "reference")
+    chat.refuse_other(Chat.load(reference_directory), "reference")
+    reference = load_policy(reference_directory, chat, cfg.dtype)
     critic, _card = load_reward(run.parent(cfg, "reward"), cfg.dtype)
-    policy = load_policy(start, chat, cfg.dtype)
+    policy = load_policy(policy_directory, chat, cfg.dtype)
     run_iterations(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress), filtered)
     with run.output() as directory:
         save_policy(policy, chat, directory)
@@ -85,7 +85,8 @@ def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredReco
         run.log(run.step + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
         is_over = trainer.is_over(run.step)
         if trainer.took_last_step or is_over:  # a checkpoint after a skipped step would be one too late to go back to
-            run.save_if_due(run.step, run.step if is_over else cfg.iterations, cfg.checkpoint_seconds, trainer.saved)
+            total = run.step if is_over else cfg.iterations
+            run.save_if_due(run.step, total, cfg.checkpoint_seconds, trainer.checkpoint_contents)
         else:
             run.stop_if_requested()
 
@@ -117,7 +118,9 @@ def report_sampling_progress(run: RunDirectory, trainer: "Trainer", finished_ite
     """Report progress while answers are sampled. Raises Interrupted on request, with the finished iterations saved."""
     run.report_progress()
     if finished_iterations and run.interrupted and trainer.took_last_step:
-        run.save_if_due(finished_iterations, trainer.cfg.iterations, trainer.cfg.checkpoint_seconds, trainer.saved)
+        run.save_if_due(
+            finished_iterations, trainer.cfg.iterations, trainer.cfg.checkpoint_seconds, trainer.checkpoint_contents
+        )
     run.stop_if_requested()
 
 
@@ -171,16 +174,16 @@ class Trainer:
     def update(self, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
         """One step of policy and critic for each minibatch; returns the means of what they report."""
         cfg = self.cfg
-        left = 1 - iteration / cfg.iterations  # of the peak learning rates
+        decay = 1 - iteration / cfg.iterations  # of both learning rates, linear from their peaks
         self._within_limit = _copied(self.policy)
         reports: list[dict[str, float]] = []
         for minibatch in minibatches:
-            report = policy_step(self.policy, self.policy_learner, minibatch, left * cfg.learning_rate, cfg.clip)
+            report = policy_step(self.policy, self.policy_learner, minibatch, decay * cfg.learning_rate, cfg.clip)
             if self.policy_learner.took_last_step:  # a skipped step is counted, and has nothing else to report
                 reports.append(report)
             self.report_progress()
             report = value_step(
-                self.critic, self.critic_learner, minibatch, left * cfg.value_learning_rate, cfg.value_clip
+                self.critic, self.critic_learner, minibatch, decay * cfg.value_learning_rate, cfg.value_clip
             )
             if self.critic_learner.took_last_step:
                 reports.append(report)
@@ -216,7 +219,7 @@ class Trainer:
         """Neither network skipped its last step."""
         return self.policy_learner.took_last_step and self.critic_learner.took_last_step
 
-    def saved(self) -> Saved:
+    def checkpoint_contents(self) -> CheckpointContents:
         """What a checkpoint has to hold."""
         tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._within_limit}
         state = {"went_too_far": self.went_too_far}
@@ -258,7 +261,7 @@ def sample_episodes(
             rendered=Rendered(prompt_ids[position], sample.response),
             sampler_logprobs=sample.logprobs,
             stopped=sample.stopped,
-            canonical=chat.response_ids(*answers[position]) == sample.response,
+            canonical=chat.rendered(*answers[position]).response == sample.response,
             reward=rewards[position],
         )
         episodes.append(episode)
@@ -317,7 +320,9 @@ def penalised_scores(episodes: Sequence[Episode], missing_eos_penalty: float) ->
 def whiten_advantages(minibatches: list[list[Rollout]]) -> list[list[Rollout]]:
     """The rollouts with advantages of mean 0 and variance 1 over all of them together; returns are left alone."""
     rollouts = flat(minibatches)
-    parts = iter(whitened([one.advantages for one in rollouts], [one.batch.response for one in rollouts]))
+    parts = iter(
+        whitened([rollout.advantages for rollout in rollouts], [rollout.batch.response for rollout in rollouts])
+    )
     return [[rollout._replace(advantages=next(parts)) for rollout in minibatch] for minibatch in minibatches]
 
 

@@ -176,7 +176,7 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
 
 
 def _render_slate(slate: RankedSlate, chat: Chat) -> Slate:
-    completions = [chat.reward_ids(slate.messages, one.text, one.stopped) for one in slate.completions]
+    completions = [chat.rendered(slate.messages, one.text, one.stopped) for one in slate.completions]
     return Slate(completions, [judgement.places for judgement in slate.judgements])
 
 

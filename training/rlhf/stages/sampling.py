@@ -28,7 +28,7 @@ COMPARED = 8  # answers whose log-probabilities are compared with those of the t
 REDRAWS = 4  # of a completion whose text is that of another one of its slate
 
 
-class Sampled(NamedTuple):
+class SampledTokens(NamedTuple):
     """The token ids of an answer as they were sampled."""
 
     response: list[int]  # up to and including the stop id, where there is one
@@ -45,13 +45,13 @@ def generate(
     batch_tokens: int,
     report_progress: Callable[[], None],
     on_sampled: Callable[[int], None] | None = None,
-) -> list[Sampled]:
+) -> list[SampledTokens]:
     """One answer of at most `max_response` tokens to each prompt, in their order, each by its own generator.
 
     `on_sampled` is called after each batch with the number of its answers. Raises Diverged where the logits are not
     finite.
     """
-    answers: dict[int, Sampled] = {}
+    answers: dict[int, SampledTokens] = {}
     uniforms = torch.stack([seeding.uniforms(max_response, generator) for generator in generators])  # (N, R) float64
     for indices in micro_batches([len(prompt) + max_response for prompt in prompts], batch_tokens):
         batch = _generate_batch(policy, chat, [prompts[index] for index in indices], uniforms[indices], report_progress)
@@ -65,7 +65,7 @@ def generate(
 @torch.no_grad()
 def _generate_batch(
     policy: Policy, chat: Chat, prompts: Sequence[list[int]], uniforms: Tensor, report_progress: Callable[[], None]
-) -> list[Sampled]:
+) -> list[SampledTokens]:
     device = policy.device
     uniforms = uniforms.to(device)  # (N, R)
     stop_ids = torch.tensor(sorted(chat.stop_ids), device=device)
@@ -102,10 +102,10 @@ def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logprobs.shape[1] - 1)
 
 
-def _collect(tokens: Tensor, logprobs: Tensor, lengths: Tensor, chat: Chat) -> list[Sampled]:
+def _collect(tokens: Tensor, logprobs: Tensor, lengths: Tensor, chat: Chat) -> list[SampledTokens]:
     answers = []
     for ids, nats, length in zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True):
-        answers.append(Sampled(ids[:length], nats[:length], ids[length - 1] in chat.stop_ids))
+        answers.append(SampledTokens(ids[:length], nats[:length], ids[length - 1] in chat.stop_ids))
     return answers
 
 
@@ -115,7 +115,7 @@ class SampledAnswer(NamedTuple):
     role: str
     prompt: Prompt
     number: int  # among the answers to this prompt
-    sampled: Sampled
+    sampled: SampledTokens
     text: str
 
     @property
@@ -182,7 +182,7 @@ class Sampler(NamedTuple):
         ]
 
     @torch.no_grad()
-    def _check_sampler_gap(self, prompts: Sequence[list[int]], sampled: Sequence[Sampled]) -> None:
+    def _check_sampler_gap(self, prompts: Sequence[list[int]], sampled: Sequence[SampledTokens]) -> None:
         """Raises Diverged where the training forward pass gives these answers other probabilities than the sampler."""
         for prompt, one in zip(prompts, sampled, strict=True):
             batch = collate([Rendered(prompt, one.response)], self.chat.pad_id, self.policy.device)

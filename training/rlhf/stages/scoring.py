@@ -64,7 +64,7 @@ class Scorer:
 
     @torch.no_grad()
     def _scores(self, answers: Sequence[Answer]) -> Tensor:
-        rendered = [self.chat.reward_ids(*answer) for answer in answers]
+        rendered = [self.chat.rendered(*answer) for answer in answers]
         scores = torch.zeros(len(rendered))
         for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
             scores[indices] = final_scores(self.model, [rendered[index] for index in indices], self.chat.pad_id).cpu()

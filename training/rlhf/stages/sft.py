@@ -81,7 +81,7 @@ def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: in
 
 def cut_to_length(filtered: FilteredRecords[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:
     """Demonstrations that fit, as ids. An answer of more than `max_response` tokens is cut and has no end to learn."""
-    whole = [chat.reward_ids(one.messages, one.response, stopped=True) for one in filtered.used]
+    whole = [chat.rendered(one.messages, one.response, stopped=True) for one in filtered.used]
     samples = [Rendered(one.prompt, one.response[:max_response]) for one in whole]
     # Length does not show it: where the prompt leaves no more room, the context has cut the answer already.
     cut = sum(one.response[-1] != chat.eos_id for one in samples)

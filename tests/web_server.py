@@ -1,4 +1,4 @@
-"""A web server as a process of its own on the test database, so that a test can kill it."""
+"""A web server in a process of its own, so that a test can kill it, and the address of the test database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Server:
         self.process.wait()
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"DATABASE_URL": _database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+        return os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
 
     def _wait_until_it_answers(self, timeout_s: float = 30) -> None:
         until = time.monotonic() + timeout_s
@@ -48,7 +48,7 @@ class Server:
         raise TimeoutError(f"the server at {self.url} does not answer")
 
 
-def _database_url() -> str:
+def database_url() -> str:
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{database['NAME']}"

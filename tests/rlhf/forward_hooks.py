@@ -1,4 +1,4 @@
-"""Networks under watch: what a machine does to their forward passes."""
+"""Hooks on the forward passes of all networks, to watch them, change their results or interrupt them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from training.rlhf.networks.scalar_model import ScalarModel
 
 
 @contextmanager
-def forwards_seen(see: Callable[[nn.Module, Tensor, Tensor], Tensor | None]) -> Iterator[None]:
-    """A machine whose networks are watched: `see` gets each with its tokens and result, and may give another one."""
+def forward_hook(see: Callable[[nn.Module, Tensor, Tensor], Tensor | None]) -> Iterator[None]:
+    """Call `see` with each network, its tokens and its result, after every forward pass; it may return another."""
 
     def hook(module: nn.Module, arguments: tuple[Any, ...], result: Any) -> Tensor | None:
         return see(module, arguments[0], result) if isinstance(module, Policy | ScalarModel) else None
@@ -25,8 +25,8 @@ def forwards_seen(see: Callable[[nn.Module, Tensor, Tensor], Tensor | None]) -> 
 
 
 @contextmanager
-def dying_at_forward(number: int) -> Iterator[None]:
-    """A process that is interrupted in the forward pass of this number."""
+def interrupted_at_forward(number: int) -> Iterator[None]:
+    """Raise KeyboardInterrupt in the forward pass with this number, counted from 1."""
     passes = 0
 
     def see(module: nn.Module, tokens: Tensor, result: Tensor) -> None:
@@ -35,5 +35,5 @@ def dying_at_forward(number: int) -> Iterator[None]:
         if passes == number:
             raise KeyboardInterrupt
 
-    with forwards_seen(see):
+    with forward_hook(see):
         yield

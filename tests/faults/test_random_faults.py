@@ -9,42 +9,40 @@ import random
 import pytest
 
 from annotate.models import Demonstration, Ranking, Slate
-from tests.faults.failures import Failpoints
-from tests.faults.processes import Machines
-from tests.faults.walk import Walk
-from tests.faults.witness import Witness
+from tests.faults.failpoints import Failpoints
+from tests.faults.invariants import Invariants
+from tests.faults.processes import Processes
+from tests.faults.random_faults import RandomFaults
 from training.models import ModelVersion, Round, Run
 
-SEED = "ROUNDTABLE_WALK_SEED"  # a failure prints the one it had
+SEED = "ROUNDTABLE_FAULTS_SEED"  # a failure prints the one it had
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-def test_rounds_finish_whatever_befalls_the_machines(machines: Machines, toy: None, points: Failpoints) -> None:
-    walk_and_look_back(machines, points, number=20, seconds=60)
+def test_rounds_finish_under_random_faults(processes: Processes, toy: None, points: Failpoints) -> None:
+    run_and_check(processes, points, number=20, seconds=60)
 
 
 @pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_rounds_finish_whatever_befalls_the_machines_for_ten_minutes(
-    machines: Machines, toy: None, points: Failpoints
-) -> None:
-    walk_and_look_back(machines, points, number=100, seconds=600)
+def test_rounds_finish_under_random_faults_for_ten_minutes(processes: Processes, toy: None, points: Failpoints) -> None:
+    run_and_check(processes, points, number=100, seconds=600)
 
 
-def walk_and_look_back(machines: Machines, points: Failpoints, *, number: int, seconds: float) -> None:
+def run_and_check(processes: Processes, points: Failpoints, *, number: int, seconds: float) -> None:
     seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(10**6))
     print(f"{SEED}={seed}")
-    walk = Walk(machines, points, seed=seed)
+    faults = RandomFaults(processes, points, seed=seed)
     try:
-        walk.go(number, seconds=seconds)
+        faults.run(number, seconds=seconds)
     finally:
-        walk.web.kill()
-    machines.stop_all()
+        faults.web.kill()
+    processes.stop_all()
 
     every = Round.objects.all()
-    print(f"{every.count()} rounds, {Run.objects.count()} runs, {dict(walk.befallen)}")
+    print(f"{every.count()} rounds, {Run.objects.count()} runs, {dict(faults.injected)}")
     print(f"attempts {sum(Run.objects.values_list('attempt', flat=True))}")
     assert every.count() >= number
     assert {(round.status, round.error) for round in every} == {(Round.Status.SUCCEEDED, "")}
@@ -62,7 +60,7 @@ def walk_and_look_back(machines: Machines, points: Failpoints, *, number: int, s
             str(slate.prompt_id) for slate in answered
         )
     stored = Demonstration.objects.filter(text__startswith="Answer ").values_list("text", flat=True)
-    assert sorted(stored) == sorted(walk.accepted)
-    assert Ranking.objects.filter(slate__completions__sample__isnull=False).distinct().count() == walk.ranked
-    for project in walk.projects:
-        Witness(project).check(says="succeeded")
+    assert sorted(stored) == sorted(faults.accepted)
+    assert Ranking.objects.filter(slate__completions__sample__isnull=False).distinct().count() == faults.ranked
+    for project in faults.projects:
+        Invariants(project).check(says="succeeded")

@@ -1,17 +1,14 @@
-"""The forward pass: the same numbers whatever the padding, the batch and the reading before it; and what is computed
-from them can be checked by hand."""
+"""The forward pass: the same numbers whatever the padding, the batch and the forward pass before it."""
 
-import math
-from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 
 from training.rlhf import seeding
-from training.rlhf.data.batching import Batch, collate, collate_prompts, epoch_batches, micro_batches, positions
+from training.rlhf.data.batching import Batch, collate
 from training.rlhf.data.chat import Chat, Rendered
-from training.rlhf.logprobs import entropy_of, exact_kl, k1, k3, logprobs_of, masked_sum
+from training.rlhf.logprobs import logprobs_of, masked_sum
 from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
 from training.rlhf.networks.scalar_model import scalar_from_policy
 
@@ -22,9 +19,9 @@ SHORT = [{"role": "user", "content": "And a wolf?"}]
 @pytest.fixture
 def rendered(chat: Chat) -> list[Rendered]:
     return [
-        chat.reward_ids(QUESTION, "Drink water and rest.", stopped=True),
-        chat.reward_ids(SHORT, "A dog.", stopped=True),
-        chat.reward_ids(QUESTION, "Rest", stopped=False),
+        chat.rendered(QUESTION, "Drink water and rest.", stopped=True),
+        chat.rendered(SHORT, "A dog.", stopped=True),
+        chat.rendered(QUESTION, "Rest", stopped=False),
     ]
 
 
@@ -83,7 +80,7 @@ def test_the_padding_id_may_be_the_end_id(policy: Policy, chat: Chat, rendered: 
     assert same.response[0, rendered[0].length - 1]
 
 
-def test_two_readings_are_bitwise_equal(policy: Policy, chat: Chat, rendered: list[Rendered]) -> None:
+def test_two_forward_passes_are_bitwise_equal(policy: Policy, chat: Chat, rendered: list[Rendered]) -> None:
     batch = collate(rendered, chat.pad_id)
     learning = token_logprobs(policy, batch)
     with torch.no_grad():
@@ -113,62 +110,6 @@ def test_ids_that_no_text_can_have_get_no_probability(models: dict[str, Path]) -
     torch.testing.assert_close(logits.softmax(-1).sum(-1), torch.ones(1, 3))
 
 
-def test_a_batch_says_which_tokens_are_the_answer() -> None:
-    batch = collate([Rendered([1, 2], [3, 4, 9]), Rendered([5], [9])], pad_id=9)
-    assert batch.tokens.tolist() == [[1, 2, 3, 4, 9], [5, 9, 9, 9, 9]]
-    assert batch.attention.sum(1).tolist() == [5, 2]
-    assert batch.response.long().tolist() == [[0, 0, 1, 1, 1], [0, 1, 0, 0, 0]]
-
-
-def test_positions_count_real_tokens_only() -> None:
-    _, attention = collate_prompts([[1, 2, 3], [4]], pad_id=0)
-    assert positions(attention).tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert attention[1].tolist() == [False, False, True]
-
-
-def test_micro_batches_hold_every_index_once_within_the_budget() -> None:
-    lengths = [5, 50, 7, 6, 31, 5, 200]
-    groups = micro_batches(lengths, tokens=64)
-    assert sorted(index for group in groups for index in group) == list(range(7))
-    for group in groups:
-        assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= 64
-    assert groups == micro_batches(lengths, tokens=64)
-
-
-def test_an_epoch_holds_every_index_once_in_another_order_than_the_next() -> None:
-    first, second = (epoch_batches(10, 4, seeding.generator(0, "sft", epoch)) for epoch in (0, 1))
-    assert [len(batch) for batch in first] == [4, 4, 2]
-    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(10))
-    assert first != second
-
-
-def test_a_logprob_stands_at_its_own_token() -> None:
-    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [1.0, 1.0, 1.0]]]))
-    logprobs = logprobs_of(logits, torch.tensor([[0, 1, 2]]))
-    torch.testing.assert_close(logprobs, torch.tensor([[0.0, math.log(0.25), math.log(0.7)]]))
-
-
-def test_entropy_of_a_fair_choice_is_the_log_of_the_choices() -> None:
-    torch.testing.assert_close(entropy_of(torch.zeros(1, 3, 8)), torch.tensor([[0.0, math.log(8), math.log(8)]]))
-
-
-def test_kl_estimators_agree_with_the_exact_divergence_on_eight_tokens() -> None:
-    draw = torch.Generator().manual_seed(0)
-    ours, theirs = torch.randn(2, 8, generator=draw).mul(0.5).log_softmax(-1)
-    chosen = torch.multinomial(ours.exp(), 40_000, replacement=True, generator=draw)
-    exact = exact_kl(ours.expand(1, 2, 8), theirs.expand(1, 2, 8))[0, 1]
-    for estimator in (k1, k3):
-        estimates = estimator(ours[chosen], theirs[chosen])
-        assert abs(estimates.mean() - exact) < 3 * estimates.std() / len(chosen) ** 0.5
-    assert (k3(ours[chosen], theirs[chosen]) >= 0).all()
-
-
-def test_a_masked_sum_ignores_what_does_not_count_even_if_it_is_not_a_number() -> None:
-    values = torch.tensor([1.0, math.nan, 3.0, math.inf])
-    assert masked_sum(values, torch.tensor([True, False, True, False])) == 4
-    assert masked_sum(values, torch.zeros(4, dtype=torch.bool)) == 0
-
-
 def test_prompt_tokens_get_no_gradient_of_their_own(policy: Policy) -> None:
     batch = Batch(*collate([Rendered([10, 11, 12], [13, 14])], pad_id=0))
     logits = policy(batch.tokens, batch.attention).detach().requires_grad_()
@@ -176,10 +117,3 @@ def test_prompt_tokens_get_no_gradient_of_their_own(policy: Policy) -> None:
     assert logits.grad is not None
     assert logits.grad[0, :2].abs().sum() == 0  # these predict prompt tokens
     assert (logits.grad[0, 2:4].abs().sum(-1) > 0).all()
-
-
-def test_draws_differ_by_name_and_repeat_by_name() -> None:
-    names = [(0, "ppo", 1, "a", 0), (0, "ppo", 1, "a", 1), (0, "ppo", 2, "a", 0), (0, "sft", 1, "a", 0)]
-    rows = [seeding.uniforms(4, seeding.generator(*name)).tolist() for name in names]
-    assert len({tuple(row) for row in rows}) == 4
-    assert rows[0] == seeding.uniforms(4, seeding.generator(*names[0])).tolist()

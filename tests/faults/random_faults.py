@@ -1,6 +1,6 @@
-"""A random walk of faults: rounds go on while everything around them is killed, frozen, wiped and doubled.
+"""Faults in random order: rounds go on while everything around them is killed, frozen, wiped and duplicated.
 
-The seed decides which fault comes next; when it lands is the machine's affair.
+The seed decides which fault comes next, but not when exactly it strikes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from django.db import connection, transaction
 from django.db.models import Max
 
 from annotate.models import Project
-from tests.browser.servers import Server
 from tests.factories import make_member, make_token
-from tests.faults.failures import Failpoints
-from tests.faults.processes import FAST, Machines, empty_broker, kill_engine, wait_until
+from tests.faults.failpoints import Failpoints
+from tests.faults.processes import FAST, Processes, empty_broker, kill_engine, wait_until
 from tests.faults.toy_project import make_toy_project
 from tests.training import machine
+from tests.web_server import Server
 from training import doorbell
 from training.models import Round, Run, TrainingSettings
 from training.services.running import rounds
@@ -36,16 +36,16 @@ from training.stages import Stage
 PROJECTS = 6
 PATIENCE_S = 120.0
 FREEZE_S = float(FAST["ROUNDTABLE_RUN_LEASE_S"]) + 1.5
-LINES = ("engine-ended", "publishing-taken", "run-concluded", "sealed-filled", "sealed-complete", "sealed-renamed")
+FAILPOINTS = ("engine-ended", "publishing-taken", "run-concluded", "sealed-filled", "sealed-complete", "sealed-renamed")
 
 
-class Walk:
-    """Some projects, the machines that serve them, and what befalls these."""
+class RandomFaults:
+    """Some projects, the processes that serve them, and the faults that strike these."""
 
-    def __init__(self, machines: Machines, points: Failpoints, *, seed: int) -> None:
+    def __init__(self, processes: Processes, points: Failpoints, *, seed: int) -> None:
         self.random = random.Random(seed)
-        self.machines, self.points = machines, points
-        self.befallen: Counter[str] = Counter()
+        self.processes, self.points = processes, points
+        self.injected: Counter[str] = Counter()
         self.accepted: list[str] = []  # answers that the web process has acknowledged
         self.ranked = 0  # slates, likewise
         # Rounds of every other project go through all stages, those of the others train SFT alone.
@@ -53,8 +53,8 @@ class Walk:
         TrainingSettings.objects.update(rankings_minimum=1)
         self.tokens = {project.pk: make_token(make_member(project).user) for project in self.projects}
         self.web = Server()
-        self.gpu = [machines.worker("gpu") for _ in range(2)]
-        self.default, self.beat = machines.worker("default"), machines.beat()
+        self.gpu = [processes.worker("gpu") for _ in range(2)]
+        self.default, self.beat = processes.worker("default"), processes.beat()
         self.faults: list[Callable[[], object]] = [
             self.kill_engines,
             self.kill_gpu_worker,
@@ -64,20 +64,20 @@ class Walk:
             self.kill_beat,
             self.kill_web,
             self.wipe_queues,
-            self.double_messages,
-            self.kill_on_a_line,
+            self.duplicate_messages,
+            self.kill_at_failpoint,
             self.hold_the_database,
             self.cut_database_connections,
         ]
 
-    def go(self, number: int, *, seconds: float = 0.0) -> None:
+    def run(self, number: int, *, seconds: float = 0.0) -> None:
         """Open `number` rounds, and more until `seconds` have passed; return when all are over."""
         until = time.monotonic() + seconds
         opened = 0
         while opened < number or time.monotonic() < until:
             opened += self.open_rounds()
             fault = self.random.choice(self.faults)
-            self.befallen[fault.__name__] += 1
+            self.injected[fault.__name__] += 1
             fault()
             time.sleep(self.random.uniform(0.2, 1.0))
         self.disarm()
@@ -151,32 +151,32 @@ class Walk:
 
     def kill_gpu_worker(self) -> None:
         index = self.random.randrange(len(self.gpu))
-        self.machines.kill(self.gpu[index])
-        self.gpu[index] = self.machines.worker("gpu")
+        self.processes.kill(self.gpu[index])
+        self.gpu[index] = self.processes.worker("gpu")
 
     def stop_gpu_worker(self) -> None:
         """A deploy."""
         index = self.random.randrange(len(self.gpu))
         self.gpu[index].terminate()
         self.gpu[index].wait(PATIENCE_S)
-        self.gpu[index] = self.machines.worker("gpu")
+        self.gpu[index] = self.processes.worker("gpu")
 
     def freeze_gpu_worker(self) -> None:
         """Longer than its lease, so that another worker has taken over what it held."""
-        frozen = self.machines.family(self.random.choice(self.gpu))
+        frozen = self.processes.session(self.random.choice(self.gpu))
         for pid in frozen:
-            self.machines.signal(pid, signal.SIGSTOP)
+            self.processes.signal(pid, signal.SIGSTOP)
         time.sleep(FREEZE_S)
         for pid in frozen:
-            self.machines.signal(pid, signal.SIGCONT)
+            self.processes.signal(pid, signal.SIGCONT)
 
     def kill_default_worker(self) -> None:
-        self.machines.kill(self.default)
-        self.default = self.machines.worker("default")
+        self.processes.kill(self.default)
+        self.default = self.processes.worker("default")
 
     def kill_beat(self) -> None:
-        self.machines.kill(self.beat)
-        self.beat = self.machines.beat()
+        self.processes.kill(self.beat)
+        self.beat = self.processes.beat()
 
     def kill_web(self) -> None:
         self.web.kill()
@@ -185,17 +185,17 @@ class Walk:
     def wipe_queues(self) -> None:
         empty_broker()
 
-    def double_messages(self) -> None:
+    def duplicate_messages(self) -> None:
         """Also for runs that are over."""
         newest = Run.objects.aggregate(Max("pk"))["pk__max"] or 0
         for pk in range(max(1, newest - 6), newest + 1):
             for _ in range(2):
                 current_app.send_task(doorbell.TASK, args=[pk])
 
-    def kill_on_a_line(self) -> None:
-        line = self.random.choice(LINES)
-        where = "attempts" if line.startswith("sealed") else self.random.choice(list(Stage))
-        self.points.arm(line, "kill", where)
+    def kill_at_failpoint(self) -> None:
+        point = self.random.choice(FAILPOINTS)
+        where = "attempts" if point.startswith("sealed") else self.random.choice(list(Stage))
+        self.points.arm(point, "kill", where)
 
     def hold_the_database(self) -> None:
         """Nobody can write for a while."""

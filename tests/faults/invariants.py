@@ -1,4 +1,4 @@
-"""What must hold after every fault: no label lost, one model at most, nothing left running or lying about, words."""
+"""What must hold after every fault: no label is lost, no stage publishes twice, nothing is left behind, pages tell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from annotate.models import Demonstration, Member, Project, Ranking, Role
 from tests.factories import make_member
-from tests.faults.processes import engines, orphans, temporary, wait_until
+from tests.faults.processes import engines, orphan_processes, temporary_folder, wait_until
 from training.models import Adoption, Download, Examination, ModelVersion, Round, Run, Snapshot
 from training.rlhf.run.manifest import verifies
 from training.services.running import reconciler
@@ -21,13 +21,13 @@ from training.services.running import reconciler
 ROWS = (("runs", Run), ("snapshots", Snapshot), ("models", ModelVersion))  # whose directories have their uuids
 
 
-class Witness:
-    """Remembers the labels of a project as they are when the fault comes."""
+class Invariants:
+    """Remembers the labels of a project as they are before the fault, and checks afterwards."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.labels = labels_of(project)
-        self.strangers = set(strangers())  # of the tests before
+        self.unknown_paths = set(unknown_paths())  # of the tests before
 
     def check(self, *, says: str = "") -> None:
         """Everything that must hold after a fault; the page of the newest round (or run) says `says`."""
@@ -71,19 +71,19 @@ class Witness:
         """No process is left, and nothing on the disk that a row does not know, or one thing that a sweep removes."""
         for run in Run.objects.exclude(status=Run.Status.RUNNING):
             wait_until(lambda run=run: not engines(run.directory), within=5)
-        wait_until(lambda: not orphans(), within=5)
+        wait_until(lambda: not orphan_processes(), within=5)
         assert drafts() == []
-        assert forgotten() == []
-        assert len(set(strangers()) - self.strangers) <= 1, "a fault leaves one directory without a row at most"
+        assert temporary_files() == []
+        assert len(set(unknown_paths()) - self.unknown_paths) <= 1, "a fault leaves one directory without a row at most"
         with override_settings(LEFTOVERS_AFTER_S=0):
             reconciler.remove_orphans()
-        left = set(strangers())
-        assert left <= self.strangers
+        left = set(unknown_paths())
+        assert left <= self.unknown_paths
         assert not {path for path in left if path.parent.name in dict(ROWS)}, "a sweep removes these, whoever left them"
 
 
-def strangers() -> list[Path]:
-    """What no row knows: a crash between the disk and the database may leave one."""
+def unknown_paths() -> list[Path]:
+    """Paths in the data directory that no row knows: a crash between the disk and the database may leave one."""
     known = {folder: {str(uuid) for uuid in model.objects.values_list("uuid", flat=True)} for folder, model in ROWS}
     known["models"] |= {str(uuid) for uuid in Adoption.objects.values_list("uuid", flat=True)}
     known["downloads"] = {one.path.name for one in Download.objects.exclude(status=Download.Status.DELETED)}
@@ -92,9 +92,9 @@ def strangers() -> list[Path]:
     return [path for folder, names in known.items() for path in data(folder).glob("*") if path.name not in names]
 
 
-def forgotten() -> list[Path]:
-    """Files where processes put things for a while. Celery and torch make folders there, which stay empty."""
-    return [path for path in temporary().rglob("*") if not path.is_dir()]
+def temporary_files() -> list[Path]:
+    """Files in the processes' TMPDIR. Celery and torch make folders there, which stay empty."""
+    return [path for path in temporary_folder().rglob("*") if not path.is_dir()]
 
 
 def drafts() -> list[Path]:
