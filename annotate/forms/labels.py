@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from abc import abstractmethod
 from typing import Any
 
 from django import forms
@@ -23,9 +24,9 @@ class LabelForm(forms.Form):
         """A stored draft as values of the form's fields."""
         return stored
 
+    @abstractmethod
     def draft(self) -> dict[str, Any]:
         """What was typed so far, in the shape of a draft: it need not be valid."""
-        raise NotImplementedError
 
 
 class Reason(models.TextChoices):
