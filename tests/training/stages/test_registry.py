@@ -60,48 +60,49 @@ def toy(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 
 @pytest.fixture
-def done(project: Project, base: ModelVersion, annotator: Member) -> Round:
-    """A round of all stages."""
+def labelled(project: Project, base: ModelVersion, annotator: Member) -> Project:
+    """A project whose next round has all stages."""
     Project.objects.update(heldout_share=0.5)
     annotator.refresh_from_db()
     machine.write_demonstrations(annotator, 4)
     machine.rank_new_slates(annotator, 12)
-    round = rounds.open(annotator.project, opened_by=None)
-    machine.work_off()
-    round.refresh_from_db()
-    assert (round.status, round.error) == (Round.Status.SUCCEEDED, "")
-    return round
+    return annotator.project
 
 
-def test_it_is_planned_from_what_the_stages_before_it_make_and_followed_by_those_after_it(done: Round) -> None:
-    planned = plans.load(done)
+def test_it_is_planned_from_what_the_stages_before_it_make_and_followed_by_those_after_it(labelled: Project) -> None:
+    planned = plans.draft(labelled)
     assert [stage.stage for stage in planned.stages] == [*machine.ROUND_STAGES[:3], "toy", *machine.ROUND_STAGES[3:]]
     assert planned.stage("toy").parents["policy"].stage == Stage.PPO
     assert planned.stage(Stage.SAMPLING).parents["policy"].stage == "toy"
 
 
-def test_its_run_has_its_data_and_publishes_a_model_of_its_kind(done: Round) -> None:
-    run = done.runs.get(stage="toy")
-    rankings = plans.load(done).stage(Stage.REWARD).counts["rankings"]  # of which held-out ones are none
-    assert (run.status, run.metrics) == (Run.Status.SUCCEEDED, {"toy/rankings": rankings})
-    assert (run.directory / "data" / "rankings.jsonl").exists()
+@pytest.mark.slow
+def test_it_goes_from_its_data_through_the_engine_to_a_model_and_onto_every_page(
+    labelled: Project, client: Client, admin: Member
+) -> None:
+    round = rounds.open(labelled, opened_by=None)
+    machine.work_off()
+    round.refresh_from_db()
+    assert (round.status, round.error) == (Round.Status.SUCCEEDED, "")
+    run = round.runs.get(stage="toy")
+    assert (run.status, run.metrics) == (Run.Status.SUCCEEDED, {"toy/rankings": count_rankings(round)})
     model = run.model_version
     assert (model.name, model.is_policy, model.parent.kind) == ("toy-1", True, "ppo")
-    assert done.runs.get(stage=Stage.SAMPLING).status == Run.Status.SUCCEEDED
-
-
-def test_every_page_of_training_shows_it(done: Round, client: Client, admin: Member) -> None:
-    client.force_login(admin.user)
-    run = done.runs.get(stage="toy")
-    slug = done.project.slug
+    slug = labelled.slug
     pages = {
         reverse("training:rounds", args=[slug]): "Toy stage",
-        reverse("training:round", args=[slug, done.number]): "Toy",
+        reverse("training:round", args=[slug, round.number]): "Toy",
         reverse("training:run", args=[slug, run.pk]): "rankings read",
         reverse("training:models", args=[slug]): "toy-1",
-        reverse("training:model", args=[slug, run.model_version.pk]): "Toy model",
+        reverse("training:model", args=[slug, model.pk]): "Toy model",
     }
+    client.force_login(admin.user)
     for address, text in pages.items():
         answer = client.get(address)
         assert answer.status_code == 200
         assert text in answer.content.decode(), address
+
+
+def count_rankings(round: Round) -> int:
+    """The rankings that the round trains on: held-out ones are none of them."""
+    return plans.load(round).stage(Stage.REWARD).counts["rankings"]
