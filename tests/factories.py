@@ -8,7 +8,8 @@ from uuid import uuid4
 from django.utils.text import slugify
 
 from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, Ranking, Role, Slate, User
-from annotate.services import demonstrations, prompts, rankings, slates, tokens, work
+from annotate.services import demonstrations, prompts, rankings, slates, work
+from annotate.services.people import tokens
 from annotate.services.slates import NewCompletion
 
 _numbers = itertools.count(1)

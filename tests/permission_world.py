@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from annotate.models import Kind, Notice, Role, User, WorkItem
-from annotate.services import links, tokens
+from annotate.services.people import links, tokens
 from tests.factories import (
     make_assignment,
     make_demonstration,

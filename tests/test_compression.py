@@ -13,7 +13,7 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from annotate.models import Member
-from annotate.services import links
+from annotate.services.people import links
 from tests.factories import bearer, make_slate
 from tests.training import machine
 from training.models import Download

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from annotate.services import links, tokens
+from annotate.services.people import links, tokens
 from config.masking import Formatter, mask_handlers, masked
 from tests.factories import make_member, make_user
 

@@ -16,7 +16,7 @@ from annotate.compression import shows_secret
 from annotate.forms.accounts import AccountForm, TokenForm
 from annotate.models import ApiToken
 from annotate.permissions import SignedInRequest
-from annotate.services import accounts, tokens
+from annotate.services.people import accounts, tokens
 
 
 @login_required

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from annotate.compression import shows_secret
 from annotate.models import SignInLink, User
-from annotate.services import links
+from annotate.services.people import links
 
 
 @shows_secret

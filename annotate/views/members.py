@@ -14,7 +14,7 @@ from annotate.compression import shows_secret
 from annotate.forms.members import InvitationForm, RoleForm
 from annotate.models import Member, Role, SignInLink
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services import links, members
+from annotate.services.people import links, members
 
 
 @role_required(Role.ADMIN)

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 from annotate.addresses import posts_from
 from annotate.models import User
 from annotate.permissions import SignedInRequest, site_admin_required
-from annotate.services import accounts, tokens
+from annotate.services.people import accounts, tokens
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import ApiToken, Assignment, AuditEvent, Kind, Role, SignInLink, User
-from annotate.services import accounts, links, members, tokens
+from annotate.services.people import accounts, links, members, tokens
 from tests.factories import make_assignment, make_member, make_project, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

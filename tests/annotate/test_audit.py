@@ -8,7 +8,8 @@ from django.db import DatabaseError, connection, transaction
 from django.urls import reverse
 
 from annotate.models import AuditEvent, SignInLink
-from annotate.services import audit, links, members
+from annotate.services import audit
+from annotate.services.people import links, members
 from tests.factories import bearer, make_demonstration, make_member, make_project, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

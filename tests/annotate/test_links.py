@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Member, Role, SignInLink, User
-from annotate.services import links
+from annotate.services.people import links
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 SIGN_IN, INVITATION, RESET = "sign_in", "invitation", "password_reset"

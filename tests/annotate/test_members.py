@@ -19,7 +19,7 @@ from annotate.models import (
     SignInLink,
     WorkItem,
 )
-from annotate.services import links, members
+from annotate.services.people import links, members
 from tests.factories import make_assignment, make_demonstration, make_member, make_project, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

@@ -16,7 +16,8 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from annotate.models import Assignment, Demonstration, Kind, Member, Project, Prompt, Role, User, WorkItem
-from annotate.services import accounts, demonstrations, members, projects, prompts, work
+from annotate.services import demonstrations, projects, prompts, work
+from annotate.services.people import accounts, members
 from tests.annotate.racer import race
 from tests.factories import make_assignment, make_member, make_project, make_prompt, make_user
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import ApiToken, User
-from annotate.services import tokens
+from annotate.services.people import tokens
 
 pytestmark = pytest.mark.django_db
 

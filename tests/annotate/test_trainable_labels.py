@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from annotate.models import Demonstration, Label, LeftOut, Member, Project, Prompt, Ranking, Split
-from annotate.services import demonstrations, members, prompts, rankings, reviews
+from annotate.services import demonstrations, prompts, rankings, reviews
+from annotate.services.people import members
 from tests.factories import make_demonstration, make_member, make_ranking
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import User
-from annotate.services import accounts, tokens
+from annotate.services.people import accounts, tokens
 
 ACTIONS = {
     "close": (accounts.close, _("%s can no longer sign in: sessions, tokens and links have ended.")),

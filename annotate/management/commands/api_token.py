@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.models import ApiToken, User
-from annotate.services import tokens
+from annotate.services.people import tokens
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from annotate.models import SignInLink, User
-from annotate.services import accounts, links
+from annotate.services.people import accounts, links
 
 
 class Command(BaseCommand):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from annotate.models import Demonstration, Label, Member, Project, Ranking, Verdict
-from annotate.services import members, prompts, reviews
+from annotate.services import prompts, reviews
+from annotate.services.people import members
 from tests.factories import make_demonstration, make_member, make_ranking
 from tests.training import machine
 from training.models import ModelVersion

@@ -13,7 +13,7 @@ from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from annotate.models import ApiToken, Member, Project, User
-from annotate.services import tokens
+from annotate.services.people import tokens
 from tests.factories import make_user
 from tests.training import machine
 from training.forms.settings import TrainingSettingsForm

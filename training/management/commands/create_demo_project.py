@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from annotate.models import SignInLink
-from annotate.services import links
+from annotate.services.people import links
 from training.services.office import demo_project
 
 

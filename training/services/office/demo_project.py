@@ -8,8 +8,9 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from annotate.models import Project, Role, User
-from annotate.services import members, projects, prompts
+from annotate.services import projects, prompts
 from annotate.services.importing.sources import Record
+from annotate.services.people import members
 from training.models import TrainingSettings
 from training.services.registry import base_models
 from training.tiny import preset, world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from annotate.models import ApiToken, Member, Project, Role, User
-from annotate.services import members, tokens
+from annotate.services.people import members, tokens
 
 DAYS = 7  # a token's life: longer than any simulation
 

@@ -13,7 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Project, Role, SignInLink, User
-from annotate.services import audit, members
+from annotate.services import audit
+from annotate.services.people import members
 
 LIFETIMES = {
     SignInLink.Purpose.SIGN_IN: timedelta(days=1),

@@ -12,7 +12,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from annotate.models import Assignment, SignInLink, User
-from annotate.services import audit, tokens, work
+from annotate.services import audit, work
+from annotate.services.people import tokens
 
 SITE_ADMINS = Q(is_superuser=True, is_active=True)
 
