@@ -12,8 +12,10 @@ from annotate.models.reviews import Review
 from annotate.models.work import Assignment, Kind, QueueCursor, WorkItem
 
 Label = Demonstration | Ranking
+LABELS: dict[str, type[Label]] = {Kind.DEMONSTRATION.value: Demonstration, Kind.RANKING.value: Ranking}
 
 __all__ = [
+    "LABELS",
     "ApiToken",
     "Assignment",
     "AuditEvent",

@@ -6,13 +6,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from annotate import hooks
-from annotate.models import Demonstration, Kind, Label, Member, Project, Ranking, Review, User, Verdict, WorkItem
+from annotate.models import LABELS, Label, Member, Project, Review, User, Verdict, WorkItem
 from annotate.services import audit, queue
-
-MODELS: dict[str, type[Label]] = {
-    Kind.DEMONSTRATION.value: Demonstration,
-    Kind.RANKING.value: Ranking,
-}
 
 
 class OwnLabel(Exception):
@@ -25,7 +20,7 @@ class Superseded(Exception):
 
 def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet[Label]:
     """Labels of `kind` that nobody has reviewed yet, oldest first, without those of `reviewer`."""
-    labels = MODELS[kind].objects.filter(project=project).unreviewed()
+    labels = LABELS[kind].objects.filter(project=project).unreviewed()
     if reviewer:
         labels = labels.exclude(annotator=reviewer)
     return labels.order_by("pk")

@@ -28,7 +28,7 @@ from annotate.services import work
 from annotate.services.rankings import BadRanking, by_place
 from annotate.services.text import MESSAGE_LIMIT, BadText
 from annotate.services.work import NotHolder, OtherBody, StaleDraft
-from annotate.views.label_kinds import LABEL_KINDS, next_address
+from annotate.views.label_kinds import LABEL_KINDS, next_address, template_path
 
 LONGEST_VERSION = 10  # digits: what follows fits into its column
 JUST_DONE = "just-done"  # session key: the assignment that a plain form has ended, until the next page reports it
@@ -60,9 +60,9 @@ def _hand_out(request: ProjectRequest, kind: str) -> HttpResponse:
     """The page of the piece that the member holds, of a fresh one, or of the reason why there is none."""
     if request.member is None:
         context = {"reason": _("You are no member of this project: site admins look, members label.")}
-        return render(request, f"annotate/{LABEL_KINDS[kind].folder}/page.html", context)
+        return render(request, template_path(kind, "page"), context)
     context = _claimed(request.member, kind, _just_done(request.member, request.session.pop(JUST_DONE, 0)))
-    return render(request, f"annotate/{LABEL_KINDS[kind].folder}/page.html", context)
+    return render(request, template_path(kind, "page"), context)
 
 
 @login_required
@@ -72,7 +72,7 @@ def show(request: ProjectRequest, pk: int) -> HttpResponse:
     assignment = _fetch(request, pk)
     if assignment.status not in Assignment.WRITABLE:
         return redirect("annotate:my-work", assignment.project.slug)
-    return render(request, f"annotate/{LABEL_KINDS[assignment.kind].folder}/page.html", desk_context(assignment))
+    return render(request, template_path(assignment.kind, "page"), desk_context(assignment))
 
 
 @login_required
@@ -179,9 +179,7 @@ def _render_again(
     """The same page again, with everything that was typed and what is wrong with it."""
     template = "_desk" if request.htmx else "page"
     context = desk_context(assignment, form, **more)
-    response = render(
-        request, f"annotate/{LABEL_KINDS[assignment.kind].folder}/{template}.html", context, status=status
-    )
+    response = render(request, template_path(assignment.kind, template), context, status=status)
     response["HX-Reswap"] = "outerHTML"  # without scrolling: the message appears where the person is
     return response
 
@@ -207,6 +205,6 @@ def _next_piece(request: ProjectRequest, assignment: Assignment, done: dict[str,
         request.session[JUST_DONE] = assignment.pk
         return redirect(address)
     context = _claimed(assignment.annotator, assignment.kind, done)
-    response = render(request, f"annotate/{LABEL_KINDS[assignment.kind].folder}/_desk.html", context)
+    response = render(request, template_path(assignment.kind, "_desk"), context)
     response["HX-Replace-Url"] = address
     return response

@@ -100,3 +100,8 @@ LABEL_KINDS: dict[str, LabelKind] = {
 def next_address(kind: str, project: Project) -> str:
     """Where the next piece of this kind is handed out."""
     return reverse(LABEL_KINDS[kind].page, args=[project.slug])
+
+
+def template_path(kind: str, name: str) -> str:
+    """The template `name` of the pages of this kind."""
+    return f"annotate/{LABEL_KINDS[kind].folder}/{name}.html"

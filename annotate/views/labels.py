@@ -23,7 +23,7 @@ from annotate.services.rankings import BadRanking
 from annotate.services.text import BadText
 from annotate.services.work import OtherBody
 from annotate.views.assignments import desk_context, keep_draft
-from annotate.views.label_kinds import LABEL_KINDS, LabelKind, next_address
+from annotate.views.label_kinds import LABEL_KINDS, LabelKind, next_address, template_path
 
 
 @login_required
@@ -96,6 +96,6 @@ def _show(
     query = request.META.get("QUERY_STRING", "")
     context |= {"action": request.get_full_path(), "leave": f"{leave}?{query}" if query else leave} | more
     template = "_desk" if request.htmx else "page"
-    response = render(request, f"annotate/{label_kind.folder}/{template}.html", context, status=status)
+    response = render(request, template_path(label.assignment.kind, template), context, status=status)
     response["HX-Reswap"] = "outerHTML"
     return response

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from annotate.addresses import posts_from
 from annotate.forms.reviews import ReviewForm
-from annotate.models import Completion, Kind, Label, Ranking, Role, WorkItem
+from annotate.models import LABELS, Completion, Kind, Label, Ranking, Role, WorkItem
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import queue, reviews
 from annotate.services.rankings import Place, best_answers, by_place, letters, same_text
@@ -90,7 +90,7 @@ def settle(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 def _label(request: ProjectRequest, kind: str, pk: int) -> Label:
-    model = reviews.MODELS.get(kind)
+    model = LABELS.get(kind)
     if model is None:
         raise Http404
     labels = model.objects.for_user(request.user).filter(project=request.project)

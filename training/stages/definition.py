@@ -44,11 +44,6 @@ ROLES: dict[str, Words] = {  # what a parent is to a stage, where the stage says
 }
 
 
-def same_metric(_name: str, metric: Metric, _config: Mapping[str, Any]) -> Metric:
-    """The metric as it stands in the table, whatever the run's config says."""
-    return metric
-
-
 @dataclass(frozen=True, kw_only=True)
 class StageDefinition:
     """One stage. `plan` is None for what belongs to no round."""
@@ -84,7 +79,6 @@ class StageDefinition:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     shown_metrics: tuple[str, ...] = ()  # the most telling first; the others are in the file only
     numbered_metrics: Mapping[str, Metric] = field(default_factory=dict)  # by the part of their name before a number
-    adapt_metric: Callable[[str, Metric, Mapping[str, Any]], Metric] = same_metric  # to the config of a run
 
     @property
     def makes_model(self) -> bool:
@@ -108,7 +102,3 @@ class StageDefinition:
     def role_label(self, role: str) -> str:
         """What the parent `role` is to this stage."""
         return str(self.roles.get(role, ROLES.get(role, role)))
-
-    def metric(self, name: str, config: Mapping[str, Any]) -> Metric:
-        """The metric `name` as it is meant in a run with `config`."""
-        return self.adapt_metric(name, self.metrics[name], config)

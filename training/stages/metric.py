@@ -6,7 +6,9 @@ to look at the samples, and proves nothing by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext
@@ -34,6 +36,11 @@ class Metric:
     is_noisy: bool = False  # measured on one batch of records a step: a mean over steps says more than the last
     low: float | None = None
     high: float | None = None
+    high_setting: str = ""  # the field of a run's config that takes the place of `high`
+
+    def in_run(self, config: Mapping[str, Any]) -> Metric:
+        """The same metric as it is meant in a run with `config`."""
+        return replace(self, high=config.get(self.high_setting, self.high)) if self.high_setting else self
 
     def show(self, value: float) -> str:
         """`value` as people read it, without the unit."""

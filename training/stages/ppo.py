@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -32,11 +28,6 @@ def plan(now: Situation) -> StagePlan:
     return StagePlan(stage=Stage.PPO, reason=reason, parents=parents, counts={"prompts": now.labels.train_prompts})
 
 
-def adapt(name: str, metric: Metric, config: Mapping[str, Any]) -> Metric:
-    """The distance is healthy up to the limit at which this run stops."""
-    return replace(metric, high=config.get("kl_limit", metric.high)) if name == "rollout/kl" else metric
-
-
 METRICS = {
     "rollout/reward": Metric(
         label=_("reward"),
@@ -50,7 +41,8 @@ METRICS = {
         meaning=_("How far the policy's answers have moved away from those of the SFT model."),
         healthy=_("Above 0.3 something is learnt; at the run's limit PPO stops by itself."),
         low=0.3,
-        high=10.0,  # the run's own kl_limit takes its place: see `adapt`
+        high=10.0,
+        high_setting="kl_limit",
     ),
     "rollout/final_kl": Metric(
         label=_("distance of the result (KL)"),
@@ -156,7 +148,6 @@ PPO = StageDefinition(
     weights_on_disk=19,
     failures=FAILURES,
     metrics=METRICS,
-    adapt_metric=adapt,
     shown_metrics=(
         "rollout/reward",
         "rollout/kl",

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from annotate import hooks
-from annotate.models import Assignment, Demonstration, Member, Project, Ranking, Role, SignInLink, User
+from annotate.models import LABELS, Assignment, Member, Project, Role, SignInLink, User
 from annotate.services import audit, work
 
 
@@ -57,9 +57,8 @@ def erase(member: Member, *, actor: User) -> None:
     """Remove `member` and the labels from later rounds; models that used them are marked. Raises LastAdmin."""
     user = member.user
     _leave(member)
-    for model in (Demonstration, Ranking):
-        ids = model.objects.filter(annotator=member).values_list("pk", flat=True)
-        hooks.labels_withdrawn(str(model._meta.model_name), ids)
+    for kind, model in LABELS.items():
+        hooks.labels_withdrawn(kind, model.objects.filter(annotator=member).values_list("pk", flat=True))
     member.erased_at, member.user = timezone.now(), None
     member.save(update_fields=["erased_at", "user"])
     if user:

@@ -86,12 +86,12 @@ def stages_of(round: Round) -> list[StageProgress]:
 
 
 def pair_stages(
-    stages: list[StagePlan], runs: list[RunFiles], *, is_over: bool, lost: Collection[int] = ()
+    planned: list[StagePlan], runs: list[RunFiles], *, is_over: bool, lost: Collection[int] = ()
 ) -> list[StageProgress]:
-    """Each of `stages` with its run; of several runs of one stage the newest counts. `is_over`: the round is."""
+    """Each planned stage with its run; of several runs of one stage the newest counts. `is_over`: the round is."""
     newest = {files.run.stage: files for files in runs}
     found = []
-    for stage in stages:
+    for stage in planned:
         if files := newest.get(stage.stage):
             found.append(describe(stage, files, lost=lost))
         else:
@@ -138,7 +138,7 @@ def readings(files: RunFiles) -> list[Reading]:
     stage = stages.find(run.stage)
     is_early = run.status == Run.Status.RUNNING and run.step < run.total * EARLY
     names = [name for name in stage.shown_metrics[:READINGS] if name in found]
-    return [_reading(stage.metric(name, files.config), found[name], is_early) for name in names]
+    return [_reading(stage.metrics[name].in_run(files.config), found[name], is_early) for name in names]
 
 
 def _reading(metric: Metric, figure: Figure, is_early: bool) -> Reading:

@@ -64,27 +64,27 @@ class Strip(NamedTuple):
 def build_planned(project: Project, plan: Plan, history: History, *, missing: int) -> Strip:
     """The strip of the round that `plan` would open, while its labels are collected: `missing` are still to come."""
     before = _before(project, plan.number)
-    stages = [_planned_stage(project, stage, history) for stage in plan.stages]
+    cells = [_planned_stage(project, stage, history) for stage in plan.stages]
     collect = _collecting(project, plan, before, missing)
     freeze = Cell(name=FREEZE, state=LATER, estimate=_as_before(before))
     opens = plan.stage(Stage.SAMPLING)
     if not opens.will_run:
         last = _left_out(OPEN, opens.reason)
     else:
-        left = _sum([cell for cell in stages if cell.state == LATER])
+        left = _sum([cell for cell in cells if cell.state == LATER])
         last = Cell(name=OPEN, state=LATER, count=_amount(opens), estimate=_after_all(left))
-    return Strip([collect, freeze, *stages, last], None)
+    return Strip([collect, freeze, *cells, last], None)
 
 
 def build(round: Round, runs: list[Run], timelines: dict[int, Timeline], schedule: Schedule) -> Strip:
     """The strip of a round that was opened, from all of its runs and the timeline of each by its id."""
     plan, now = plans.load(round), timezone.now()
     newest = {run.stage: run for run in runs}
-    stages = [_stage(round, stage, newest.get(stage.stage), schedule, timelines) for stage in plan.stages]
+    cells = [_stage(round, stage, newest.get(stage.stage), schedule, timelines) for stage in plan.stages]
     ends_at = schedule.end_of(round) if round.is_active else None
     left = ends_at - now if ends_at else None
     last = _open(round, plan, newest.get(Stage.SAMPLING), left)
-    return Strip([_collect(round, plan), _freeze(round), *stages, last], ends_at)
+    return Strip([_collect(round, plan), _freeze(round), *cells, last], ends_at)
 
 
 def _before(project: Project, number: int) -> Round | None:

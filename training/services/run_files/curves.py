@@ -69,7 +69,7 @@ def build(files: RunFiles) -> list[Curve]:
     rows, figures = files.history, summaries.figures(files.run, files.history)
     stage = stages.find(files.run.stage)
     return [
-        Curve(name=name, metric=stage.metric(name, files.config), figure=figures[name], points=thin(points))
+        Curve(name=name, metric=stage.metrics[name].in_run(files.config), figure=figures[name], points=thin(points))
         for name in stage.shown_metrics
         if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]

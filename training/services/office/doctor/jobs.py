@@ -108,7 +108,7 @@ def weights() -> Iterator[Finding]:
 def _needed_models() -> QuerySet[ModelVersion]:
     champions = Promotion.objects.values("model_version")
     present = ModelVersion.objects.with_weights().select_related("project").order_by("pk")
-    return present.filter(kind=ModelVersion.Kind.BASE) | present.filter(pk__in=champions)
+    return present.bases() | present.filter(pk__in=champions)
 
 
 def _name(run: Run) -> str:
