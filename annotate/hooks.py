@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.forms import ModelForm
 
-from annotate.models import Project
+from annotate.models import Project, Role, User
 from annotate.services.importing.reports import Shapes
 
 
@@ -28,6 +28,13 @@ class ProjectForm(Protocol):
     def __call__(self, data: Any = None, *, project: Project) -> ModelForm[Any]: ...
 
 
+class Panel(NamedTuple):
+    """Something that the app has to say at the top of a project's pages."""
+
+    template: str  # rendered with `guide`, which is the content
+    content: Any
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """The app that trains on the labels."""
@@ -39,6 +46,8 @@ class Trainer:
     # What it has to say about prompts that were imported, by the roles and orders among them: translated sentences.
     prompts_remarks: Callable[[Project, Shapes], list[str]]
     project_form: ProjectForm  # stands on the project's settings page; saved in the same transaction
+    # The panel of those of the projects that have one, by their ids, for a person in the given role.
+    panels: Callable[[Mapping[Project, Role], User], Mapping[int, Panel]]
 
 
 _trainer: Trainer | None = None
@@ -69,6 +78,11 @@ def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:
 def prompts_remarks(project: Project, shapes: Shapes) -> list[str]:
     """What there is to say about the prompts of an import; it stands in the import's report."""
     return _trainer.prompts_remarks(project, shapes) if _trainer else []
+
+
+def panels(roles: Mapping[Project, Role], user: User) -> Mapping[int, Panel]:
+    """What stands at the top of home and overview, for `user` in that role, by the projects' ids."""
+    return _trainer.panels(roles, user) if _trainer else {}
 
 
 def project_form(data: Any, project: Project) -> ModelForm[Any] | None:

@@ -113,13 +113,15 @@ def answers() -> bool:
 
 def greet(links: str, *, seconds: float) -> None:
     print(f"\nRoundtable runs at {ADDRESS} (ready in {seconds:.1f} s)\n")
-    if links:
-        print("Sign in by a link; each works once, a restart prints new ones:")
+    by_role = dict(line.split("\t") for line in links.splitlines())
+    if begin := by_role.pop("site admin", None):
+        print(f"Open this link to begin. It works once; a restart prints a new one.\n\n  {begin}\n")
     else:
         print("This prints a link to sign in by, given the variables that Roundtable was started with:")
         print(f"  {SIGN_IN_COMMAND}")
-    for line in links.splitlines():
-        role, _, link = line.partition("\t")
+    if by_role:
+        print("To see it as others do, open these in a private window:")
+    for role, link in by_role.items():
         print(f"  {role:<11} {link}")
     print(f"\nData and logs: {DATA_DIR}\nCtrl-C stops everything.\n", flush=True)
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from django.contrib.auth.hashers import make_password
 
-from annotate.models import Assignment, User
+from annotate.models import Assignment, Kind, Project, User
 from tests.permission_world import World
 from tests.training import engine_files
-from training.models import ModelVersion, Promotion, Round, Run, TrainingSettings
+from training.models import ModelVersion, Promotion, Round, Run, Simulation, TrainingSettings
 
 Body = dict[str, Any] | list[Any]
 SUBMISSION = str(UUID(int=7))
@@ -51,6 +51,7 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
     ("POST", "annotate:correct"): ANSWER,
     ("POST", "annotate:save-correction"): ANSWER,
     ("POST", "annotate:preview"): {"text": "*Rest*"},
+    ("POST", "training:simulation"): {"kind": "ranking", "wanted": 3},
     ("POST", "annotate:account"): {"name": "Ada", "time_zone": "UTC"},
     ("POST", "annotate:make-token"): {"name": "import", "scopes": ["read"], "days": "30"},
     ("POST", "annotate:create-project"): PROJECT,
@@ -118,6 +119,20 @@ def _held(world: World) -> None:
     Run.objects.filter(pk=world.values["run"]).update(status=Run.Status.HELD)
 
 
+def _a_demo(world: World) -> None:
+    TrainingSettings.objects.update(purpose=TrainingSettings.Purpose.DEMO)
+
+
+def _a_simulation(world: World) -> None:
+    project = Project.objects.get(slug=world.values["project"])
+    Simulation.objects.create(project=project, kind=Kind.RANKING, wanted=3)
+
+
+def _an_example(world: World) -> None:
+    TrainingSettings.objects.update(purpose=TrainingSettings.Purpose.EXAMPLE)
+    Run.objects.unfinished().update(status=Run.Status.CANCELLED)
+
+
 def _weights(world: World) -> None:
     ModelVersion.objects.get(pk=world.values["model"]).directory.mkdir(parents=True, exist_ok=True)
 
@@ -132,6 +147,9 @@ def _a_champion_before(world: World) -> None:
 CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "training:rounds-start"): _enough_labels,
     ("POST", "training-api:rounds"): _enough_labels,
+    ("POST", "training:simulation"): _a_demo,
+    ("POST", "training:stop-simulation"): _a_simulation,
+    ("POST", "training:remove-example"): _an_example,
     ("POST", "training:round-cancel"): _an_active_round,
     ("POST", "training-api:round-cancel"): _an_active_round,
     ("POST", "training:run-resume"): _a_checkpoint,
@@ -150,6 +168,10 @@ CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
 # Where an action leads to; everything else answers with a page, or with JSON.
 LANDINGS: dict[tuple[str, str], str] = {
     # Parts of a page, read by themselves.
+    ("GET", "training:simulation"): "annotate:project",
+    ("POST", "training:simulation"): "annotate:project",
+    ("POST", "training:stop-simulation"): "annotate:project",
+    ("POST", "training:remove-example"): "annotate:home",
     ("GET", "training:rounds-next"): "training:rounds",
     ("GET", "training:round-live"): "training:round",
     ("GET", "training:run-live"): "training:run",
@@ -184,7 +206,6 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "annotate:record-review"): "annotate:reviews",
     ("POST", "annotate:settle"): "annotate:escalations",
     ("POST", "training:rounds-start"): "training:round",
-    ("POST", "training:rounds-base-model"): "training:rounds",
     ("POST", "training:round-cancel"): "training:round",
     ("POST", "training:run-resume"): "training:run",
     ("POST", "training:run-repeat"): "training:run",

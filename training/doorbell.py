@@ -12,12 +12,13 @@ from celery import current_app
 from django.db import transaction
 from django.db.models.functions import Now
 
-from training.models import Download, Run
+from training.models import Download, Run, Simulation
 
 TIMEOUT_S = 1
 UNHEARD_AFTER = timedelta(seconds=15)  # a message may be lost: what still waits then is rung for again
 TASK = "training.supervise.v1"
 PACKING_TASK = "training.pack.v1"
+SIMULATION_TASK = "training.simulate.v1"
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,11 @@ def ring(run: Run) -> None:
 def ring_for_download(download: Download) -> None:
     """Ring for a packer of `download` once the transaction at hand is committed."""
     transaction.on_commit(lambda: ask(PACKING_TASK, download.pk))
+
+
+def ring_for_simulation(simulation: Simulation) -> None:
+    """Ring for a worker that plays the people of `simulation` once the transaction at hand is committed."""
+    transaction.on_commit(lambda: ask(SIMULATION_TASK, simulation.pk))
 
 
 def ask(task: str, pk: int) -> bool:

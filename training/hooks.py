@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from annotate import hooks
 from training.forms.settings import TrainingSettingsForm
+from training.services.demo import guide
 from training.services.labels import trainable_labels
 from training.services.registry import model_versions, template_remarks
 
@@ -16,5 +17,6 @@ def register() -> None:
             labels_withdrawn=model_versions.mark_withdrawn,
             prompts_remarks=template_remarks.remarks,
             project_form=TrainingSettingsForm,
+            panels=guide.panels,
         )
     )

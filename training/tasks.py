@@ -8,6 +8,7 @@ from __future__ import annotations
 from celery import Task, shared_task
 
 from training import adopter, examiner, heartbeat, runner
+from training.services.demo import simulations
 from training.services.registry import downloads
 from training.services.running import reconciler, retries
 
@@ -18,6 +19,7 @@ __all__ = [
     "pack",
     "read_files",
     "reconcile",
+    "simulate",
     "supervise",
 ]  # heartbeat connects itself to worker signals
 
@@ -32,6 +34,12 @@ def supervise(self: Task, run_pk: int) -> None:
 def pack(download_pk: int) -> None:
     """Pack a model into one file; see services/registry/downloads.py."""
     downloads.pack(download_pk)
+
+
+@shared_task(name="training.simulate.v1")
+def simulate(simulation_pk: int) -> None:
+    """Play the people of a demo project; see services/demo/simulations.py."""
+    simulations.run(simulation_pk)
 
 
 @shared_task(name="training.reconcile.v1")

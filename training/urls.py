@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training.views import base_models, downloads, models, questions, retries, rounds, runs, step_samples, system
+from training.views import base_models, demo, downloads, models, questions, retries, rounds, runs, step_samples, system
 
 app_name = "training"
 urlpatterns = [
@@ -8,10 +8,12 @@ urlpatterns = [
     path("base-models/", base_models.index, name="base-models"),
     path("base-models/<str:folder>/live/", base_models.live, name="base-model-live"),
     path("base-models/<str:folder>/examine/", base_models.examine, name="base-model-examine"),
+    path("projects/<slug:slug>/simulation/", demo.simulation, name="simulation"),
+    path("projects/<slug:slug>/simulation/stop/", demo.stop_simulation, name="stop-simulation"),
+    path("projects/<slug:slug>/example/remove/", demo.remove_example, name="remove-example"),
     path("projects/<slug:slug>/rounds/", rounds.index, name="rounds"),
     path("projects/<slug:slug>/rounds/next/", rounds.next_round, name="rounds-next"),
     path("projects/<slug:slug>/rounds/start/", rounds.start, name="rounds-start"),
-    path("projects/<slug:slug>/rounds/base-model/", rounds.make_base, name="rounds-base-model"),
     path("projects/<slug:slug>/rounds/<int:number>/", rounds.detail, name="round"),
     path("projects/<slug:slug>/rounds/<int:number>/live/", rounds.live, name="round-live"),
     path("projects/<slug:slug>/rounds/<int:number>/cancel/", rounds.cancel, name="round-cancel"),

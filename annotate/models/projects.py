@@ -27,10 +27,11 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         return self._with_role(user, Role.ADMIN)
 
     def _with_role(self, user: User, role: Role) -> ProjectQuerySet:
+        there = self.filter(removed_at=None)
         if user.is_superuser:
-            return self.all()
+            return there
         memberships = user.memberships.with_role(role)
-        return self.filter(pk__in=memberships.values("project"))
+        return there.filter(pk__in=memberships.values("project"))
 
 
 class Project(models.Model):
@@ -51,6 +52,7 @@ class Project(models.Model):
     )
     trains_on_simulated = models.BooleanField(_("simulated labels train, too"), default=False)
     created_at = models.DateTimeField(default=timezone.now)
+    removed_at = models.DateTimeField(null=True, blank=True, editable=False)  # only its audit is left, and its name
 
     objects = ProjectQuerySet.as_manager()
 

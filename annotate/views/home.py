@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from annotate import hooks
-from annotate.models import Assignment, Kind, Member, Project
+from annotate.models import Assignment, Kind, Member, Project, Role, User
 from annotate.permissions import ProjectRequest, enter
 from annotate.services.overview import Work, overviews
 from annotate.views.my_work import returned_counts
@@ -31,13 +31,14 @@ class Workplace:
     rankings_this_week: int
     answers_this_week: int
     readiness: hooks.Readiness | None
+    panel: hooks.Panel | None
 
 
 @login_required
 @require_safe
 def home(request: ProjectRequest) -> HttpResponse:
     mine = request.user.memberships.active().select_related("project").order_by("project__name")
-    workplaces = _workplaces(list(mine))
+    workplaces = _workplaces(list(mine), request.user)
     if len(workplaces) == 1:
         # With one project there is no question whose links belong into the top bar.
         enter(request, workplaces[0].member.project, workplaces[0].member)
@@ -46,10 +47,11 @@ def home(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/home/page.html", context)
 
 
-def _workplaces(members: Sequence[Member]) -> list[Workplace]:
+def _workplaces(members: Sequence[Member], user: User) -> list[Workplace]:
     """The same number of queries for one membership and for many."""
     works, returned, this_week = overviews(members), returned_counts(members), _done_this_week(members)
     readiness = hooks.readiness_of([member.project for member in members])
+    panels = hooks.panels({member.project: Role(member.role) for member in members}, user)
     return [
         Workplace(
             member=member,
@@ -59,6 +61,7 @@ def _workplaces(members: Sequence[Member]) -> list[Workplace]:
             rankings_this_week=this_week[member.pk, Kind.RANKING],
             answers_this_week=this_week[member.pk, Kind.DEMONSTRATION],
             readiness=readiness.get(member.project_id),
+            panel=panels.get(member.project_id),
         )
         for member in members
     ]

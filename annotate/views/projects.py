@@ -58,6 +58,7 @@ def overview(request: ProjectRequest) -> HttpResponse:
         "escalated_count": project.work_items.escalated().count(),
         "skips_to_escalate": queue.SKIPS_TO_ESCALATE,
         "readiness": hooks.readiness(project),
+        "panel": hooks.panels({project: Role.ADMIN}, request.user).get(project.pk),
     }
     return render(request, "annotate/projects/overview.html", context)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -49,3 +50,11 @@ class TrainingSettingsForm(ModelForm):
             current=self.instance.base_model,
             disabled=stored is not None and base_models.is_settled(stored.project),
         )
+
+    def save(self, commit: bool = True) -> TrainingSettings:
+        """Store them; the project then has its base model at once, where it can be had."""
+        training = super().save(commit)
+        # The folder may have changed a moment ago, the disk may be full: pages say so, and the next sweep tries again.
+        with suppress(base_models.NotAdopted, base_models.UnknownFolder, OSError):
+            base_models.register(training.project)
+        return training

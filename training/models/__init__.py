@@ -9,6 +9,7 @@ from training.models.rounds import Round
 from training.models.runs import SILENT_AFTER, Run
 from training.models.samples import Sample, SentSample
 from training.models.settings import TrainingSettings
+from training.models.simulations import Simulation
 from training.models.snapshots import Snapshot
 from training.models.transitions import IllegalMove, LostRace, note
 from training.models.workers import Worker
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "Sample",
     "SentSample",
+    "Simulation",
     "Snapshot",
     "TrainingSettings",
     "Worker",

@@ -12,6 +12,12 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Project
 
 
+class TrainingSettingsQuerySet(models.QuerySet["TrainingSettings"]):
+    def demos(self) -> TrainingSettingsQuerySet:
+        """Those of demo projects, in which simulated people may work."""
+        return self.filter(purpose=TrainingSettings.Purpose.DEMO)
+
+
 class TrainingSettings(models.Model):
     """What a project admin decides about training; everything else has a default in training.rlhf.config."""
 
@@ -20,6 +26,11 @@ class TrainingSettings(models.Model):
     class PPOStart(models.TextChoices):
         SFT = "sft", _("the newest SFT")
         CHAMPION = "champion", _("the champion")
+
+    class Purpose(models.TextChoices):
+        OWN = "own", _("own model")
+        DEMO = "demo", _("demo")  # the tiny world: simulated people know its questions
+        EXAMPLE = "example", _("example")  # finished rounds to look at, loaded from a file
 
     project = models.OneToOneField(Project, models.PROTECT, related_name="training_settings")
     base_model = models.CharField(_("base model"), max_length=200, default=TINY)  # TINY, or a folder of BASE_MODELS_DIR
@@ -33,12 +44,16 @@ class TrainingSettings(models.Model):
     # {stage: {field of the stage's config: value}}, over the built-in model's preset and the engine's defaults.
     overrides = models.JSONField(default=dict, blank=True)
     seed = models.PositiveBigIntegerField(default=0)
+    purpose = models.CharField(max_length=7, choices=Purpose, default=Purpose.OWN, editable=False)
+
+    objects = TrainingSettingsQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "training settings"
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(completions_per_slate__range=(2, 9)), name="settings_k_from_2_to_9"),
             models.CheckConstraint(condition=Q(ppo_start__in=["sft", "champion"]), name="settings_ppo_start_known"),
+            models.CheckConstraint(condition=Q(purpose__in=["own", "demo", "example"]), name="settings_purpose_known"),
         ]
 
     def __str__(self) -> str:

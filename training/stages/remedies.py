@@ -22,7 +22,6 @@ class Remedy(Enum):
     GUIDELINES = "guidelines", "annotate:edit-guidelines", _("Guidelines")
     QUEUE = "queue", "#queue", _("Queue")
     EXAMPLES = "examples", "#examples", _("Examples")
-    BASE_MODEL = "base", "#base-model", _("How far it is")
     DISK = "disk", "", _("“manage.py prune” shows which old weights can go; with --yes it deletes them.")
     MODEL_FILES = "model_files", "", _("It is mended in the files of the base model.")
     OVERRIDES = (

@@ -1,4 +1,4 @@
-"""Simulated people: they claim, write, rank, skip, hand in late and send twice, through the REST API like any program.
+"""Simulated people: they claim, write, rank, skip, submit late and submit twice, each at a desk (desks.py).
 
 What they like is gold.utility with noise. They work one after another in one thread, so that a seed gives the same
 labels every time; that people may come at the same instant is tested elsewhere.
@@ -9,10 +9,10 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from training.tiny.client import Client
 from training.tiny.corpus import helpful
+from training.tiny.desks import ApiDesk, Desk, Label, Piece
 from training.tiny.gold import UnknownQuestion, kind_of, utility
 from training.tiny.world import kinds, manners
 
@@ -37,14 +37,13 @@ class Refused(Exception):
 
 
 class Annotator:
-    """One simulated person with one API token."""
+    """One simulated person at one desk."""
 
-    def __init__(self, client: Client, *, project: str, name: str, behaviour: Behaviour, seed: int) -> None:
-        self.client = client
-        self.project = project
+    def __init__(self, desk: Desk, *, name: str, behaviour: Behaviour, seed: int | str) -> None:
+        self.desk = desk
         self.behaviour = behaviour
         self.generator = random.Random(f"{name} {seed}")
-        self.put_aside: tuple[int, dict[str, Any]] | None = None  # the wait left, and the assignment held meanwhile
+        self.put_aside: tuple[int, Piece] | None = None  # the wait left, and the piece held meanwhile
         self.tally: Counter[str] = Counter()
 
     def work(self, kind: str) -> bool:
@@ -52,69 +51,56 @@ class Annotator:
         if self.put_aside:
             self._wait_or_finish(*self.put_aside)
             return True
-        answer = self._post(f"projects/{self.project}/claim/", {"kind": kind})
-        assignment = answer["assignment"]
-        if assignment is None:
+        piece = self.desk.claim(kind)
+        if piece is None:
             return False
-        self._begin(assignment)
+        self._begin(piece)
         return True
 
-    def _begin(self, assignment: dict[str, Any]) -> None:
+    def _begin(self, piece: Piece) -> None:
         chance = self.generator.random()
-        if not _is_known(assignment):
-            self._skip(assignment, "I know nothing about this.")
+        if not _is_known(piece.question):
+            self._skip(piece, "I know nothing about this.")
         elif chance < self.behaviour.skip:
-            self._skip(assignment, "I do not feel sure about this one.")
+            self._skip(piece, "I do not feel sure about this one.")
         elif chance < self.behaviour.skip + self.behaviour.late:
-            self._put_aside(assignment)
+            self.desk.save_draft(piece, self._label(piece))
+            self.put_aside = (LATE_BY, piece)
         else:
-            self._finish(assignment)
+            self._finish(piece)
 
-    def _skip(self, assignment: dict[str, Any], reason: str) -> None:
-        self._post(f"assignments/{assignment['id']}/skip/", {"reason": reason})
+    def _skip(self, piece: Piece, reason: str) -> None:
+        self.desk.skip(piece, reason)
         self.tally["skipped"] += 1
 
-    def _put_aside(self, assignment: dict[str, Any]) -> None:
-        draft = {"draft_version": assignment["draft_version"], "draft": self._label(assignment)}
-        self.client.send("PUT", f"assignments/{assignment['id']}/draft/", draft)
-        self.put_aside = (LATE_BY, assignment)
-
-    def _wait_or_finish(self, wait: int, assignment: dict[str, Any]) -> None:
+    def _wait_or_finish(self, wait: int, piece: Piece) -> None:
         if wait:
-            self.put_aside = (wait - 1, assignment)
+            self.put_aside = (wait - 1, piece)
         else:
             self.put_aside = None
-            self._finish(assignment)
+            self._finish(piece)
             self.tally["late"] += 1
 
-    def _finish(self, assignment: dict[str, Any]) -> None:
-        kind = assignment["kind"]
-        label = {
-            "submission_id": str(uuid.UUID(int=self.generator.getrandbits(128), version=4)),
-            **self._label(assignment),
-        }
-        first = self._post(f"assignments/{assignment['id']}/{kind}/", label)
+    def _finish(self, piece: Piece) -> None:
+        submission_id = uuid.UUID(int=self.generator.getrandbits(128), version=4)
+        label = self._label(piece)
+        first = self.desk.submit(piece, label, submission_id)
         if self.generator.random() < self.behaviour.twice:
-            if self._post(f"assignments/{assignment['id']}/{kind}/", label)["id"] != first["id"]:
-                raise Refused(f"a {kind} that was sent twice was stored twice")
+            if self.desk.submit(piece, label, submission_id) != first:
+                raise Refused(f"a {piece.kind} that was sent twice was stored twice")
             self.tally["twice"] += 1
-        self.tally[kind] += 1
+        self.tally[piece.kind] += 1
 
-    def _label(self, assignment: dict[str, Any]) -> dict[str, Any]:
-        question = assignment["messages"][-1]["content"]
-        if assignment["kind"] == "demonstration":
-            return {"text": write(question, self.generator)}
-        texts = {str(completion["id"]): completion["text"] for completion in assignment["completions"]}
-        return {"places": rank(question, texts, self.behaviour, self.generator)}
-
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return self.client.send("POST", path, body)
+    def _label(self, piece: Piece) -> Label:
+        if piece.kind == "demonstration":
+            return {"text": write(piece.question, self.generator)}
+        return {"places": rank(piece.question, piece.texts, self.behaviour, self.generator)}
 
 
-def _is_known(assignment: dict[str, Any]) -> bool:
-    """Whether it asks a question of the tiny world, which alone these people can judge."""
+def _is_known(question: str) -> bool:
+    """Whether it belongs to the tiny world, the only one that these people can judge."""
     try:
-        kind_of(assignment["messages"][-1]["content"])
+        kind_of(question)
     except UnknownQuestion:
         return False
     return True
@@ -150,7 +136,7 @@ def _places(worth: Mapping[str, float]) -> dict[str, int]:
 def assemble(url: str, tokens: Sequence[str], *, project: str, behaviour: Behaviour, seed: int) -> list[Annotator]:
     """One person for each API token."""
     return [
-        Annotator(Client(url, token), project=project, name=f"annotator-{number}", behaviour=behaviour, seed=seed)
+        Annotator(ApiDesk(Client(url, token), project), name=f"annotator-{number}", behaviour=behaviour, seed=seed)
         for number, token in enumerate(tokens, start=1)
     ]
 

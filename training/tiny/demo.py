@@ -52,8 +52,19 @@ class DemoFailed(Exception):
 class Demo:
     """One installation, one project, some simulated people and an admin who triggers rounds."""
 
-    def __init__(self, installation: Installation, *, seed: int, people: int, shuffle: float, say: Say) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        *,
+        seed: int,
+        people: int,
+        shuffle: float,
+        say: Say,
+        completions: int = preset.SIMULATED_K,
+        slates: int = preset.SLATES_PER_ROUND,
+    ) -> None:
         self.installation = installation
+        self.sizes = ["--completions", str(completions), "--slates", str(slates)]
         self.seed = seed
         self.people = people
         self.shuffle = shuffle
@@ -62,8 +73,8 @@ class Demo:
     def prepare(self) -> None:
         """Make the project and its people, and start the processes."""
         self.installation.prepare()
-        sizes = ["--seed", str(self.seed), "--completions", str(preset.SIMULATED_K)]
-        self.installation.manage("create_demo_project", *sizes, "--verbosity", "0")
+        bare = ["--without-answers", "--without-example", "--verbosity", "0"]
+        self.installation.manage("create_demo_project", "--seed", str(self.seed), *self.sizes, *bare)
         tokens = self.installation.manage("simulated_annotators", PROJECT, "--number", str(self.people)).split()
         admin = self.installation.manage("api_token", ADMIN, "--scopes", "read", "admin").strip()
         self.installation.start()

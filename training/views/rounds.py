@@ -11,11 +11,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from annotate.addresses import fragment_of, posts_from
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
-from training.models import IllegalMove, LostRace, Round, Run
+from training.models import IllegalMove, LostRace, Round
 from training.services.pages import round_page
-from training.services.registry import base_models
-from training.services.running import retries, rounds
-from training.stages import Stage
+from training.services.running import rounds
 
 
 @role_required(Role.ADMIN)
@@ -49,28 +47,6 @@ def start(request: ProjectRequest) -> HttpResponse:
         messages.error(request, str(obstacle))
         return redirect("training:rounds", request.project.slug)
     return redirect("training:round", request.project.slug, round.number)
-
-
-@role_required(Role.ADMIN)
-@posts_from("training:rounds", "slug")
-def make_base(request: ProjectRequest) -> HttpResponse:
-    """Try again to make the base model, once what stopped it is mended."""
-    held = (
-        Run.objects.for_user(request.user)
-        .filter(project=request.project, stage=Stage.PRETRAINING, status=Run.Status.HELD)
-        .first()
-    )
-    if held:
-        try:
-            retries.release(held, actor=request.user)
-        except (IllegalMove, LostRace):
-            messages.info(request, _("It goes on already."))
-    else:
-        try:
-            base_models.register(request.project, asked_by=request.user)
-        except (base_models.UnknownFolder, base_models.NotAdopted) as refusal:
-            messages.error(request, str(refusal))
-    return redirect("training:rounds", request.project.slug)
 
 
 @role_required(Role.ADMIN)

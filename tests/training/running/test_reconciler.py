@@ -17,6 +17,7 @@ from tests.factories import make_assignment, make_project
 from tests.training import machine
 from training import doorbell, heartbeat
 from training.models import ModelVersion, Round, Run, Worker
+from training.rlhf.run import manifest
 from training.services.machines import resources, workers
 from training.services.registry import base_models
 from training.services.running import reconciler, rounds, runs
@@ -118,25 +119,25 @@ def test_one_project_that_cannot_be_reconciled_does_not_hold_up_the_others(
     test_a_round_is_moved_on_whose_worker_died_after_the_stage(project, annotator, base)
 
 
-def test_a_project_gets_its_built_in_base_model_on_the_way(project: Project, data_dir: Path) -> None:
+def test_a_project_gets_the_built_in_base_model_without_a_run(project: Project, data_dir: Path) -> None:
     machine.make_settings(project, base_model="tiny")
-    reconciler.make_base_models()
-    reconciler.make_base_models()
-    run = Run.objects.get()
-    assert (run.stage, run.status) == (Stage.PRETRAINING, Run.Status.QUEUED)
-    assert (run.directory / "data" / "corpus.jsonl").stat().st_size > 100_000
-    assert [path.name for path in (data_dir / "runs").iterdir()] == [str(run.uuid)]
+    reconciler.register_base_models()
+    reconciler.register_base_models()
+    base = ModelVersion.objects.get()
+    assert (base.name, base.config["stage"]) == ("base-1", "pretraining")
+    assert manifest.verifies(base.directory)
+    assert [path.name for path in (data_dir / "models").iterdir()] == [str(base.uuid)]
+    assert not Run.objects.exists()
 
 
-def test_a_failed_pretraining_is_tried_again_when_a_person_asks(project: Project, data_dir: Path) -> None:
+def test_a_pretraining_of_an_older_version_is_waited_for(project: Project, data_dir: Path) -> None:
     machine.make_settings(project, base_model="tiny")
-    base_models.register(project)
-    first = Run.objects.get()
-    Run.objects.update(status=Run.Status.FAILED)
-    reconciler.make_base_models()
-    assert Run.objects.count() == 1
-    base_models.register(project)
-    assert Run.objects.get(status=Run.Status.QUEUED).retry_of == first
+    run = machine.queue_run(project, Stage.PRETRAINING)
+    reconciler.register_base_models()
+    assert not ModelVersion.objects.exists()
+    Run.objects.filter(pk=run.pk).update(status=Run.Status.FAILED)
+    reconciler.register_base_models()
+    assert ModelVersion.objects.get().name == "base-1"
 
 
 def test_a_folder_outside_the_allow_list_is_refused(project: Project, data_dir: Path) -> None:

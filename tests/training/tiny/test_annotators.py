@@ -12,7 +12,7 @@ from annotate.models import Assignment, Demonstration, Kind, Project, Ranking
 from annotate.services import prompts, slates
 from annotate.services.slates import NewCompletion
 from tests.factories import make_project, make_prompt
-from training.services.office import simulated_people
+from training.services.demo import people
 from training.tiny import annotators, gold
 from training.tiny.annotators import Behaviour
 from training.tiny.world import phrasings
@@ -27,7 +27,7 @@ def project(transactional_db: None) -> Project:
 
 
 def team(live_server, project, *, size=3, behaviour=RELIABLE, seed=0):
-    tokens = simulated_people.invite(project, number=size)
+    tokens = people.invite(project, number=size)
     return annotators.assemble(live_server.url, tokens, project=project.slug, behaviour=behaviour, seed=seed)
 
 

@@ -134,7 +134,6 @@ def test_the_plan_keeps_the_focus_and_what_was_opened_when_it_renews_itself(page
     Examination.objects.update(findings=findings)
     ending = {"kind": "left_out", "records": asked, "numbers": {"what": "prompts"}}
     machine.queue_run(ready, "ppo", status=Run.Status.HELD, ending=ending)
-    machine.queue_run(ready, "pretraining", status=Run.Status.FAILED, ending=ending)
     assert_keeps_focus(page, ready, "rounds")
 
 

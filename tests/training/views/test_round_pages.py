@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import AuditEvent, Member, Project, Prompt, Split
+from annotate.models import Member, Project, Prompt, Split
 from tests.factories import bearer, make_member
 from tests.training import engine_files, machine
-from training.models import ModelVersion, Result, Round, Run, TrainingSettings, Worker
+from training.models import ModelVersion, Result, Round, Run, Worker
 from training.services.machines import workers
 from training.services.planning import plans
 from training.services.run_files import directories
@@ -197,22 +196,6 @@ def test_a_project_without_training_settings_is_sent_to_them(page: Client, proje
     assert reverse("annotate:settings", args=[project.slug]) in shown
     page.post(rounds_url(project, "rounds-start"))
     assert not Round.objects.exists()
-
-
-def test_a_base_model_that_could_not_be_made_is_tried_again_by_a_button(
-    page: Client, project: Project, data_dir: Path
-) -> None:
-    machine.make_settings(project, base_model=TrainingSettings.TINY)
-    page.post(rounds_url(project, "rounds-base-model"))
-    Run.objects.update(status=Run.Status.FAILED, error="The disk was full.")
-    shown = page.get(rounds_url(project)).content.decode()
-    assert "The disk was full." in shown
-    page.post(rounds_url(project, "rounds-base-model"))
-    assert [run.status for run in Run.objects.order_by("pk")] == ["failed", "queued"]
-    Run.objects.filter(status=Run.Status.QUEUED).update(status=Run.Status.HELD)
-    page.post(rounds_url(project, "rounds-base-model"))
-    deeds = AuditEvent.objects.filter(project=project, action__in=["run.queued", "run.released"], actor__isnull=False)
-    assert [event.action for event in deeds.order_by("pk")] == ["run.queued", "run.queued", "run.released"]
 
 
 def test_a_model_is_called_by_what_a_stage_does_with_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -10,18 +11,31 @@ from django.core.management.base import BaseCommand
 
 from annotate.models import SignInLink
 from annotate.services.people import links
-from training.services.office import demo_project
+from training.services.demo import example
+from training.services.demo import project as demo_project
+from training.tiny import preset
 
 
 class Command(BaseCommand):
     help = "Make the demo project if it is not there yet, and print a one-time link for each of its people."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--completions", type=int, default=4, help="answers in a set that is ranked, 2 to 9")
+        parser.add_argument("--completions", type=int, default=preset.DEMO_K, help="answers in a set, 2 to 9")
+        parser.add_argument("--slates", type=int, default=preset.DEMO_SLATES, help="sets of answers a round")
+        parser.add_argument("--without-answers", action="store_true", help="leave all answers to be written")
+        parser.add_argument("--without-example", action="store_true", help="leave out the finished rounds")
         parser.add_argument("--seed", type=int, default=0, help="of every random draw in its training")
 
-    def handle(self, *, completions: int, seed: int, verbosity: int, **_options: Any) -> None:
-        demo_project.create(seed=seed, completions_per_slate=completions)
+    def handle(self, *, completions: int, slates: int, seed: int, verbosity: int, **options: Any) -> None:
+        if not options["without_example"]:
+            with suppress(example.NotLoaded):  # there are projects already
+                example.load()
+        demo_project.create(
+            seed=seed,
+            completions_per_slate=completions,
+            slates_per_round=slates,
+            has_answers=not options["without_answers"],
+        )
         if not verbosity:
             return
         for email, name in demo_project.PEOPLE.items():

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.models import Project
-from training.services.office import simulated_people
+from training.services.demo import people
 
 
 class Command(BaseCommand):
@@ -22,4 +22,4 @@ class Command(BaseCommand):
         found = Project.objects.filter(slug=project).first()
         if found is None:
             raise CommandError(f"There is no project {project}.")
-        self.stdout.write("\n".join(simulated_people.invite(found, number=number)))
+        self.stdout.write("\n".join(people.invite(found, number=number)))

@@ -21,9 +21,7 @@ from training.services.pages.schedule import Schedule
 from training.services.planning import plans, preflight
 from training.services.planning.plans import Plan
 from training.services.planning.preflight import Facts, Preflight
-from training.services.run_files.reader import RunFiles
-from training.stages import Stage, Words
-from training.stages.planning import StagePlan
+from training.stages import Words
 
 SNAPSHOT_COUNTS = {
     "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
@@ -81,7 +79,6 @@ class RoundsPage:
     rounds: QuerySet[Round]  # the newest first
     active: Round | None
     failed: Round | None  # the newest, if it failed: an older one never goes on
-    pretraining: StageProgress | None  # of the tiny base model, unless it has succeeded
     next: NextRound | None  # None while a round is running, and for a project that does not train
     schedule: Schedule
 
@@ -121,7 +118,6 @@ def build_overview(project: Project, reader: User) -> RoundsPage:
         rounds=rounds.select_related("opened_by", "result"),
         active=active,
         failed=newest if newest and newest.status == Round.Status.FAILED else None,
-        pretraining=_pretraining(project, reader, queue),
         next=_next_round(project, training, queue) if training and not active else None,
         schedule=queue,
     )
@@ -140,10 +136,3 @@ def _next_round(project: Project, training: TrainingSettings, queue: Schedule) -
             project, plan, Facts(training=training, base=base, history=queue.history, alive=queue.alive)
         ),
     )
-
-
-def _pretraining(project: Project, reader: User, queue: Schedule) -> StageProgress | None:
-    """The newest run that makes the tiny base model; it belongs to no round."""
-    runs = Run.objects.for_user(reader).filter(project=project, stage=Stage.PRETRAINING)
-    run = runs.exclude(status=Run.Status.SUCCEEDED).select_related("model_version").order_by("-pk").first()
-    return progress.describe(StagePlan(stage=run.stage), RunFiles(run), lost=queue.lost) if run else None

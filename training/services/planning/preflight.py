@@ -129,13 +129,7 @@ def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
 def _obstacle(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
     if not plan.obstacle:
         return
-    if facts.base:
-        remedy = Remedy.MEMBERS
-    elif Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists():
-        remedy = Remedy.BASE_MODEL
-    else:
-        remedy = Remedy.SETTINGS
-    yield Line(BLOCK, plan.obstacle, remedy)
+    yield Line(BLOCK, plan.obstacle, Remedy.MEMBERS if facts.base else Remedy.SETTINGS)
 
 
 def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[Line]:

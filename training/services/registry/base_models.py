@@ -1,4 +1,4 @@
-"""Base models: where a project's line of models begins. Built in (pretrained here), or adopted from a folder."""
+"""Base models: where a project's line of models begins. The built-in tiny one, or one adopted from a folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
 from annotate.services import audit
-from training import doorbell
-from training.models import ModelVersion, Run, TrainingSettings, note
+from training.models import ModelVersion, Run, TrainingSettings
 from training.rlhf.run.manifest import MANIFEST
-from training.services.registry import adoptions, configs
+from training.services.registry import adoptions
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
 from training.stages import Stage
 from training.tiny import recipe
@@ -22,9 +21,8 @@ __all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing
 
 
 def is_settled(project: Project) -> bool:
-    """Whether the base model of `project` is made, or being made."""
-    made = ModelVersion.objects.bases().filter(project=project)
-    return made.exists() or Run.objects.filter(project=project, stage=Stage.PRETRAINING).exists()
+    """Whether `project` has its base model, or a pretraining of before version 0.2 is still making it."""
+    return ModelVersion.objects.bases().filter(project=project).exists() or _is_pretraining(project)
 
 
 def why_missing(training: TrainingSettings) -> str:
@@ -40,33 +38,40 @@ def why_missing(training: TrainingSettings) -> str:
 
 
 def register(project: Project, *, asked_by: User | None = None) -> None:
-    """Make sure that `project` has its base model, or a run on its way to one.
-
-    Asking again after the run has failed tries again. Raises UnknownFolder or NotAdopted.
-    """
-    if ModelVersion.objects.bases().filter(project=project).exists():
+    """Make sure that `project` has its base model. Raises UnknownFolder or NotAdopted."""
+    if is_settled(project):
         return
     training = TrainingSettings.objects.get(project=project)
     if training.base_model == TrainingSettings.TINY:
-        _pretrain(project, training, asked_by)
+        _copy_tiny(project, asked_by)
     else:
         _adopt(project, training.base_model, asked_by)
 
 
-def _pretrain(project: Project, training: TrainingSettings, asked_by: User | None) -> None:
-    """Queue the run that makes the built-in base model, unless there is one."""
-    run = Run(project=project, stage=Stage.PRETRAINING)
-    recipe.prepare(run.directory, seed=training.seed, threads=configs.threads())
-    with transaction.atomic():
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        last = Run.objects.filter(project=project, stage=Stage.PRETRAINING).order_by("pk").last()
-        if last and last.status not in (Run.Status.FAILED, Run.Status.CANCELLED):
-            shutil.rmtree(run.directory)
-            return
-        run.retry_of = last
-        run.save()
-        note(run, Run.Status.QUEUED, actor=asked_by)
-        doorbell.ring(run)
+def _is_pretraining(project: Project) -> bool:
+    return Run.objects.unfinished().filter(project=project, stage=Stage.PRETRAINING).exists()
+
+
+@transaction.atomic
+def _copy_tiny(project: Project, asked_by: User | None) -> None:
+    """Give `project` a copy of the built-in model: two megabytes, and an upgrade of the code never changes it."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    if is_settled(project):
+        return  # somebody else was faster
+    manifest = json.loads((recipe.BASE / MANIFEST).read_text("utf-8"))
+    base = ModelVersion(
+        project=project,
+        kind=ModelVersion.Kind.BASE,
+        number=1,
+        manifest=manifest,
+        manifest_sha256=manifest["sha256"],
+        config=recipe.config(),
+    )
+    draft = base.directory.with_name(f".{base.directory.name}.draft")
+    shutil.copytree(recipe.BASE, draft)
+    draft.replace(base.directory)
+    base.save()
+    audit.record("model.copied", actor=asked_by, project=project, subject=base.name)
 
 
 @transaction.atomic

@@ -20,11 +20,10 @@ from django.db.models.functions import Now
 from annotate.models import Project
 from annotate.services import work
 from training import doorbell
-from training.models import Adoption, ModelVersion, Round, Run, Snapshot, Worker
+from training.models import Adoption, LostRace, ModelVersion, Round, Run, Simulation, Snapshot, Worker
 from training.services.machines import workers
 from training.services.registry import adoptions, base_models, downloads
 from training.services.running import rounds, runs
-from training.stages import Stage
 
 ASSIGNMENTS_A_SWEEP = 200
 RING_ANYWAY_S = 600.0
@@ -43,10 +42,11 @@ def sweep() -> None:
         adoptions.reclaim,
         adoptions.ask_for_changed,
         adoptions.ring_again,
-        make_base_models,
+        register_base_models,
         ring_again,
         expire_assignments,
         downloads.ring_again,
+        ring_for_simulations,
         downloads.delete_old,
         workers.forget_silent,
         remove_orphans,
@@ -60,15 +60,14 @@ def advance_rounds() -> None:
         _do(rounds.advance, round)
 
 
-def make_base_models() -> None:
-    """Make the base models for which nothing has been tried yet; after a failure a person tries again."""
+def register_base_models() -> None:
+    """Give every project that trains its base model."""
     projects = Project.objects.exclude(training_settings=None)
-    projects = projects.exclude(model_versions__kind=ModelVersion.Kind.BASE)
-    for project in projects.exclude(runs__stage=Stage.PRETRAINING):
-        _do(_make_base_model, project)
+    for project in projects.exclude(model_versions__kind=ModelVersion.Kind.BASE):
+        _do(_register_base_model, project)
 
 
-def _make_base_model(project: Project) -> None:
+def _register_base_model(project: Project) -> None:
     # Pages say what keeps the folder from being used; the next sweep tries again.
     with suppress(base_models.NotAdopted, base_models.UnknownFolder):
         base_models.register(project)
@@ -84,6 +83,18 @@ def ring_again() -> None:
     unheard = Q(rung_at=None) | Q(rung_at__lt=Now() - timedelta(seconds=patience))
     for run in Run.objects.queued().filter(unheard):
         doorbell.ring(run)
+
+
+def ring_for_simulations() -> None:
+    """Ring for the simulations that wait, and queue again what a silent worker held."""
+    silent = Simulation.objects.filter(status=Simulation.Status.RUNNING, touched_at__lt=Now() - workers.REPLACED_AFTER)
+    for simulation in silent:
+        with suppress(LostRace):
+            simulation.move_to(Simulation.Status.WAITING)
+    unheard = Simulation.objects.filter(status=Simulation.Status.WAITING, touched_at__lt=Now() - doorbell.UNHEARD_AFTER)
+    for simulation in unheard:
+        Simulation.objects.filter(pk=simulation.pk).update(touched_at=Now())
+        doorbell.ring_for_simulation(simulation)
 
 
 def expire_assignments() -> None:

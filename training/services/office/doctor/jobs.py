@@ -90,7 +90,7 @@ def base_models() -> Iterator[Finding]:
                 "project": project.name,
                 "why": why_missing(project.training_settings),
             }
-            yield Finding("models", fault, _("Choose one in its settings, or try again on its rounds page."))
+            yield Finding("models", fault, _("Choose one in its settings, or look at Base models."))
 
 
 def weights() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The demo project: the tiny world's questions, three people without passwords, and the base model on its way."""
+"""The demo project: the tiny world's questions, three people without passwords, and answers by simulated people."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from annotate.services import projects, prompts
 from annotate.services.importing.sources import Record
 from annotate.services.people import members
 from training.models import TrainingSettings
+from training.services.demo import simulations
 from training.services.registry import base_models
 from training.tiny import preset, world
 
@@ -39,8 +40,17 @@ def guidelines() -> str:
 
 
 @transaction.atomic
-def create(*, seed: int = 0, completions_per_slate: int = 4) -> Project:
-    """The demo project with its people, trained from `seed`; if there is one already, it is left as it is."""
+def create(
+    *,
+    seed: int = 0,
+    completions_per_slate: int = preset.DEMO_K,
+    slates_per_round: int = preset.DEMO_SLATES,
+    has_answers: bool = True,
+) -> Project:
+    """The demo project with its people, trained from `seed`; if there is one already, it is left as it is.
+
+    It has all the answers that a first round needs, so that one person can start it at once: `has_answers`.
+    """
     admin, reviewer, annotator = (_person(email, name) for email, name in PEOPLE.items())
     stored = Project.objects.filter(slug=SLUG).first()
     if stored:
@@ -58,11 +68,14 @@ def create(*, seed: int = 0, completions_per_slate: int = 4) -> Project:
     TrainingSettings.objects.create(
         project=project,
         demonstrations_minimum=preset.DEMONSTRATIONS,
-        slates_per_round=preset.SLATES_PER_ROUND,
+        slates_per_round=slates_per_round,
         completions_per_slate=completions_per_slate,
         seed=seed,
+        purpose=TrainingSettings.Purpose.DEMO,
     )
-    transaction.on_commit(lambda: base_models.register(project))
+    base_models.register(project)
+    if has_answers:
+        simulations.write_first_answers(project, number=preset.DEMONSTRATIONS, seed=seed)
     return project
 
 
