@@ -9,7 +9,7 @@ SLATES_PER_ROUND = 600
 SIMULATED_K = 9  # answers in a set that simulated people rank: they do not tire as people do
 # The demo project, in which people rank, too: sets that one reads in half a minute, and enough of them for a round.
 DEMO_K = 4
-DEMO_SLATES = 240
+DEMO_SLATES = 360
 
 # {stage: {field of its config: value}}: the `overrides` of a project that is taught from the tiny base.
 PRESET: dict[str, dict[str, Any]] = {

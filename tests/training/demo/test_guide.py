@@ -57,16 +57,20 @@ def test_after_round_1_people_rank_and_simulated_people_do_the_rest(demo: Projec
 def test_what_is_offered_is_what_is_missing_as_far_as_there_is_work(demo: Project, admin: User) -> None:
     finish_round(demo, 1)
     assert guide.build(demo, admin, Role.ADMIN).offer is None  # nothing to rank
-    other = make_member(demo)
-    machine.rank_new_slates(other, 2)
-    training = TrainingSettings.objects.get(project=demo)
     for _number in range(5):
         make_slate(demo)
     assert guide.build(demo, admin, Role.ADMIN).offer == Offer(kind=Kind.RANKING, number=5)
-    training.rankings_minimum = 5
-    training.save()
-    missing = 5 - demo.rankings.trainable().of_split("train").count()
-    assert guide.build(demo, admin, Role.ADMIN).offer == Offer(kind=Kind.RANKING, number=round(missing / 0.75))
+    TrainingSettings.objects.update(rankings_minimum=3)
+    assert guide.build(demo, admin, Role.ADMIN).offer == Offer(kind=Kind.RANKING, number=3)
+
+
+def test_some_sets_are_left_for_people(demo: Project, admin: User) -> None:
+    finish_round(demo, 1)
+    TrainingSettings.objects.update(rankings_minimum=3)
+    prompt = machine.make_prompts(demo, 1)[0]
+    for _number in range(guide.LEFT_FOR_PEOPLE + 10):
+        make_slate(demo, prompt=prompt)
+    assert guide.build(demo, admin, Role.ADMIN).offer == Offer(kind=Kind.RANKING, number=10)
 
 
 def test_after_round_2_the_last_step_is_to_promote(demo: Project, admin: User) -> None:

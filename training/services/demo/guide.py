@@ -15,7 +15,9 @@ from annotate.models import Kind, Project, Role, User, WorkItem
 from training.models import Promotion, Round, Simulation, TrainingSettings
 from training.services.demo import simulations
 from training.services.labels import trainable_labels
+from training.stages.sampling import HELDOUT_SLATES
 
+LEFT_FOR_PEOPLE = 20  # sets
 FEW = 3  # rankings after which a person knows what ranking is
 Purpose = TrainingSettings.Purpose
 
@@ -69,6 +71,13 @@ class _Progress:
     def has_done(self, number: int) -> bool:
         return self.rounds.get(number) == Round.Status.SUCCEEDED
 
+    def link(self, project: Project, number: int) -> tuple[str, str]:
+        """Address and words of the page on which that round is planned, watched or looked at."""
+        if number not in self.rounds:
+            return _url("training:rounds", project), _("See the plan")
+        words = _("See round %(number)d") if self.has_done(number) else _("Watch round %(number)d")
+        return reverse("training:round", args=[project.slug, number]), words % {"number": number}
+
     @property
     def is_running(self) -> bool:
         return any(status in Round.ACTIVE for status in self.rounds.values())
@@ -107,27 +116,27 @@ def build(project: Project, user: User, role: Role) -> Guide:
 
 
 def _offer(project: Project, progress: _Progress) -> Offer | None:
-    """The labels that are missing for the next round, as far as there is work of that kind; None while one trains."""
+    """What the next round lacks and more, as far as there is work of that kind; None while one trains."""
     kind = Kind.RANKING if progress.has_done(1) else Kind.DEMONSTRATION
     if progress.is_running or not progress.missing:
         return None
     waiting = project.work_items.filter(kind=kind, status=WorkItem.Status.OPEN).count()
-    # A share of the sets is held out and trains nothing, so what is missing takes more rankings than that.
-    wanted = round(progress.missing / (1 - project.heldout_share)) if kind == Kind.RANKING else progress.missing
+    wanted = progress.missing
+    if kind == Kind.RANKING:
+        # Some of the sets are held out and train nothing; a few are left for people who want to go on.
+        wanted = max(round(wanted / (1 - HELDOUT_SLATES)), waiting - LEFT_FOR_PEOPLE)
     return Offer(kind=kind, number=min(wanted, waiting)) if waiting else None
 
 
 def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
     """The whole circle, once. The first step that is not done is the one to do now."""
-    plan = _url("training:rounds", project)
-    first, second = (reverse("training:round", args=[project.slug, number]) for number in (1, 2))
     steps = [
         Step(
             _("Start round 1"),
             _("Simulated people have written 150 answers. The model learns from them, then writes the first answers to "
               "rank: about a minute."),
             _state(done=progress.has_done(1)),
-            *((first, _("Watch round 1")) if 1 in progress.rounds else (plan, _("See the plan"))),
+            *progress.link(project, 1),
         ),
         Step(
             _("Rank the first answers"),
@@ -138,7 +147,7 @@ def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
         ),
         Step(
             _("Let simulated people rank the rest"),
-            _("A reward model needs some 150 rankings. Theirs take seconds and are marked as simulated."),
+            _("A reward model needs 150 rankings or more. Theirs take seconds and are marked as simulated."),
             _state(done=2 in progress.rounds or (progress.has_done(1) and not progress.missing)),
             is_simulation=True,
         ),
@@ -146,14 +155,13 @@ def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
             _("Start round 2"),
             _("A reward model learns what people prefer, and PPO moves the policy toward it: two to three minutes."),
             _state(done=progress.has_done(2)),
-            *((second, _("Watch round 2")) if 2 in progress.rounds else (plan, _("See the plan"))),
+            *progress.link(project, 2),
         ),
         Step(
             _("See what changed, and promote the new policy"),
             _("Answers before and after, side by side. Only a person decides which policy a project serves."),
             _state(done=progress.has_promoted),
-            second if 2 in progress.rounds else plan,
-            _("See the result"),
+            *progress.link(project, 2),
         ),
     ]  # fmt: skip
     now = next((index for index, step in enumerate(steps) if step.state != State.DONE), None)
