@@ -11,7 +11,7 @@ from django.contrib.auth.hashers import make_password
 from annotate.models import Assignment, Kind, Project, User
 from tests.permission_world import World
 from tests.training import engine_files
-from training.models import ModelVersion, Promotion, Round, Run, Simulation, TrainingSettings
+from training.models import ModelVersion, Promotion, Question, Round, Run, Simulation, TrainingSettings
 
 Body = dict[str, Any] | list[Any]
 SUBMISSION = str(UUID(int=7))
@@ -137,6 +137,13 @@ def _weights(world: World) -> None:
     ModelVersion.objects.get(pk=world.values["model"]).directory.mkdir(parents=True, exist_ok=True)
 
 
+def _answered(world: World) -> None:
+    question = Question.objects.get(pk=world.values["question"])
+    run = Run.objects.create(project=question.project, stage="sampling", status=Run.Status.SUCCEEDED)
+    texts = [{"text": text, "finish_reason": "stop"} for text in ("Rest.", "Sleep.")]
+    question.answers.create(model_version_id=world.values["sft"], run=run, texts=texts)
+
+
 def _a_champion_before(world: World) -> None:
     for name in ("model", "sft"):
         model = ModelVersion.objects.get(pk=world.values[name])
@@ -158,6 +165,7 @@ CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "training:models-roll-back"): _a_champion_before,
     ("GET", "training:models-roll-back"): _a_champion_before,
     ("POST", "training:model-download"): _weights,
+    ("POST", "training:question-rank"): _answered,
     ("POST", "account_login"): _passwords,
     ("GET", "account_set_password"): _no_passwords,
     ("POST", "account_set_password"): _no_passwords,
@@ -216,6 +224,7 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "training:models-roll-back"): "training:models",
     ("POST", "training:model-promote"): "training:models",
     ("POST", "training:model-download"): "training:model",
+    ("POST", "training:question-rank"): "training:question",
     ("POST", "training:questions"): "training:question",
     ("POST", "account_login"): "annotate:home",
     ("POST", "account_change_password"): "annotate:check-tokens",  # everybody here has a token

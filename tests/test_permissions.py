@@ -146,6 +146,7 @@ ROWS = [
     *page("training:questions", ADMINS, "GET POST", **P),
     *page("training:question", ADMINS, pk="question", **P),
     *page("training:question-live", ADMINS, pk="question", **P),
+    *page("training:question-rank", ADMINS, "POST", pk="question", **P),
     *page("account_login", EVERYBODY, "GET POST"),
     *page("account_logout", SIGNED_IN),
     *page("account_logout", dict.fromkeys(PEOPLE, LOGIN), "POST"),  # where everybody is when signed out

@@ -35,6 +35,7 @@ urlpatterns = [
     path("projects/<slug:slug>/models/questions/", questions.index, name="questions"),
     path("projects/<slug:slug>/models/questions/<int:pk>/", questions.detail, name="question"),
     path("projects/<slug:slug>/models/questions/<int:pk>/live/", questions.live, name="question-live"),
+    path("projects/<slug:slug>/models/questions/<int:pk>/rank/", questions.rank, name="question-rank"),
     path("projects/<slug:slug>/models/downloads/<int:pk>/", downloads.file, name="download-file"),
     path("projects/<slug:slug>/models/<int:pk>/", models.detail, name="model"),
     path("projects/<slug:slug>/models/<int:pk>/labels/<str:kind>/", models.labels, name="model-labels"),

@@ -2,13 +2,15 @@
 // that a zoom stays where it was; what is drawn is always what the server last said.
 "use strict";
 
-const HEIGHT = 200;
+const HEIGHT = 150;
+const STEPS_HEIGHT = 26; // of the axis below
 const BAND_ALPHA = 0.12;
 const WHOLE_STEPS = [1, 2, 5].flatMap((digit) => [...Array(10).keys()].map((zeros) => digit * 10 ** zeros)).sort((a, b) => a - b);
 const HEADROOM = 0.1; // of the span of the values, above and below
 const plots = new Map(); // host -> { plot, drawing }
 const controls = document.querySelector("[data-curve-controls]");
 
+/* What is folded away has no width: it is drawn to its own once it is opened. */
 const widths = new ResizeObserver((changes) => {
   for (const { target } of changes) {
     if (target.clientWidth) plots.get(target)?.plot.setSize({ width: target.clientWidth, height: HEIGHT });
@@ -81,7 +83,7 @@ function lines(host, drawing) {
   const accent = colour(host, "--accent");
   const value = (_plot, number) => show(drawing, number);
   const isFew = drawing.steps.length < 2;
-  const raw = { label: drawing.label, stroke: smoothing() ? colour(host, "--edge") : accent, width: smoothing() ? 1 : 2, value, points: { show: isFew } };
+  const raw = { label: host.dataset.measuredWord, stroke: smoothing() ? colour(host, "--edge") : accent, width: smoothing() ? 1 : 2, value, points: { show: isFew } };
   const smoothed = { label: host.dataset.smoothedWord, stroke: accent, width: 2, value, points: { show: false } };
   return [{ label: host.dataset.stepWord }, raw, ...(smoothing() ? [smoothed] : [])];
 }
@@ -102,7 +104,7 @@ function options(host, drawing) {
     width: host.clientWidth,
     height: HEIGHT,
     scales: { x: { time: false }, y: isLog() ? { distr: 3 } : { range: verticalRange } },
-    axes: [{ ...axis, incrs: WHOLE_STEPS }, { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick === null ? "" : show(drawing, tick))) }],
+    axes: [{ ...axis, size: STEPS_HEIGHT, incrs: WHOLE_STEPS }, { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick === null ? "" : show(drawing, tick))) }],
     series: lines(host, drawing),
     hooks: { drawClear: [(plot) => drawBand(plot, drawing, good)] },
   };
@@ -139,7 +141,7 @@ function startOver() {
   drawAll();
 }
 
-controls.hidden = false;
+for (const part of document.querySelectorAll("[data-curve-controls]")) part.hidden = false;
 controls.addEventListener("input", startOver);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", startOver);
 new MutationObserver(startOver).observe(document.documentElement, { attributeFilter: ["data-theme"] });

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
-from annotate.models import Member, Project
+from annotate.models import Member, Project, Slate
 from tests.browser.keyboard import PHONE, press, reach
 from tests.factories import make_demonstration, make_ranking
 from tests.training import history, machine
@@ -47,7 +47,7 @@ def test_a_model_is_found_compared_promoted_and_rolled_back_by_keyboard_on_a_pho
     press(page.locator(".lineage-list").get_by_role("link", name="ppo-2"))
     expect(page.get_by_role("heading", name="ppo-2")).to_be_visible()
     press(page.get_by_role("link", name="Compare with the champion"))
-    expect(page.get_by_role("row").filter(has_text="epochs")).to_contain_text("2")
+    expect(page.get_by_text("By itself here, so compared with none")).to_contain_text("ppo-2")
     press(page.get_by_role("link", name="Promote ppo-2…"))
     expect(page.get_by_text("the project serves ppo-2 instead of sft-1")).to_be_visible()
     give_reason(page, "Wins 71 % of the held-out prompts")
@@ -137,3 +137,14 @@ def test_a_question_is_asked_and_its_answers_come_without_a_reload(open_as, proj
     Run.objects.filter(answer__isnull=False).update(status=Run.Status.SUCCEEDED)
     expect(page.get_by_text("Rest, says ppo-2.")).to_be_visible()
     expect(page.get_by_text("Rest, says sft-1.")).to_be_visible()
+    press(page.get_by_role("button", name="Rank these"))
+    expect(page.get_by_text("People are asked to rank these answers.")).to_be_visible()
+    assert sorted(Slate.objects.get(question__isnull=False).completions.values_list("text", flat=True)) == [
+        "Rest, says ppo-2.",
+        "Rest, says sft-1.",
+    ]
+    page.get_by_role("link", name="Go on from this answer").first.click()
+    expect(page.get_by_text("The conversation so far")).to_be_visible()
+    page.get_by_label("Your question").fill("How long?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".page-header .turn")).to_have_count(3)

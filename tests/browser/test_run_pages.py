@@ -89,6 +89,41 @@ def test_a_curve_is_smoothed_at_first_and_can_be_seen_raw_and_on_a_logarithmic_a
     assert drawn_pixels(page, "rollout-kl") > 1_000
 
 
+def test_flat_and_healthy_curves_open_by_key_are_drawn_then_and_stay_open_while_the_run_goes_on(
+    open_as, admin: Member, running: Run
+) -> None:
+    page = open_as(admin.user, address(running))
+    folded = page.locator("#flat-curves")
+    expect(folded.locator("> summary")).to_contain_text("flat and healthy: skipped steps 0")
+    expect(page.locator("#curve-skipped-steps")).to_be_hidden()
+    press(folded.locator("> summary"))
+    expect(page.locator("#curve-skipped-steps")).to_be_visible()
+    expect(page.locator("#plot-skipped-steps .u-over")).to_be_visible()
+    page.wait_for_function("document.querySelector('#plot-skipped-steps canvas').width > 100")
+    assert drawn_pixels(page, "skipped-steps") > 1_000
+    engine_files.write_metrics(running, engine_files.ppo_metrics(15))
+    expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(15)
+    expect(page.locator("#curve-skipped-steps")).to_be_visible()
+    press(folded.locator("> summary"))
+    expect(page.locator("#curve-skipped-steps")).to_be_hidden()
+
+
+def test_the_cards_of_curves_in_a_row_have_one_height_and_little_room_under_their_plots(
+    open_as, admin: Member, running: Run
+) -> None:
+    page = open_as(admin.user, address(running))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    cards = [card.bounding_box() for card in page.locator("#curves > .curves > .curve").all()]
+    tops = {card["y"] for card in cards}
+    assert len(tops) > 1
+    for top in tops:
+        row = [card for card in cards if card["y"] == top]
+        assert len({card["height"] for card in row}) == 1
+    for card in page.locator("#curves > .curves > .curve").all():
+        plot, table = card.locator(".uplot").bounding_box(), card.locator("summary").bounding_box()
+        assert table["y"] - (plot["y"] + plot["height"]) < 16
+
+
 def test_the_numbers_can_be_taken_along(open_as, admin: Member, running: Run) -> None:
     page = open_as(admin.user, address(running))
     with page.expect_download() as download:
@@ -147,8 +182,8 @@ def test_the_pages_of_a_run_fit_their_window_and_can_be_read_by_everybody(
     faults = {}
     for part in ("", "change/", "steps/8/"):
         page.goto(address(failed) + part)
-        for table in page.locator("figure details > summary").all():
-            table.click()
+        for part in page.locator("#flat-curves > summary, figure details > summary").all():
+            part.click()
         found = [fault["id"] for fault in Axe().run(page).response["violations"]]
         if page.evaluate("document.documentElement.scrollWidth") > width:
             found.append("wider than the window")

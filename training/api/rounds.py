@@ -24,9 +24,8 @@ from training.services.running import rounds
 
 class RunSerializer(serializers.ModelSerializer[Run]):
     metrics = serializers.SerializerMethodField(
-        help_text="The figures that the pages show: of what is measured on one batch of records (the losses of"
-        " pretraining, SFT and reward model, and reward/accuracy) the mean of the last tenth of the steps so far; of"
-        " everything else the last value."
+        help_text="The figures that the pages show: of what each step measures the mean of the last tenth of the steps"
+        " so far; skipped_steps counts all steps; what is measured once, as by an evaluation, is just that."
     )
 
     class Meta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
@@ -9,8 +10,19 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
 from annotate.services.text import MESSAGE_LIMIT, BadText, clean_filled_text
-from training.models import ModelVersion
+from training.models import Answer, ModelVersion
 from training.services.running import questions
+
+FOLLOWS = re.compile(r"([0-9]{1,18})-([0-9]{1,3})", re.ASCII)
+
+
+def conversation_of(project: Project, follows: str) -> list[dict[str, str]] | None:
+    """The conversation up to the answer that `follows` names; None where `project` has no such answer."""
+    if not (match := FOLLOWS.fullmatch(follows)):
+        return None
+    answer_pk, draw = map(int, match.groups())
+    answer = Answer.objects.filter(question__project=project, pk=answer_pk).select_related("question").first()
+    return questions.conversation_after(answer, draw) if answer and draw < len(answer.texts) else None
 
 
 class QuestionForm(forms.Form):
@@ -18,14 +30,21 @@ class QuestionForm(forms.Form):
         label=_("Your question"),
         strip=False,
         widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
-        help_text=_("It is kept here for admins. No annotator sees it, and no model learns from it."),
+        help_text=_(
+            "It is kept here for admins. No annotator sees it, and no model learns from it, unless you let people"
+            " rank the answers."
+        ),
     )
+    follows = forms.CharField(
+        required=False, widget=forms.HiddenInput
+    )  # "answer id-draw" that the question goes on from
     models = forms.ModelMultipleChoiceField(
         label=_("Who answers"), queryset=ModelVersion.objects.none(), widget=forms.CheckboxSelectMultiple
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.project = project
         self.fields["models"].queryset = questions.models_to_ask(project).order_by("-pk")  # type: ignore[attr-defined]
 
     def clean_text(self) -> str:
@@ -33,6 +52,16 @@ class QuestionForm(forms.Form):
             return clean_filled_text(self.cleaned_data["text"], limit=MESSAGE_LIMIT)
         except BadText as error:
             raise forms.ValidationError(str(error)) from None
+
+    def clean_follows(self) -> list[dict[str, str]]:
+        """The conversation that the question goes on with."""
+        given = self.cleaned_data["follows"]
+        if not given:
+            return []
+        found = conversation_of(self.project, given)
+        if found is None:
+            raise forms.ValidationError(_("The answer that this goes on from is not there. Ask the question anew."))
+        return found
 
     def clean_models(self) -> list[ModelVersion]:
         chosen = list(self.cleaned_data["models"])

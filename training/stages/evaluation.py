@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import EvaluationConfig
 from training.stages.definition import Makes, Stage, StageDefinition
-from training.stages.metric import PER_TOKEN, STOP_RATE_FLOOR, TOKENS, Metric
+from training.stages.metric import PER_TOKEN, STOP_RATE_FLOOR, TOKENS, Metric, Summary
 from training.stages.planning import ParentRole, Situation, StagePlan, present
 
 
@@ -36,8 +37,10 @@ def plan(now: Situation) -> StagePlan:
     return StagePlan(stage=Stage.EVALUATION, reason=reason, parents=parents, counts=counts)
 
 
+Measurement = partial(Metric, summary=Summary.ONCE)  # of the finished models, not of a step
+
 METRICS = {
-    "proxy/win_rate": Metric(
+    "proxy/win_rate": Measurement(
         label=_("proxy win rate against the reference"),
         meaning=_("How often the reward model, which is not a person, prefers the policy's answer."),
         healthy=_("Over 50%."),
@@ -45,7 +48,7 @@ METRICS = {
         low=0.5,
         high=1.0,
     ),
-    "heldout/reward_accuracy": Metric(
+    "heldout/reward_accuracy": Measurement(
         label=_("reward accuracy on held-out rankings"),
         meaning=_("How often the reward model agrees with people on prompts that it has never seen."),
         healthy=_("65% to 80%; more than people agree among themselves is too good to be true."),
@@ -53,7 +56,7 @@ METRICS = {
         low=0.65,
         high=0.8,
     ),
-    "heldout/kl": Metric(
+    "heldout/kl": Measurement(
         label=_("distance on held-out prompts (KL)"),
         unit=_("nats per answer"),
         meaning=_("How far the policy's answers to held-out prompts have moved away from the reference."),
@@ -61,19 +64,19 @@ METRICS = {
         low=0.3,
         high=10.0,
     ),
-    "heldout/length": Metric(
+    "heldout/length": Measurement(
         label=_("length on held-out prompts"),
         unit=TOKENS,
         meaning=_("How long an answer to a held-out prompt is on average."),
         healthy=_("Within a third of the reference."),
     ),
-    "heldout/reference_length": Metric(
+    "heldout/reference_length": Measurement(
         label=_("length of the reference there"),
         unit=TOKENS,
         meaning=_("How long the reference's answers to the same prompts are."),
         healthy=_("The measure for the policy's own length."),
     ),
-    "heldout/stop_rate": Metric(
+    "heldout/stop_rate": Measurement(
         label=_("held-out answers that end by themselves"),
         meaning=_("The share of held-out answers that came to an end before they ran out of room."),
         healthy=_("Over 95%."),
@@ -81,37 +84,39 @@ METRICS = {
         low=STOP_RATE_FLOOR,
         high=1.0,
     ),
-    "heldout/reference_stop_rate": Metric(
+    "heldout/reference_stop_rate": Measurement(
         label=_("those of the reference that do"),
         meaning=_("The share of the reference's answers to the same prompts that came to an end."),
         healthy=_("The measure for the policy's own."),
         is_share=True,
     ),
-    "heldout/entropy": Metric(
+    "heldout/entropy": Measurement(
         label=_("entropy on held-out prompts"),
         unit=PER_TOKEN,
         meaning=_("How many ways of going on the policy still considers there."),
         healthy=_("Not far below that of the SFT model."),
     ),
-    "proxy/reward": Metric(
+    "proxy/reward": Measurement(
         label=_("reward on held-out prompts"),
         unit=_("σ"),
         meaning=_("What the reward model, which is not a person, thinks of the policy's answers there."),
         healthy=_("Above the reference's."),
     ),
-    "proxy/reference_reward": Metric(
+    "proxy/reference_reward": Measurement(
         label=_("reward of the reference there"),
         unit=_("σ"),
         meaning=_("What the reward model thinks of the reference's answers to the same prompts."),
         healthy=_("The measure for the policy's own."),
     ),
-    "heldout/reward_pairs": Metric(
+    "heldout/reward_pairs": Measurement(
         label=_("held-out pairs"),
+        unit=_("pairs"),
         meaning=_("On how many pairs of answers the accuracy was measured."),
         healthy=_("A few hundred: fewer make a wide interval."),
     ),
-    "heldout/reward_ties": Metric(
+    "heldout/reward_ties": Measurement(
         label=_("held-out ties"),
+        unit=_("pairs"),
         meaning=_("Pairs that people placed equally; they are not in the accuracy."),
         healthy=_("As people find them."),
     ),

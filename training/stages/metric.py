@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from django.utils.functional import Promise
@@ -24,6 +25,14 @@ TOKENS = _("tokens")
 FALLS = _("It falls quickly at first and then levels off.")
 
 
+class Summary(Enum):
+    """How the values of all steps become the one figure that a run is remembered by."""
+
+    MEAN = "mean"  # of the last tenth of the steps: what one batch of records or one rollout measures swings
+    TOTAL = "total"  # the engine counts from the first step on, so that its last value is the number of all
+    ONCE = "once"  # measured once, at the end
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One metric as a page shows it. A band may be open at one end; without one `healthy` says what to expect."""
@@ -33,7 +42,7 @@ class Metric:
     healthy: Words
     unit: Words = ""
     is_share: bool = False  # shown as a percentage
-    is_noisy: bool = False  # measured on one batch of records a step: a mean over steps says more than the last
+    summary: Summary = Summary.MEAN
     low: float | None = None
     high: float | None = None
     high_setting: str = ""  # the field of a run's config that takes the place of `high`
@@ -72,6 +81,7 @@ SKIPPED_STEPS = Metric(  # of every stage that trains
     label=_("skipped steps"),
     meaning=_("Steps that were left out because their numbers were not finite."),
     healthy=_("None."),
+    summary=Summary.TOTAL,
     low=0.0,
     high=0.0,
 )

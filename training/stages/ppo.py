@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import PPOConfig
 from training.stages.definition import Makes, Stage, StageDefinition
-from training.stages.metric import FALLS, PER_TOKEN, SKIPPED_STEPS, STOP_RATE_FLOOR, TOKENS, Metric
+from training.stages.metric import FALLS, PER_TOKEN, SKIPPED_STEPS, STOP_RATE_FLOOR, TOKENS, Metric, Summary
 from training.stages.planning import ParentRole, PlannedParent, Situation, StagePlan
 from training.stages.remedies import Rule
 
@@ -49,6 +49,7 @@ METRICS = {
         unit=_("nats per answer"),
         meaning=_("How far the answers of the finished policy have moved, on prompts that it is trained on."),
         healthy=_("As for the steps before; beyond the run's limit the policy of the step before is taken."),
+        summary=Summary.ONCE,
         low=0.3,
         high=10.0,
     ),
@@ -82,6 +83,7 @@ METRICS = {
     ),
     "rollout/noncanonical": Metric(
         label=_("answers in unusual tokens"),
+        unit=_("answers per step"),
         meaning=_("Answers whose text would be cut into other tokens than the policy wrote."),
         healthy=_("Few, and not more with every step."),
     ),

@@ -14,7 +14,6 @@ METRICS = {
         unit=PER_TOKEN,
         meaning=_("How much each next piece of text surprises the model."),
         healthy=FALLS,
-        is_noisy=True,
     ),
     "skipped_steps": SKIPPED_STEPS,
 }

@@ -43,7 +43,6 @@ METRICS = {
         is_share=True,
         low=0.6,
         high=0.85,
-        is_noisy=True,
     ),
     "reward/loss": Metric(
         label=_("loss"),
@@ -52,7 +51,6 @@ METRICS = {
         healthy=_("0.35 to 0.69: guessing is 0.69."),
         low=0.35,
         high=0.69,
-        is_noisy=True,
     ),
     "skipped_steps": SKIPPED_STEPS,
 }

@@ -37,7 +37,6 @@ METRICS = {
         meaning=_("How much people's answers surprise the model, token by token."),
         healthy=_("It falls and levels off above 0.1; below that the answers are learnt by heart."),
         low=0.1,
-        is_noisy=True,
     ),
     "skipped_steps": SKIPPED_STEPS,
 }

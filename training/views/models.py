@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 from django.contrib import messages
@@ -16,8 +17,16 @@ from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.promotions import PromotionForm, RollBackForm
 from training.models import ModelVersion
-from training.services.pages import lineage, lineage_picture, model_comparison, model_curves, model_metrics
+from training.services.pages import (
+    lineage,
+    lineage_picture,
+    model_answers,
+    model_comparison,
+    model_curves,
+    model_metrics,
+)
 from training.services.registry import downloads, promotions
+from training.services.run_files import config_fields
 
 PAGE_SIZE = 50
 
@@ -57,7 +66,7 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
         "teachers": lineage.teachers(model),
         "children": _visible(request).filter(parent=model).order_by("pk"),
         "readings": model_metrics.readings(model),
-        "settings": model_metrics.settings(model.config),
+        "settings": list(config_fields.describe(model.config)),
         "files": model.manifest.get("files", {}),
         "promotions": model.promotions.select_related("promoted_by"),
         "download": downloads.newest(model),
@@ -104,6 +113,9 @@ def compare(request: ProjectRequest) -> HttpResponse:
         context |= {
             "figures": model_comparison.compare_figures(compared),
             "settings": model_comparison.compare_settings(compared),
+            "alone": model_comparison.without_counterpart(compared),
+            "answers": model_answers.compare(*compared) if len(compared) == 2 else None,
+            "pairs": list(combinations(compared, 2)),
             "labels": model_comparison.compare_labels(compared),
             "charts": model_curves.charts(compared),
         }

@@ -7,14 +7,20 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from annotate.addresses import fragment_of
-from annotate.models import Role
+from annotate.addresses import fragment_of, posts_from
+from annotate.models import Prompt, Role, Split
 from annotate.permissions import ProjectRequest, role_required
+from annotate.services.importing.conversations import BadRecord
+from annotate.services.slates import BadSlate
+from annotate.services.text import BadText
 from annotate.views.paging import Page
-from training.forms.questions import QuestionForm
+from training.forms.questions import QuestionForm, conversation_of
 from training.models import Question, Run, Worker
+from training.services.labels.slates import TEMPERATURE
+from training.services.pages import question_progress
 from training.services.registry import promotions
 from training.services.running import questions
 
@@ -26,17 +32,28 @@ PAGE_SIZE = 20
 def index(request: ProjectRequest) -> HttpResponse:
     """The form, and what was asked before."""
     project = request.project
-    form = QuestionForm(request.POST or None, project=project, initial={"models": _suggested(request)})
+    follows = request.POST.get("follows") or request.GET.get("follows", "")
+    initial = {"models": _suggested(request), "follows": follows}
+    form = QuestionForm(request.POST or None, project=project, initial=initial)
     if form.is_valid():
+        asked_for = {"text": form.cleaned_data["text"], "models": form.cleaned_data["models"]}
         try:
-            question = questions.ask(project, **form.cleaned_data, asked_by=request.user)
+            question = questions.ask(project, **asked_for, context=form.cleaned_data["follows"], asked_by=request.user)
         except questions.CannotAsk as refusal:
             messages.error(request, str(refusal))
         else:
             return redirect("training:question", project.slug, question.pk)
     asked = Question.objects.for_user(request.user).filter(project=project)
     page = Page(asked.select_related("asked_by"), request, size=PAGE_SIZE)
-    context = {"project": project, "form": form, "page": page, "is_able": questions.models_to_ask(project).exists()}
+    context = {
+        "project": project,
+        "form": form,
+        "page": page,
+        "is_able": questions.models_to_ask(project).exists(),
+        "conversation": conversation_of(project, follows) or [],
+        "draws": questions.DRAWS,
+        "temperature": TEMPERATURE,
+    }
     status = 422 if request.method == "POST" else 200
     return render(request, "training/questions/index.html", context, status=status)
 
@@ -56,15 +73,54 @@ def live(request: ProjectRequest, pk: int) -> HttpResponse:
     return render(request, "training/questions/_answers.html", _question(request, pk))
 
 
-def _question(request: ProjectRequest, pk: int) -> dict[str, Any]:
+@role_required(Role.ADMIN)
+@posts_from("training:question", "slug", "pk")
+def rank(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Let people rank the answers."""
+    question = _fetch(request, pk)
+    try:
+        slate = questions.let_people_rank(question, sent_by=request.user)
+        messages.success(request, _told(slate.prompt))
+    except questions.AlreadyRanked as told:
+        messages.info(request, str(told))
+    except (questions.CannotRank, BadRecord, BadSlate, BadText) as refusal:
+        messages.error(request, str(refusal))
+    return redirect("training:question", request.project.slug, pk)
+
+
+def _told(prompt: Prompt) -> str:
+    number = {"number": prompt.pk}
+    if prompt.split == Split.HELDOUT:
+        return (
+            _(
+                "People are asked to rank these answers. The question is prompt #%(number)d, which is held out: the"
+                " rankings measure the models and train none."
+            )
+            % number
+        )
+    return _("People are asked to rank these answers. The question is prompt #%(number)d.") % number
+
+
+def _fetch(request: ProjectRequest, pk: int) -> Question:
     asked = Question.objects.for_user(request.user).filter(project=request.project)
-    question = get_object_or_404(asked.select_related("asked_by"), pk=pk)
+    return get_object_or_404(asked.select_related("project", "asked_by", "slate__prompt", "sent_by"), pk=pk)
+
+
+def _question(request: ProjectRequest, pk: int) -> dict[str, Any]:
+    question = _fetch(request, pk)
     answers = list(question.answers.select_related("model_version", "run").order_by("pk"))
+    over = [answer.run.status in Run.FINISHED for answer in answers]
     return {
         "project": request.project,
         "question": question,
-        "answers": answers,
-        "is_waiting": any(answer.run.status not in Run.FINISHED for answer in answers),
+        "answers": question_progress.describe(answers),
+        "number_over": sum(over),
+        "draws": questions.DRAWS,
+        "temperature": TEMPERATURE,
+        "longest": question_progress.longest_answer(answers),
+        "is_waiting": not all(over),
+        "different": len(questions.different_answers(question)),
+        "why_not_ranked": questions.why_not_ranked(question),
         "ahead": questions.queue_ahead(question, reader=request.user),
         "gpu_workers": Worker.objects.alive("gpu"),
     }

@@ -12,7 +12,7 @@ from annotate.addresses import fragment_of
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Worker
-from training.services.pages import progress
+from training.services.pages import heldout_accuracy
 from training.services.run_files import config_fields, curves, step_samples
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
@@ -90,18 +90,18 @@ def live_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
 def curves_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
     """What the curves and the saved config show."""
     run, config, rows = files.run, files.config, files.history
-    evaluation = progress.measured_by(run)
+    drawn = curves.build(files)
     return {
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
-        "curves": curves.build(files),
+        "curves": [curve for curve in drawn if not curve.is_folded],
+        "flat_curves": [curve for curve in drawn if curve.is_folded],
         "bar": step_samples.step_cells(files) if run.stage == Stage.PPO else [],
         "limit": config.get("kl_limit"),
         "seen": f"{len(rows)}-{rows[-1].step if rows else 0}-{run.fence}-{run.status}",
         "dataset": curves.dataset_figures(rows),
-        "evaluation": evaluation,
-        "heldout": progress.heldout_accuracy(evaluation) if evaluation else None,
+        "heldout": heldout_accuracy.build(run),
         "fields": list(config_fields.describe(config)),
         "parents": config.get("parents", {}),
     }

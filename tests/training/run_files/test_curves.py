@@ -81,6 +81,35 @@ def test_a_thinned_curve_keeps_its_ends_its_peaks_and_its_order() -> None:
     assert kept == sorted(kept)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "is_folded"),
+    [
+        ("skipped_steps", [0.0] * 9, True),
+        ("skipped_steps", [0.0] * 4, False),  # too few steps to say
+        ("skipped_steps", [0.0] * 8 + [1.0], False),
+        ("policy/clip_fraction", [0.10, 0.11, 0.10, 0.105, 0.10], True),  # 0.01 of a band of 0.2 is a twentieth
+        ("policy/clip_fraction", [0.10, 0.12, 0.10, 0.11, 0.10], False),
+        ("policy/clip_fraction", [0.25] * 9, False),  # flat, and outside
+        ("sft/loss", [2.0, 1.95, 1.94, 1.92, 1.91], True),  # open above: 0.09 of a height of 2
+        ("sft/loss", [2.0, 1.9, 1.85, 1.81, 1.8], False),
+        ("rollout/reward", [1.0] * 9, False),  # nobody knows what is healthy there
+    ],
+)
+def test_only_a_curve_that_hardly_moves_within_its_band_is_folded_away(
+    name: str, values: list[float], is_folded: bool
+) -> None:
+    assert curves.is_flat_and_healthy(stages.all_metrics()[name], values) == is_folded
+
+
+def test_the_most_telling_curve_of_a_run_is_never_folded_away(project: Project, data_dir: Path) -> None:
+    run = engine_files.make_run(project, "sft", fence=1)
+    engine_files.write_metrics(run, [{"sft/loss": 2.0, "skipped_steps": 0}] * 9)
+    assert {curve.name: curve.is_folded for curve in curves.build(RunFiles(run))} == {
+        "sft/loss": False,
+        "skipped_steps": True,
+    }
+
+
 def test_a_short_curve_is_not_thinned() -> None:
     points = [Point(step, step % 3) for step in range(curves.MOST_POINTS)]
     assert curves.thin(points) == points

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 
@@ -16,6 +18,8 @@ from training.models import ModelVersion, Round, Run
 from training.services.planning import plans
 from training.services.run_files import summaries
 from training.services.run_files.metrics import Row
+from training.services.run_files.reader import RunFiles
+from training.stages.planning import StagePlan
 
 # Agreement rises from 0 to 0.95 in 20 steps and swings: the last step says 20%, the mean of the last two says 55%.
 AGREEMENT = [*(step / 20 for step in range(18)), 0.9, 0.2]
@@ -63,11 +67,26 @@ def shown(page: Client, name: str, *args: object, **query: object) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
-def test_the_noisy_figures_are_the_mean_of_the_last_tenth_of_the_steps() -> None:
-    rows = [Row(step, 20, 0.0, row | {"skipped_steps": step}) for step, row in enumerate(ROWS, 1)]
+def test_what_each_step_measures_is_the_mean_of_the_last_tenth_of_the_steps() -> None:
+    measured = [{**row, "rollout/reward": step, "rollout/kl": step / 10} for step, row in enumerate(ROWS, 1)]
+    rows = [Row(step, 20, 0.0, row) for step, row in enumerate(measured, 1)]
     assert summaries.summarise(rows) == pytest.approx(
-        {"reward/accuracy": 0.55, "reward/loss": 0.45, "skipped_steps": 20}
+        {"reward/accuracy": 0.55, "reward/loss": 0.45, "rollout/reward": 19.5, "rollout/kl": 1.95}
     )
+
+
+def test_what_the_engine_counts_through_is_the_number_of_all_steps() -> None:
+    rows = [Row(step, 20, 0.0, {"skipped_steps": step // 5}) for step in range(1, 21)]
+    assert summaries.summarise(rows) == {"skipped_steps": 4}
+    assert summaries.steps_in_words("skipped_steps", 20) == "in all"
+
+
+def test_what_is_measured_once_is_just_that_and_says_no_steps() -> None:
+    rows = [Row(step, 20, 0.0, {"rollout/kl": 2.0}) for step in range(1, 21)] + [
+        Row(20, 20, 0.0, {"rollout/final_kl": 3.0})
+    ]
+    assert summaries.summarise(rows)["rollout/final_kl"] == 3.0
+    assert [summaries.steps_in_words(name, 20) for name in ("rollout/final_kl", "heldout/kl", "data/used")] == [""] * 3
 
 
 def test_a_step_that_measured_nothing_does_not_stretch_the_mean_to_earlier_ones() -> None:
@@ -77,8 +96,8 @@ def test_a_step_that_measured_nothing_does_not_stretch_the_mean_to_earlier_ones(
 
 @pytest.mark.parametrize(("steps", "words"), [(1, "the last step"), (15, "mean of the last 2 steps")])
 def test_the_words_say_over_which_steps(steps: int, words: str) -> None:
-    assert summaries.steps_averaged("reward/accuracy", steps) == words
-    assert summaries.steps_averaged("rollout/kl", steps) == ""
+    assert summaries.steps_in_words("reward/accuracy", steps) == words
+    assert summaries.steps_in_words("rollout/kl", steps) == words
 
 
 def test_a_run_that_goes_reads_the_same_on_its_page_on_that_of_its_round_and_in_the_api(
@@ -105,8 +124,10 @@ def test_a_finished_run_reads_the_same_on_every_page_and_in_the_api(
         assert "0.45 nats (mean of the last 2 steps)" in words
     other = machine.make_model(model.project, "reward")
     compared = shown(page, "models-compare", slug, model=[model.pk, other.pk])
-    assert "agreement with the rankings mean of the last tenth of the steps 55%" in compared
-    assert "nats, mean of the last tenth of the steps 0.45" in compared
+    assert "Agreement with the rankings mean of the last tenth of the steps How often" in compared
+    assert "gets the higher score. 55% –" in compared
+    assert "nats, mean of the last tenth of the steps" in compared
+    assert "on average over the pairs. 0.45 –" in compared
     assert "agrees with 55%" in shown(page, "models", slug)
     assert figures_in_api(admin, slug) == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
     assert model_in_api(admin, model)["metrics"] == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
@@ -117,13 +138,59 @@ def test_the_page_of_a_reward_run_shows_what_its_model_reaches_on_held_out_ranki
 ) -> None:
     run = model.run
     assert run is not None
-    assert "held-out" not in shown(page, "run", model.project.slug, run.pk)
-    measured = {"heldout/reward_accuracy": 0.71}
+    measured = {"heldout/reward_accuracy": 0.8, "heldout/reward_pairs": 10}
     evaluation = machine.queue_run(run.project, "evaluation", round=run.round, status="succeeded", metrics=measured)
     words = shown(page, "run", model.project.slug, run.pk)
-    assert "Reward accuracy on held-out rankings: 71% healthy 65% to 80%" in words
+    # Wilson 1927, 8 of 10
+    assert "Reward accuracy on held-out rankings: 80% (49% to 94%) 10 pairs of answers; in brackets the 95 %" in words
+    assert "healthy 65% to 80%" in words
     address = reverse("training:run", args=[run.project.slug, evaluation.pk])
     assert f'href="{address}"' in page.get(reverse("training:run", args=[run.project.slug, run.pk])).content.decode()
+
+
+def test_a_reward_run_says_when_its_held_out_accuracy_comes_and_why_it_does_not(
+    page: Client, model: ModelVersion
+) -> None:
+    run = model.run
+    assert run is not None and run.round is not None
+
+    def said() -> str:
+        return shown(page, "run", model.project.slug, run.pk).split("Reward accuracy on held-out rankings:")[1][:120]
+
+    assert "It is not measured: the evaluation of round 1 is left out. No new policy to evaluate." in said()
+    Round.objects.update(plan=plans.Plan(number=1, obstacle="", stages=[StagePlan(stage="evaluation")]).to_json())
+    assert "It comes with the evaluation of round 1, once the stages before it are through." in said()
+    evaluation = machine.queue_run(run.project, "evaluation", round=run.round)
+    assert "It comes with the evaluation of round 1, which waits for a worker." in said()
+    for status, words in {
+        "running": "It comes with the evaluation of round 1, which is running.",
+        "failed": "The evaluation of round 1 ended before it was measured.",
+        "succeeded": "The evaluation of round 1 found no held-out rankings to measure it on.",
+    }.items():
+        Run.objects.filter(pk=evaluation.pk).update(status=status)
+        assert words in said()
+    Run.objects.filter(pk=evaluation.pk).delete()
+    Run.objects.filter(pk=run.pk).update(round=None)
+    assert "It is measured in rounds only" in said()
+
+
+def test_the_figures_of_ppo_that_were_stored_as_the_last_step_had_them_are_averaged_by_the_migration(
+    project: Project, data_dir: Path
+) -> None:
+    run = engine_files.make_run(project, "ppo", fence=1, status=Run.Status.SUCCEEDED)
+    engine_files.write_metrics(run, [{"rollout/reward": float(step), "skipped_steps": 2} for step in range(1, 21)])
+    stored = {"rollout/reward": 20.0, "skipped_steps": 2, "data/used": 9}
+    Run.objects.filter(pk=run.pk).update(metrics=stored)
+    made = machine.make_model(project, "ppo", run=run, metrics=stored | {"proxy/win_rate": 0.7})
+    lost = engine_files.make_run(project, "ppo", fence=9, status=Run.Status.SUCCEEDED, metrics=stored)
+    import_module("training.migrations.0008_figures_of_ppo").average(apps, None)
+    run.refresh_from_db()
+    made.refresh_from_db()
+    lost.refresh_from_db()
+    assert run.metrics == stored | {"rollout/reward": 19.5}
+    assert run.metrics["rollout/reward"] == summaries.summarise(RunFiles(run).history)["rollout/reward"]
+    assert made.metrics == run.metrics | {"proxy/win_rate": 0.7}
+    assert lost.metrics == stored
 
 
 def figures_in_api(admin: Member, slug: str) -> dict[str, float]:

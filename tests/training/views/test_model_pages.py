@@ -13,7 +13,7 @@ from annotate.models import AuditEvent, Member, Project
 from tests.factories import make_demonstration, make_project, make_ranking
 from tests.training import history, machine
 from training.models import ModelVersion, Promotion
-from training.services.pages import lineage, lineage_picture, model_comparison
+from training.services.pages import lineage, lineage_picture, model_comparison, model_curves
 from training.services.registry import promotions
 
 
@@ -197,10 +197,40 @@ def test_a_comparison_shows_only_what_differs(
     history.write_curve(models["sft-1"], sft__loss=[3.0, 2.0, 1.5])
     history.write_curve(second, sft__loss=[2.5, 1.25])
     html = shown(page, address(project, "models-compare") + f"?model={models['sft-1'].pk}&model={second.pk}")
-    assert "learning_rate" in html and "epochs" not in html and "/somewhere" not in html
+    settings = html.split('id="settings-title"')[1].split("</section>")[0]
+    assert "Learning rate" in settings and "0.00001<" in settings and "0.00003<" in settings
+    assert "Passes" not in settings and "learning_rate" not in html and "/somewhere" not in html
     assert "1.25" in html and "1.5" in html
     assert "1 added, 1 gone" in html
     assert html.count("<polyline") == 2
+
+
+def test_the_settings_of_models_of_different_stages_are_not_compared(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    second = history.make_round(project, "sft")["sft"]
+    for model, rate in ((models["base-1"], 1e-3), (models["sft-1"], 1e-5), (second, 3e-5)):
+        ModelVersion.objects.filter(pk=model.pk).update(config={"learning_rate": rate, "mlp_size": 1})
+        model.refresh_from_db()
+    three = [models["base-1"], models["sft-1"], second]
+    [group] = model_comparison.compare_settings(three)
+    assert [model.name for model in group.models] == ["sft-1", "sft-2"]
+    assert [(row.name, row.values) for row in group.rows] == [("learning rate", ["0.00001", "0.00003"])]
+    html = shown(page, address(project, "models-compare") + "?" + "&".join(f"model={model.pk}" for model in three))
+    assert "By itself here, so compared with none:" in html
+    alike = [models["base-1"], models["sft-1"]]
+    assert model_comparison.compare_settings(alike) == []
+    assert model_comparison.without_counterpart(alike) == alike
+
+
+def test_the_table_behind_a_compared_curve_ends_with_the_figure_of_all_pages(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    loss = [*(3.0 - step / 20 for step in range(18)), 1.0, 2.0]  # the last step says 2, the last tenth 1.5
+    for name in ("sft-1", "ppo-1"):
+        history.write_curve(models[name], sft__loss=loss)
+    [chart] = model_curves.charts([models["sft-1"], models["ppo-1"]])
+    assert chart.rows[-1] == ("mean of the last tenth of the steps", ("1.5", "1.5"))
 
 
 def test_figures_with_one_name_say_of_which_stage_they_are(

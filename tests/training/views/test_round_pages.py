@@ -92,8 +92,8 @@ def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_heal
     shown = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert f'href="{rounds_url(project, "run-step", run.pk, 2)}"' in shown
     words = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
-    assert "5 nats per answer ! outside: healthy 0.3 to 4" in words
-    assert "99% healthy 95% to 100%" in words
+    assert "5 nats per answer (the last step) ! outside: healthy 0.3 to 4" in words
+    assert "99% (the last step) healthy 95% to 100%" in words
     engine_files.write_metrics(run, rows, total=40)
     early = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert "outside:" not in early, "the first steps may be anywhere"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def test_the_page_shows_the_config_the_step_and_a_table_behind_every_curve(page:
     assert "Price of distance (beta)" in html
     assert "How far the policy&#x27;s answers have moved away" in html
     assert html.count("data-curve=") == html.count(">Table</summary>") == 10
+
+
+def test_flat_and_healthy_curves_stand_in_one_line_that_opens(page: Client, running: Run) -> None:
+    engine_files.write_metrics(running, engine_files.ppo_metrics(5))
+    html = shown(page, running)
+    shown_first, folded = html.split('<details id="flat-curves"')
+    folded = folded.split("</section>")[0]
+    assert 'id="curve-skipped-steps"' in folded and 'id="curve-rollout-reward"' in shown_first
+    summary = " ".join(re.sub(r"<[^>]+>", " ", folded.split("</summary>")[0].split(">", 1)[1]).split())
+    assert summary == "2 curves are flat and healthy: variance that the critic explains 24%, skipped steps 0"
+    engine_files.write_metrics(running, engine_files.ppo_metrics(4))
+    assert 'id="flat-curves"' not in shown(page, running), "after four steps nobody can say"
 
 
 def test_a_phase_says_how_many_bytes_are_through(page: Client, running: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from annotate.models import Kind, Split
 from training import stages
 from training.models import ModelVersion, Snapshot
 from training.services.pages import lineage, model_metrics
-from training.services.run_files import summaries
+from training.services.run_files import config_fields, summaries
 
 MOST = 5  # models side by side that a person can still follow
 NOTHING = "–"
@@ -21,6 +22,14 @@ class Row(NamedTuple):
     name: str
     unit: str  # and over which steps
     values: list[str]
+    meaning: str = ""  # in a sentence
+
+
+class Settings(NamedTuple):
+    """What differs between the settings of models that one stage made; `rows` have a value for each of them."""
+
+    models: list[ModelVersion]
+    rows: list[Row]
 
 
 class Labels(NamedTuple):
@@ -39,12 +48,16 @@ def compare_figures(models: list[ModelVersion]) -> list[Row]:
     return [_figure(key, label, models) for key, label in model_metrics.labels(ordered).items()]
 
 
-def compare_settings(models: list[ModelVersion]) -> list[Row]:
-    """The settings in which `models` differ; the ones that all share are left out."""
-    settings = [model_metrics.settings(model.config) for model in models]
-    names = {name: None for one in settings for name in one}
-    rows = [Row(name, "", [one.get(name, NOTHING) for one in settings]) for name in names]
-    return [row for row in rows if len(set(row.values)) > 1]
+def compare_settings(models: list[ModelVersion]) -> list[Settings]:
+    """The settings in which models of one kind differ; those of other stages have other meanings."""
+    kinds = [kind for kind, number in Counter(model.kind for model in models).items() if number > 1]
+    return [_settings([model for model in models if model.kind == kind]) for kind in kinds]
+
+
+def without_counterpart(models: list[ModelVersion]) -> list[ModelVersion]:
+    """Those of `models` whose kind no other one has, so that their settings can be compared with nothing."""
+    numbers = Counter(model.kind for model in models)
+    return [model for model in models if numbers[model.kind] == 1]
 
 
 def compare_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]:
@@ -53,11 +66,27 @@ def compare_labels(models: list[ModelVersion]) -> dict[str, list[Labels | None]]
     return {kind: _against_the_first(kind, [one.get(kind) for one in taught]) for kind in Kind.values}
 
 
+def _settings(models: list[ModelVersion]) -> Settings:
+    described = [{field.name: field for field in config_fields.describe(model.config)} for model in models]
+    fields = {name: field for one in described for name, field in one.items()}
+    rows = [
+        Row(
+            str(field.label),
+            str(field.unit),
+            [one[name].value if name in one else NOTHING for one in described],
+            str(field.meaning),
+        )
+        for name, field in fields.items()
+    ]
+    return Settings(models, [row for row in rows if len(set(row.values)) > 1])
+
+
 def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
     readings = [model_metrics.reading(key, model.metrics[key]) if key in model.metrics else None for model in models]
     first = next(reading for reading in readings if reading)
-    unit = ", ".join(filter(None, [str(first.unit), summaries.averaging_rule(key)]))
-    return Row(label, unit, [reading.value if reading else NOTHING for reading in readings])
+    unit = ", ".join(filter(None, [str(first.unit), summaries.rule_in_words(key)]))
+    values = [reading.value if reading else NOTHING for reading in readings]
+    return Row(label, unit, values, str(first.meaning))
 
 
 def _against_the_first(kind: str, snapshots: list[Snapshot | None]) -> list[Labels | None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,16 +16,13 @@ from training.services.run_files import summaries
 from training.stages.metric import DATASET_METRICS, Metric, Words
 from training.stages.number_format import number
 
-# The page names the parents themselves; the rest of a config is compared field by field.
-HIDDEN_FIELDS = {"schema", "parents"}
-
 
 def readings(model: ModelVersion) -> list[Reading]:
     """Every metric in the order of the stages; those of one kind that carry a number come last."""
     metrics, steps = model.metrics, model.run.step if model.run else 0
     named = [key for key in stages.all_metrics() if key in metrics]
     keys = (*named, *sorted(set(metrics) - set(named)))
-    return [reading(key, metrics[key])._replace(span=summaries.steps_averaged(key, steps)) for key in keys]
+    return [reading(key, metrics[key])._replace(span=summaries.steps_in_words(key, steps)) for key in keys]
 
 
 def reading(key: str, value: Any) -> Reading:
@@ -34,7 +30,8 @@ def reading(key: str, value: Any) -> Reading:
     metric = _metric(key)
     if metric is None:
         return Reading(_label(key), _plain(value), "")
-    return Reading(metric.label, metric.show(value) if isinstance(value, int | float) else _plain(value), metric.unit)
+    shown = metric.show(value) if isinstance(value, int | float) else _plain(value)
+    return Reading(metric.label, shown, metric.unit, meaning=metric.meaning)
 
 
 def labels(keys: Iterable[str]) -> dict[str, str]:
@@ -70,9 +67,3 @@ def _numbered(key: str) -> Metric | None:
 
 def _plain(value: Any) -> str:
     return number(value) if isinstance(value, int | float) else str(value)
-
-
-def settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a stage's config as text."""
-    chosen = {name: value for name, value in config.items() if name not in HIDDEN_FIELDS}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}

@@ -22,7 +22,6 @@ from training.stages import Stage
 from training.stages.metric import Metric, Words
 from training.stages.planning import StagePlan
 
-HELDOUT_ACCURACY = "heldout/reward_accuracy"
 READINGS = 8  # how many of a stage, from the first, are shown on the page of its round
 EARLY = 0.1  # the share of its steps in which a run may be outside every band
 
@@ -36,6 +35,7 @@ class Reading(NamedTuple):
     band: str = ""
     is_outside: bool = False
     span: str = ""  # over which steps
+    meaning: Words = ""  # in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,20 +118,6 @@ def figures(files: RunFiles) -> dict[str, Figure]:
     return summaries.figures(files.run, [] if files.run.metrics else files.history)
 
 
-def measured_by(run: Run) -> Run | None:
-    """The evaluation that measured how far a reward model agrees with people on prompts that it has never seen."""
-    if run.stage != Stage.REWARD or run.round is None:
-        return None
-    ended = run.round.runs.filter(stage=Stage.EVALUATION, status=Run.Status.SUCCEEDED).order_by("-pk")
-    return next((each for each in ended if HELDOUT_ACCURACY in each.metrics), None)
-
-
-def heldout_accuracy(evaluation: Run) -> Reading:
-    """The agreement on held-out rankings, as `evaluation` measured it."""
-    metric = stages.find(Stage.EVALUATION).metrics[HELDOUT_ACCURACY]
-    return _reading(metric, summaries.figures(evaluation, [])[HELDOUT_ACCURACY], is_early=False)
-
-
 def readings(files: RunFiles) -> list[Reading]:
     """The figures of a run that have a name for people."""
     run, found = files.run, figures(files)
@@ -143,4 +129,5 @@ def readings(files: RunFiles) -> list[Reading]:
 
 def _reading(metric: Metric, figure: Figure, is_early: bool) -> Reading:
     is_outside = metric.is_outside(figure.value) and not is_early
-    return Reading(metric.label, metric.show(figure.value), metric.unit, metric.band, is_outside, figure.span)
+    value = metric.show(figure.value)
+    return Reading(metric.label, value, metric.unit, metric.band, is_outside, figure.span, metric.meaning)

@@ -15,6 +15,8 @@ from training.stages.metric import DATASET_METRICS, Metric, Words
 
 MOST_POINTS = 1_000  # of a curve: more than a screen has columns
 TABLE_ROWS = 100  # of the table behind it; all of them are in the CSV
+FLAT_SHARE = 0.05  # of the healthy band, or of the curve's own height: who moves less than that is flat
+FEWEST_STEPS = 5  # from which on a curve can be called flat
 
 
 class Point(NamedTuple):
@@ -30,6 +32,7 @@ class Curve:
     metric: Metric
     figure: Figure  # the run's, the same as on every other page
     points: list[Point]
+    is_folded: bool  # nothing happens in it, nothing is wrong with it, and it is not the most telling one
 
     @property
     def id(self) -> str:
@@ -68,11 +71,32 @@ def build(files: RunFiles) -> list[Curve]:
     """The curves of a run that have a name for people, the most telling first."""
     rows, figures = files.history, summaries.figures(files.run, files.history)
     stage = stages.find(files.run.stage)
+    first = next(iter(stage.shown_metrics), "")
     return [
-        Curve(name=name, metric=stage.metrics[name].in_run(files.config), figure=figures[name], points=thin(points))
+        _curve(name, stage.metrics[name].in_run(files.config), figures[name], points, is_first=name == first)
         for name in stage.shown_metrics
         if name in figures and (points := [Point(row.step, row.metrics[name]) for row in rows if name in row.metrics])
     ]
+
+
+def is_flat_and_healthy(metric: Metric, values: Sequence[float]) -> bool:
+    """Whether a curve can be folded away: every value lies in the healthy band, and they hardly differ.
+
+    Without a band nobody can say that a curve is healthy.
+    """
+    if not metric.has_band or len(values) < FEWEST_STEPS or any(map(metric.is_outside, values)):
+        return False
+    lowest, highest = min(values), max(values)
+    if metric.low is not None and metric.high is not None:
+        scale = metric.high - metric.low
+    else:
+        scale = max(abs(lowest), abs(highest))
+    return highest - lowest <= FLAT_SHARE * scale
+
+
+def _curve(name: str, metric: Metric, figure: Figure, points: list[Point], *, is_first: bool) -> Curve:
+    is_folded = not is_first and is_flat_and_healthy(metric, [point.value for point in points])
+    return Curve(name=name, metric=metric, figure=figure, points=thin(points), is_folded=is_folded)
 
 
 def dataset_figures(rows: Sequence[Row]) -> list[tuple[Words, int]]:

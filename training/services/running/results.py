@@ -69,13 +69,36 @@ def load(round: Round) -> Result | None:
 
 
 def _compute(run: Run) -> dict[str, Any] | None:
-    path = directories.attempt(run.directory, run.fence) / "output" / "completions.jsonl"
-    if path.stat().st_size > LARGEST_BYTES:
-        return None
-    answers = _by_prompt(read_completions(path))
+    rows = read_answers(run)
+    has_parent = any(row.policy == ParentRole.PARENT for row in rows)
+    before = ParentRole.PARENT if has_parent else ParentRole.REFERENCE  # which is where the policy started from, too
+    answers = by_prompt(before=of_role(rows, before), after=of_role(rows, ParentRole.POLICY))
     if not answers:
         return None
-    return {"figures": figures(answers, run), "gaps": gaps(run), "answers": _side_by_side(answers, run)}
+    return {"figures": figures(answers, run), "gaps": gaps(run), "answers": side_by_side(answers, run)}
+
+
+def read_answers(run: Run) -> list[SampledCompletion]:
+    """What all models of the evaluation `run` answered; nothing where a page would wait too long for it.
+
+    Raises OSError or InvalidInput where the file is gone or damaged.
+    """
+    path = directories.attempt(run.directory, run.fence) / "output" / "completions.jsonl"
+    return [] if path.stat().st_size > LARGEST_BYTES else read_completions(path)
+
+
+def of_role(rows: Iterable[SampledCompletion], role: str) -> list[SampledCompletion]:
+    """What the model in `role` answered."""
+    return [row for row in rows if row.policy == role]
+
+
+def by_prompt(*, before: Iterable[SampledCompletion], after: Iterable[SampledCompletion]) -> ByPrompt:
+    """The answers of both models, prompt by prompt."""
+    found: ByPrompt = {}
+    for side, rows in zip(SIDES, (before, after), strict=True):
+        for row in rows:
+            found.setdefault(row.prompt_id, {}).setdefault(side, []).append(row)
+    return found
 
 
 def summary(result: Result) -> list[str]:
@@ -109,8 +132,8 @@ def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
             change = [new - old for old, new in zip(before, after, strict=True)]
             spans = {"before": before, "after": after, "change": change}
             found.append({"name": name} | {part: bootstrap(values, seed=run.pk) for part, values in spans.items()})
-    if wins := _wins(answers):
-        found.append({"name": "win_rate", "after": bootstrap(wins, seed=run.pk)})
+    if wins := win_rate(answers, run):
+        found.append({"name": "win_rate", "after": wins})
     if kl := _means(answers, "after", lambda row: row.kl):
         found.append({"name": "kl", "after": bootstrap(kl, seed=run.pk)})
     return found
@@ -139,8 +162,8 @@ def pair_gaps(places: Sequence[int | None]) -> list[int]:
     return [ranks[worse] - ranks[better] for better in placed for worse in placed if better < worse]
 
 
-def _side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
-    """The first answers of both to some prompts, chosen without looking at them; the most changed stand first."""
+def side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
+    """The first answers of both to some prompts of `run`, chosen without looking; the most changed stand first."""
     chosen = sorted(answers, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())
     prompts = read_prompts(run.directory / "data" / "heldout_prompts.jsonl")
     messages = {prompt.id: prompt.messages for prompt in prompts}
@@ -156,24 +179,17 @@ def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion
     return {"messages": messages, **diff._asdict(), **facts, **cuts}
 
 
-def _by_prompt(rows: Iterable[SampledCompletion]) -> ByPrompt:
-    """What the policy answered, and what its parent did: its reference, where it did not start from another model."""
-    answers = list(rows)
-    has_parent = any(row.policy == ParentRole.PARENT for row in answers)
-    before = ParentRole.PARENT if has_parent else ParentRole.REFERENCE
-    sides: dict[str, str] = {before: "before", ParentRole.POLICY: "after"}
-    found: ByPrompt = {}
-    for row in answers:
-        if row.policy in sides:
-            found.setdefault(row.prompt_id, {}).setdefault(sides[row.policy], []).append(row)
-    return found
-
-
 def _means(answers: ByPrompt, side: str, measure: Callable[[SampledCompletion], float | None]) -> list[float]:
     """The mean of a measure for each prompt; empty where it was not measured."""
     values = [[measure(row) for row in rows.get(side, [])] for rows in answers.values()]
     known = [[value for value in of_prompt if value is not None] for of_prompt in values]
     return [fmean(of_prompt) for of_prompt in known if of_prompt]
+
+
+def win_rate(answers: ByPrompt, run: Run) -> Interval | None:
+    """How often the answers `after` have the higher reward; None where no reward model scored."""
+    wins = _wins(answers)
+    return bootstrap(wins, seed=run.pk) if wins else None
 
 
 def _wins(answers: ByPrompt) -> list[float]:
