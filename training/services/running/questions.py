@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from django.db import transaction
@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
 from annotate.services import audit
-from training.models import Answer, ModelVersion, Question, Run, TrainingSettings
+from training.models import Answer, ModelVersion, Question, TrainingSettings
 from training.rlhf.config import SamplingConfig
 from training.rlhf.exits import InvalidInput
 from training.services.registry import configs
@@ -21,20 +21,9 @@ from training.stages import ParentRole, Stage
 MOST_MODELS = 4  # whose answers a person can still read side by side
 DRAWS = 2  # answers of each model, which draws them by chance: one alone says little
 
-WAITING = (Run.Status.QUEUED, Run.Status.INTERRUPTED)
-
 
 class CannotAsk(Exception):
     """A model that cannot answer, or a project that does not train; the message says so."""
-
-
-@dataclass(frozen=True)
-class QueueAhead:
-    """What the worker does before it comes to a question, as far as the reader may know."""
-
-    is_busy: bool
-    running: Run | None  # what it is busy with; None where the reader may not see it
-    waiting: int  # other runs in the queue
 
 
 def models_to_ask(project: Project) -> QuerySet[ModelVersion]:
@@ -56,21 +45,6 @@ def ask(project: Project, *, text: str, models: list[ModelVersion], asked_by: Us
     names = [model.name for model in models]
     audit.record("question.asked", actor=asked_by, project=project, subject=f"question {question.pk}", models=names)
     return question
-
-
-def queue_ahead(question: Question, *, reader: User) -> QueueAhead:
-    """What comes before the next answer to `question`. Of other projects' runs it says only how many there are."""
-    own = question.answers.values("run")
-    first = Run.objects.filter(pk__in=own, status__in=WAITING).order_by("pk").first()
-    if first is None:
-        return QueueAhead(is_busy=False, running=None, waiting=0)
-    others = Run.objects.exclude(pk__in=own)
-    running = others.running()
-    return QueueAhead(
-        is_busy=running.exists(),
-        running=Run.objects.for_user(reader).filter(pk__in=running).select_related("round").order_by("pk").first(),
-        waiting=others.filter(status__in=WAITING, pk__lt=first.pk).count(),
-    )
 
 
 def _config(project: Project, model: ModelVersion) -> SamplingConfig:
