@@ -1,4 +1,6 @@
-"""What holds for every page: times in the reader's zone, and nothing of a person left behind after signing out."""
+"""What holds for every page: newcomers meet the welcome first, times stand in the reader's zone, and nothing of a
+person is left behind after signing out.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,35 @@ from collections.abc import Callable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
+
+from annotate.models import User
+from annotate.permissions import View
+
+# What a newcomer may open without having said who they are; allauth's own pages are open, too.
+OPEN_TO_NEWCOMERS = {"annotate:welcome", "annotate:guidelines", "annotate:account", "annotate:link", "annotate:who"}
+
+
+class WelcomeFirst:
+    """Whoever has not said who they are meets the welcome, whichever page they open."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: View, args: object, kwargs: object) -> HttpResponse | None:
+        is_page = request.method in ("GET", "HEAD") and "HX-Request" not in request.headers
+        match = request.resolver_match
+        if not is_page or match is None or match.namespace.endswith("-api"):
+            return None
+        if match.view_name in OPEN_TO_NEWCOMERS or match.view_name.startswith("account_"):
+            return None
+        is_newcomer = isinstance(request.user, User) and request.user.welcomed_at is None
+        return redirect("annotate:welcome") if is_newcomer else None
 
 
 def time_zone(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

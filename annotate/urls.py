@@ -14,6 +14,7 @@ from annotate.views import (
     projects,
     prompts,
     reviews,
+    welcome,
 )
 
 app_name = "annotate"
@@ -40,7 +41,9 @@ account_urls = [
     path("account/tokens/", accounts.make_token, name="make-token"),
     path("account/tokens/<int:pk>/revoke/", accounts.revoke_token, name="revoke-token"),
     path("account/tokens/check/", accounts.check_tokens, name="check-tokens"),
+    path("account/password/decline/", accounts.decline_password, name="decline-password"),
     path("account/link/<str:secret>/", links.show, name="link"),
+    path("welcome/", welcome.show, name="welcome"),
 ]
 
 notice_urls = [

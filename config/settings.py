@@ -111,6 +111,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "annotate.middleware.time_zone",
     "annotate.middleware.no_copies",
+    "annotate.middleware.WelcomeFirst",
     "config.errors.refusals",
 ]
 

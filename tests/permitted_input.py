@@ -133,6 +133,14 @@ def _an_example(world: World) -> None:
     Run.objects.unfinished().update(status=Run.Status.CANCELLED)
 
 
+def _queued(world: World) -> None:
+    """The run waits, between two others of its project."""
+    run = Run.objects.get(pk=world.values["run"])
+    others = [Run.objects.create(project=run.project, stage=run.stage) for _ in range(2)]
+    Run.objects.filter(pk=run.pk).update(status=Run.Status.QUEUED, position=others[1].position)
+    Run.objects.filter(pk=others[1].pk).update(position=others[1].position + 1)
+
+
 def _weights(world: World) -> None:
     ModelVersion.objects.get(pk=world.values["model"]).directory.mkdir(parents=True, exist_ok=True)
 
@@ -160,6 +168,9 @@ CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "training:round-cancel"): _an_active_round,
     ("POST", "training-api:round-cancel"): _an_active_round,
     ("POST", "training:run-resume"): _a_checkpoint,
+    ("POST", "training:run-first"): _queued,
+    ("POST", "training:run-last"): _queued,
+    ("POST", "training:run-cancel"): _queued,
     ("POST", "training:run-release"): _held,
     ("POST", "training:run-close"): _held,
     ("POST", "training:models-roll-back"): _a_champion_before,
@@ -184,6 +195,7 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("GET", "training:round-live"): "training:round",
     ("GET", "training:run-live"): "training:run",
     ("GET", "training:run-curves"): "training:run",
+    ("GET", "training:system-queue"): "training:system",
     ("GET", "training:question-live"): "training:question",
     ("GET", "training:base-model-live"): "training:base-models",
     ("GET", "training:model-download"): "training:model",
@@ -198,7 +210,10 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "annotate:read-notices"): "annotate:notices",
     ("POST", "annotate:open-notice"): "annotate:notices",
     ("POST", "annotate:choose-mail"): "annotate:account",
-    ("POST", "annotate:link"): "annotate:account",
+    ("POST", "annotate:link"): "annotate:welcome",
+    ("GET", "annotate:welcome"): "annotate:home",  # everybody here has been welcomed
+    ("POST", "annotate:welcome"): "annotate:home",
+    ("POST", "annotate:decline-password"): "annotate:home",
     ("POST", "annotate:close-account"): "annotate:people",
     ("POST", "annotate:reopen-account"): "annotate:people",
     ("POST", "annotate:revoke-tokens"): "annotate:people",
@@ -220,6 +235,9 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "training:run-change"): "training:run",
     ("POST", "training:run-release"): "training:run",
     ("POST", "training:run-close"): "training:run",
+    ("POST", "training:run-first"): "training:run",
+    ("POST", "training:run-last"): "training:run",
+    ("POST", "training:run-cancel"): "training:run",
     ("POST", "training:run-send"): "training:run-step",
     ("POST", "training:models-roll-back"): "training:models",
     ("POST", "training:model-promote"): "training:models",

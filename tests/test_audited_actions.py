@@ -19,11 +19,12 @@ RECORDS = {  # assignments and labels keep who and when, and are never changed
 OWN_WORK = {  # concerns nobody else, and nothing that was handed in
     "annotate:save-draft", "annotate:save-correction", "annotate:leave-correction", "annotate-api:draft",
     "annotate:preview", "annotate:read-notices", "annotate:open-notice",
+    "annotate:decline-password",
 }  # fmt: skip
 # With the world's input they change nothing: their own tests say what they leave in the audit.
 IDLE = {
-    "annotate:check-tokens", "annotate:reopen-account", "annotate:end-site-admin",
-    "account_logout",
+    "annotate:check-tokens", "annotate:reopen-account", "annotate:end-site-admin", "account_logout",
+    "annotate:welcome",
 }  # fmt: skip
 ACTIONS = [row for row in ROWS if row.method != "GET" and row.route not in RECORDS | OWN_WORK | IDLE]
 

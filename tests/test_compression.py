@@ -65,7 +65,7 @@ def test_who_takes_no_compressed_pages_gets_plain_ones(page: Client) -> None:
 
 
 def test_a_page_that_shows_a_secret_is_not_compressed(page: Client, admin: Member) -> None:
-    made = page.post(reverse("annotate:make-token"), {"name": "t", "scopes": ["read"], "days": 1}, headers=HEADERS)
+    made = page.post(reverse("annotate:make-token"), {"name": "t", "scopes": ["read"], "days": 7}, headers=HEADERS)
     assert "rt_" in made.content.decode()
     slug = admin.project.slug
     invited = page.post(

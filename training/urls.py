@@ -1,10 +1,23 @@
 from django.urls import path
 
-from training.views import base_models, demo, downloads, models, questions, retries, rounds, runs, step_samples, system
+from training.views import (
+    base_models,
+    demo,
+    downloads,
+    models,
+    questions,
+    retries,
+    rounds,
+    runs,
+    steering,
+    step_samples,
+    system,
+)
 
 app_name = "training"
 urlpatterns = [
     path("system/", system.show, name="system"),
+    path("system/queue/", system.queue, name="system-queue"),
     path("base-models/", base_models.index, name="base-models"),
     path("base-models/<str:folder>/live/", base_models.live, name="base-model-live"),
     path("base-models/<str:folder>/examine/", base_models.examine, name="base-model-examine"),
@@ -26,6 +39,9 @@ urlpatterns = [
     path("projects/<slug:slug>/runs/<int:pk>/change/", retries.change, name="run-change"),
     path("projects/<slug:slug>/runs/<int:pk>/release/", retries.release, name="run-release"),
     path("projects/<slug:slug>/runs/<int:pk>/close/", retries.close, name="run-close"),
+    path("projects/<slug:slug>/runs/<int:pk>/first/", steering.put_first, name="run-first"),
+    path("projects/<slug:slug>/runs/<int:pk>/last/", steering.put_last, name="run-last"),
+    path("projects/<slug:slug>/runs/<int:pk>/cancel/", steering.cancel, name="run-cancel"),
     path("projects/<slug:slug>/runs/<int:pk>/steps/<int:step>/", step_samples.detail, name="run-step"),
     path("projects/<slug:slug>/runs/<int:pk>/steps/<int:step>/<int:index>/send/", step_samples.send, name="run-send"),
     path("projects/<slug:slug>/models/", models.index, name="models"),

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import ApiToken, User
+from annotate.services.people import time_zones
 
 
-def time_zones() -> list[tuple[str, str]]:
-    """Every zone of the IANA database, as a list of choices."""
-    return [(name, name.replace("_", " ")) for name in sorted(available_timezones())]
+class TimeZoneField(forms.ChoiceField):
+    """Offers some sixty zones by region, and takes every one that the server knows: the browser may name another."""
+
+    default_error_messages = {
+        "invalid_choice": _("The server does not know the time zone “%(value)s”. Choose one from the list.")
+    }
+
+    def valid_value(self, value: str) -> bool:
+        return value in time_zones.known()
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic class at run time
-    time_zone = forms.ChoiceField(
-        label=_("Time zone"), choices=time_zones, help_text=_("Times on every page are shown in this zone.")
-    )
+    time_zone = TimeZoneField(label=_("Time zone"), help_text=_("Times on every page are shown in this zone."))
 
     class Meta:
         model = User
@@ -27,6 +31,24 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic clas
         labels = {"name": _("Name")}
         help_texts = {"name": _("How the people you work with see you.")}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "name"})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["time_zone"]
+        assert isinstance(field, TimeZoneField)
+        field.choices = time_zones.choices(self["time_zone"].value())
+        field.widget.attrs["data-time-zone"] = "offer"
+
+
+class WelcomeForm(AccountForm):
+    """The same for a newcomer: the name has to be given, and the browser's zone is chosen at first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].required = True
+        self.fields["name"].error_messages["required"] = _("Say how people should call you.")
+        self.fields["name"].widget.attrs["autofocus"] = True
+        self.fields["time_zone"].widget.attrs["data-time-zone"] = "offer" if self.is_bound else "choose"
 
 
 class TokenForm(forms.Form):

@@ -12,7 +12,11 @@ from django.utils.translation import gettext_lazy as _
 
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
-        """A person known by `email`. Without a password the person comes in by a one-time link."""
+        """A person known by `email`. Without a password the person comes in by a one-time link.
+
+        Nobody made here is asked for a name and a time zone at first, unless `welcomed_at` is given as None.
+        """
+        fields.setdefault("welcomed_at", timezone.now())
         user = self.model(email=self.normalize_email(email).lower(), **fields)
         user.set_password(password)
         user.save()
@@ -32,6 +36,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
     date_joined = models.DateTimeField(default=timezone.now)
+    welcomed_at = models.DateTimeField(null=True, blank=True)  # None: has not said yet who they are
+    declined_password_at = models.DateTimeField(null=True, blank=True)  # when offered one
 
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"

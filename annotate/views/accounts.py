@@ -30,6 +30,14 @@ def account(request: SignedInRequest) -> HttpResponse:
     return _account_page(request, form, TokenForm(), status=422 if form.errors else 200)
 
 
+@login_required
+@posts_from("annotate:home")
+def decline_password(request: SignedInRequest) -> HttpResponse:
+    """Close the card that offers a password."""
+    accounts.decline_password(request.user)
+    return redirect("annotate:home")
+
+
 @require_safe
 @shows_secret
 def who(request: HttpRequest) -> HttpResponse:

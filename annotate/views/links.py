@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 from annotate.compression import shows_secret
 from annotate.models import SignInLink, User
 from annotate.services.people import links
+from annotate.views.welcome import way_in
 
 
 @shows_secret
@@ -35,9 +36,10 @@ def show(request: HttpRequest, secret: str) -> HttpResponse:
 def _next_page(request: HttpRequest, link: SignInLink, user: User) -> HttpResponse:
     if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
         return redirect("account_set_password")
+    if user.welcomed_at is None:
+        return redirect("annotate:welcome")
     if link.project:
-        welcome = _("Welcome to “%(project)s”. You take part as %(role)s.")
-        messages.success(request, welcome % {"project": link.project, "role": link.get_role_display()})
-        if not user.has_usable_password():
-            return redirect("annotate:account")  # where newcomers say their name and choose a password
+        joined = _("You take part in “%(project)s” as %(role)s.")
+        messages.success(request, joined % {"project": link.project, "role": link.get_role_display()})
+        return redirect(way_in(user.memberships.active().get(project=link.project)))
     return redirect(settings.LOGIN_REDIRECT_URL)

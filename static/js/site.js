@@ -53,7 +53,10 @@ function pressByKey(event) {
     event.target.blur();
   } else if (!keysRest(event)) {
     if (event.key === "?") document.getElementById("keys").showModal();
-    const wanted = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+    const key = CSS.escape(event.key.toLowerCase());
+    // In a row with keys of its own they come first: each row has the same ones.
+    const near = event.target.closest("[data-keys]")?.querySelector(`[data-near-key="${key}"]`);
+    const wanted = near || document.querySelector(`[data-key="${key}"]`);
     if (wanted && !wanted.disabled) {
       event.preventDefault();
       wanted.click();

@@ -83,7 +83,7 @@ def test_an_invitation_makes_the_account_and_the_membership(client, project, ada
     assert (member.user.email, member.role) == ("grace@example.org", Role.REVIEWER)
     assert not member.user.has_usable_password()
     assert signed_in(client) == member.user
-    assert response.url == reverse("annotate:account")  # where a newcomer gives a name
+    assert response.url == reverse("annotate:welcome")  # where a newcomer gives a name
 
 
 def test_an_invitation_is_no_way_into_an_account_that_exists(client, project, ada):

@@ -32,3 +32,19 @@ def test_a_site_admin_finds_what_is_wrong_by_the_menu(open_as, project: Project)
         assert report.violations_count == 0, report.generate_report()
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_queue_is_steered_by_keys_in_the_row_that_has_the_focus(open_as, project: Project) -> None:
+    first, second = (machine.queue_run(project, stage) for stage in ("sft", "reward"))
+    page = open_as(make_user(is_site_admin=True), "/system/")
+    page.keyboard.press("f")
+    expect(page.get_by_role("table").filter(has_text="Starts").locator("tbody th").first).to_have_text("SFT")
+    page.locator(f"#job-{second.pk}").focus()
+    page.keyboard.press("f")
+    expect(page.get_by_text(f"Run {second.pk} stands first now.")).to_be_visible()
+    assert list(Run.objects.queued()) == [second, first]
+    page.locator(f"#job-{first.pk}").focus()
+    page.keyboard.press("x")
+    page.get_by_role("button", name=f"Cancel run {first.pk}").click()
+    expect(page.get_by_text("is cancelled.")).to_be_visible()
+    assert list(Run.objects.queued()) == [second]

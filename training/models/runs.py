@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Max, Q, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -18,7 +18,7 @@ from annotate.models import Project
 from training.models.rounds import Round
 from training.models.snapshots import Snapshot
 from training.models.transitions import move_to
-from training.stages import stage_choices
+from training.stages import Stage, stage_choices
 
 if TYPE_CHECKING:
     from annotate.models import User
@@ -33,9 +33,23 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Runs of the projects that `user` administers."""
         return self.filter(project__in=Project.objects.administered_by(user))
 
+    def in_order(self) -> RunQuerySet:
+        """As workers take them: by their position, and a pretraining after everything that rounds and questions need.
+
+        A new run stands last; admins move runs (services/running/steering.py).
+        """
+        yields = Case(When(stage=Stage.PRETRAINING, then=Value(1)), default=Value(0))
+        return self.annotate(yields=yields).order_by("yields", "position", "pk")
+
+    def up_to(self, run: Run) -> RunQuerySet:
+        """Those that stand before `run` in this order, and `run` itself."""
+        same_place = Q(position=run.position, pk__lte=run.pk)
+        is_not_after = Q(yields=run.yields_to_others) & (Q(position__lt=run.position) | same_place)
+        return self.in_order().filter(Q(yields__lt=run.yields_to_others) | is_not_after)
+
     def queued(self) -> RunQuerySet:
-        """Those that wait for a worker, the one that waits longest first: workers take them in this order."""
-        return self.filter(status=Run.Status.QUEUED).order_by("pk")
+        """Those that wait for a worker, in the order in which workers take them."""
+        return self.in_order().filter(status=Run.Status.QUEUED)
 
     def running(self) -> RunQuerySet:
         """Those that a worker holds, as far as their rows say."""
@@ -91,6 +105,7 @@ class Run(models.Model):
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, blank=True, related_name="runs")
     retry_of = models.OneToOneField("self", models.PROTECT, null=True, blank=True, related_name="retried_by")
     status = models.CharField(max_length=11, choices=Status, default=Status.QUEUED)
+    position = models.BigIntegerField(editable=False)  # in the queue: the lowest is taken first
     fence = models.PositiveIntegerField(default=0)  # raised by every claim; a stale worker's writes change no row
     attempt = models.PositiveIntegerField(default=0)
     fruitless_attempts = models.PositiveSmallIntegerField(default=0)  # in a row, without a new checkpoint
@@ -128,10 +143,29 @@ class Run(models.Model):
                 name="run_status_known",
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["status", "lease_until"], name="run_by_lease")]
+        indexes: ClassVar = [
+            models.Index(fields=["status", "lease_until"], name="run_by_lease"),
+            models.Index(fields=["position"], name="run_by_position"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.stage} run {self.pk}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A new run stands last. Two that come at once may get one position; the older one is first then."""
+        if self.position is None:
+            self.position = Run.last_position() + 1
+        super().save(*args, **kwargs)
+
+    @staticmethod
+    def last_position() -> int:
+        """The position behind which nothing stands, of all runs that there ever were."""
+        return Run.objects.aggregate(last=Max("position"))["last"] or 0
+
+    @property
+    def yields_to_others(self) -> bool:
+        """Whether it is taken only when nothing else waits: a base model is needed later than a round's next stage."""
+        return self.stage == Stage.PRETRAINING
 
     @property
     def audit_name(self) -> str:

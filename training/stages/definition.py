@@ -95,9 +95,14 @@ class StageDefinition:
             return later
         return replace(later, policy=made, policy_parent=plan.parents[self.starts_from], is_policy_new=True)
 
+    def number(self, counts: Mapping[str, int]) -> int | None:
+        """How much it works on, by the `counts` of its plan; None where these say nothing about it."""
+        known = [counts[name] for name in self.counts if name in counts]
+        return sum(known) if known else None
+
     def amount(self, counts: Mapping[str, int]) -> str:
-        """How much it works on, in words, by the `counts` of its plan."""
-        return str(self.work % {"number": sum(counts[name] for name in self.counts)}) if self.work else ""
+        """The same in words."""
+        return str(self.work % {"number": self.number(counts) or 0}) if self.work else ""
 
     def role_label(self, role: str) -> str:
         """What the parent `role` is to this stage."""

@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from training import stages
-from training.models import Result
+from training.models import Result, Run
 from training.services.pages.outcome import FIGURES, FigureWords
 from training.services.pages.round_strip import COLLECT, FREEZE, OPEN, Cell
+from training.services.pages.schedule import Job, Schedule, Wait
 from training.stages.remedies import Remedy
 
 register = template.Library()
@@ -54,6 +55,36 @@ def cell_url(cell: Cell, slug: str) -> str:
     if cell.name in CELL_PAGES:
         return reverse(CELL_PAGES[cell.name], args=[slug])
     return "#snapshot" if cell.name == FREEZE else f"#stage-{cell.name}"
+
+
+@register.simple_tag
+def job_of(schedule: Schedule, run: Run) -> Job | None:
+    """What the schedule says of `run`; None where that is over."""
+    return schedule.job_of(run)
+
+
+@register.filter
+def job_name(job: Job) -> str:
+    """What a job is, as far as the reader may know."""
+    if not job.is_visible:
+        return _("a run of another project")
+    names = {"stage": stage_label(job.stage), "project": job.project.name}
+    if job.round:
+        return _("%(stage)s of round %(number)d in “%(project)s”") % {"number": job.round.number, **names}
+    if job.run and job.run.answers_question:
+        return _("answers to a question in “%(project)s”") % names
+    return _("%(stage)s in “%(project)s”") % names
+
+
+@register.filter
+def wait_words(wait: Wait) -> str:
+    """What a run waits for, how much is left of it, and how many runs are taken after it and before that run."""
+    words = job_name(wait.first)
+    if wait.first.estimate:
+        words = _("%(job)s (about %(left)s left)") % {"job": words, "left": about(wait.first.estimate.left)}
+    if wait.more:
+        words = _("%(jobs)s and %(number)d more") % {"jobs": words, "number": wait.more}
+    return words
 
 
 @register.filter

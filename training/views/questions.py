@@ -18,9 +18,10 @@ from annotate.services.slates import BadSlate
 from annotate.services.text import BadText
 from annotate.views.paging import Page
 from training.forms.questions import QuestionForm, conversation_of
-from training.models import Question, Run, Worker
+from training.models import Answer, Question, Run, Worker
 from training.services.labels.slates import TEMPERATURE
-from training.services.pages import question_progress
+from training.services.pages import question_progress, schedule
+from training.services.pages.schedule import Job
 from training.services.registry import promotions
 from training.services.running import questions
 
@@ -121,9 +122,18 @@ def _question(request: ProjectRequest, pk: int) -> dict[str, Any]:
         "is_waiting": not all(over),
         "different": len(questions.different_answers(question)),
         "why_not_ranked": questions.why_not_ranked(question),
-        "ahead": questions.queue_ahead(question, reader=request.user),
+        "next_job": _next_job(request, answers),
         "gpu_workers": Worker.objects.alive("gpu"),
     }
+
+
+def _next_job(request: ProjectRequest, answers: list[Answer]) -> Job | None:
+    """The answer that comes next; None while one is being written, and once all are there."""
+    if any(answer.run.status == Run.Status.RUNNING for answer in answers):
+        return None
+    own = {answer.run_id for answer in answers}
+    jobs = schedule.forecast(request.user, request.project).jobs
+    return next((job for job in jobs if job.is_waiting and job.run and job.run.pk in own), None)
 
 
 def _suggested(request: ProjectRequest) -> list[int]:

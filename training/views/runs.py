@@ -12,7 +12,7 @@ from annotate.addresses import fragment_of
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Worker
-from training.services.pages import heldout_accuracy
+from training.services.pages import heldout_accuracy, schedule
 from training.services.run_files import config_fields, curves, step_samples
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
@@ -73,10 +73,12 @@ def live_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
     """What the live part shows."""
     run = files.run
     needs_person = run.status in retries.RETRIED
+    is_waiting = run.status == Run.Status.QUEUED
     return {
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
+        "job": schedule.forecast(request.user, request.project).job_of(run) if is_waiting else None,
         "is_lost": Run.objects.lost().filter(pk=run.pk).exists(),
         "phase": files.phase,
         "recoveries": files.recoveries,

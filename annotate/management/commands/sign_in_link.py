@@ -29,7 +29,7 @@ class Command(BaseCommand):
         if user and not user.is_active:
             raise CommandError(_("The account of %s is closed. “manage.py account reopen” opens it again.") % email)
         if site_admin:
-            accounts.make_site_admin(user or User.objects.create_user(email), actor=None)
+            accounts.make_site_admin(user or User.objects.create_user(email, welcomed_at=None), actor=None)
         purpose = SignInLink.Purpose.PASSWORD_RESET if reset_password else SignInLink.Purpose.SIGN_IN
         made = links.make(email, purpose=purpose)
         self.stdout.write(settings.PUBLIC_URL + links.path_of(made.secret))

@@ -11,10 +11,11 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from annotate.models import Assignment, SignInLink, User
+from annotate.models import Assignment, AuditEvent, SignInLink, User
 from annotate.services import audit, work
 from annotate.services.people import tokens
 
+SIGN_INS_TO_OFFER = 2  # after which a password is offered
 SITE_ADMINS = Q(is_superuser=True, is_active=True)
 
 
@@ -44,6 +45,28 @@ def change(user: User, *, changed: Iterable[str]) -> None:
     """Store what `user` says about themselves; `changed` names the fields for the audit."""
     user.save()
     audit.record("account.changed", actor=user, subject=user.email, fields=sorted(changed))
+
+
+@transaction.atomic
+def welcome(user: User) -> None:
+    """Store the name and the time zone that a newcomer gave; from now on `user` belongs here."""
+    user.welcomed_at = timezone.now()
+    user.save(update_fields=["name", "time_zone", "welcomed_at"])
+    audit.record("account.welcomed", actor=user, subject=user.email)
+
+
+def offers_password(user: User) -> bool:
+    """Whether it is time to offer `user` a password: not before work was handed in, or a second sign-in."""
+    if user.has_usable_password() or user.declined_password_at:
+        return False
+    if Assignment.objects.submitted().filter(annotator__user=user).exists():
+        return True
+    return AuditEvent.objects.filter(actor=user, action="person.signed_in").count() >= SIGN_INS_TO_OFFER
+
+
+def decline_password(user: User) -> None:
+    """Offer `user` no password any more; the account page has the button all the same."""
+    User.objects.filter(pk=user.pk).update(declined_password_at=timezone.now())
 
 
 @transaction.atomic

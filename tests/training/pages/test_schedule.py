@@ -110,7 +110,8 @@ def test_runs_of_projects_that_one_may_not_see_take_their_time_and_say_nothing(b
     client.force_login(stranger.user)
     shown = client.get(reverse("training:rounds", args=[stranger.project.slug])).content.decode()
     assert str(busy) not in shown
-    assert shown.count("another project") == 3, "two runs, and what the worker does"
+    assert shown.count("another project") == 4, "two runs, what the worker does, and what the own run waits for"
+    assert "Waits for a run of another project (about 8 min left) and 1 more" in shown
     assert [job.is_visible for job in schedule_for(stranger).jobs] == [False, False, True]
 
 

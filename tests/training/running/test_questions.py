@@ -7,6 +7,7 @@ import json
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from annotate.models import AuditEvent, Completion, Kind, Member, Project, Prompt, Slate, Split
@@ -60,8 +61,7 @@ def test_a_question_says_that_it_waits_behind_training(page: Client, project: Pr
     runs.claim(training.pk, owner="gpu@one")
     Run.objects.filter(pk=training.pk).update(step=12, total=40)
     html = shown(page, ask(page, project, base))
-    assert "Waits behind the training: the worker is busy with the PPO of round 1." in html
-    assert "It is at step 12 of 40." in html
+    assert f"Waits for PPO of round 1 in “{project}”; when it starts is not known." in html
 
 
 def test_a_question_says_nothing_of_what_another_project_trains(
@@ -70,9 +70,10 @@ def test_a_question_says_nothing_of_what_another_project_trains(
     secret = make_project("Secret plans")
     plan = plans.Plan(number=7, obstacle="", stages=[]).to_json()
     round = Round.objects.create(project=secret, number=7, plan=plan)
-    machine.queue_run(secret, Stage.PPO, round=round, status=Run.Status.RUNNING, step=12, total=40)
+    times = {"started_at": timezone.now(), "heartbeat_at": timezone.now()}
+    machine.queue_run(secret, Stage.PPO, round=round, status=Run.Status.RUNNING, step=12, total=40, **times)
     html = shown(page, ask(page, project, base))
-    assert "the worker is busy with another project" in html
+    assert "Waits for a run of another project; when it starts is not known." in html
     for secret in ("PPO", "round 7", "12 of 40"):
         assert secret not in html
 

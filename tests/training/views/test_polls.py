@@ -22,7 +22,7 @@ from training.services.planning import plans
 from training.services.running import questions, rounds, runs
 
 HTMX = {"HX-Request": "true"}  # as a page asks for its parts
-MOST_STATEMENTS = {"rounds-next": 42, "round-live": 16, "run-live": 8}
+MOST_STATEMENTS = {"rounds-next": 42, "round-live": 16, "run-live": 13}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Project, Role, User
@@ -84,7 +85,8 @@ def _person(email: str, name: str) -> User:
     if user:
         return user
     make = User.objects.create_superuser if email == SITE_ADMIN else User.objects.create_user
-    return make(email, name=name)
+    # They come in by the links that the command prints: nothing is asked of them, and no password offered.
+    return make(email, name=name, declined_password_at=timezone.now())
 
 
 def _records(seed: int) -> list[Record]:

@@ -8,8 +8,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from training.models import Answer, Run
+from training.services.pages.schedule import WAITING
 from training.services.run_files.reader import RunFiles
-from training.services.running import questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class AnswerProgress:
 
 def describe(answers: list[Answer]) -> list[AnswerProgress]:
     """Each of `answers`, which are of one question, with what it does."""
-    waiting = sorted(Run.objects.filter(status__in=questions.WAITING).values_list("pk", flat=True))
+    waiting = list(Run.objects.in_order().filter(status__in=WAITING).values_list("pk", flat=True))
     return [AnswerProgress(answer=answer, sentence=_sentence(answer.run, waiting)) for answer in answers]
 
 
@@ -32,8 +32,8 @@ def longest_answer(answers: list[Answer]) -> int | None:
 
 
 def _sentence(run: Run, waiting: list[int]) -> str:
-    if run.status in questions.WAITING:
-        return _place_in_queue(sum(pk < run.pk for pk in waiting))
+    if run.status in WAITING:
+        return _place_in_queue(waiting.index(run.pk) if run.pk in waiting else 0)
     if run.status == Run.Status.HELD:
         return _("Stopped: a person must act. The page of the run says what to do.")
     if run.status != Run.Status.RUNNING:

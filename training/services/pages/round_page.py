@@ -45,8 +45,12 @@ class RoundPage:
     stages: list[StageProgress]
     cadence: Cadence | None  # None for a round that needed no labels
     outcome: Outcome | None  # None until something was measured
-    gpu_workers: list[Worker]
+    schedule: Schedule
     readiness: Readiness | None  # for the next round, once this one has succeeded
+
+    @property
+    def gpu_workers(self) -> list[Worker]:
+        return self.schedule.alive
 
     @property
     def is_moving(self) -> bool:
@@ -101,7 +105,7 @@ def build(round: Round, reader: User) -> RoundPage:
         stages=progress.pair_stages(plan.stages, files, is_over=not round.is_active, lost=queue.lost),
         cadence=cadence.measure(round, runs, times),
         outcome=outcome.build(round, progress.newest_policy(runs)),
-        gpu_workers=queue.alive,
+        schedule=queue,
         readiness=trainable_labels.readiness(round.project) if has_succeeded else None,
     )
 

@@ -136,7 +136,7 @@ def _as_before(before: Round | None) -> Estimate | None:
 def _planned_stage(project: Project, stage: StagePlan, history: History) -> Cell:
     if not stage.will_run:
         return _left_out(stage.stage, stage.reason)
-    expected = history.last_time(project.pk, stage.stage, in_round=True)
+    expected = history.of_planned(project.pk, stage)
     return Cell(name=stage.stage, state=LATER, count=_amount(stage), estimate=expected)
 
 

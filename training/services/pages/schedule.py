@@ -1,6 +1,6 @@
 """The schedule: every run that waits or works, over all projects, and when each starts and ends if all goes as before.
 
-The workers take runs in the order of their rows, and a round's next stage queues up when the one before it is done.
+The workers take runs in the order of the queue, and a round's next stage queues up when the one before it is done.
 So their work is simulated; behind something that nobody can estimate, nothing can be said.
 """
 
@@ -20,6 +20,7 @@ from training.services.planning.estimates import Estimate, History
 from training.services.planning.stage_states import LATER, LOST
 
 UNKNOWN = datetime.max.replace(tzinfo=UTC)  # later than anything
+WAITING = (Run.Status.QUEUED, Run.Status.INTERRUPTED)
 STUCK = (Run.Status.HELD, LOST)  # nobody works on it, and nobody can say when somebody will
 
 
@@ -36,6 +37,14 @@ class Job:
     state: str = LATER
     starts_at: datetime = UNKNOWN
     ends_at: datetime = UNKNOWN
+    wait: Wait | None = None  # of a run that waits while every worker is busy
+    may_go_first: bool = False  # the reader may move it before those that would be taken before it
+    may_go_last: bool = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """It is a run that no worker has taken yet."""
+        return self.state in WAITING
 
     @property
     def start(self) -> datetime | None:
@@ -45,6 +54,14 @@ class Job:
     @property
     def end(self) -> datetime | None:
         return None if self.ends_at == UNKNOWN else self.ends_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """What a run waits for: the job that frees a worker first, and how many others are taken before the run is."""
+
+    first: Job
+    more: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +90,10 @@ class Schedule:
         """The ids of the runs whose worker is silent."""
         return {job.run.pk for job in self.jobs if job.run and job.state == LOST}
 
+    def job_of(self, run: Run) -> Job | None:
+        """The job of `run`; None when that is over."""
+        return next((job for job in self.jobs if job.run == run), None)
+
     def of_round(self, round: Round) -> dict[str, Job]:
         """What is still to be done for `round`, by stage."""
         return {job.stage: job for job in self.jobs if job.round == round}
@@ -83,21 +104,24 @@ class Schedule:
         return None if not ends or UNKNOWN in ends else max(ends)
 
 
-def forecast(reader: User, project: Project) -> Schedule:
+def forecast(reader: User, project: Project | None = None) -> Schedule:
     """The schedule as `reader` may see it: jobs of projects that are not theirs take up time and say nothing else.
 
-    Its history covers `project` in any case: its next round may only be planned.
+    Its history covers `project`, whose page it is for, in any case: its next round may only be planned.
     """
     now = timezone.now()
     visible = set(Project.objects.administered_by(reader).values_list("pk", flat=True))
-    active = list(Run.objects.unfinished().select_related("project", "round").order_by("pk"))
-    history = History({project.pk, *(run.project_id for run in active)})
+    active = list(Run.objects.unfinished().in_order().select_related("project", "round", "answer"))
+    history = History({run.project_id for run in active} | ({project.pk} if project else set()))
     lost = set(Run.objects.lost().values_list("pk", flat=True))
     jobs = [_job(run, visible, history, now, lost) for run in active]
     alive = list(Worker.objects.alive("gpu").select_related("run__project"))
     by_run = {job.run.pk: job for job in jobs if job.run and job.state == Run.Status.RUNNING}
     holders = [Holder(worker=worker, job=by_run.get(worker.run_id or 0)) for worker in alive]
-    return Schedule(jobs=simulate(jobs, history, now=now, workers=max(1, len(alive))), holders=holders, history=history)
+    jobs = simulate(jobs, history, now=now, workers=max(1, len(alive)))
+    _offer_moves(jobs)
+    name_waits(jobs, workers=len(alive))
+    return Schedule(jobs=jobs, holders=holders, history=history)
 
 
 def simulate(jobs: list[Job], history: History, *, now: datetime, workers: int) -> list[Job]:
@@ -109,24 +133,45 @@ def simulate(jobs: list[Job], history: History, *, now: datetime, workers: int) 
     for job in running:
         _occupy(free, job, job.run.started_at if job.run and job.run.started_at else now, now)
     for job in jobs:
-        if job.state in (Run.Status.QUEUED, Run.Status.INTERRUPTED):
+        if job.is_waiting:
             queue.add(job, now)
     for job in running:
         queue.add_next_stage(job)
     while queue:
-        ready, job = queue.take()
-        start = max(ready, free[0])
+        start, job = queue.take(free[0])
         _occupy(free, job, start, start)
         done.append(job)
         queue.add_next_stage(job)
     return done
 
 
+def _offer_moves(jobs: list[Job]) -> None:
+    """Say which runs the reader may move: each among those that yield as it does, see services/running/steering.py."""
+    for yields in (False, True):
+        queue = [job for job in jobs if job.state == Run.Status.QUEUED and job.run]
+        queue = [job for job in queue if job.run and job.run.yields_to_others == yields]
+        queue.sort(key=lambda job: (job.run.position, job.run.pk) if job.run else (0, 0))
+        for place, job in enumerate(queue):
+            job.may_go_first = place > 0 and all(other.is_visible for other in queue[: place + 1])
+            job.may_go_last = place < len(queue) - 1 and job.is_visible
+
+
+def name_waits(jobs: list[Job], *, workers: int) -> None:
+    """Say of each run that waits what it waits for; `jobs` stand in the order in which they are done."""
+    before = [job for job in jobs if job.state == Run.Status.RUNNING]
+    for job in jobs:
+        if job.is_waiting and before and len(before) >= workers:
+            first = min(before, key=lambda other: other.ends_at)
+            job.wait = Wait(first=first, more=len(before) - 1)
+        if job.is_waiting or job.state == LATER:
+            before.append(job)
+
+
 class Queue:
-    """The waiting jobs, by when they may start and then in the order in which they were added."""
+    """The waiting jobs: whoever is free takes what stands first among those that may start by then."""
 
     def __init__(self, history: History) -> None:
-        self.waiting: list[tuple[datetime, int, Job]] = []
+        self.waiting: list[tuple[bool, int, datetime, Job]] = []  # whether it yields to others, and its number
         self.number = itertools.count()
         self.history = history
 
@@ -134,7 +179,8 @@ class Queue:
         return bool(self.waiting)
 
     def add(self, job: Job, ready: datetime) -> None:
-        heapq.heappush(self.waiting, (ready, next(self.number), job))
+        yields = job.run is not None and job.run.yields_to_others
+        self.waiting.append((yields, next(self.number), ready, job))
 
     def add_next_stage(self, job: Job) -> None:
         """The stage of a round that comes up when `job` is done; none where the round is over already."""
@@ -148,14 +194,17 @@ class Queue:
             round=job.round,
             stage=following.stage,
             run=None,
-            estimate=self.history.last_time(job.project.pk, following.stage, in_round=True),
+            estimate=self.history.of_planned(job.project.pk, following),
             is_visible=job.is_visible,
         )
         self.add(next_job, job.ends_at)
 
-    def take(self) -> tuple[datetime, Job]:
-        ready, _number, job = heapq.heappop(self.waiting)
-        return ready, job
+    def take(self, free: datetime) -> tuple[datetime, Job]:
+        """What a worker that is `free` then takes next, and when."""
+        start = max(free, min(ready for *_, ready, _job in self.waiting))
+        taken = min(one for one in self.waiting if one[2] <= start)
+        self.waiting.remove(taken)
+        return start, taken[3]
 
 
 def _occupy(free: list[datetime], job: Job, start: datetime, goes_on_from: datetime) -> None:

@@ -1,22 +1,30 @@
 """Estimates: how long a stage will take, and what says so. Where nothing does there is no estimate.
 
 A stage under way is estimated from its own pace; one that waits, from the last time that the project did it in one
-go. A run that was interrupted does not count: how long it stood still is no part of what a stage takes.
+go. Where the project never did, another project says it that trains the same base model on about as much. A run that
+was interrupted does not count: how long it stood still is no part of what a stage takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 
-from django.db.models import Max, Q
+from django.db.models import Case, Max, Q, QuerySet, Value, When
 from django.utils.translation import gettext as _
 
-from training.models import Run
+from training import stages
+from training.models import Round, Run, TrainingSettings
+from training.services.planning import plans
 from training.services.run_files.reader import RunFiles
+from training.stages.planning import StagePlan
 
 PACE_FROM = 0.1  # the share of its steps after which a stage's own pace says more than the last time
+SIMILAR = 2.0  # times as much work at most, or as little, is about as much
+KINDS = 2 * len(stages.DEFINITIONS)  # of runs in a project: each stage, in a round or by itself
+MOST_OF_OTHERS = 200  # runs of other projects that are looked at, the newest of each project and stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,26 +37,36 @@ class Estimate:
 
 
 class History:
-    """How long each stage took when each of `projects` did it last, in one query for all that a page estimates.
+    """How long each stage took the last time, for all that a page estimates, in a fixed number of queries.
 
-    Stages of rounds are kept apart from other runs: an answer to a single question is a sampling, too.
+    `projects` are those that the page is about. Stages of rounds are kept apart from other runs: an answer to a single
+    question is a sampling, too.
     """
 
     def __init__(self, projects: Collection[int]) -> None:
-        done = Run.objects.succeeded().filter(project__in=projects, attempt__lte=1, retry_of=None)
-        timed = done.exclude(started_at=None).annotate(in_round=Q(round__isnull=False))
-        kinds = timed.order_by().values("project", "stage", "in_round")
-        newest = Run.objects.filter(pk__in=kinds.annotate(newest=Max("pk")).values("newest")).select_related("round")
-        self.newest = {(run.project_id, run.stage, run.round is not None): run for run in newest}
+        own = set(projects)
+        self.newest: dict[tuple[int, str, bool], Run] = {}
+        self.by_base_model: dict[tuple[str, str, bool], list[Run]] = {}
+        self.base_models = dict(TrainingSettings.objects.values_list("project", "base_model"))
+        for run in _newest_of_each(own):
+            kind = run.stage, run.round_id is not None
+            if run.project_id in own:
+                self.newest[run.project_id, *kind] = run
+            if base_model := self.base_models.get(run.project_id):
+                self.by_base_model.setdefault((base_model, *kind), []).append(run)
 
-    def last_time(self, project: int, stage: str, *, in_round: bool) -> Estimate | None:
-        """What `stage` will take if it goes as it went last."""
+    def last_time(self, project: int, stage: str, *, in_round: bool, amount: int | None = None) -> Estimate | None:
+        """What `stage` will take if it goes as it went last; `amount`: of what it will work on."""
         run = self.newest.get((project, stage, in_round))
-        if run is None or run.started_at is None or run.finished_at is None:
-            return None
-        took = run.finished_at - run.started_at
+        if run is None:
+            return self._elsewhere(project, stage, in_round, amount)
         basis = _("as in round %(number)d") % {"number": run.round.number} if run.round else _("as the last time")
-        return Estimate(whole=took, left=took, basis=basis)
+        return _taking(run, basis)
+
+    def of_planned(self, project: int, stage: StagePlan) -> Estimate | None:
+        """What a stage of a round of `project` will take that has no run yet."""
+        amount = stages.find(stage.stage).number(stage.counts)
+        return self.last_time(project, stage.stage, in_round=True, amount=amount)
 
     def estimate(self, run: Run, *, now: datetime) -> Estimate | None:
         """What is left of `run`; None where nothing is known, where it is over, and where it waits for a person."""
@@ -57,8 +75,51 @@ class History:
         own = RunFiles(run).pace
         if own and own.step >= PACE_FROM * own.total:
             return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its own pace"))
-        earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None)
+        amount = amount_of(run.round, run.stage)
+        earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None, amount=amount)
         return earlier and Estimate(whole=earlier.whole, left=_left(run, earlier.whole, now), basis=earlier.basis)
+
+    def _elsewhere(self, project: int, stage: str, in_round: bool, amount: int | None) -> Estimate | None:
+        """What other projects say: the one whose amount of work is the nearest, if it is about as much."""
+        known = self.by_base_model.get((self.base_models.get(project, ""), stage, in_round), [])
+        similar = [(ratio, run) for run in known if (ratio := _ratio(amount_of(run.round, stage), amount)) <= SIMILAR]
+        if not similar:
+            return None
+        return _taking(min(similar, key=itemgetter(0))[1], _("as in another project"))
+
+
+def amount_of(round: Round | None, stage: str) -> int | None:
+    """How much `stage` of `round` works on, by its plan; None for what belongs to no round, or counts nothing."""
+    planned = plans.load(round).stages if round and round.plan else []
+    counts: Mapping[str, int] = next((one.counts for one in planned if one.stage == stage), {})
+    return stages.find(stage).number(counts)
+
+
+def _taking(run: Run, basis: str) -> Estimate | None:
+    """What takes as long as `run` did."""
+    if run.started_at is None or run.finished_at is None:
+        return None
+    took = run.finished_at - run.started_at
+    return Estimate(whole=took, left=took, basis=basis)
+
+
+def _newest_of_each(own: Collection[int]) -> QuerySet[Run]:
+    """The newest finished run of each project and stage: those of the projects `own`, then as many as are looked at."""
+    done = Run.objects.succeeded().filter(attempt__lte=1, retry_of=None).exclude(started_at=None)
+    kinds = done.annotate(in_round=Q(round__isnull=False)).order_by().values("project", "stage", "in_round")
+    newest = Run.objects.filter(pk__in=kinds.annotate(newest=Max("pk")).values("newest"))
+    is_foreign = Case(When(project__in=own, then=Value(0)), default=Value(1))
+    ordered = newest.select_related("round").defer("metrics", "error", "ending").order_by(is_foreign, "-pk")
+    return ordered[: len(own) * KINDS + MOST_OF_OTHERS]
+
+
+def _ratio(one: int | None, other: int | None) -> float:
+    """How many times as much the larger is; 1 where both count nothing."""
+    if one is None and other is None:
+        return 1.0
+    if not one or not other:
+        return float("inf")
+    return max(one, other) / min(one, other)
 
 
 def _left(run: Run, whole: timedelta, now: datetime) -> timedelta:

@@ -218,7 +218,7 @@ def _memory_and_disk(plan: Plan, stage_configs: dict[str, RunConfig], facts: Fac
 
 
 def _time(project: Project, plan: Plan, history: History) -> Line:
-    known = [history.last_time(project.pk, stage.stage, in_round=True) for stage in plan.stages if stage.will_run]
+    known = [history.of_planned(project.pk, stage) for stage in plan.stages if stage.will_run]
     estimates = [one for one in known if one]
     if not known or len(estimates) < len(known):
         return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), Remedy.SETTINGS)

@@ -6,7 +6,7 @@ which a prompt with its text stands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from django.db import transaction
@@ -27,8 +27,6 @@ from training.stages import ParentRole, Stage
 MOST_MODELS = 4  # whose answers a person can still read side by side
 DRAWS = 2  # answers of each model, which draws them by chance: one alone says little
 
-WAITING = (Run.Status.QUEUED, Run.Status.INTERRUPTED)
-
 
 class CannotAsk(Exception):
     """A model that cannot answer, or a project that does not train; the message says so."""
@@ -40,15 +38,6 @@ class CannotRank(Exception):
 
 class AlreadyRanked(CannotRank):
     """People have been asked about these answers."""
-
-
-@dataclass(frozen=True)
-class QueueAhead:
-    """What the worker does before it comes to a question, as far as the reader may know."""
-
-    is_busy: bool
-    running: Run | None  # what it is busy with; None where the reader may not see it
-    waiting: int  # other runs in the queue
 
 
 def models_to_ask(project: Project) -> QuerySet[ModelVersion]:
@@ -136,21 +125,6 @@ def let_people_rank(question: Question, *, sent_by: User) -> Slate:
         models=[f"{kind}-{number}" for kind, number in names],
     )
     return slate
-
-
-def queue_ahead(question: Question, *, reader: User) -> QueueAhead:
-    """What comes before the next answer to `question`. Of other projects' runs it says only how many there are."""
-    own = question.answers.values("run")
-    first = Run.objects.filter(pk__in=own, status__in=WAITING).order_by("pk").first()
-    if first is None:
-        return QueueAhead(is_busy=False, running=None, waiting=0)
-    others = Run.objects.exclude(pk__in=own)
-    running = others.running()
-    return QueueAhead(
-        is_busy=running.exists(),
-        running=Run.objects.for_user(reader).filter(pk__in=running).select_related("round").order_by("pk").first(),
-        waiting=others.filter(status__in=WAITING, pk__lt=first.pk).count(),
-    )
 
 
 def _config(project: Project, model: ModelVersion) -> SamplingConfig:

@@ -20,7 +20,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
-from annotate.models import Project
+from annotate.models import Project, User
 from annotate.services.text import repair_json
 from training import doorbell
 from training.models import LostRace, Round, Run, Snapshot, Worker, note
@@ -79,11 +79,12 @@ def queue(
 
 
 def claim(run_pk: int, *, owner: str) -> Run | None:
-    """Take run `run_pk`, or one that waits longer, for `owner` under a new fence; None when there is nothing to take.
+    """Take run `run_pk`, or one that stands before it, for `owner` under a new fence; None when there is none.
 
     A message that comes twice, late or for a run that is over finds nothing.
     """
-    for run in Run.objects.queued().filter(pk__lte=run_pk):
+    asked = Run.objects.filter(pk=run_pk).first()
+    for run in Run.objects.queued().up_to(asked) if asked else ():
         with contextlib.suppress(LostRace):
             run.move_to(
                 Status.RUNNING,
@@ -165,19 +166,19 @@ def _reclaim(run: Run, condition: Q) -> bool:
 
 
 def ring_next() -> None:
-    """A worker is free: ring for the run that waits longest."""
+    """A worker is free: ring for the run that stands first."""
     if run := Run.objects.queued().first():
         doorbell.ring(run)
 
 
-def cancel(run: Run) -> None:
+def cancel(run: Run, *, actor: User | None = None) -> None:
     """End `run`: at once while it waits; a running engine is stopped at its supervisor's next heartbeat."""
     while not Run.objects.running().filter(pk=run.pk).update(cancel_requested=True):
         run.refresh_from_db()
         if run.status in Run.FINISHED:
             return
         with contextlib.suppress(LostRace):  # a worker has claimed it since it was read
-            run.move_to(Status.CANCELLED, finished_at=Now())
+            run.move_to(Status.CANCELLED, actor=actor, finished_at=Now())
 
 
 def release(run: Run) -> None:
