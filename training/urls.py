@@ -1,6 +1,17 @@
 from django.urls import path
 
-from training.views import base_models, downloads, models, questions, retries, rounds, runs, step_samples, system
+from training.views import (
+    base_models,
+    downloads,
+    models,
+    questions,
+    retries,
+    rounds,
+    runs,
+    step_samples,
+    system,
+    training_settings,
+)
 
 app_name = "training"
 urlpatterns = [
@@ -8,6 +19,8 @@ urlpatterns = [
     path("base-models/", base_models.index, name="base-models"),
     path("base-models/<str:folder>/live/", base_models.live, name="base-model-live"),
     path("base-models/<str:folder>/examine/", base_models.examine, name="base-model-examine"),
+    path("projects/<slug:slug>/settings/training/", training_settings.show, name="settings"),
+    path("projects/<slug:slug>/settings/training/preset/", training_settings.choose_preset, name="settings-preset"),
     path("projects/<slug:slug>/rounds/", rounds.index, name="rounds"),
     path("projects/<slug:slug>/rounds/next/", rounds.next_round, name="rounds-next"),
     path("projects/<slug:slug>/rounds/start/", rounds.start, name="rounds-start"),

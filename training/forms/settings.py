@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
 from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
-from training.services.registry import base_models
+from training.services.registry import base_models, training_settings
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[TrainingSettings]
@@ -49,3 +50,14 @@ class TrainingSettingsForm(ModelForm):
             current=self.instance.base_model,
             disabled=stored is not None and base_models.is_settled(stored.project),
         )
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """With the preset, which follows the base model."""
+        changed = super().changed_data
+        return [*changed, "preset"] if "base_model" in changed else changed
+
+    def save(self, commit: bool = True) -> TrainingSettings:
+        if "preset" in self.changed_data:
+            self.instance.preset = training_settings.suggest(self.instance).name
+        return super().save(commit)

@@ -10,10 +10,11 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
+from training import presets
 
 
 class TrainingSettings(models.Model):
-    """What a project admin decides about training; everything else has a default in training.rlhf.config."""
+    """What a project admin decides about training; everything else has its default in training.rlhf.config."""
 
     TINY = "tiny"  # the built-in base model, pretrained here from our own corpus
 
@@ -30,7 +31,8 @@ class TrainingSettings(models.Model):
     rankings_minimum = models.PositiveIntegerField(_("rankings before a round trains a reward model"), default=150)
     slates_per_round = models.PositiveIntegerField(_("sets of answers per round"), default=200)
     ppo_start = models.CharField(_("PPO starts from"), max_length=8, choices=PPOStart, default=PPOStart.SFT)
-    # {stage: {field of the stage's config: value}}, over the built-in model's preset and the engine's defaults.
+    preset = models.CharField(_("preset"), max_length=32, choices=presets.choices, default=presets.TINY.name)
+    # {stage: {field of the stage's config: value}}: the project's own, over its preset and the engine's defaults.
     overrides = models.JSONField(default=dict, blank=True)
     seed = models.PositiveBigIntegerField(default=0)
 
@@ -39,6 +41,7 @@ class TrainingSettings(models.Model):
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(completions_per_slate__range=(2, 9)), name="settings_k_from_2_to_9"),
             models.CheckConstraint(condition=Q(ppo_start__in=["sft", "champion"]), name="settings_ppo_start_known"),
+            models.CheckConstraint(condition=~Q(preset=""), name="settings_preset_named"),
         ]
 
     def __str__(self) -> str:

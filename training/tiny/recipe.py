@@ -5,9 +5,9 @@ from pathlib import Path
 
 from annotate.models.prompts import Split
 from annotate.services.splits import split_of
-from training.rlhf.config import PretrainingConfig, to_json
+from training.rlhf.config import RunConfig, to_json
 from training.tiny.corpus import corpus
-from training.tiny.preset import CORPUS_SIZE, HELDOUT_SHARE, PRESET
+from training.tiny.preset import CORPUS_SIZE, HELDOUT_SHARE
 
 
 def is_held_out(group: str) -> bool:
@@ -18,10 +18,9 @@ def is_held_out(group: str) -> bool:
     return split_of(group, HELDOUT_SHARE) == Split.HELDOUT
 
 
-def prepare(run_dir: Path, *, seed: int, threads: int = 1) -> None:
+def prepare(run_dir: Path, config: RunConfig) -> None:
     """Write config.json and data/corpus.jsonl of a pretraining run into `run_dir`."""
-    config = PretrainingConfig(seed=seed, threads=threads, **PRESET["pretraining"])
-    write_corpus(run_dir / "data" / "corpus.jsonl", seed=seed)
+    write_corpus(run_dir / "data" / "corpus.jsonl", seed=config.seed)
     (run_dir / "config.json").write_text(json.dumps(to_json(config), indent=1), "utf-8")
 
 

@@ -68,7 +68,7 @@ def make_base(request: ProjectRequest) -> HttpResponse:
     else:
         try:
             base_models.register(request.project, asked_by=request.user)
-        except (base_models.UnknownFolder, base_models.NotAdopted) as refusal:
+        except (base_models.UnknownFolder, base_models.NotAdopted, base_models.BadSettings) as refusal:
             messages.error(request, str(refusal))
     return redirect("training:rounds", request.project.slug)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -15,10 +16,11 @@ from training.models import ModelVersion, Run, TrainingSettings, note
 from training.rlhf.run.manifest import MANIFEST
 from training.services.registry import adoptions, configs
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
+from training.services.registry.configs import BadSettings
 from training.stages import Stage
 from training.tiny import recipe
 
-__all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
+__all__ = ["BadSettings", "NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
 
 
 def is_settled(project: Project) -> bool:
@@ -42,7 +44,7 @@ def why_missing(training: TrainingSettings) -> str:
 def register(project: Project, *, asked_by: User | None = None) -> None:
     """Make sure that `project` has its base model, or a run on its way to one.
 
-    Asking again after the run has failed tries again. Raises UnknownFolder or NotAdopted.
+    Asking again after the run has failed tries again. Raises UnknownFolder, NotAdopted or BadSettings.
     """
     if ModelVersion.objects.bases().filter(project=project).exists():
         return
@@ -56,7 +58,8 @@ def register(project: Project, *, asked_by: User | None = None) -> None:
 def _pretrain(project: Project, training: TrainingSettings, asked_by: User | None) -> None:
     """Queue the run that makes the built-in base model, unless there is one."""
     run = Run(project=project, stage=Stage.PRETRAINING)
-    recipe.prepare(run.directory, seed=training.seed, threads=configs.threads())
+    config = configs.make(training, Stage.PRETRAINING, round_number=0, parents={})
+    recipe.prepare(run.directory, replace(config, seed=training.seed))
     with transaction.atomic():
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         last = Run.objects.filter(project=project, stage=Stage.PRETRAINING).order_by("pk").last()
