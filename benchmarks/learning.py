@@ -26,12 +26,13 @@ import django  # noqa: E402
 
 django.setup()
 
-from training.rlhf.config import parse  # noqa: E402
+from training.presets import TINY  # noqa: E402
+from training.rlhf.config import PretrainingConfig, parse  # noqa: E402
 from training.rlhf.run.manifest import manifest_sha256  # noqa: E402
 from training.tiny import figures, preset  # noqa: E402
 from training.tiny.annotators import Behaviour, rank, write  # noqa: E402
 from training.tiny.corpus import question  # noqa: E402
-from training.tiny.recipe import is_held_out, prepare  # noqa: E402
+from training.tiny.recipe import PRETRAINING, is_held_out, prepare  # noqa: E402
 from training.tiny.world import Phrasing, phrasings  # noqa: E402
 
 HELDOUT_SLATES = 0.1  # of the slates of a round
@@ -56,13 +57,12 @@ class Loop:
         self.seconds: dict[str, float] = {}
 
     def base(self) -> Path:
-        key = fingerprint("base", self.seed, self.threads, self.fields["pretraining"], sources())
+        key = fingerprint("base", self.seed, self.threads, self.fields.get("pretraining", {}), sources())
         run_dir = self.work / f"base-{self.seed}-{key}"
         if not (run_dir / "config.json").exists():
             run_dir.mkdir(parents=True)
-            prepare(run_dir, seed=self.seed, threads=self.threads)
-            config = json.loads((run_dir / "config.json").read_text()) | self.fields["pretraining"]
-            (run_dir / "config.json").write_text(json.dumps(config))
+            fields = {**PRETRAINING, **self.fields.get("pretraining", {}), "seed": self.seed, "threads": self.threads}
+            prepare(run_dir, PretrainingConfig(**fields))
         return self.finished("pretraining", run_dir)
 
     def sft(self, base: Path) -> Path:
@@ -155,7 +155,7 @@ class Loop:
 
 def merged(changes: list[str]) -> dict[str, Record]:
     """The preset with changes like ppo.beta=0.1."""
-    fields = {stage: dict(values) for stage, values in preset.PRESET.items()}
+    fields = {stage: dict(values) for stage, values in TINY.values.items()}
     fields["sampling"]["k"] = preset.SIMULATED_K
     for change in changes:
         name, value = change.split("=")

@@ -44,6 +44,7 @@ PAGES = {
     "add-prompts": (ADMIN, f"{BASE}/prompts/add/"),
     "members": (ADMIN, f"{BASE}/members/"),
     "settings": (ADMIN, f"{BASE}/settings/"),
+    "training-settings": (ADMIN, f"{BASE}/settings/training/"),
     "audit": (ADMIN, f"{BASE}/settings/audit/"),
     "reviews": (ADMIN, f"{BASE}/reviews/"),
     "notices": (ADMIN, "/notices/"),

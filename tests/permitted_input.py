@@ -61,6 +61,8 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
     ("POST", "annotate:change-role"): {"role": "reviewer"},
     ("POST", "annotate:add-prompts"): {"paste": "Why is the sky blue?"},
     ("POST", "annotate:record-review"): {"verdict": "accept"},
+    ("POST", "training:settings"): {"before": '{"ppo-beta": 0.2}', "ppo-beta": "0.1"},
+    ("POST", "training:settings-preset"): {"preset": "0.5B", "seen": "tiny"},
     ("POST", "training:run-change"): lambda world: _config(world),
     ("POST", "training:models-roll-back"): lambda world: {"reason": "It rambles.", "seen": world.values["sft"]},
     ("POST", "training:model-promote"): {"reason": "It wins."},
@@ -82,6 +84,7 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
         "places": {str(pk): place for pk, place in _ranking(world).items()},
     },
     ("POST", "annotate-api:skip"): {"reason": "I do not know enough about this"},
+    ("PATCH", "training-api:training-settings"): {"stages": {"ppo": {"beta": 0.1}}},
     ("POST", "training-api:model-promote"): {"reason": "It wins."},
 }
 
@@ -228,6 +231,8 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "annotate:withdraw-prompt"): "annotate:prompts",
     ("POST", "annotate:record-review"): "annotate:reviews",
     ("POST", "annotate:settle"): "annotate:escalations",
+    ("POST", "training:settings"): "training:settings",
+    ("POST", "training:settings-preset"): "training:settings",
     ("POST", "training:rounds-start"): "training:round",
     ("POST", "training:round-cancel"): "training:round",
     ("POST", "training:run-resume"): "training:run",

@@ -167,6 +167,10 @@ DOCUMENTS: dict[str, Any] = {
     "annotate-api:skip": {"reason": "too hard"},
     "training-api:rounds": {},
     "training-api:model-promote": {"reason": "It wins."},
+    "training-api:training-settings": {
+        "preset": "tiny", "stages": {"ppo": {"beta": 0.1, "iterations": 5}, "sft": {"dtype": "fp32"}},
+        "seen": {"ppo": {"beta": 0.2}},
+    },
     "training-api:base-model-examine": {"context": 512},
 }  # fmt: skip
 OTHER_DOCUMENTS: dict[str, Any] = {  # with what excludes a field of the first

@@ -12,6 +12,7 @@ from training.views import (
     steering,
     step_samples,
     system,
+    training_settings,
 )
 
 app_name = "training"
@@ -24,6 +25,8 @@ urlpatterns = [
     path("projects/<slug:slug>/simulation/", demo.simulation, name="simulation"),
     path("projects/<slug:slug>/simulation/stop/", demo.stop_simulation, name="stop-simulation"),
     path("projects/<slug:slug>/example/remove/", demo.remove_example, name="remove-example"),
+    path("projects/<slug:slug>/settings/training/", training_settings.show, name="settings"),
+    path("projects/<slug:slug>/settings/training/preset/", training_settings.choose_preset, name="settings-preset"),
     path("projects/<slug:slug>/rounds/", rounds.index, name="rounds"),
     path("projects/<slug:slug>/rounds/next/", rounds.next_round, name="rounds-next"),
     path("projects/<slug:slug>/rounds/start/", rounds.start, name="rounds-start"),

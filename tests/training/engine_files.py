@@ -11,11 +11,11 @@ from typing import Any
 
 from annotate.models import Project
 from training.models import ModelVersion, Run
+from training.presets import TINY
 from training.rlhf.config import parse, to_json
 from training.rlhf.run.manifest import sealed
 from training.services.run_files import directories
 from training.stages import Stage
-from training.tiny.preset import PRESET
 
 PARENTS = {"sft": ["base"], "reward": ["policy"], "ppo": ["policy", "reference", "reward"], "sampling": ["policy"]}
 WEIGHTS = "weights of the parent"
@@ -26,7 +26,7 @@ def make_run(project: Project, stage: str = Stage.PPO, **fields: Any) -> Run:
     run = Run(**{"project": project, "stage": stage} | fields)
     parent = make_parent(project)
     pointer = {"path": f"../../models/{parent.uuid}", "manifest_sha256": parent.manifest_sha256}
-    raw = {"schema": 1, "stage": stage, "seed": 7, "threads": 2} | PRESET[stage]
+    raw = {"schema": 1, "stage": stage, "seed": 7, "threads": 2} | dict(TINY.values[stage])
     config = parse(raw | {"parents": dict.fromkeys(PARENTS.get(stage, []), pointer)})
     directories.write(run.directory, config, data={}, records={"prompts": [{"id": 1, "messages": []}]})
     assert to_json(config)["schema"] == 1

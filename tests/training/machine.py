@@ -63,6 +63,8 @@ def make_settings(project: Project, **fields: object) -> TrainingSettings:
         "slates_per_round": 6,
         "overrides": copy.deepcopy(OVERRIDES),  # a test may change its own
     }
+    if fields.get("base_model") != TrainingSettings.TINY:
+        small["preset"] = "defaults"
     return TrainingSettings.objects.create(**{"project": project, **small, **fields})
 
 

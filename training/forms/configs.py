@@ -7,9 +7,9 @@ from typing import Any, get_type_hints
 
 from django import forms
 
-from training.rlhf.config import DTYPES, STAGES, RunConfig, parse
+from training.rlhf.config import STAGES, Limits, RunConfig, parse
 from training.rlhf.exits import InvalidInput
-from training.services.run_files.config_fields import FIELDS, HIDDEN, Field
+from training.services.run_files.config_fields import HIDDEN, words_of
 
 
 class ConfigForm(forms.Form):
@@ -24,8 +24,14 @@ class ConfigForm(forms.Form):
         types = get_type_hints(stage)
         for field in dataclasses.fields(stage):
             if field.name not in HIDDEN:
-                value = saved.get(field.name, field.default)
-                self.fields[field.name] = _form_field(field.name, types[field.name], value)
+                words = words_of(stage.stage, field.name)
+                self.fields[field.name] = form_field(
+                    types[field.name],
+                    field.metadata.get("limits", Limits()),
+                    label=str(words.label).capitalize(),
+                    help_text=str(words.meaning),
+                    initial=saved.get(field.name, field.default),
+                )
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -37,16 +43,14 @@ class ConfigForm(forms.Form):
         return cleaned
 
 
-def _form_field(name: str, kind: Any, value: Any) -> forms.Field:
-    words = FIELDS.get(name, Field(name.replace("_", " "), ""))
-    label, help_text = str(words.label).capitalize(), str(words.meaning)
-    if name == "dtype":
-        return forms.ChoiceField(
-            label=label, help_text=help_text, initial=value, choices=[(choice, choice) for choice in DTYPES]
-        )
+def form_field(kind: Any, limits: Limits, **options: Any) -> forms.Field:
+    """The field of a form for a value of that kind. The browser shows the limits, the engine's parser keeps them."""
+    if limits.one_of:
+        return forms.ChoiceField(choices=[(choice, choice) for choice in limits.one_of], **options)
     if kind is int:
-        return forms.IntegerField(label=label, help_text=help_text, initial=value)
+        ends = {"min": limits.at_least, "max": limits.at_most}
+        attributes = {name: end for name, end in ends.items() if end is not None}
+        return forms.IntegerField(widget=forms.NumberInput(attrs=attributes), **options)
     if kind is float:
-        any_step = forms.NumberInput(attrs={"step": "any"})
-        return forms.FloatField(label=label, help_text=help_text, initial=value, widget=any_step)
-    return forms.CharField(label=label, help_text=help_text, initial=value)
+        return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **options)
+    return forms.CharField(**options)

@@ -6,12 +6,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
 from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
-from training.services.registry import base_models
+from training.services.registry import base_models, training_settings
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[TrainingSettings]
@@ -51,8 +52,16 @@ class TrainingSettingsForm(ModelForm):
             disabled=stored is not None and base_models.is_settled(stored.project),
         )
 
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """With the preset, which follows the base model."""
+        changed = super().changed_data
+        return [*changed, "preset"] if "base_model" in changed else changed
+
     def save(self, commit: bool = True) -> TrainingSettings:
         """Store them; the project then has its base model at once, where it can be had."""
+        if "preset" in self.changed_data:
+            self.instance.preset = training_settings.suggest(self.instance).name
         training = super().save(commit)
         # The folder may have changed a moment ago, the disk may be full: pages say so, and the next sweep tries again.
         with suppress(base_models.NotAdopted, base_models.UnknownFolder, OSError):

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
+from training import presets
 
 
 class TrainingSettingsQuerySet(models.QuerySet["TrainingSettings"]):
@@ -19,7 +20,7 @@ class TrainingSettingsQuerySet(models.QuerySet["TrainingSettings"]):
 
 
 class TrainingSettings(models.Model):
-    """What a project admin decides about training; everything else has a default in training.rlhf.config."""
+    """What a project admin decides about training; everything else has its default in training.rlhf.config."""
 
     TINY = "tiny"  # the built-in base model, pretrained here from our own corpus
 
@@ -41,7 +42,8 @@ class TrainingSettings(models.Model):
     rankings_minimum = models.PositiveIntegerField(_("rankings before a round trains a reward model"), default=150)
     slates_per_round = models.PositiveIntegerField(_("sets of answers per round"), default=200)
     ppo_start = models.CharField(_("PPO starts from"), max_length=8, choices=PPOStart, default=PPOStart.SFT)
-    # {stage: {field of the stage's config: value}}, over the built-in model's preset and the engine's defaults.
+    preset = models.CharField(_("preset"), max_length=32, choices=presets.choices, default=presets.TINY.name)
+    # {stage: {field of the stage's config: value}}: the project's own, over its preset and the engine's defaults.
     overrides = models.JSONField(default=dict, blank=True)
     seed = models.PositiveBigIntegerField(default=0)
     purpose = models.CharField(max_length=7, choices=Purpose, default=Purpose.OWN, editable=False)
@@ -54,6 +56,7 @@ class TrainingSettings(models.Model):
             models.CheckConstraint(condition=Q(completions_per_slate__range=(2, 9)), name="settings_k_from_2_to_9"),
             models.CheckConstraint(condition=Q(ppo_start__in=["sft", "champion"]), name="settings_ppo_start_known"),
             models.CheckConstraint(condition=Q(purpose__in=["own", "demo", "example"]), name="settings_purpose_known"),
+            models.CheckConstraint(condition=~Q(preset=""), name="settings_preset_named"),
         ]
 
     def __str__(self) -> str:

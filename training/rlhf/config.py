@@ -1,11 +1,13 @@
 """What a run is asked to do: one frozen dataclass for each stage, read from and written to JSON.
 
 Imports no torch, because the web process writes these files. In JSON, a stage's own fields and those of every stage are
-on one level. Nothing here depends on the size of a model: the values for the tiny built-in one are kept with it.
+on one level. Defaults, units and limits stand here and nowhere else: the pages and the API show them from the fields.
+Nothing here depends on the size of a model: values for several sizes are in training/presets.py.
 """
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,41 @@ T = TypeVar("T")
 
 SCHEMA = 1
 DTYPES = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Which values a field may have. The far ends are no advice: they catch a slip of the keyboard."""
+
+    at_least: float | None = None
+    above: float | None = None  # which itself is too small
+    at_most: float | None = None
+    below: float | None = None  # which itself is too large
+    one_of: tuple[str, ...] = ()
+
+    def allow(self, value: Any) -> bool:
+        if not isinstance(value, int | float):
+            return not self.one_of or value in self.one_of
+        return (
+            _is_finite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.one_of:
+            return f"one of {', '.join(self.one_of)}"
+        if self.at_least is not None and self.at_most is not None:
+            return f"between {self.at_least:,} and {self.at_most:,}"
+        ends = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        return " and ".join(f"{word} {end:,}" for word, end in ends.items() if end is not None) or "a finite number"
+
+
+def setting(default: Any, *, unit: str = "", **limits: Any) -> Any:
+    """A field of a config with its default, its unit and its Limits."""
+    return field(default=default, metadata={"unit": unit, "limits": Limits(**limits)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +77,18 @@ class RunConfig:
     weights_held: ClassVar[int] = 0
 
     seed: int  # of all random numbers of the run
-    threads: int = 1  # CPU threads of the process; a run resumes exactly only with the same number
-    dtype: str = "auto"  # of the linear layers: fp32, bf16, or what suits the machine
+    # CPU threads of the process; a run resumes exactly only with the same number
+    threads: int = setting(1, at_least=1, at_most=1024)
+    dtype: str = setting("auto", one_of=DTYPES)  # of the linear layers: fp32, bf16, or what suits the machine
     parents: Mapping[str, Parent] = field(default_factory=dict)
-    batch_tokens: int = 8192  # tokens, padding included, that go through a network at once
-    checkpoint_seconds: int = 300  # between two checkpoints; 0 saves after every step
+    # padding included, that go through a network at once
+    batch_tokens: int = setting(8192, unit="tokens", at_least=1, at_most=10_000_000)
+    # between two checkpoints; 0 saves after every step
+    checkpoint_seconds: int = setting(300, unit="seconds", at_least=0, at_most=86_400)
 
     def __post_init__(self) -> None:
-        require(self.threads >= 1, "threads", "must be at least 1")
-        require(self.dtype in DTYPES, "dtype", f"must be one of {', '.join(DTYPES)}")
-        require(self.batch_tokens >= 1, "batch_tokens", "must be at least 1")
-        require(self.checkpoint_seconds >= 0, "checkpoint_seconds", "must not be negative")
+        for each in dataclasses.fields(self):
+            require_allowed(each, getattr(self, each.name))
         if missing := self.required_parents - set(self.parents):
             raise InvalidInput(
                 f"{self.stage} needs parents.{min(missing)}", kind="config", field=f"parents.{min(missing)}"
@@ -67,23 +105,22 @@ class PretrainingConfig(RunConfig):
 
     stage: ClassVar[str] = "pretraining"
 
-    vocab_size: int = 1024  # byte-level BPE pieces, the special ones included
-    hidden_size: int = 128
-    layers: int = 2
-    heads: int = 4
-    mlp_size: int = 344
-    context: int = 256  # tokens
-    tokens: int = 1_000_000  # to read in all; the corpus is read again when it is shorter
-    batch_size: int = 32  # documents per step
-    learning_rate: float = 3e-3  # Adam peak, after a linear warm-up; decays linearly to 0
-    warmup: float = 0.05  # share of the steps
+    # byte-level BPE pieces: 256 bytes, the special ones and some more
+    vocab_size: int = setting(1024, at_least=300, at_most=1_000_000)
+    hidden_size: int = setting(128, at_least=1, at_most=65_536)
+    layers: int = setting(2, at_least=1, at_most=1000)
+    heads: int = setting(4, at_least=1, at_most=1000)
+    mlp_size: int = setting(344, at_least=1, at_most=1_000_000)
+    context: int = setting(256, unit="tokens", at_least=1, at_most=10_000_000)
+    # to read in all; the corpus is read again when it is shorter
+    tokens: int = setting(1_000_000, unit="tokens", at_least=1, at_most=10**12)
+    batch_size: int = setting(32, unit="documents per step", at_least=1, at_most=1_000_000)
+    learning_rate: float = setting(3e-3, above=0)  # Adam peak, after a linear warm-up; decays linearly to 0
+    warmup: float = setting(0.05, unit="share of the steps", at_least=0, below=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "layers", "heads", "mlp_size", "context", "tokens", "batch_size", "learning_rate")
-        require(self.vocab_size >= 300, "vocab_size", "must be at least 300: 256 bytes and some pieces")
         require(self.hidden_size % (2 * self.heads) == 0, "hidden_size", "must be a multiple of twice the heads")
-        require(0 <= self.warmup < 1, "warmup", "must be a share of the steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +132,11 @@ class SFTConfig(RunConfig):
     examined_records: ClassVar[str] = "demonstrations"
     weights_held: ClassVar[int] = 4
 
-    epochs: int = 3
-    batch_size: int = 32  # demonstrations per step
-    learning_rate: float = 1e-5  # Adam peak; decays by a cosine to a tenth
-    max_response: int = 256  # tokens of an answer; a longer demonstration is cut, and then has no end to learn
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "epochs", "batch_size", "learning_rate", "max_response")
+    epochs: int = setting(3, at_least=1, at_most=1000)
+    batch_size: int = setting(32, unit="demonstrations per step", at_least=1, at_most=1_000_000)
+    learning_rate: float = setting(1e-5, above=0)  # Adam peak; decays by a cosine to a tenth
+    # of an answer; a longer demonstration is cut, and then has no end to learn
+    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +148,11 @@ class RewardConfig(RunConfig):
     examined_records: ClassVar[str] = "rankings"
     weights_held: ClassVar[int] = 4
 
-    epochs: int = 1  # a second one overfits quickly
-    batch_size: int = 64  # slates per step
-    learning_rate: float = 9e-6  # Adam peak; decays by a cosine to a tenth
-    max_response: int = 256  # tokens that a prompt must leave free in the context
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "epochs", "batch_size", "learning_rate", "max_response")
+    epochs: int = setting(1, at_least=1, at_most=1000)  # a second one overfits quickly
+    batch_size: int = setting(64, unit="slates per step", at_least=1, at_most=1_000_000)
+    learning_rate: float = setting(9e-6, above=0)  # Adam peak; decays by a cosine to a tenth
+    # that a prompt must leave free in the context
+    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,31 +164,28 @@ class PPOConfig(RunConfig):
     examined_records: ClassVar[str] = "prompts"
     weights_held: ClassVar[int] = 10
 
-    iterations: int = 60
-    rollout_size: int = 512  # episodes of an iteration, all sampled from one policy; each trains once
-    minibatch_size: int = 64  # episodes per gradient step
-    max_response: int = 256  # tokens of an answer
-    learning_rate: float = 3e-6  # of the policy, Adam peak; decays linearly to 0
-    value_learning_rate: float = 9e-6  # of the critic, likewise
-    beta: float = 0.05  # reward lost per nat of divergence from the reference
-    clip: float = 0.2  # largest move of the probability ratio that is rewarded
-    value_clip: float = 0.2  # largest move of a value that is rewarded, in units of the reward
-    gamma: float = 1.0  # worth of a reward one token later
-    lam: float = 0.95  # lambda of generalised advantage estimation
-    missing_eos_penalty: float = 1.0  # reward lost by an answer that does not end
-    kl_limit: float = 10.0  # nats a sequence; beyond it the run stops and the policy before is the result
-    shown_samples: int = 8  # answers of each iteration that are kept for people to read
+    iterations: int = setting(60, at_least=1, at_most=1_000_000)
+    # episodes of an iteration, all sampled from one policy; each trains once
+    rollout_size: int = setting(512, unit="answers", at_least=1, at_most=1_000_000)
+    minibatch_size: int = setting(64, unit="answers", at_least=1, at_most=1_000_000)  # episodes per gradient step
+    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
+    learning_rate: float = setting(3e-6, at_least=0)  # of the policy, Adam peak; decays linearly to 0
+    value_learning_rate: float = setting(9e-6, at_least=0)  # of the critic, likewise
+    # lost per nat of divergence from the reference
+    beta: float = setting(0.05, unit="reward per nat", at_least=0)
+    clip: float = setting(0.2, above=0)  # largest move of the probability ratio that is rewarded
+    value_clip: float = setting(0.2, unit="reward", above=0)  # largest move of a value that is rewarded
+    gamma: float = setting(1.0, at_least=0, at_most=1)  # worth of a reward one token later
+    lam: float = setting(0.95, at_least=0, at_most=1)  # lambda of generalised advantage estimation
+    missing_eos_penalty: float = setting(1.0, unit="reward", at_least=0)  # lost by an answer that does not end
+    # of a sequence; beyond it the run stops and the policy before is the result
+    kl_limit: float = setting(10.0, unit="nats per answer", above=0)
+    # of each iteration, that are kept for people to read
+    shown_samples: int = setting(8, unit="answers", at_least=0, at_most=1000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "iterations", "rollout_size", "minibatch_size", "max_response", "kl_limit")
-        require_positive(self, "clip", "value_clip")
-        require(self.learning_rate >= 0, "learning_rate", "must not be negative")
-        require(self.value_learning_rate >= 0, "value_learning_rate", "must not be negative")
         require(self.rollout_size % self.minibatch_size == 0, "rollout_size", "must be a multiple of minibatch_size")
-        require(0 <= self.gamma <= 1, "gamma", "must lie between 0 and 1")
-        require(0 <= self.lam <= 1, "lam", "must lie between 0 and 1")
-        require(self.shown_samples >= 0, "shown_samples", "must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,12 +198,9 @@ class EvaluationConfig(RunConfig):
     examined_records: ClassVar[str] = "heldout_prompts"
     weights_held: ClassVar[int] = 4
 
-    draws: int = 4  # answers to each prompt, from the policy and from the reference
-    max_response: int = 256  # tokens of an answer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "draws", "max_response")
+    # to each prompt, from the policy and from the reference
+    draws: int = setting(4, unit="answers", at_least=1, at_most=1000)
+    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,13 +213,8 @@ class SamplingConfig(RunConfig):
     examined_records: ClassVar[str] = "prompts"
     weights_held: ClassVar[int] = 3
 
-    k: int = 4  # completions in a slate
-    max_response: int = 256  # tokens of an answer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(2 <= self.k <= 9, "k", "must be 2 to 9")
-        require_positive(self, "max_response")
+    k: int = setting(4, unit="answers", at_least=2, at_most=9)  # completions in a slate
+    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
 
 
 STAGES: dict[str, type[RunConfig]] = {
@@ -233,10 +253,19 @@ def require(holds: bool, field: str, otherwise: str) -> None:
         raise InvalidInput(f"{field} {otherwise}", kind="config", field=field)
 
 
-def require_positive(cfg: RunConfig, *names: str) -> None:
-    """Raises InvalidInput for the first of these fields that is not above 0."""
-    for name in names:
-        require(getattr(cfg, name) > 0, name, "must be above 0")
+def check_value(stage: type[RunConfig], name: str, value: Any) -> None:
+    """Raises InvalidInput where a field of `stage` cannot have this value, whatever the others have."""
+    known = {each.name: each for each in dataclasses.fields(stage)}
+    if name not in known:
+        raise InvalidInput(f"unknown field {name!r}", kind="config", field=name)
+    require(_fits(value, get_type_hints(stage)[name]), name, f"cannot be {value!r}")
+    require_allowed(known[name], value)
+
+
+def require_allowed(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raises InvalidInput where the value lies outside the field's limits."""
+    if limits := field.metadata.get("limits"):
+        require(limits.allow(value), field.name, f"must be {limits}")
 
 
 def _build(cls: type[T], raw: Any) -> T:
@@ -259,3 +288,10 @@ def _fits(value: object, expected: Any) -> bool:
     if expected is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not isinstance(expected, type) or isinstance(value, expected)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond every float
+        return False

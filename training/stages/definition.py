@@ -57,6 +57,9 @@ class StageDefinition:
     purpose: Words  # one sentence: what it does
     roles: Mapping[str, Words] = field(default_factory=dict)  # of its parents, where they differ from ROLES
 
+    # on the page of training settings: those that people change most, first; without any, all of its own
+    main_settings: tuple[str, ...] = ()
+
     # in a round
     plan: Callable[[Situation], StagePlan] | None = None  # what it would do in the next round, or why it is left out
     work: Any = ""  # what it works on: a lazy plural of "number"

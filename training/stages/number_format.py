@@ -1,6 +1,10 @@
-"""Numbers as people read them: without exponents, with a true minus sign, no more digits than count."""
+"""Numbers as people read them: without exponents, with a true minus sign, no more digits than count; and as they type
+them.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.utils.translation import gettext
 
@@ -14,6 +18,14 @@ def number(value: float) -> str:
         return gettext("under 0.0001") if value > 0 else gettext("just under 0")
     digits = ".4g" if abs(value) < 1000 and value % 1 else ".0f"
     return f"{value:{digits}}".replace("-", MINUS)
+
+
+def typed(value: Any) -> str:
+    """A setting as people type it: every digit, but 3e-6 for 3e-06 and 4 for 4.0."""
+    if not isinstance(value, float):
+        return str(value)
+    digits, exponent, power = str(value).partition("e")
+    return digits.removesuffix(".0") + (f"e{int(power)}" if exponent else "")
 
 
 def percent(share: float, *, sign: str = "") -> str:

@@ -23,6 +23,7 @@ PRETRAINING = StageDefinition(
     label=_("pretraining"),
     purpose=_("The built-in tiny base model learns to write. People can answer prompts meanwhile."),
     config=PretrainingConfig,
+    main_settings=("tokens", "learning_rate", "batch_size"),
     makes=Makes.POLICY,
     kind="base",
     kind_label=_("base model"),

@@ -24,11 +24,7 @@ class Remedy(Enum):
     EXAMPLES = "examples", "#examples", _("Examples")
     DISK = "disk", "", _("“manage.py prune” shows which old weights can go; with --yes it deletes them.")
     MODEL_FILES = "model_files", "", _("It is mended in the files of the base model.")
-    OVERRIDES = (
-        "overrides",
-        "",
-        _("The operator sets it in “overrides” of the training settings; a lower batch_tokens needs less memory."),
-    )
+    TRAINING = "training", "training:settings", _("Training settings")
     LOG = "log", "", _("The gpu-worker's log says more.")
     WORKER = "worker", "", _("Start one with “make run”, or look at its log.")
 
@@ -52,3 +48,4 @@ class Rule(NamedTuple):
     sentence: Words
     advice: Words
     remedy: Remedy | None = None
+    settings: tuple[str, ...] = ()  # of the stage that failed, by which it is mended

@@ -66,6 +66,7 @@ FAILURES = {
     "answers_alike": Rule(
         _("The reward model gives all ranked answers the same score."),
         _("Where the answers do differ, copy the run and try another learning rate."),
+        settings=("learning_rate",),
     ),
 }
 
@@ -75,6 +76,7 @@ REWARD = StageDefinition(
     short_label=_("Reward"),
     purpose=_("A reward model learns what people prefer from their rankings."),
     config=RewardConfig,
+    main_settings=("learning_rate", "epochs", "batch_size", "max_response", "batch_tokens"),
     data=("rankings", "demonstrations"),
     makes=Makes.REWARD_MODEL,
     kind="reward",

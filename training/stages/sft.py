@@ -47,6 +47,7 @@ SFT = StageDefinition(
     short_label=_("SFT"),
     purpose=_("The base model learns to answer as people wrote."),
     config=SFTConfig,
+    main_settings=("learning_rate", "epochs", "batch_size", "max_response", "batch_tokens"),
     data=("demonstrations",),
     makes=Makes.POLICY,
     kind="sft",

@@ -9,14 +9,17 @@ from typing import Any
 from django import template
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from training import stages
 from training.models import Result, Run
+from training.rlhf.config import Limits
 from training.services.pages.outcome import FIGURES, FigureWords
 from training.services.pages.round_strip import COLLECT, FREEZE, OPEN, Cell
 from training.services.pages.schedule import Job, Schedule, Wait
+from training.stages.number_format import typed
 from training.stages.remedies import Remedy
 
 register = template.Library()
@@ -114,6 +117,28 @@ def figure_value(interval: list[float | None] | None, name: str) -> str:
 def figure_change(interval: list[float | None] | None, name: str) -> str:
     """A change with its interval; its sign says which way it goes."""
     return FIGURES[name].show(interval, sign="+")
+
+
+@register.filter("typed")
+def typed_value(value: Any) -> str:
+    """A setting as people type it."""
+    return typed(value)
+
+
+@register.filter("limits")
+def limits_words(limits: Limits) -> str:
+    """Which numbers a setting may have; empty for one that is chosen from a list."""
+    least, most = limits.at_least, limits.at_most
+    if least is not None and most is not None:
+        return _("%(least)s to %(most)s") % {
+            "least": number_format(least, force_grouping=True),
+            "most": number_format(most, force_grouping=True),
+        }
+    if least is not None and limits.below is not None:
+        return _("%(least)s or more, below %(below)s") % {"least": typed(least), "below": typed(limits.below)}
+    if limits.above is not None:
+        return _("above %(number)s") % {"number": typed(limits.above)}
+    return _("%(number)s or more") % {"number": typed(least)} if least is not None else ""
 
 
 @register.filter

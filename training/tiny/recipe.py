@@ -15,10 +15,17 @@ from annotate.models.prompts import Split
 from annotate.services.splits import split_of
 from training.rlhf.config import PretrainingConfig, to_json
 from training.tiny.corpus import corpus
-from training.tiny.preset import CORPUS_SIZE, HELDOUT_SHARE, PRESET
+from training.tiny.preset import CORPUS_SIZE, HELDOUT_SHARE
 
 BASE = Path(__file__).parent / "base_model"
 SEED = 0
+PRETRAINING: dict[str, Any] = {
+    "vocab_size": 2048,
+    "context": 128,
+    "tokens": 1_000_000,
+    "batch_size": 16,
+    "learning_rate": 4e-3,
+}
 # Kernels that give the same sums on every x86 machine, whatever instructions it has: some 20 % slower.
 PORTABLE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
 
@@ -31,15 +38,15 @@ def is_held_out(group: str) -> bool:
     return split_of(group, HELDOUT_SHARE) == Split.HELDOUT
 
 
-def config(*, seed: int = SEED, threads: int = 1) -> dict[str, Any]:
-    """The config of the pretraining, as JSON."""
-    return to_json(PretrainingConfig(seed=seed, threads=threads, dtype="fp32", **PRESET["pretraining"]))
+def config() -> PretrainingConfig:
+    """How the shipped model was pretrained."""
+    return PretrainingConfig(seed=SEED, threads=1, dtype="fp32", **PRETRAINING)
 
 
-def prepare(run_dir: Path, *, seed: int = SEED, threads: int = 1) -> None:
+def prepare(run_dir: Path, config: PretrainingConfig) -> None:
     """Write config.json and data/corpus.jsonl of a pretraining run into `run_dir`."""
-    write_corpus(run_dir / "data" / "corpus.jsonl", seed=seed)
-    (run_dir / "config.json").write_text(json.dumps(config(seed=seed, threads=threads), indent=1), "utf-8")
+    write_corpus(run_dir / "data" / "corpus.jsonl", seed=config.seed)
+    (run_dir / "config.json").write_text(json.dumps(to_json(config), indent=1), "utf-8")
 
 
 def write_corpus(path: Path, *, seed: int) -> None:
@@ -51,8 +58,8 @@ def write_corpus(path: Path, *, seed: int) -> None:
 
 
 def pretrain(run_dir: Path, target: Path) -> None:
-    """Train the tiny base model in `run_dir` and put it into `target`. Raises CalledProcessError."""
-    prepare(run_dir)
+    """Train the tiny base model in `run_dir`, and put it into `target`. Raises CalledProcessError."""
+    prepare(run_dir, config())
     (run_dir / "fence").write_text("1")
     command = [sys.executable, "-m", "training.rlhf", "pretraining", str(run_dir)]
     subprocess.run(command, env=os.environ | PORTABLE, check=True)

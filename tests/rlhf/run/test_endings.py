@@ -46,7 +46,7 @@ def test_a_stage_that_is_done_leaves_none_and_takes_away_what_an_earlier_try_lef
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "epochs": 0}))
     assert main(["sft", str(run)]) == 77
-    assert left(run) == {"kind": "config", "field": "epochs", "sentence": "epochs must be above 0"}
+    assert left(run) == {"kind": "config", "field": "epochs", "sentence": "epochs must be between 1 and 1,000"}
     (run / "config.json").write_text(json.dumps(config))
     assert main(["sft", str(run)]) == 0
     assert left(run) == {}

@@ -53,9 +53,9 @@ def test_a_field_that_no_stage_knows_is_refused_by_name(project: Project, model:
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
-        ({"epochs": 0}, "epochs", "epochs must be above 0"),
+        ({"epochs": 0}, "epochs", "epochs must be between 1 and 1,000"),
         ({"dtype": "fp16"}, "dtype", "Select a valid choice"),
-        ({"batch_tokens": 0}, "batch_tokens", "batch_tokens must be at least 1"),
+        ({"batch_tokens": 0}, "batch_tokens", "batch_tokens must be between 1 and 10,000,000"),
     ],
 )
 def test_a_form_shows_a_refusal_beside_the_field_that_the_engine_names(

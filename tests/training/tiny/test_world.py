@@ -4,7 +4,7 @@ import json
 
 from annotate.models.prompts import Split
 from annotate.services.splits import split_of
-from training.rlhf.config import load_config
+from training.rlhf.config import PretrainingConfig, load_config
 from training.tiny import corpus, preset, recipe, world
 from training.tiny.world import kinds, phrasings
 
@@ -66,7 +66,7 @@ def text(record):
 
 
 def test_the_recipe_writes_a_run_that_the_engine_accepts(tmp_path):
-    recipe.prepare(tmp_path, seed=5)
+    recipe.prepare(tmp_path, PretrainingConfig(seed=5))
     config = load_config(tmp_path / "config.json")
     assert (config.stage, config.seed) == ("pretraining", 5)
     assert sum(1 for _line in (tmp_path / "data" / "corpus.jsonl").open()) == preset.CORPUS_SIZE

@@ -5,6 +5,7 @@ Everything is read from rows and files, so a reload, a second browser or a resta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -116,6 +117,14 @@ def describe(plan: StagePlan, files: RunFiles, *, lost: Collection[int]) -> Stag
 def figures(files: RunFiles) -> dict[str, Figure]:
     """The figures of a run, or what they would be if it ended now."""
     return summaries.figures(files.run, [] if files.run.metrics else files.history)
+
+
+def stopped_at_limit(files: RunFiles) -> bool:
+    """Whether PPO ended because the policy was too far from the reference, and took the policy before."""
+    if files.run.stage != Stage.PPO or files.run.status != Run.Status.SUCCEEDED or not files.history:
+        return False
+    last, limit = files.history[-1].metrics, float(files.config.get("kl_limit", math.inf))
+    return last.get("rollout/final_kl", last.get("rollout/kl", 0.0)) > limit
 
 
 def readings(files: RunFiles) -> list[Reading]:

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from annotate.models import LeftOut, Project, User
 from training.models import ModelVersion, Round, Run, TrainingSettings, Worker
+from training.presets import PRESETS, Preset
 from training.services.labels import trainable_labels
 from training.services.labels.trainable_labels import Readiness
 from training.services.pages import cadence, outcome, progress, round_strip, schedule, timelines
@@ -21,7 +22,10 @@ from training.services.pages.schedule import Schedule
 from training.services.planning import plans, preflight
 from training.services.planning.plans import Plan
 from training.services.planning.preflight import Facts, Preflight
+from training.services.registry import training_settings
+from training.services.registry.training_settings import Setting
 from training.stages import Words
+from training.stages.planning import StagePlan
 
 SNAPSHOT_COUNTS = {
     "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
@@ -74,6 +78,13 @@ class NextRound:
     readiness: Readiness | None
     strip: Strip
     preflight: Preflight
+    differing: dict[str, list[Setting]]  # the settings of each stage that differ from the preset
+    preset: Preset
+
+    @property
+    def stages(self) -> list[tuple[StagePlan, list[Setting]]]:
+        """Each stage of the plan with the settings by which it differs from the preset."""
+        return [(stage, self.differing.get(stage.stage, []) if stage.will_run else []) for stage in self.plan.stages]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +147,8 @@ def _next_round(project: Project, training: TrainingSettings, queue: Schedule) -
         plan=plan,
         readiness=readiness,
         strip=round_strip.build_planned(project, plan, queue.history, missing=missing),
+        differing=training_settings.differing(training),
+        preset=PRESETS[training.preset],
         preflight=preflight.check(
             project, plan, Facts(training=training, base=base, history=queue.history, alive=queue.alive)
         ),

@@ -26,6 +26,7 @@ class Required(NamedTuple):
 
     memory: int
     disk: int
+    hungriest: str = ""  # the stage whose batch takes most memory
 
 
 class Available(NamedTuple):
@@ -41,10 +42,12 @@ def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> R
     weights = _weights(base, shape)
     vocabulary = int(shape.get("vocab_size", 0))
     held = max((stage.config.weights_held * weights for stage in running), default=0)
-    logits = max((memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running), default=0)
+    batches = {stage.name: memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running}
+    hungriest = max(batches, key=batches.__getitem__, default="")
+    logits = batches.get(hungriest, 0)
     written = max((stage.weights_on_disk * weights for stage in running), default=0)
     kept = sum(weights for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once
-    return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES)
+    return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES, hungriest=hungriest)
 
 
 def available(workers: list[Worker]) -> Available:

@@ -13,10 +13,14 @@ from training import stages
 from training.services.planning import record_links
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.record_links import RecordLink
+from training.services.run_files import config_fields
+from training.services.run_files.config_fields import SettingLink
+from training.stages import Stage
 from training.stages.remedies import Remedy
 
 Numbers = dict[str, Any]
 
+ABOUT_LENGTH = ("too_long", "cut")  # of all texts, or of answers that people wrote
 ABOUT_PROMPTS = ("too_long", "refused")  # the others that name records name answers
 
 
@@ -33,6 +37,15 @@ def records(project: Project, kind: str, numbers: Numbers) -> list[RecordLink]:
     if kind in ABOUT_PROMPTS:
         return record_links.prompts(project, ids, what=numbers["what"])
     return record_links.demonstrations(project, ids)
+
+
+def settings(kind: str, numbers: Numbers) -> list[SettingLink]:
+    """The settings that would fix what a finding says, besides its remedy."""
+    if kind not in ABOUT_LENGTH:
+        return []
+    return [
+        link for stage in numbers.get("stages", [Stage.SFT]) for link in config_fields.links(stage, ["max_response"])
+    ]
 
 
 def _empty(numbers: Numbers) -> str:

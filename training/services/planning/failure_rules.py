@@ -11,6 +11,7 @@ from training import stages
 from training.stages.remedies import Remedy, Rule
 
 UNKNOWN = "unknown"  # the rule that holds where no other does
+LEARNING_RATES = ("learning_rate", "value_learning_rate")
 
 RULES: dict[str, Rule] = {
     # the machine
@@ -22,6 +23,7 @@ RULES: dict[str, Rule] = {
     "memory": Rule(
         _("Memory ran out."),
         _("Copy the run and lower “tokens at once”, or give the worker a machine with more memory."),
+        settings=("batch_tokens",),
     ),
     "device": Rule(
         _("The graphics card or its driver gave an error."),
@@ -38,6 +40,7 @@ RULES: dict[str, Rule] = {
     "killed": Rule(
         _("Something killed the engine. Most often the system does, when memory runs out."),
         _("Resume with more memory free on the worker's machine, or copy the run and lower “tokens at once”."),
+        settings=("batch_tokens",),
     ),
     "stopped": Rule(
         _("Somebody or something outside stopped the engine."),
@@ -120,6 +123,7 @@ RULES: dict[str, Rule] = {
             "start a new round; where they are too long, a lower “longest answer” leaves them more room."
         ),
         Remedy.PROMPTS,
+        settings=("max_response",),
     ),
     "nothing_to_learn": Rule(
         _("There was nothing that the run could learn from."),
@@ -150,10 +154,12 @@ RULES: dict[str, Rule] = {
     "not_finite": Rule(
         _("The numbers went wrong: a gradient was not finite, again and again."),
         _("Copy the run and halve the learning rate. The same run would fail at the same place."),
+        settings=LEARNING_RATES,
     ),
     "diverged": Rule(
         _("The numbers went wrong: learning did not converge."),
         _("Copy the run and halve the learning rate. The same run would fail at the same place."),
+        settings=LEARNING_RATES,
     ),
     "look_too_long": Rule(
         _("It took too long."),
@@ -194,6 +200,7 @@ _WRONG_NUMBERS = Rule(
     _("The model does not compute what it should on this machine."),
     _("The engine's self-test says which two readings differ. Use another number format, or another model."),
     Remedy.MODEL_FILES,
+    settings=("dtype",),
 )
 _NOT_FINITE = Rule(
     _("The numbers went wrong: what a model computes is not finite."),
@@ -201,6 +208,7 @@ _NOT_FINITE = Rule(
         "Where the run trains that model, copy the run and halve the learning rate. Where it only reads it, the "
         "model's weights are spoilt: go back to the model before it."
     ),
+    settings=LEARNING_RATES,
 )
 _WRONG_KIND = Rule(
     _("A model of this kind cannot be trained here."),

@@ -15,7 +15,6 @@ from django.utils.translation import ngettext
 from annotate.models import Project
 from training.models import Examination, ModelVersion, Run, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
-from training.rlhf.exits import InvalidInput
 from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
 from training.services.planning import capacity, examination_words, examinations
 from training.services.planning.estimates import History
@@ -24,6 +23,9 @@ from training.services.planning.plans import Plan
 from training.services.planning.record_links import RecordLink
 from training.services.registry import configs
 from training.services.registry.adoption_words import LEVEL_LABELS
+from training.services.registry.configs import BadSettings
+from training.services.run_files import config_fields
+from training.services.run_files.config_fields import SettingLink
 from training.stages import Stage
 from training.stages.metric import Words
 from training.stages.remedies import Remedy
@@ -39,6 +41,7 @@ class Line(NamedTuple):
     text: str
     remedy: Remedy
     records: list[RecordLink] = []  # that it is about, or some of them
+    settings: list[SettingLink] = []  # by which it is fixed, besides the remedy
 
     @property
     def level_label(self) -> Words:
@@ -85,9 +88,8 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     try:
         stage_configs = _configs(plan, facts)
         examination = examinations.current(project, plan, facts.training) if facts.base else None
-    except InvalidInput as error:
-        refused = _("The settings of a stage are refused: %(text)s.") % {"text": error}
-        return Preflight([*_obstacle(project, plan, facts), Line(BLOCK, refused, Remedy.OVERRIDES)])
+    except BadSettings as refusal:
+        return Preflight([*_obstacle(project, plan, facts), _refused(refusal)])
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
         *_obstacle(project, plan, facts),
@@ -106,15 +108,15 @@ def refusal(project: Project, plan: Plan) -> str:
     facts = gather(project)
     try:
         stage_configs, examination = _configs(plan, facts), examinations.find(project, plan, facts.training)
-    except InvalidInput as error:
-        return str(error)
+    except BadSettings as refused:
+        return str(refused)
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [*_examined(examination, is_awaited=is_awaited), *_memory_and_disk(plan, stage_configs, facts)]
     return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
 def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
-    """The config of each stage of the plan. Raises InvalidInput."""
+    """The config of each stage of the plan. Raises BadSettings."""
     if facts.base is None:
         return {}
     return {
@@ -124,6 +126,12 @@ def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
         for stage in plan.stages
         if stage.will_run
     }
+
+
+def _refused(refusal: BadSettings) -> Line:
+    """A setting that the engine does not take; where it is none of the page's, the page says which there are."""
+    text = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
+    return Line(BLOCK, text, Remedy.TRAINING, settings=config_fields.links(refusal.stage, [refusal.field]))
 
 
 def _obstacle(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
@@ -144,7 +152,8 @@ def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[
     for finding in examination.findings:
         kind, numbers = finding["kind"], finding["numbers"]
         named = examination_words.records(examination.project, kind, numbers)
-        yield Line(finding["level"], examination_words.sentence(kind, numbers), examination_words.REMEDIES[kind], named)
+        text, settings = examination_words.sentence(kind, numbers), examination_words.settings(kind, numbers)
+        yield Line(finding["level"], text, examination_words.REMEDIES[kind], named, settings)
 
 
 def _awaited(examination: Examination) -> str:
@@ -211,10 +220,11 @@ def _memory_and_disk(plan: Plan, stage_configs: dict[str, RunConfig], facts: Fac
         return
     sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
     if needed.memory > found.memory:
-        text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer batch_tokens need less.")
-        yield Line(WARN, text % sizes, Remedy.OVERRIDES)
+        text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer tokens at once need less.")
+        settings = config_fields.links(needed.hungriest, ["batch_tokens"])
+        yield Line(WARN, text % sizes, Remedy.TRAINING, settings=settings)
     else:
-        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, Remedy.OVERRIDES)
+        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, Remedy.TRAINING)
 
 
 def _time(project: Project, plan: Plan, history: History) -> Line:

@@ -11,13 +11,15 @@ from django.utils.translation import gettext as _
 from annotate.models import Project, User
 from annotate.services import audit
 from training.models import ModelVersion, Run, TrainingSettings
+from training.rlhf.config import to_json
 from training.rlhf.run.manifest import MANIFEST
 from training.services.registry import adoptions
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
+from training.services.registry.configs import BadSettings
 from training.stages import Stage
 from training.tiny import recipe
 
-__all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
+__all__ = ["BadSettings", "NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
 
 
 def is_settled(project: Project) -> bool:
@@ -65,7 +67,7 @@ def _copy_tiny(project: Project, asked_by: User | None) -> None:
         number=1,
         manifest=manifest,
         manifest_sha256=manifest["sha256"],
-        config=recipe.config(),
+        config=to_json(recipe.config()),
     )
     draft = base.directory.with_name(f".{base.directory.name}.draft")
     shutil.copytree(recipe.BASE, draft)

@@ -1,43 +1,64 @@
-"""Configs: what the engine is told, from its own defaults, the built-in model's preset and the project's overrides."""
+"""Configs: what the engine is told: its own defaults, over them the project's preset, over that its own values."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
+from training import stages
 from training.models import ModelVersion, TrainingSettings
+from training.presets import PRESETS
 from training.rlhf.config import SCHEMA, RunConfig, parse
+from training.rlhf.exits import InvalidInput
 from training.stages import Stage
-from training.tiny.preset import PRESET
 
 ROUNDS_PER_SEED = 1_000  # two rounds of a project never draw the same numbers
 MOST_THREADS = 8  # of one engine on a CPU: the models that a CPU can train gain nothing from more
 
 
+class BadSettings(InvalidInput):
+    """The engine refuses a setting of `stage`; `field` names it."""
+
+    def __init__(self, stage: str, refusal: InvalidInput) -> None:
+        super().__init__(str(refusal), kind=refusal.kind, field=refusal.field)
+        self.stage = stage
+
+
 def make(
     training: TrainingSettings, stage: str, *, round_number: int, parents: Mapping[str, ModelVersion]
 ) -> RunConfig:
-    """The config of a stage of a round. Raises InvalidInput for a bad override."""
-    fields = {
-        "schema": SCHEMA,
-        "stage": stage,
-        "seed": training.seed * ROUNDS_PER_SEED + round_number,
-        "threads": threads(),
-        "parents": {role: _parent(model) for role, model in parents.items()},
-    }
-    if training.base_model == TrainingSettings.TINY:
-        fields |= PRESET.get(stage, {})
-    if stage == Stage.SAMPLING:
-        fields["k"] = training.completions_per_slate
-    return parse(fields | training.overrides.get(stage, {}))
+    """The config of a stage of a round, with the settings as they are now. Raises BadSettings."""
+    seed = training.seed * ROUNDS_PER_SEED + round_number
+    return _parse(training, stage, seed, {role: _parent(model) for role, model in parents.items()})
+
+
+def check(training: TrainingSettings, stage: str) -> RunConfig:
+    """What the settings make of a stage, whatever models it will start from. Raises BadSettings."""
+    anything = {"path": "", "manifest_sha256": ""}
+    return _parse(training, stage, 0, dict.fromkeys(stages.find(stage).config.required_parents, anything))
+
+
+def preset_values(training: TrainingSettings, stage: str) -> dict[str, Any]:
+    """What lies between the engine's defaults and the project's own values: all that a stage gets in their absence."""
+    values = {"threads": threads(), **PRESETS[training.preset].values.get(stage, {})}
+    return values | {"k": training.completions_per_slate} if stage == Stage.SAMPLING else values
 
 
 def threads() -> int:
     """How many threads an engine computes with. It is part of a run's config, since sums depend on it."""
     return min(os.cpu_count() or 1, MOST_THREADS)
+
+
+def _parse(training: TrainingSettings, stage: str, seed: int, parents: Mapping[str, dict[str, str]]) -> RunConfig:
+    fixed = {"schema": SCHEMA, "stage": stage, "seed": seed, "parents": parents}
+    try:
+        return parse(fixed | preset_values(training, stage) | training.overrides.get(stage, {}))
+    except InvalidInput as refusal:
+        raise BadSettings(stage, refusal) from refusal
 
 
 def _parent(model: ModelVersion) -> dict[str, str]:

@@ -13,7 +13,8 @@ from training.rlhf import exits
 from training.services.planning import record_links
 from training.services.planning.failure_rules import UNKNOWN, find_rule, rule_of
 from training.services.planning.record_links import RecordLink
-from training.services.run_files.config_fields import FIELDS
+from training.services.run_files import config_fields
+from training.services.run_files.config_fields import SettingLink
 from training.services.running.runs import END_UNSEEN
 from training.stages.metric import Words
 from training.stages.remedies import Remedy
@@ -40,6 +41,7 @@ class Cause(NamedTuple):
     remedy: Remedy | None
     detail: str  # what the engine said last, or what its worker saw; empty where there was nothing
     field: str  # of the config that is refused, as people call it; empty where it is none
+    settings: list[SettingLink]  # of its stage, by which later runs are spared this
     records: list[RecordLink]  # that are refused, or some of them
     gave_up: bool  # several attempts in a row came no further
 
@@ -66,7 +68,8 @@ def cause_of(run: Run) -> Cause:
         advice=rule.advice,
         remedy=rule.remedy,
         detail=ending.get("sentence") or run.error.partition("\n\n")[0],
-        field=str(FIELDS[field].label) if field in FIELDS else field,
+        field=str(config_fields.words_of(run.stage, field).label) if field in config_fields.FIELDS else field,
+        settings=config_fields.links(run.stage, dict.fromkeys([field, *rule.settings])),
         records=_records(run, ending),
         gave_up=run.status == Run.Status.FAILED and run.exit_code not in (INVALID, DIVERGED),
     )

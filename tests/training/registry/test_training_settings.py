@@ -1,0 +1,302 @@
+"""What each stage trains with: the engine's defaults, over them the preset, over that the project's own values."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from pytest_django import Settings
+
+from annotate.models import AuditEvent, Member, Project, User
+from tests.factories import make_user
+from tests.training import machine
+from training.models import ModelVersion, Run, TrainingSettings
+from training.presets import PRESETS, for_size
+from training.rlhf.config import STAGES, to_json
+from training.services.registry import configs, settings_changes, training_settings
+from training.services.registry.settings_changes import Changed, PresetChanged, Refused
+from training.services.registry.training_settings import Setting
+from training.services.run_files import config_fields
+from training.services.running import rounds
+from training.stages import Stage
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir"), pytest.mark.database]
+
+
+@pytest.fixture
+def training(project: Project) -> TrainingSettings:
+    return TrainingSettings.objects.create(project=project)
+
+
+@pytest.fixture
+def actor(db: None) -> User:
+    return make_user()
+
+
+def change(training: TrainingSettings, values: dict[str, dict[str, Any]], **options: Any) -> list[str]:
+    changed = settings_changes.change(training.project, values=values, **options)
+    training.refresh_from_db()
+    return changed
+
+
+def choose(training: TrainingSettings, name: str, **options: Any) -> None:
+    """Take another preset, in a project whose base model may be of any size."""
+    TrainingSettings.objects.update(base_model="of-unknown-size")
+    settings_changes.choose_preset(training.project, name=name, **options)
+    training.refresh_from_db()
+
+
+def setting(training: TrainingSettings, stage: str, name: str) -> Setting:
+    (settings,) = (each.settings for each in training_settings.build(training) if each.stage.name == stage)
+    return next(each for each in settings if each.name == name)
+
+
+def test_a_value_comes_from_the_engine_the_preset_and_the_project_in_this_order(
+    training: TrainingSettings, actor: User
+) -> None:
+    clip, beta = setting(training, "ppo", "clip"), setting(training, "ppo", "beta")
+    assert (clip.value, clip.preset_value, clip.default) == (0.2, 0.2, 0.2)
+    assert (beta.value, beta.preset_value, beta.default) == (0.2, 0.2, 0.05)
+    change(training, {"ppo": {"beta": 0.1}}, actor=actor)
+    beta = setting(training, "ppo", "beta")
+    assert (beta.value, beta.preset_value, beta.differs) == (0.1, 0.2, True)
+    assert to_json(configs.check(training, "ppo"))["beta"] == 0.1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_values_of_every_preset_are_taken_by_every_stage(training: TrainingSettings, name: str) -> None:
+    training.preset = name
+    for stage in STAGES:
+        config = to_json(configs.check(training, stage))
+        assert config.items() >= PRESETS[name].values.get(stage, {}).items()
+    assert all(str(source.where).endswith(".") for source in PRESETS[name].sources)
+    assert PRESETS[name].is_measured == (name == "tiny"), "what nobody has measured here says so"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [(0, "defaults"), (640_000, "tiny"), (494_000_000, "0.5B"), (1_540_000_000, "1.5B"), (7_600_000_000, "defaults")],
+)
+def test_a_preset_is_suggested_by_the_size_of_the_base_model(parameters: int, name: str) -> None:
+    assert for_size(parameters).name == name
+
+
+def test_the_size_and_the_context_of_an_adopted_base_model_are_those_of_its_examination(
+    project: Project, base: ModelVersion
+) -> None:
+    training = TrainingSettings.objects.get()
+    assert training_settings.suggest(training).name == "1.5B"
+    assert training_settings.context_of(training) == machine.REPORT["context"]
+    shutil.rmtree(base.directory)
+    ModelVersion.objects.all().delete()
+    assert training_settings.suggest(training).name == "1.5B", "before it is taken over, the folder's report says it"
+
+
+def test_what_is_as_in_the_preset_is_not_kept_and_follows_it(training: TrainingSettings, actor: User) -> None:
+    assert change(training, {"ppo": {"beta": 0.2, "clip": 0.3}}, actor=actor) == ["ppo.clip"]
+    assert training.overrides == {"ppo": {"clip": 0.3}}
+    assert change(training, {"ppo": {"clip": None}}, actor=actor) == ["ppo.clip"]
+    assert training.overrides == {}
+    choose(training, "0.5B", actor=actor)
+    assert setting(training, "ppo", "beta").value == 0.05
+
+
+def test_a_change_is_audited_with_the_value_before_and_after_it(training: TrainingSettings, actor: User) -> None:
+    change(training, {"ppo": {"beta": 0.1}, "sft": {"epochs": 5}}, actor=actor)
+    change(training, {"ppo": {"beta": 0.1}}, actor=actor)  # which changes nothing
+    choose(training, "1.5B", actor=actor)
+    events = AuditEvent.objects.filter(action="training_settings.changed").order_by("pk")
+    assert [event.detail["fields"] for event in events] == [
+        {"ppo.beta": [0.2, 0.1], "sft.epochs": [4, 5]},
+        {"preset": ["tiny", "1.5B"]},
+    ]
+    assert {event.actor for event in events} == {actor}
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "name", "said"),
+    [
+        ({"sft": {"epochs": 0}}, "sft", "epochs", "epochs must be between 1 and 1,000."),
+        ({"sft": {"epochs": "many"}}, "sft", "epochs", "epochs cannot be 'many'."),
+        ({"ppo": {"minibatch_size": 33}}, "ppo", "rollout_size", "rollout_size must be a multiple of minibatch_size."),
+        ({"sft": {"max_response": 128}}, "sft", "max_response", "It must leave room for a prompt"),
+        ({"sft": {"epoch": 3}}, "sft", "epoch", "There is no such setting."),
+        ({"sft": {"seed": 3}}, "sft", "seed", "There is no such setting."),
+        ({"sampling": {"k": 3}}, "sampling", "k", "There is no such setting."),
+        ({"dpo": {"beta": 3}}, "dpo", "beta", "There is no such setting."),
+    ],
+)
+def test_what_cannot_be_is_refused_by_the_name_of_its_field_and_nothing_is_stored(
+    training: TrainingSettings, actor: User, values: dict[str, dict[str, Any]], stage: str, name: str, said: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        change(training, {"reward": {"epochs": 2}} | values, actor=actor)
+    assert list(refused.value.errors) == [stage]
+    assert refused.value.errors[stage][name][0].startswith(said)
+    training.refresh_from_db()
+    assert training.overrides == {}
+    assert not AuditEvent.objects.exists()
+
+
+def test_every_wrong_field_is_named_at_once(training: TrainingSettings, actor: User) -> None:
+    with pytest.raises(Refused) as refused:
+        change(training, {"sft": {"epochs": 0, "batch_size": -1}, "ppo": {"beta": -1}}, actor=actor)
+    assert {stage: set(fields) for stage, fields in refused.value.errors.items()} == {
+        "sft": {"epochs", "batch_size"},
+        "ppo": {"beta"},
+    }
+
+
+def test_a_preset_with_which_own_values_do_not_hold_together_is_refused(
+    training: TrainingSettings, actor: User
+) -> None:
+    change(training, {"ppo": {"minibatch_size": 1, "rollout_size": 96}}, actor=actor)
+    change(training, {"ppo": {"minibatch_size": None}}, actor=actor)
+    with pytest.raises(Refused) as refused:
+        choose(training, "0.5B", actor=actor)
+    assert refused.value.errors == {"ppo": {"rollout_size": ["rollout_size must be a multiple of minibatch_size."]}}
+    assert refused.value.words.startswith("Answers per step (PPO): rollout_size must be")
+
+
+def test_a_preset_for_larger_models_leaves_the_tiny_one_no_room_for_prompts(
+    training: TrainingSettings, actor: User
+) -> None:
+    with pytest.raises(Refused, match="must leave room for a prompt: the base model reads 256 tokens"):
+        settings_changes.choose_preset(training.project, name="0.5B", actor=actor)
+
+
+def test_what_is_stored_and_no_setting_can_be_taken_out(training: TrainingSettings, actor: User) -> None:
+    training.overrides = {"sft": {"epoch": 3, "epochs": 5}}
+    training.save()
+    assert training_settings.build(training)[1].unknown == {"epoch": 3}
+    assert change(training, {"sft": {"epoch": None}}, actor=actor) == ["sft.epoch"]
+    assert training.overrides == {"sft": {"epochs": 5}}
+
+
+def test_of_two_admins_neither_undoes_what_the_other_has_changed(training: TrainingSettings, actor: User) -> None:
+    seen = {"ppo": {"beta": 0.2}}
+    change(training, {"sft": {"epochs": 9}}, seen={"sft": {"epochs": 4}}, actor=actor)
+    change(training, {"ppo": {"beta": 0.1}}, seen=seen, actor=actor)
+    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.1}}
+    with pytest.raises(Changed) as conflict:
+        change(training, {"ppo": {"beta": 0.3}, "reward": {"epochs": 1}}, seen=seen, actor=actor)
+    assert conflict.value.now == {"ppo": {"beta": 0.1}}
+    training.refresh_from_db()
+    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.1}}
+    assert change(training, {"ppo": {"beta": 0.1}}, seen=seen, actor=actor) == [], "both wanted the same"
+
+
+def test_nobody_replaces_a_preset_that_they_have_not_seen(training: TrainingSettings, actor: User) -> None:
+    choose(training, "0.5B", seen="tiny", actor=actor)
+    with pytest.raises(PresetChanged):
+        choose(training, "1.5B", seen="tiny", actor=actor)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_at_the_same_moment_are_all_kept(training: TrainingSettings, actor: User) -> None:
+    values: list[dict[str, dict[str, Any]]] = [
+        {"sft": {"epochs": 9}},
+        {"ppo": {"beta": 0.1}},
+        {"reward": {"epochs": 2}},
+    ]
+    barrier = Barrier(len(values))
+
+    def save(one: dict[str, dict[str, Any]]) -> None:
+        try:
+            barrier.wait(timeout=30)
+            settings_changes.change(training.project, values=one, actor=actor)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(values)) as pool:
+        list(pool.map(save, values))
+    training.refresh_from_db()
+    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.1}, "reward": {"epochs": 2}}
+
+
+def test_a_change_during_a_round_holds_for_the_stages_that_come_later(
+    project: Project, base: ModelVersion, annotator: Member, actor: User
+) -> None:
+    machine.write_demonstrations(annotator, 3)
+    round = rounds.open(project, opened_by=None)
+    sft = round.runs.get()
+    written = (sft.directory / "config.json").read_text()
+    training = TrainingSettings.objects.get()
+    change(training, {"sft": {"epochs": 7}, "sampling": {"max_response": 12}}, actor=actor)
+    assert (sft.directory / "config.json").read_text() == written
+    Run.objects.update(status=Run.Status.SUCCEEDED)
+    machine.make_model(project, "sft", run=sft, parent=base)
+    rounds.advance(round)
+    sampling = round.runs.get(stage=Stage.SAMPLING)
+    assert '"max_response": 12' in (sampling.directory / "config.json").read_text()
+
+
+def test_the_shipped_base_model_has_no_settings_of_its_pretraining(training: TrainingSettings, actor: User) -> None:
+    assert Stage.PRETRAINING not in {each.stage.name for each in training_settings.build(training)}
+    with pytest.raises(Refused, match="no such setting"):
+        change(training, {"pretraining": {"tokens": 5000}}, actor=actor)
+
+
+def test_another_base_model_brings_the_preset_of_its_size(
+    project: Project, built_base: Path, settings: Settings, data_dir: Path
+) -> None:
+    from training.forms.settings import TrainingSettingsForm
+
+    settings.BASE_MODELS_DIR = data_dir / "base-models"
+    shutil.copytree(built_base, settings.BASE_MODELS_DIR / machine.BASE)
+    machine.adopt(machine.BASE, parameters=494_000_000)
+    fields = {"completions_per_slate": 4, "slates_per_round": 9, "demonstrations_minimum": 9, "rankings_minimum": 9}
+    data = {f"training-{name}": value for name, value in fields.items()} | {"training-ppo_start": "sft"}
+    form = TrainingSettingsForm(data | {"training-base_model": machine.BASE}, project=project)
+    assert form.is_valid()
+    assert form.save().preset == "0.5B"
+    assert "preset" in form.changed_data
+
+
+def test_every_unit_has_words_and_every_link_leads_to_a_setting() -> None:
+    units = {field.metadata.get("unit", "") for stage in STAGES.values() for field in dataclasses.fields(stage)}
+    assert units == config_fields.UNITS.keys()
+    assert [link.anchor for link in config_fields.links("sft", ["batch_tokens", "clip", "seed"])] == [
+        "sft-batch_tokens"
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_project_trains_with_other_values_after_the_upgrade() -> None:
+    def migrate(target: Any) -> Any:
+        executor = MigrationExecutor(connection)
+        executor.migrate(target)
+        return MigrationExecutor(connection).loader.project_state(target).apps
+
+    old = migrate([("training", "0005_stages_from_the_registry")])
+    try:
+        for name in ("tiny", "our-model-7b"):
+            project = old.get_model("annotate", "Project").objects.create(name=name, slug=name, heldout_share=0)
+            old.get_model("training", "TrainingSettings").objects.create(project=project, base_model=name)
+    finally:
+        migrate(MigrationExecutor(connection).loader.graph.leaf_nodes())
+    tiny, adopted = TrainingSettings.objects.order_by("pk")
+    assert (tiny.preset, adopted.preset) == ("tiny", "defaults")
+    assert to_json(configs.check(tiny, "ppo"))["learning_rate"] == 5e-4
+    config = to_json(configs.check(adopted, "ppo"))
+    engine = {field.name: field.default for field in dataclasses.fields(STAGES["ppo"])}
+    own = {"parents", "seed", "threads"}
+    assert {name: config[name] for name in engine if name not in own} == {
+        name: value for name, value in engine.items() if name not in own
+    }
+
+
+def test_the_plan_of_the_next_round_knows_what_differs(training: TrainingSettings, actor: User) -> None:
+    change(training, {"ppo": {"beta": 0.1}}, actor=actor)
+    found = {
+        stage: [each.name for each in settings] for stage, settings in training_settings.differing(training).items()
+    }
+    assert found.pop("ppo") == ["beta"]
+    assert not any(found.values())
