@@ -45,6 +45,7 @@ PAGES = {
     "members": (ADMIN, f"{BASE}/members/"),
     "settings": (ADMIN, f"{BASE}/settings/"),
     "audit": (ADMIN, f"{BASE}/settings/audit/"),
+    "export": (ADMIN, f"{BASE}/export/"),
     "reviews": (ADMIN, f"{BASE}/reviews/"),
     "notices": (ADMIN, "/notices/"),
     "rounds": (ADMIN, f"{BASE}/rounds/"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from annotate import hooks
 from training.forms.settings import TrainingSettingsForm
-from training.services.labels import trainable_labels
+from training.services.labels import provenance, trainable_labels
 from training.services.registry import model_versions, template_remarks
 
 
@@ -16,5 +16,7 @@ def register() -> None:
             labels_withdrawn=model_versions.mark_withdrawn,
             prompts_remarks=template_remarks.remarks,
             project_form=TrainingSettingsForm,
+            writers=provenance.writers,
+            frozen_labels=provenance.frozen_labels,
         )
     )
