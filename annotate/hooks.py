@@ -5,13 +5,15 @@ Judgement outlives any training method, so annotate works with nobody registered
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from django.db.models import QuerySet
 from django.forms import ModelForm
 
-from annotate.models import Project, Role, User
+from annotate.models import Demonstration, Project, Ranking, Role, User
 from annotate.services.importing.reports import Shapes
 
 
@@ -35,6 +37,27 @@ class Panel(NamedTuple):
     content: Any
 
 
+@dataclass(frozen=True)
+class Writer:
+    """What wrote a completion."""
+
+    name: str  # as sft-1
+    round: int | None = None  # its number
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # what the app knows of how it was written, as JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenLabels:
+    """The labels that a round froze."""
+
+    round: int  # its number
+    frozen_at: datetime
+    demonstrations: QuerySet[Demonstration]
+    rankings: QuerySet[Ranking]
+    prompts: Callable[[], Iterator[int]]  # their ids; raises OSError where the files are gone
+    prompt_count: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """The app that trains on the labels."""
@@ -48,6 +71,9 @@ class Trainer:
     project_form: ProjectForm  # stands on the project's settings page; saved in the same transaction
     # The panel of those of the projects that have one, by their ids, for a person in the given role.
     panels: Callable[[Mapping[Project, Role], User], Mapping[int, Panel]]
+    # Of the slates with these ids: what wrote each completion, by its id; those that are not there were made elsewhere.
+    writers: Callable[[Sequence[int]], Mapping[int, Writer]]
+    frozen_labels: Callable[[Project], list[FrozenLabels]]  # of every round, the newest first
 
 
 _trainer: Trainer | None = None
@@ -88,3 +114,13 @@ def panels(roles: Mapping[Project, Role], user: User) -> Mapping[int, Panel]:
 def project_form(data: Any, project: Project) -> ModelForm[Any] | None:
     """The form of the training settings of `project`; None when nobody trains."""
     return _trainer.project_form(data, project=project) if _trainer else None
+
+
+def writers(slate_ids: Sequence[int]) -> Mapping[int, Writer]:
+    """What wrote the completions of slates, by the completions' ids, where a model of ours did."""
+    return _trainer.writers(slate_ids) if _trainer else {}
+
+
+def frozen_labels(project: Project) -> list[FrozenLabels]:
+    """What each round of `project` froze, the newest first."""
+    return _trainer.frozen_labels(project) if _trainer else []

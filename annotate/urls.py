@@ -4,6 +4,7 @@ from annotate.views import (
     accounts,
     assignments,
     audit,
+    exports,
     home,
     labels,
     links,
@@ -70,6 +71,8 @@ project_urls = [
     path("projects/<slug:slug>/settings/", projects.settings, name="settings"),
     path("projects/<slug:slug>/settings/guidelines/", projects.edit_guidelines, name="edit-guidelines"),
     path("projects/<slug:slug>/settings/audit/", audit.index, name="audit"),
+    path("projects/<slug:slug>/export/", exports.index, name="export"),
+    path("projects/<slug:slug>/export/<str:kind>/", exports.file, name="export-file"),
 ]
 
 member_urls = [

@@ -1,7 +1,8 @@
 """The web process's entry point: `granian --interface asginl config.asgi:application`.
 
 Django answers pages in few threads. None of them waits for a client: a body is complete before a page thread takes
-the request, and an answer is complete, or an open file, when it leaves the thread. docs/decisions/0008 says why.
+the request, and when an answer leaves the thread it is complete, an open file, or pieces that are made one by one while
+the client takes them. docs/decisions/0008 says why.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 
 from config import bodies
 from config.bodies import Receive
@@ -53,13 +55,15 @@ class Application:
         try:
             environ = await self._complete(scope, receive)
         except bodies.Gone:  # or the server could not read on: then the client is still there for an answer
-            await self._deliver(plain(HTTPStatus.BAD_REQUEST, "The body of this request cannot be read."), send)
+            await self._deliver(
+                plain(HTTPStatus.BAD_REQUEST, "The body of this request cannot be read."), receive, send
+            )
             return
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self.page_threads, self._answer, environ)
         finally:
             environ["roundtable.body"].close()
-        await self._deliver(answer, send)
+        await self._deliver(answer, receive, send)
 
     async def _complete(self, scope: Scope, receive: Receive) -> Environ:
         """The request with its body, or with why that is refused. Raises Gone."""
@@ -77,6 +81,8 @@ class Application:
         started = Started()
         try:
             response = self.pages(environ, started)
+            if getattr(response, "streaming", False) and not isinstance(response, FileContent):
+                return _streamed(started, response, environ["SERVER_PROTOCOL"])
             try:
                 return Answer(started.status, started.headers, _content(response))
             finally:
@@ -86,21 +92,32 @@ class Application:
             logger.exception("%s %s has no answer", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on the server. Try again in a moment.")
 
-    async def _deliver(self, answer: Answer, send: Send) -> None:
+    async def _deliver(self, answer: Answer, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         if isinstance(answer.content, bytes):
             await send({"type": "http.response.body", "body": answer.content})
             return
         loop = asyncio.get_running_loop()
+        gone = asyncio.ensure_future(_left(receive))  # the server takes what is sent to nobody without a word
         try:
             while chunk := await loop.run_in_executor(self.file_threads, answer.content.read, CHUNK):
                 message = {"type": "http.response.body", "body": chunk, "more_body": True}
                 await asyncio.wait_for(send(message), STALLED_S)
+                if gone.done():
+                    return
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             logger.info("a download was given up: nobody has read from it for %.0f s", STALLED_S)
         finally:
-            answer.content.close()
+            # Pieces that end in an error leave the answer without its end: the client sees that it is cut.
+            gone.cancel()
+            await loop.run_in_executor(self.file_threads, answer.content.close)
+
+
+async def _left(receive: Receive) -> None:
+    """Returns once the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,7 @@ class Answer:
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    content: bytes | IO[bytes]
+    content: bytes | IO[bytes] | Pieces
 
 
 def plain(status: HTTPStatus, sentence: str) -> Answer:
@@ -155,25 +172,53 @@ class FileContent:
         self.file.close()  # Django puts the end of the request in here
 
 
+class Pieces:
+    """An answer that is made while it is sent, each piece in whichever file thread asks for it."""
+
+    def __init__(self, response: Iterable[bytes]) -> None:
+        self.response = response
+        self.pieces = iter(response)
+
+    def read(self, _size: int = -1) -> bytes:
+        """The next piece; empty at the end."""
+        close_old_connections()  # a file thread has no requests at whose start Django would do so
+        try:
+            return next(filter(None, self.pieces), b"")
+        finally:
+            close_old_connections()
+
+    def close(self) -> None:
+        if hasattr(self.response, "close"):
+            self.response.close()
+
+
 def _content(response: Iterable[bytes]) -> bytes | IO[bytes]:
-    """All that `response` yields: a page as it is, a file open, and what comes in many pieces spooled."""
-    if isinstance(response, FileContent):
-        file = response.opened_again()
-        if file is None or os.fstat(file.fileno()).st_size > IN_MEMORY:
-            return file or b"".join(response)
-        with file:
-            return file.read()
-    if not getattr(response, "streaming", False):
+    """All that `response` yields: a page as it is, a file open."""
+    if not isinstance(response, FileContent):
         return b"".join(response)
-    folder = str(settings.SPOOL_DIR)
-    spool = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=folder)  # noqa: SIM115  (closed when it was sent)
+    file = response.opened_again()
+    if file is None or os.fstat(file.fileno()).st_size > IN_MEMORY:
+        return file or b"".join(response)
+    with file:
+        return file.read()
+
+
+def _streamed(started: Started, response: Iterable[bytes], protocol: str) -> Answer:
+    """`response` as pieces. HTTP/1.0 cannot tell a cut from the end: there, the whole is made first, and its length."""
+    pieces = Pieces(response)
+    if protocol not in ("HTTP/1", "HTTP/1.0"):
+        return Answer(started.status, started.headers, pieces)
+    spool = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(settings.SPOOL_DIR))  # noqa: SIM115  (closed when sent)
     try:
-        spool.writelines(response)
+        spool.writelines(pieces.pieces)
     except BaseException:
         spool.close()
         raise
+    finally:
+        pieces.close()
+    length = (b"content-length", str(spool.tell()).encode())
     spool.seek(0)
-    return spool
+    return Answer(started.status, [*started.headers, length], spool)
 
 
 def path_of(scope: Scope) -> str:

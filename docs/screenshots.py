@@ -46,6 +46,7 @@ PAGES = {
     "settings": (ADMIN, f"{BASE}/settings/"),
     "training-settings": (ADMIN, f"{BASE}/settings/training/"),
     "audit": (ADMIN, f"{BASE}/settings/audit/"),
+    "export": (ADMIN, f"{BASE}/export/"),
     "reviews": (ADMIN, f"{BASE}/reviews/"),
     "notices": (ADMIN, "/notices/"),
     "rounds": (ADMIN, f"{BASE}/rounds/"),

@@ -8,11 +8,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
 from annotate.models import Demonstration, Member, Placement, Prompt, Role
+from annotate.services.exporting.records import COLUMNS
 from tests.factories import bearer, make_member, make_project, make_token, make_user
 from tests.training import machine
 from training.models import ModelVersion, Promotion, Round, TrainingSettings
@@ -28,7 +30,7 @@ def curl_call(block: str) -> tuple[str, str] | None:
     if not curl:
         return None
     words = shlex.split(command)
-    path = next(word.removeprefix("$API/") for word in words if word.startswith("$API/"))
+    path = next(word.removeprefix("$API/").partition("?")[0] for word in words if word.startswith("$API/"))
     if "-X" in words:
         return words[words.index("-X") + 1], path
     return "POST" if {"--json", "--data-binary"} & set(words) else "GET", path
@@ -88,11 +90,15 @@ def admin(db: None) -> Member:
 
 @pytest.mark.database
 @pytest.mark.django_db(transaction=True)
-def test_the_python_session_runs(admin: Member, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_session_runs(
+    admin: Member, live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     old_rounds = (Round(project=admin.project, number=n, plan={}, status="cancelled") for n in range(1, 52))
     Round.objects.bulk_create(old_rounds)  # more than a page of them
     monkeypatch.setenv("ROUNDTABLE_API", f"{live_server.url}/api/v1")
     monkeypatch.setenv("ROUNDTABLE_TOKEN", make_token(admin.user))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)  # where the session writes its exports
     session: dict[str, Any] = {}
     exec(compile(SESSION, str(PAGE), "exec"), session)
     assert session["report"]["created"] == Prompt.objects.count() == 2
@@ -101,6 +107,15 @@ def test_the_python_session_runs(admin: Member, live_server: LiveServer, monkeyp
     assert Round.objects.get(number=52).status == Round.Status.CANCELLED
     assert session["past"]["number"] == 1  # the last row of the last page
     assert Promotion.objects.get().promoted_by == admin.user
+    loaded = [len(session[kind]) for kind in ("demonstrations", "rankings", "comparisons", "prompts", "completions")]
+    assert loaded == [1, 1, 1, 2, 2]
+
+
+def test_the_exported_line_has_the_fields_of_its_kind_and_the_page_names_them_all() -> None:
+    (line,) = [text for language, text in BLOCKS if language == "jsonl"]
+    assert list(json.loads(line)) == list(COLUMNS["comparisons"])
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text().partition("## Export")[2].partition("\n## ")[0]))
+    assert set().union(*COLUMNS.values()) - named == set()
 
 
 def test_every_command_reaches_an_address_of_the_api(document: dict[str, Any]) -> None:

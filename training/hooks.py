@@ -5,7 +5,7 @@ from __future__ import annotations
 from annotate import hooks
 from training.forms.settings import TrainingSettingsForm
 from training.services.demo import guide
-from training.services.labels import trainable_labels
+from training.services.labels import provenance, trainable_labels
 from training.services.registry import model_versions, template_remarks
 
 
@@ -18,5 +18,7 @@ def register() -> None:
             prompts_remarks=template_remarks.remarks,
             project_form=TrainingSettingsForm,
             panels=guide.panels,
+            writers=provenance.writers,
+            frozen_labels=provenance.frozen_labels,
         )
     )

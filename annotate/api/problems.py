@@ -12,6 +12,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from annotate.services.exporting.exports import Gone
 from annotate.services.importing.conversations import BadRecord
 from annotate.services.rankings import BadRanking
 from annotate.services.slates import BadSlate
@@ -27,6 +28,7 @@ REFUSALS: dict[type[Exception], HTTPStatus] = {
     BadRanking: HTTPStatus.UNPROCESSABLE_ENTITY,
     BadRecord: HTTPStatus.UNPROCESSABLE_ENTITY,
     BadSlate: HTTPStatus.BAD_REQUEST,
+    Gone: HTTPStatus.GONE,
 }
 
 

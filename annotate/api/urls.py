@@ -3,7 +3,7 @@
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView
 
-from annotate.api import assignments, labels, projects, prompts, slates
+from annotate.api import assignments, exports, labels, projects, prompts, slates
 
 app_name = "annotate-api"
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("projects/<slug:slug>/", projects.ProjectDetail.as_view(), name="project"),
     path("projects/<slug:slug>/prompts/", prompts.Prompts.as_view(), name="prompts"),
     path("projects/<slug:slug>/slates/", slates.Slates.as_view(), name="slates"),
+    path("projects/<slug:slug>/export/<str:kind>/", exports.Export.as_view(), name="export"),
     path("projects/<slug:slug>/claim/", assignments.Claim.as_view(), name="claim"),
     path("assignments/<int:pk>/draft/", assignments.Draft.as_view(), name="draft"),
     path("assignments/<int:pk>/demonstration/", labels.Demonstration.as_view(), name="demonstration"),

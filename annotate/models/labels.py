@@ -73,6 +73,11 @@ class LabelQuerySet(models.QuerySet[LabelT]):
         """What a round may use: the labels that nothing in LeftOut speaks against."""
         return self._with_left_out().filter(left_out="")
 
+    def with_status(self) -> Self:
+        """Each label with what has become of it: `verdict` of the newest review, None before the first one, and
+        `reason`, the LeftOut that keeps it out of training, "" where none does."""
+        return self._with_left_out().annotate(verdict=F("newest_verdict"), reason=F("left_out"))
+
     def count_left_out(self) -> Counter[str]:
         """How many labels each LeftOut keeps out of training."""
         reasons = self._with_left_out().exclude(left_out="").order_by().annotate(reason=F("left_out"))

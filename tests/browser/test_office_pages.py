@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -82,6 +84,19 @@ def test_a_token_can_be_copied(open_as, window):
     assert page.evaluate("navigator.clipboard.readText()") == page.get_by_label("Token").input_value()
 
 
+def test_rankings_are_downloaded_from_the_page(open_as, project, admin, annotator):
+    ranking = make_ranking(annotator)
+    page = open_as(admin.user, f"/projects/{project.slug}/")
+    page.get_by_role("link", name="Export labels").click()
+    page.get_by_label("Labels", exact=True).select_option("Labels that train")
+    page.get_by_role("button", name="Show").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Rankings as JSON Lines").click()
+    assert download.value.suggested_filename == f"{project.slug}-rankings-trainable.jsonl"
+    (line,) = download.value.path().read_text().splitlines()
+    assert json.loads(line)["ranking_id"] == ranking.pk
+
+
 PAGES = [
     "/account/",
     "/account/password/set/",
@@ -91,6 +106,7 @@ PAGES = [
     "/projects/{slug}/settings/",
     "/projects/{slug}/settings/guidelines/",
     "/projects/{slug}/settings/audit/",
+    "/projects/{slug}/export/",
     "/projects/{slug}/members/",
     "/projects/{slug}/prompts/",
     "/projects/{slug}/prompts/add/",

@@ -1,0 +1,60 @@
+"""`manage.py export PROJECT KIND`: labels, prompts or completions as a file, as the project's page hands it out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from annotate.forms.exports import ExportForm
+from annotate.models import Project
+from annotate.services.exporting import exports
+from annotate.services.exporting.exports import KINDS
+from annotate.services.exporting.formats import FORMATS
+from annotate.services.exporting.selection import Labels
+
+
+class Command(BaseCommand):
+    help = "Write what people judged in PROJECT (its address, as everyday-questions) to FILE or standard output."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("project")
+        parser.add_argument("kind", choices=KINDS)
+        parser.add_argument("--format", choices=FORMATS, default="jsonl")
+        parser.add_argument("--labels", choices=Labels.values, help="current (default), trainable or all versions")
+        parser.add_argument("--snapshot", type=int, metavar="ROUND", help="exactly the labels that this round froze")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="whole or not there; replaces an older one")
+
+    def handle(self, *, project: str, kind: str, output: Path | None, **options: Any) -> None:
+        found = Project.objects.filter(slug=project).first()
+        if found is None:
+            known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)) or "none"
+            raise CommandError(f"There is no project {project}. There are: {known}.")
+        form = ExportForm({name: options[name] for name in ("format", "labels", "snapshot")}, project=found)
+        if not form.is_valid():
+            raise CommandError(" ".join(str(fault) for faults in form.errors.values() for fault in faults))
+        try:
+            pieces = exports.start(form.export(kind), actor=None)
+        except exports.Gone as gone:
+            raise CommandError(str(gone)) from None
+        if output:
+            self._write(pieces, output)
+        else:
+            for piece in pieces:
+                self.stdout.write(piece.decode(), ending="")
+
+    def _write(self, pieces: Iterator[bytes], output: Path) -> None:
+        """Under another name first: what is cut short never looks like the whole."""
+        draft = output.with_name(f".{output.name}.{os.getpid()}.part")
+        try:
+            with draft.open("wb") as file:
+                file.writelines(pieces)
+            draft.replace(output)
+        except OSError as error:
+            raise CommandError(f"{output} could not be written: {error.strerror}.") from error
+        finally:
+            draft.unlink(missing_ok=True)
+        self.stderr.write(f"{output.stat().st_size:,} bytes in {output}.")
