@@ -13,6 +13,7 @@ from django.forms import ModelForm
 
 from annotate.models import Project
 from annotate.services.importing.reports import Shapes
+from annotate.services.overview_parts import TrainingOverview
 
 
 class Readiness(Protocol):
@@ -38,6 +39,8 @@ class Trainer:
     labels_withdrawn: Callable[[str, Iterable[int]], None]
     # What it has to say about prompts that were imported, by the roles and orders among them: translated sentences.
     prompts_remarks: Callable[[Project, Shapes], list[str]]
+    # What it has to say on a project's overview: decisions that wait, charts, the workers; its words are translated.
+    overview: Callable[[Project], TrainingOverview]
     project_form: ProjectForm  # stands on the project's settings page; saved in the same transaction
 
 
@@ -69,6 +72,11 @@ def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:
 def prompts_remarks(project: Project, shapes: Shapes) -> list[str]:
     """What there is to say about the prompts of an import; it stands in the import's report."""
     return _trainer.prompts_remarks(project, shapes) if _trainer else []
+
+
+def overview(project: Project) -> TrainingOverview:
+    """What training adds to the overview of `project`; nothing when nobody trains."""
+    return _trainer.overview(project) if _trainer else TrainingOverview()
 
 
 def project_form(data: Any, project: Project) -> ModelForm[Any] | None:

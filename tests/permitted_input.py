@@ -183,6 +183,7 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "annotate:withdraw-prompt"): "annotate:prompts",
     ("POST", "annotate:record-review"): "annotate:reviews",
     ("POST", "annotate:settle"): "annotate:escalations",
+    ("GET", "annotate:next-review"): "annotate:review",
     ("POST", "training:rounds-start"): "training:round",
     ("POST", "training:rounds-base-model"): "training:rounds",
     ("POST", "training:round-cancel"): "training:round",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from annotate import hooks
 from training.forms.settings import TrainingSettingsForm
 from training.services.labels import trainable_labels
+from training.services.pages import project_overview
 from training.services.registry import model_versions, template_remarks
 
 
@@ -15,6 +16,7 @@ def register() -> None:
             readiness=trainable_labels.readiness_of,
             labels_withdrawn=model_versions.mark_withdrawn,
             prompts_remarks=template_remarks.remarks,
+            overview=project_overview.build,
             project_form=TrainingSettingsForm,
         )
     )
