@@ -15,6 +15,7 @@ from django.forms import ModelForm
 
 from annotate.models import Demonstration, Project, Ranking, Role, User
 from annotate.services.importing.reports import Shapes
+from annotate.services.overview_parts import TrainingOverview
 
 
 class Readiness(Protocol):
@@ -68,6 +69,8 @@ class Trainer:
     labels_withdrawn: Callable[[str, Iterable[int]], None]
     # What it has to say about prompts that were imported, by the roles and orders among them: translated sentences.
     prompts_remarks: Callable[[Project, Shapes], list[str]]
+    # What it has to say on a project's overview: decisions that wait, charts, the workers; its words are translated.
+    overview: Callable[[Project], TrainingOverview]
     project_form: ProjectForm  # stands on the project's settings page; saved in the same transaction
     # The panel of those of the projects that have one, by their ids, for a person in the given role.
     panels: Callable[[Mapping[Project, Role], User], Mapping[int, Panel]]
@@ -109,6 +112,11 @@ def prompts_remarks(project: Project, shapes: Shapes) -> list[str]:
 def panels(roles: Mapping[Project, Role], user: User) -> Mapping[int, Panel]:
     """What stands at the top of home and overview, for `user` in that role, by the projects' ids."""
     return _trainer.panels(roles, user) if _trainer else {}
+
+
+def overview(project: Project) -> TrainingOverview:
+    """What training adds to the overview of `project`; nothing when nobody trains."""
+    return _trainer.overview(project) if _trainer else TrainingOverview()
 
 
 def project_form(data: Any, project: Project) -> ModelForm[Any] | None:

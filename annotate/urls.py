@@ -92,6 +92,7 @@ prompt_urls = [
 
 review_urls = [
     path("projects/<slug:slug>/reviews/", reviews.index, name="reviews"),
+    path("projects/<slug:slug>/reviews/next/", reviews.next_label, name="next-review"),
     path("projects/<slug:slug>/reviews/<str:kind>/<int:pk>/", reviews.label, name="review"),
     path("projects/<slug:slug>/reviews/<str:kind>/<int:pk>/record/", reviews.record, name="record-review"),
     path("projects/<slug:slug>/escalations/", reviews.escalations, name="escalations"),

@@ -233,6 +233,7 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "annotate:settle"): "annotate:escalations",
     ("POST", "training:settings"): "training:settings",
     ("POST", "training:settings-preset"): "training:settings",
+    ("GET", "annotate:next-review"): "annotate:review",
     ("POST", "training:rounds-start"): "training:round",
     ("POST", "training:round-cancel"): "training:round",
     ("POST", "training:run-resume"): "training:run",

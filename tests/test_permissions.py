@@ -109,6 +109,7 @@ ROWS = [
     *page("annotate:add-prompts", ADMINS, "GET POST", **P),
     *page("annotate:withdraw-prompt", ADMINS, "POST", pk="prompt", **P),
     *page("annotate:reviews", REVIEWERS, **P),
+    *page("annotate:next-review", REVIEWERS, **P),
     *page("annotate:review", REVIEWERS, "GET", kind="demonstration", pk="label", **P),
     *page("annotate:record-review", REVIEWERS | {"site_admin": 403}, "POST", kind="demonstration", pk="label", **P),
     *page("annotate:escalations", REVIEWERS, **P),

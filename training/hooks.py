@@ -6,6 +6,7 @@ from annotate import hooks
 from training.forms.settings import TrainingSettingsForm
 from training.services.demo import guide
 from training.services.labels import provenance, trainable_labels
+from training.services.pages import project_overview
 from training.services.registry import model_versions, template_remarks
 
 
@@ -16,6 +17,7 @@ def register() -> None:
             readiness=trainable_labels.readiness_of,
             labels_withdrawn=model_versions.mark_withdrawn,
             prompts_remarks=template_remarks.remarks,
+            overview=project_overview.build,
             project_form=TrainingSettingsForm,
             panels=guide.panels,
             writers=provenance.writers,

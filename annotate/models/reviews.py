@@ -34,6 +34,7 @@ class Review(models.Model):
             models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="review_verdict_known"),
             models.CheckConstraint(condition=~Q(verdict="return") | ~Q(comment=""), name="review_return_has_a_comment"),
         ]
+        indexes: ClassVar = [models.Index(fields=["verdict"], name="review_by_verdict")]
 
     def __str__(self) -> str:
         return f"{self.verdict} by {self.reviewer}"

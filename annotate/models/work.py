@@ -136,6 +136,14 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def skipped(self) -> AssignmentQuerySet:
         return self.filter(status=Assignment.Status.SKIPPED)
 
+    def awaiting_review(self) -> AssignmentQuerySet:
+        """Pieces whose newest label waits for a reviewer."""
+        return self.filter(review_state__in=Assignment.AWAITING_REVIEW)
+
+    def returned(self) -> AssignmentQuerySet:
+        """Pieces whose newest label a reviewer sent back: they wait for their author."""
+        return self.filter(review_state=Assignment.ReviewState.RETURNED)
+
     def with_draft(self) -> AssignmentQuerySet:
         """Pieces with something typed that was not handed in: of a label, or of its correction."""
         statuses = (*Assignment.WRITABLE, Assignment.Status.SUBMITTED)
@@ -152,8 +160,16 @@ class Assignment(models.Model):
         RELEASED = "released", _("released")
         EXPIRED = "expired", _("expired")
 
+    class ReviewState(models.TextChoices):
+        NONE = "", _("no label")
+        WAITING = "waiting", _("waits for review")
+        CORRECTED = "corrected", _("returned and corrected: waits for review")
+        ACCEPTED = "accepted", _("accepted")
+        RETURNED = "returned", _("returned")
+
     SEATED = (Status.HELD, Status.SUBMITTED)
     WRITABLE = (Status.HELD, Status.EXPIRED)
+    AWAITING_REVIEW = (ReviewState.WAITING, ReviewState.CORRECTED)
 
     item = models.ForeignKey(WorkItem, models.PROTECT, related_name="assignments")
     annotator = models.ForeignKey(Member, models.PROTECT, related_name="assignments")
@@ -166,6 +182,8 @@ class Assignment(models.Model):
     claimed_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
+    # Where the newest label of this piece stands with reviewers. The reviews say so as well; every page counts this.
+    review_state = models.CharField(max_length=9, choices=ReviewState, default=ReviewState.NONE, blank=True)
     skip_reason = models.CharField(max_length=REASON_LIMIT, blank=True)
     draft = models.JSONField(null=True, blank=True)  # what the page autosaves; after the label is in: of its correction
     draft_version = models.PositiveIntegerField(default=0)
@@ -194,10 +212,16 @@ class Assignment(models.Model):
             models.CheckConstraint(
                 condition=~Q(status="held") | Q(seat__isnull=False), name="assignment_held_has_a_seat"
             ),
+            models.CheckConstraint(
+                condition=Q(review_state__in=["", "waiting", "corrected", "accepted", "returned"]),
+                name="assignment_review_state_known",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["status", "lease_until"], name="assignment_lease"),
             models.Index(fields=["annotator", "kind", "status", "claimed_at"], name="assignment_history"),
+            models.Index(fields=["project", "review_state", "annotator", "finished_at"], name="assignment_to_review"),
+            models.Index(fields=["project", "finished_at", "status", "annotator"], name="assignment_by_end"),
         ]
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Demonstration, Label, Member, Ranking
+from annotate.services import reviews
 from annotate.services.text import NAME_LIMIT, BadText, clean_draft, clean_text
 from annotate.services.work import NotHolder, OtherBody, StaleDraft, close_seat
 
@@ -61,6 +62,7 @@ def correct(
         with transaction.atomic():
             newer = store()
             _forget_draft(label)
+            reviews.await_review(newer)
             return newer
     except IntegrityError:
         stored = type(label).objects.filter(annotator=annotator, submission_id=submission_id).first()

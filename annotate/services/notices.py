@@ -17,7 +17,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from annotate.models import Notice, Project, Role, User
+from annotate.models import Member, Notice, Project, Role, User
 from annotate.models.notices import NoticeQuerySet
 from annotate.services import audit
 
@@ -42,6 +42,16 @@ def tell(
     Notice.objects.bulk_create(
         Notice(member=member, kind=kind, text=text, address=address, wants_mail=member.wants_mail) for member in members
     )
+
+
+def tell_member(member: Member, *, kind: str, text: str, address: str) -> None:
+    """A notice for `member` alone, where a message reaches this person. What is told and unread is not told again.
+
+    Called inside the transaction of what happened.
+    """
+    reached = Member.objects.active().people().filter(pk=member.pk).first()
+    if reached and not reached.notices.unread().filter(kind=kind, text=text, address=address).exists():
+        Notice.objects.create(member=reached, kind=kind, text=text, address=address, wants_mail=reached.wants_mail)
 
 
 def count_unread(user: User) -> int:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, Value, When
+from django.urls import reverse
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
 
 from annotate import hooks
-from annotate.models import LABELS, Label, Member, Project, Review, User, Verdict, WorkItem
-from annotate.services import audit, queue
+from annotate.models import LABELS, Assignment, Kind, Label, Member, Project, Review, User, Verdict, WorkItem
+from annotate.services import audit, notices, queue
+
+ReviewState = Assignment.ReviewState
+REVIEWED = {Verdict.ACCEPT.value: ReviewState.ACCEPTED, Verdict.RETURN.value: ReviewState.RETURNED}
+TOLD_COMMENT = 300  # characters of a comment in a notice; the page that it opens has all of it
 
 
 class OwnLabel(Exception):
@@ -36,18 +43,47 @@ def returning(label: Label) -> Review | None:
 def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -> Review:
     """Store the verdict; the newest one of a label counts. Raises OwnLabel or Superseded.
 
-    Models that a returned label helped to make are marked: it was not as it should be.
+    The author of a returned label is told. Models that it helped to make are marked: it was not as it should be.
     """
     if label.annotator_id == reviewer.pk:
         raise OwnLabel
+    # The row that a correction writes to as well: one that is handed in at this moment comes before this, or after it.
+    piece = Assignment.objects.filter(pk=label.assignment_id)
+    piece.select_for_update(no_key=True).get()
     if type(label).objects.corrections_of(label).exists():
         raise Superseded
     kind = str(label._meta.model_name)
     review = Review.objects.create(reviewer=reviewer, verdict=verdict, comment=comment, **{kind: label})
+    piece.update(review_state=REVIEWED[verdict])
     if verdict == Verdict.RETURN:
         hooks.labels_withdrawn(kind, [label.pk])
+        _tell_author(label, kind, comment)
     audit.record(f"{kind}.{verdict}ed", actor=reviewer.user, project=label.project, subject=str(label), comment=comment)
     return review
+
+
+def await_review(correction: Label) -> None:
+    """`correction` waits for a review, as the label did that it supersedes.
+
+    Called inside the transaction that stores it.
+    """
+    came_back = When(review_state__in=[ReviewState.RETURNED, ReviewState.CORRECTED], then=Value(ReviewState.CORRECTED))
+    state = Case(came_back, default=Value(ReviewState.WAITING))
+    Assignment.objects.filter(pk=correction.assignment_id).update(review_state=state)
+
+
+def _tell_author(label: Label, kind: str, comment: str) -> None:
+    text = (
+        _("Your ranking came back: “%(comment)s”")
+        if kind == Kind.RANKING
+        else _("Your answer came back: “%(comment)s”")
+    )
+    notices.tell_member(
+        label.annotator,
+        kind="label.returned",
+        text=text % {"comment": Truncator(" ".join(comment.split())).chars(TOLD_COMMENT)},
+        address=reverse("annotate:correct", args=[kind, label.pk]),
+    )
 
 
 @transaction.atomic

@@ -117,6 +117,7 @@ def close_seat(assignment: Assignment) -> None:
     mine = Assignment.objects.filter(pk=assignment.pk)
     handed_in = {
         "status": Status.SUBMITTED,
+        "review_state": Assignment.ReviewState.WAITING,
         "finished_at": now,
         "active_time": _active_time(now),
         "draft": None,

@@ -6,6 +6,7 @@ import unicodedata
 
 from django import template
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.services import text as texts
@@ -75,3 +76,15 @@ def about_each(seconds: int) -> str:
         return ngettext("about %d s each", "about %d s each", seconds) % seconds
     minutes = round(seconds / 60)
     return ngettext("about %d minute each", "about %d minutes each", minutes) % minutes
+
+
+@register.filter
+def span_of_seconds(seconds: int) -> str:
+    """A short span of time: seconds, from two minutes on minutes."""
+    return _("%d s") % seconds if seconds < 120 else _("%d min") % round(seconds / 60)
+
+
+@register.filter
+def percent_of(share: float) -> str:
+    """A share from 0 to 1 in whole percent."""
+    return f"{share:.0%}"

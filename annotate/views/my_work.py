@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
@@ -58,12 +58,10 @@ def _under_tab(name: str, members: Sequence[Member]) -> QuerySet[Assignment]:
         mine = mine.with_draft()
     elif name == "skipped":
         mine = mine.skipped()
+    elif name == "returned":
+        mine = mine.returned()
     else:
         mine = mine.submitted()
-    if name == "returned":
-        demonstrations = Demonstration.objects.filter(annotator__in=members).newest().returned().values("assignment")
-        rankings = Ranking.objects.filter(annotator__in=members).newest().returned().values("assignment")
-        mine = mine.filter(Q(pk__in=demonstrations) | Q(pk__in=rankings))
     return mine.select_related("item__prompt", "item__slate__prompt")
 
 

@@ -17,7 +17,7 @@ from annotate import hooks
 from annotate.forms.projects import GuidelinesForm, NewProjectForm, ProjectSettingsForm
 from annotate.models import Project, Role
 from annotate.permissions import ProjectRequest, SignedInRequest, role_required, site_admin_required
-from annotate.services import projects, queue, splits
+from annotate.services import project_overview, projects
 
 
 @login_required
@@ -47,19 +47,9 @@ def create(request: SignedInRequest) -> HttpResponse:
 @role_required(Role.ADMIN)
 @require_safe
 def overview(request: ProjectRequest) -> HttpResponse:
-    project = request.project
-    counts = project.prompts.active().sides()
-    context = {
-        "prompts": counts,
-        "split_warning": splits.warning(project, **counts),
-        "demonstration_count": project.demonstrations.newest().count(),
-        "ranking_count": project.rankings.newest().count(),
-        "member_count": project.members.active().count(),
-        "escalated_count": project.work_items.escalated().count(),
-        "skips_to_escalate": queue.SKIPS_TO_ESCALATE,
-        "readiness": hooks.readiness(project),
-        "panel": hooks.panels({project: Role.ADMIN}, request.user).get(project.pk),
-    }
+    """What an admin has to know and to decide: a project's first page."""
+    panel = hooks.panels({request.project: Role.ADMIN}, request.user).get(request.project.pk)
+    context = {"overview": project_overview.build(request.project), "panel": panel}
     return render(request, "annotate/projects/overview.html", context)
 
 

@@ -16,7 +16,7 @@ from annotate.addresses import posts_from
 from annotate.forms.reviews import ReviewForm
 from annotate.models import LABELS, Completion, Kind, Label, Ranking, Role, WorkItem
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services import queue, reviews
+from annotate.services import queue, review_queue, reviews
 from annotate.services.rankings import Place, best_answers, by_place, letters, same_text
 
 PAGE_SIZE = 50
@@ -32,6 +32,17 @@ def index(request: ProjectRequest) -> HttpResponse:
         shown = waiting.select_related("annotator__user", *SUBJECT[kind])[:PAGE_SIZE]
         queues.append({"kind": kind, "count": waiting.count(), "rows": _rows(shown, kind)})
     return render(request, "annotate/reviews/index.html", {"queues": queues})
+
+
+@role_required(Role.REVIEWER)
+@require_safe
+def next_label(request: ProjectRequest) -> HttpResponse:
+    """Go to the label that has waited longest; with `?show=corrected`, of those that came back corrected."""
+    only_corrected = request.GET.get("show") == "corrected"
+    found = review_queue.next_label(request.project, reviewer=request.member, only_corrected=only_corrected)
+    if found is None:
+        return redirect("annotate:reviews", request.project.slug)
+    return redirect("annotate:review", request.project.slug, str(found._meta.model_name), found.pk)
 
 
 @role_required(Role.REVIEWER)

@@ -188,7 +188,7 @@ def test_the_cost_of_my_work_does_not_grow_with_what_was_done(
         make_ranking(annotator)
         make_demonstration(annotator)
     address = reverse("annotate:my-work", args=[annotator.project.slug])
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         signed_in.get(address, {"show": "submitted"})
 
 

@@ -173,5 +173,5 @@ def test_the_members_page_costs_the_same_for_any_number_of_people(
     for _ in range(20):
         make_member(project)
     client.force_login(admin.user)
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         assert client.get(page("members", project)).status_code == 200

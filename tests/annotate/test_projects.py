@@ -140,9 +140,9 @@ def test_the_overview_counts_what_there_is(client, project, admin, annotator):
     make_demonstration(annotator)
     make_ranking(annotator)
     client.force_login(admin.user)
-    context = client.get(reverse("annotate:project", args=[project.slug])).context
-    assert (context["demonstration_count"], context["ranking_count"], context["member_count"]) == (1, 1, 2)
-    assert context["prompts"] == {"train": 2, "heldout": 0}
+    totals = client.get(reverse("annotate:project", args=[project.slug])).context["overview"].totals
+    assert (totals.answers, totals.rankings, totals.members) == (1, 1, 2)
+    assert (totals.train_prompts, totals.heldout_prompts, totals.open_answers) == (2, 0, 1)
 
 
 def test_the_audit_list_shows_the_projects_own_events(client, project, admin):

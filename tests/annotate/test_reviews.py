@@ -169,7 +169,7 @@ def test_the_review_page_costs_the_same_for_any_number_of_labels(
         make_demonstration(annotator)
         make_ranking(annotator)
     client.force_login(reviewer.user)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         assert client.get(page("reviews", project)).status_code == 200
 
 

@@ -16,7 +16,7 @@ def words(client: Client, project: Project) -> list[str]:
     """What the page of `project` and the one of its prompts say of the split."""
     client.force_login(make_member(project, role="admin").user)
     pages = [client.get(reverse(f"annotate:{name}", args=[project.slug])) for name in ("project", "prompts")]
-    said = [page.context["split_warning"] for page in pages]
+    said = [pages[0].context["overview"].split_warning, pages[1].context["split_warning"]]
     assert all(word in page.content.decode() for word, page in zip(said, pages, strict=True))
     return said
 

@@ -59,6 +59,7 @@ def erase(member: Member, *, actor: User) -> None:
     _leave(member)
     for kind, model in LABELS.items():
         hooks.labels_withdrawn(kind, model.objects.filter(annotator=member).values_list("pk", flat=True))
+    member.assignments.update(review_state=Assignment.ReviewState.NONE)  # nobody needs to review them any more
     member.erased_at, member.user = timezone.now(), None
     member.save(update_fields=["erased_at", "user"])
     if user:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django.db.models import Count, Max, Q
@@ -16,6 +16,8 @@ from annotate.models.labels import LabelQuerySet, LabelT
 from training.models import ModelVersion, Round, Snapshot, TrainingSettings
 from training.stages import Stage
 from training.stages.planning import LabelCounts
+
+MOST_COUNTED = 10_000  # new labels of one kind, unless a minimum is larger
 
 
 class Missing(NamedTuple):
@@ -39,6 +41,10 @@ class Readiness:
 
     sentence: str
     missing: int
+    # What the overview draws. New are labels that no round has used yet; of one project not beyond MOST_COUNTED.
+    new_demonstrations: int = field(default=0, compare=False)
+    new_rankings: int = field(default=0, compare=False)
+    can_start: bool = field(default=False, compare=False)  # by its labels, its base model and the rounds before it
 
 
 def demonstrations(project: Project) -> LabelQuerySet[Demonstration]:
@@ -74,16 +80,25 @@ def readiness(project: Project) -> Readiness | None:
 
 def readiness_of(projects: Sequence[Project]) -> dict[int, Readiness]:
     """The readiness of those of `projects` that train, by their ids; any number of projects costs the same."""
-    written = _per_project(_newer(_demonstrations(projects), projects, Stage.SFT))
-    ranked = _per_project(_newer(_rankings(projects, Split.TRAIN), projects, Stage.REWARD))
+    settings = list(TrainingSettings.objects.filter(project__in=projects))
+    minima = [minimum for each in settings for minimum in (each.demonstrations_minimum, each.rankings_minimum)]
+    most = max(MOST_COUNTED, *minima, 0)
+    written = _per_project(_newer(_demonstrations(projects), projects, Stage.SFT), projects, most)
+    ranked = _per_project(_newer(_rankings(projects, Split.TRAIN), projects, Stage.REWARD), projects, most)
     bases = ModelVersion.objects.bases().filter(project__in=projects)
     with_base, rounds = set(bases.values_list("project", flat=True)), _rounds_so_far(projects)
     found = {}
-    for training in TrainingSettings.objects.filter(project__in=projects):
+    for training in settings:
         pk = training.project_id
         so_far = rounds.get(pk, RoundCounts())
-        missing = _missing(training, so_far, written[pk], ranked[pk])
-        found[pk] = Readiness(_sentence(missing, so_far, has_base=pk in with_base), missing.number)
+        missing, has_base = _missing(training, so_far, written[pk], ranked[pk]), pk in with_base
+        found[pk] = Readiness(
+            sentence=_sentence(missing, so_far, has_base=has_base),
+            missing=missing.number,
+            new_demonstrations=written[pk],
+            new_rankings=ranked[pk],
+            can_start=has_base and not missing.number and so_far.active is None,
+        )
     return found
 
 
@@ -147,7 +162,9 @@ def _newer(labels: LabelQuerySet[LabelT], projects: Sequence[Project], stage: St
     return labels.filter(is_newer)
 
 
-def _per_project(labels: LabelQuerySet[LabelT]) -> Counter[int]:
+def _per_project(labels: LabelQuerySet[LabelT], projects: Sequence[Project], most: int) -> Counter[int]:
+    if len(projects) == 1:  # most pages ask about one, and it may have very many
+        return Counter({projects[0].pk: labels[:most].count()})
     return Counter(dict(labels.order_by().values_list("project").annotate(Count("pk"))))
 
 
