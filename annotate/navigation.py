@@ -102,7 +102,7 @@ PAGES = [
     Page("training:rounds", _("Rounds"), "r", Role.ADMIN, also=("runs",)),
     Page("training:models", _("Models"), "m", Role.ADMIN),
     Page("annotate:members", _("Members"), "e", Role.ADMIN),
-    Page("annotate:settings", _("Settings"), "s", Role.ADMIN),
+    Page("annotate:settings", _("Settings"), "s", Role.ADMIN, also=("export",)),
 ]
 
 

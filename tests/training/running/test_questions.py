@@ -289,5 +289,5 @@ def test_a_question_costs_the_same_few_statements_however_many_models_answer(
     many = answered(project, admin, base, *sft, texts=["Rest.", "Sleep."])
     for question in (few, many):
         shown(page, question)
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(16):
             shown(page, question)

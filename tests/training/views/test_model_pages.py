@@ -198,7 +198,7 @@ def test_a_comparison_shows_only_what_differs(
     history.write_curve(second, sft__loss=[2.5, 1.25])
     html = shown(page, address(project, "models-compare") + f"?model={models['sft-1'].pk}&model={second.pk}")
     settings = html.split('id="settings-title"')[1].split("</section>")[0]
-    assert "Learning rate" in settings and "0.00001<" in settings and "0.00003<" in settings
+    assert "Learning rate" in settings and "1e-5<" in settings and "3e-5<" in settings
     assert "Passes" not in settings and "learning_rate" not in html and "/somewhere" not in html
     assert "1.25" in html and "1.5" in html
     assert "1 added, 1 gone" in html
@@ -215,7 +215,7 @@ def test_the_settings_of_models_of_different_stages_are_not_compared(
     three = [models["base-1"], models["sft-1"], second]
     [group] = model_comparison.compare_settings(three)
     assert [model.name for model in group.models] == ["sft-1", "sft-2"]
-    assert [(row.name, row.values) for row in group.rows] == [("learning rate", ["0.00001", "0.00003"])]
+    assert [(row.name, row.values) for row in group.rows] == [("learning rate", ["1e-5", "3e-5"])]
     html = shown(page, address(project, "models-compare") + "?" + "&".join(f"model={model.pk}" for model in three))
     assert "By itself here, so compared with none:" in html
     alike = [models["base-1"], models["sft-1"]]
