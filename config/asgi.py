@@ -83,7 +83,7 @@ class Application:
                 if hasattr(response, "close"):
                     response.close()
         except Exception:
-            logger.exception("%s %s has no answer", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            logger.exception("%s %s failed without a response", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on the server. Try again in a moment.")
 
     async def _deliver(self, answer: Answer, send: Send) -> None:
@@ -98,7 +98,7 @@ class Application:
                 await asyncio.wait_for(send(message), STALLED_S)
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
-            logger.info("a download was given up: nobody has read from it for %.0f s", STALLED_S)
+            logger.info("download aborted: the client has not read any data for %.0f s", STALLED_S)
         finally:
             answer.content.close()
 

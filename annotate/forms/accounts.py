@@ -25,13 +25,13 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic clas
         model = User
         fields = ("name", "time_zone")
         labels = {"name": _("Name")}
-        help_texts = {"name": _("How the people you work with see you.")}
+        help_texts = {"name": _("The name other people in your projects see.")}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "name"})}
 
 
 class TokenForm(forms.Form):
     name = forms.CharField(
-        label=_("Name"), max_length=80, help_text=_("What the program is, so that you know it later.")
+        label=_("Name"), max_length=80, help_text=_("Names the program, so that you recognise it later.")
     )
     scopes = forms.MultipleChoiceField(
         label=_("May"),

@@ -36,7 +36,7 @@ def _next_page(request: HttpRequest, link: SignInLink, user: User) -> HttpRespon
     if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
         return redirect("account_set_password")
     if link.project:
-        welcome = _("Welcome to “%(project)s”. You take part as %(role)s.")
+        welcome = _("Welcome to “%(project)s”. Your role is %(role)s.")
         messages.success(request, welcome % {"project": link.project, "role": link.get_role_display()})
         if not user.has_usable_password():
             return redirect("annotate:account")  # where newcomers say their name and choose a password

@@ -43,7 +43,7 @@ def start(request: ProjectRequest) -> HttpResponse:
         round = rounds.open(request.project, opened_by=request.user)
     except rounds.RoundRunning as running:
         round = running.round
-        was_faster = _("Round %(number)d is running already: somebody was faster.")
+        was_faster = _("Someone else has just started round %(number)d.")
         messages.info(request, was_faster % {"number": round.number})
     except rounds.NotReady as obstacle:
         messages.error(request, str(obstacle))
@@ -64,7 +64,7 @@ def make_base(request: ProjectRequest) -> HttpResponse:
         try:
             retries.release(held, actor=request.user)
         except (IllegalMove, LostRace):
-            messages.info(request, _("It goes on already."))
+            messages.info(request, _("It is already running again."))
     else:
         try:
             base_models.register(request.project, asked_by=request.user)
@@ -100,7 +100,7 @@ def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     try:
         rounds.cancel(round, actor=request.user)
     except (IllegalMove, LostRace):
-        messages.info(request, _("The round was over already."))
+        messages.info(request, _("The round had already ended."))
     return redirect("training:round", request.project.slug, number)
 
 

@@ -14,11 +14,11 @@ from training.services.office import demo_project
 
 
 class Command(BaseCommand):
-    help = "Make the demo project if it is not there yet, and print a one-time link for each of its people."
+    help = "Create the demo project if it does not exist, and print a one-time sign-in link for each of its members."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--completions", type=int, default=4, help="answers in a set that is ranked, 2 to 9")
-        parser.add_argument("--seed", type=int, default=0, help="of every random draw in its training")
+        parser.add_argument("--completions", type=int, default=4, help="answers per set to rank, 2 to 9")
+        parser.add_argument("--seed", type=int, default=0, help="seed for all random draws in training")
 
     def handle(self, *, completions: int, seed: int, verbosity: int, **_options: Any) -> None:
         demo_project.create(seed=seed, completions_per_slate=completions)

@@ -47,7 +47,7 @@ class History:
         if run is None or run.started_at is None or run.finished_at is None:
             return None
         took = run.finished_at - run.started_at
-        basis = _("as in round %(number)d") % {"number": run.round.number} if run.round else _("as the last time")
+        basis = _("as in round %(number)d") % {"number": run.round.number} if run.round else _("as last time")
         return Estimate(whole=took, left=took, basis=basis)
 
     def estimate(self, run: Run, *, now: datetime) -> Estimate | None:
@@ -56,7 +56,7 @@ class History:
             return None
         own = RunFiles(run).pace
         if own and own.step >= PACE_FROM * own.total:
-            return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its own pace"))
+            return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its current pace"))
         earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None)
         return earlier and Estimate(whole=earlier.whole, left=_left(run, earlier.whole, now), basis=earlier.basis)
 
