@@ -1,4 +1,4 @@
-# make run | test | check | demo. Each of them sets up the environment first; Python 3.11+ and make are all it takes.
+# make run | test | check | demo. Each sets up the environment first; only Python 3.11+ and make are needed.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -18,9 +18,9 @@ ANNOTATORS ?= 8
 help:
 	@echo "make run     start Roundtable here: http://localhost:$(PORT), data in $(DATA_DIR)"
 	@echo "make test    all tests (ARGS='tests/rlhf -k ppo' for some)"
-	@echo "make check   what CI checks before the tests"
-	@echo "make format  let ruff write"
-	@echo "make demo    the whole circle, unattended: SEED=0 ROUNDS=2 ANNOTATORS=8"
+	@echo "make check   lint, types and other checks that CI runs before the tests"
+	@echo "make format  format the code with ruff"
+	@echo "make demo    two full rounds with simulated annotators, unattended: SEED=0 ROUNDS=2 ANNOTATORS=8"
 
 run: install
 	@exec $(BIN)/python deploy/run.py
@@ -55,7 +55,7 @@ install:
 
 environment:
 	@test -n "$(PYTHON)" || { echo "Roundtable needs Python 3.11 or newer."; exit 1; }
-	@echo "Installing into $(VENV): a few minutes, once."
+	@echo "Installing into $(VENV). This takes a few minutes, only the first time."
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3-venv)."; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(LOCK) torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r $(LOCK)

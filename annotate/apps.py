@@ -4,7 +4,7 @@ from django.utils.translation import gettext_lazy as _
 
 class AnnotateConfig(AppConfig):
     name = "annotate"
-    verbose_name = _("Human judgement")
+    verbose_name = _("Labelling")
 
     def ready(self) -> None:
         from annotate.services import audit

@@ -89,7 +89,7 @@ class Application:
                 if hasattr(response, "close"):
                     response.close()
         except Exception:
-            logger.exception("%s %s has no answer", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            logger.exception("%s %s failed without a response", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on the server. Try again in a moment.")
 
     async def _deliver(self, answer: Answer, receive: Receive, send: Send) -> None:
@@ -107,7 +107,7 @@ class Application:
                     return
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
-            logger.info("a download was given up: nobody has read from it for %.0f s", STALLED_S)
+            logger.info("download aborted: the client has not read any data for %.0f s", STALLED_S)
         finally:
             # Pieces that end in an error leave the answer without its end: the client sees that it is cut.
             gone.cancel()

@@ -78,9 +78,9 @@ class Channel(virtual.Channel):
         try:
             path.rename(aside / path.name)
         except OSError:
-            logger.exception("%s is unreadable and cannot be set aside", path)
+            logger.exception("%s could not be read and could not be moved aside", path)
         else:
-            logger.error("%s was unreadable and is set aside in %s", path.name, aside)
+            logger.error("%s could not be read and has been moved to %s", path.name, aside)
 
 
 class Transport(virtual.Transport):
@@ -117,9 +117,9 @@ def keep_aside(folder: Path, content: bytes, why: object) -> None:
         with open(path, "xb", opener=_open_private) as file:
             file.write(content)
     except OSError:
-        logger.exception("A message was not understood (%s) and cannot be set aside: %r", why, content[:SHOWN])
+        logger.exception("A message could not be read (%s) and could not be moved aside: %r", why, content[:SHOWN])
     else:
-        logger.error("A message was not understood (%s) and is set aside as %s", why, path)
+        logger.error("A message could not be read (%s) and has been moved to %s", why, path)
 
 
 def _new_name() -> str:

@@ -44,41 +44,44 @@ def refused(status: HTTPStatus, title: Any, detail: Any) -> Page:
 
 unreadable = refused(
     HTTPStatus.BAD_REQUEST,
-    _("This cannot be read"),
-    _("Something in this request is not as it should be, and nothing was changed. Reload the page and try again."),
+    _("Bad request"),
+    _("The server could not understand this request. Nothing was changed. Reload the page and try again."),
 )
 not_allowed = handler(defaults.permission_denied, HTTPStatus.FORBIDDEN, _("This is not allowed."))
-not_found = handler(defaults.page_not_found, HTTPStatus.NOT_FOUND, _("There is no such address in this API."))
+not_found = handler(defaults.page_not_found, HTTPStatus.NOT_FOUND, _("This API has no such address."))
 server_error = handler(
     defaults.server_error,
     HTTPStatus.INTERNAL_SERVER_ERROR,
-    _("Something went wrong on the server. Nothing is lost: try again in a moment."),
+    _("Something went wrong on the server. Nothing is lost. Try again in a moment."),
 )
 REFUSALS: dict[HTTPStatus, Page] = {
     HTTPStatus.REQUEST_TIMEOUT: refused(
         HTTPStatus.REQUEST_TIMEOUT,
-        _("That took too long"),
-        _("What was sent did not arrive in time, and nothing was changed. Try again, or send it in smaller parts."),
+        _("Request timed out"),
+        _("The upload did not finish in time. Nothing was changed. Try again, or send it in smaller parts."),
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: refused(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        _("That is too large"),
-        _("What was sent is larger than the server takes, and nothing was changed. Send it in smaller parts."),
+        _("Request too large"),
+        _("The request is larger than the server accepts. Nothing was changed. Send it in smaller parts."),
     ),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: refused(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        _("Text is read as UTF-8"),
-        _("What was sent says that it is written in another encoding, and nothing was changed. Send it as UTF-8."),
+        _("Text must be UTF-8"),
+        _("The request declares another encoding. Nothing was changed. Send it as UTF-8."),
     ),
     HTTPStatus.INSUFFICIENT_STORAGE: refused(
         HTTPStatus.INSUFFICIENT_STORAGE,
-        _("The server has no room left"),
-        _("What was sent could not be stored, and nothing was changed. Tell who runs this server: its disk is full."),
+        _("The server is out of disk space"),
+        _(
+            "The upload could not be stored because the disk is full. Nothing was changed. "
+            "Tell the person who runs this server."
+        ),
     ),
     HTTPStatus.SERVICE_UNAVAILABLE: refused(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        _("Too much at the same time"),
-        _("Others are sending large files just now, and nothing was changed. Try again in a minute."),
+        _("Too many uploads"),
+        _("Other people are uploading large files right now. Nothing was changed. Try again in a minute."),
     ),
 }
 
@@ -86,8 +89,8 @@ REFUSALS: dict[HTTPStatus, Page] = {
 LARGEST_TEXT_MB = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20
 too_much_text = refused(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    _("That is too much text"),
-    _("A form takes up to %d MB of text, and nothing was changed. Send it in smaller parts, or as a file.")
+    _("Text too long"),
+    _("A form can contain up to %d MB of text. Nothing was changed. Send it in smaller parts, or upload a file.")
     % LARGEST_TEXT_MB,
 )
 

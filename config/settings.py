@@ -40,7 +40,7 @@ def _complete_key(path: Path) -> str:
             return key
         # The process that created the file has not written it yet.
         time.sleep(0.02)
-    raise ImproperlyConfigured(f"{path} holds no usable secret key: delete it, and a new one is made.")
+    raise ImproperlyConfigured(f"{path} does not contain a usable secret key. Delete it and a new one will be created.")
 
 
 def read_address(variable: str, read: Callable[[], Any]) -> Any:
@@ -48,7 +48,7 @@ def read_address(variable: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (ValueError, KeyError, ImproperlyConfigured):
-        fault = f"{variable} cannot be read as an address. Special characters in a password are written as %XX."
+        fault = f"{variable} is not a valid address. Special characters in a password must be written as %XX."
         raise ImproperlyConfigured(fault) from None
 
 
@@ -67,7 +67,7 @@ close_to_others(DATA_DIR)
 
 SECRET_KEY = env("SECRET_KEY", default="") or read_or_make_secret_key(DATA_DIR / "secret_key")
 if len(SECRET_KEY) < 50:
-    raise ImproperlyConfigured("SECRET_KEY must be at least 50 characters long; leave it out to have one made.")
+    raise ImproperlyConfigured("SECRET_KEY must be at least 50 characters long. Unset it to have one generated.")
 
 DEBUG = False
 PUBLIC_URL = env("PUBLIC_URL", default="http://localhost:8000").rstrip("/")

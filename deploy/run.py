@@ -39,7 +39,7 @@ def main() -> int:
         greet(links, seconds=time.monotonic() - began)
     code = supervisord.wait()
     lock.close()
-    print("Everything has stopped.")
+    print("All processes have stopped.")
     return code
 
 
@@ -49,7 +49,7 @@ def take_data_dir() -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(f"Roundtable already runs on {DATA_DIR}. Stop it first, or choose another DATA_DIR.")
+        sys.exit(f"Roundtable is already running with {DATA_DIR}. Stop it first, or set another DATA_DIR.")
     return lock
 
 
@@ -60,14 +60,14 @@ def refuse_taken_port() -> None:
         try:
             probe.bind(("127.0.0.1", PORT))
         except OSError as error:
-            sys.exit(f"Port {PORT} cannot be used ({error.strerror}). Choose another: make run PORT={PORT + 1}")
+            sys.exit(f"Port {PORT} cannot be used ({error.strerror}). Choose another one: make run PORT={PORT + 1}")
 
 
 def prepare() -> str:
     command = [sys.executable, "deploy/prepare.py", "--demo"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        sys.exit(f"Roundtable could not be prepared (see above). Its data is untouched in {DATA_DIR}.")
+        sys.exit(f"Roundtable could not start (see above). Your data is still in {DATA_DIR}.")
     return done.stdout
 
 
@@ -80,7 +80,7 @@ def start_supervisord() -> subprocess.Popen[bytes]:
     )
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        print("\nStopping. A training run writes its checkpoint first: that may take two minutes.", flush=True)
+        print("\nStopping. A training run saves a checkpoint first, which can take up to two minutes.", flush=True)
         supervisord.terminate()
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -96,7 +96,7 @@ def wait_for_first_answer(supervisord: subprocess.Popen[bytes]) -> bool:
             return True
         time.sleep(0.1)
     if supervisord.poll() is None:
-        print(f"No page has answered yet: {DATA_DIR}/logs/web.log may say why. Ctrl-C stops everything.", flush=True)
+        print(f"The web server has not responded yet. See {DATA_DIR}/logs/web.log. Press Ctrl-C to stop.", flush=True)
     return False
 
 
@@ -112,22 +112,22 @@ def answers() -> bool:
 
 
 def greet(links: str, *, seconds: float) -> None:
-    print(f"\nRoundtable runs at {ADDRESS} (ready in {seconds:.1f} s)\n")
+    print(f"\nRoundtable is running at {ADDRESS} (ready in {seconds:.1f} s)\n")
     by_role = dict(line.split("\t") for line in links.splitlines())
     if begin := by_role.pop("site admin", None):
         print(f"Open this link to begin. It works once; a restart prints a new one.\n\n  {begin}\n")
     else:
-        print("This prints a link to sign in by, given the variables that Roundtable was started with:")
+        print("To print a sign-in link, run this with the same environment variables as Roundtable:")
         print(f"  {SIGN_IN_COMMAND}")
     if by_role:
         print("To see it as others do, open these in a private window:")
     for role, link in by_role.items():
         print(f"  {role:<11} {link}")
-    print(f"\nData and logs: {DATA_DIR}\nCtrl-C stops everything.\n", flush=True)
+    print(f"\nData and logs: {DATA_DIR}\nPress Ctrl-C to stop.\n", flush=True)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("Stopped before anything ran.")
+        sys.exit("Stopped before anything was started.")

@@ -57,7 +57,7 @@ def test_a_page_and_a_part_of_it_are_compressed_with_a_token_that_is_another_one
     submit = reverse("annotate:submit", args=[admin.assignments.get().pk])
     part = page.post(submit, headers=HEADERS | {"HX-Request": "true"})
     assert (part.status_code, part["Content-Encoding"]) == (422, "gzip")
-    assert "No place yet" in gzip.decompress(part.content).decode()
+    assert "Not ranked yet" in gzip.decompress(part.content).decode()
 
 
 def test_who_takes_no_compressed_pages_gets_plain_ones(page: Client) -> None:

@@ -57,7 +57,7 @@ def launched(data_dir: Path, **variables: str) -> Iterator[subprocess.Popen[byte
             start_new_session=True,
         )
     try:
-        wait_for(lambda: "Ctrl-C stops everything" in printed(data_dir) or process.poll() is not None, timeout_s=180)
+        wait_for(lambda: "Press Ctrl-C to stop" in printed(data_dir) or process.poll() is not None, timeout_s=180)
         yield process
     finally:
         for pid in processes(data_dir):
@@ -88,7 +88,7 @@ def main_processes(data_dir: Path) -> dict[str, int]:
 
 
 def page(data_dir: Path) -> int:
-    address = re.search(r"Roundtable runs at (\S+)", printed(data_dir))
+    address = re.search(r"Roundtable is running at (\S+)", printed(data_dir))
     assert address, printed(data_dir)
     with suppress(URLError, ConnectionError, TimeoutError), urlopen(address[1], timeout=5) as answer:
         return int(answer.status)
@@ -156,7 +156,7 @@ def test_it_keeps_its_data_refuses_company_and_takes_everything_with_it_when_kil
     environment = os.environ | {"DATA_DIR": str(data_dir), "PORT": "1"}
     second = subprocess.run(LAUNCH, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
     assert second.returncode == 1
-    assert "already runs" in second.stderr
+    assert "already running" in second.stderr
 
     os.kill(launcher.pid, signal.SIGKILL)
     wait_for(lambda: processes(data_dir) == {}, timeout_s=150)
@@ -166,7 +166,7 @@ def test_behind_https_no_link_stands_in_the_log_but_how_to_get_one(tmp_path: Pat
     data_dir = tmp_path / "data"
     with launched(data_dir, PUBLIC_URL="https://roundtable.example.org"):
         words = printed(data_dir)
-    assert "Roundtable runs at https://roundtable.example.org" in words
+    assert "Roundtable is running at https://roundtable.example.org" in words
     assert "/account/link/" not in words
     assert "manage.py sign_in_link EMAIL" in words
     with sqlite3.connect(data_dir / "roundtable.sqlite3") as database:

@@ -208,7 +208,7 @@ def test_an_upload_that_stops_and_one_that_drips_for_too_long_are_told_so(server
     assert TOTAL_S <= time.monotonic() - began < TOTAL_S + 10
     for answer in answers:
         assert status(answer) == 408
-        assert b"did not arrive in time" in answer
+        assert b"did not finish in time" in answer
         assert all(header in answer for header in SECURITY_HEADERS)
 
 

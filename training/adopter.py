@@ -71,7 +71,7 @@ def _settle(adoption: Adoption, directory: Path, exit_code: int) -> None:
         return adoptions.fail(adoption, _explain(directory, exit_code))
     report: dict[str, Any] = json.loads((directory / "report.json").read_text("utf-8"))
     if _has_changed(adoption):
-        return adoptions.fail(adoption, _("The folder was changed while it was examined. It is examined again."))
+        return adoptions.fail(adoption, _("The folder was changed during the check. It is being checked again."))
     if exit_code == exits.DONE:
         return adoptions.adopt(adoption, report, directory / "model")
     return adoptions.refuse(adoption, report, adoption_words.refusal(report) or _explain(directory, exit_code))
@@ -130,9 +130,9 @@ def _explain(directory: Path, exit_code: int) -> str:
     """In words, why the engine ended with `exit_code`."""
     if exit_code == -signal.SIGKILL:
         return _(
-            "It was killed while it examined the folder, most likely for want of memory. "
-            "Give the worker more, or choose a smaller model; then examine it again."
+            "The check was killed, most likely because it ran out of memory. Give the "
+            "worker more memory or choose a smaller model, then check again."
         )
     log = (directory / "engine.log").read_text("utf-8", "replace")
     sentence, _changed = repair_text(endings.read(directory).get("sentence") or endings.last_line(log))
-    return sentence or _("The engine ended with status %(code)d and said nothing.") % {"code": exit_code}
+    return sentence or _("The engine exited with status %(code)d without a message.") % {"code": exit_code}

@@ -46,7 +46,7 @@ def ask(task: str, pk: int) -> bool:
         with current_app.connection_for_write(connect_timeout=TIMEOUT_S, transport_options=options) as connection:
             current_app.send_task(task, args=[pk], connection=connection, retry=False)
     except Exception:  # the reconciler asks again; nothing that a person does may fail because of the broker
-        logger.warning("the doorbell for %s %s did not ring", task, pk, exc_info=True)
+        logger.warning("could not send the message for %s %s", task, pk, exc_info=True)
         return False
     return True
 

@@ -76,7 +76,7 @@ def _conclude(run: Run, ending: Ending) -> None:
         except (OperationalError, InterfaceError) as error:
             if draining.is_set() or time.monotonic() > give_up:
                 raise
-            logger.warning("the end of run %s waits for the database: %s", run.pk, error)
+            logger.warning("run %s has ended; waiting for the database to record it: %s", run.pk, error)
             close_old_connections()
             time.sleep(1)
         else:

@@ -53,11 +53,11 @@ class DraftSerializer(serializers.Serializer[Any]):
     def validate_draft(self, draft: Any) -> dict[str, Any]:
         """What the pages can show again: they trust a stored draft."""
         if not isinstance(draft, dict):
-            raise serializers.ValidationError(_("A draft is a JSON object."))
+            raise serializers.ValidationError(_("A draft must be a JSON object."))
         if not all(isinstance(draft.get(name, ""), str) for name in ("text", "note")):
-            raise serializers.ValidationError(_("The text and the note of a draft are strings."))
+            raise serializers.ValidationError(_("The text and note of a draft must be strings."))
         if not _are_places(draft.get("places", {})):
-            raise serializers.ValidationError(_("The places of a draft are numbers, or null, by completion id."))
+            raise serializers.ValidationError(_("The places of a draft must map completion ids to numbers or null."))
         return draft
 
 

@@ -22,7 +22,7 @@ class TokenAuthentication(BaseAuthentication):
             return None
         token = tokens.authenticate(header[1].decode("latin-1")) if _is_bearer(header) else None
         if token is None:
-            raise AuthenticationFailed(_("The token is unknown, has run out or was revoked."))
+            raise AuthenticationFailed(_("The token is unknown, expired or revoked."))
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

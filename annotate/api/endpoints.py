@@ -76,11 +76,11 @@ class Endpoint(APIView):
         super().initial(request, *args, **kwargs)
         needed = ApiToken.Scope.READ if request.method in ("GET", "HEAD", "OPTIONS") else self.scope
         if needed not in request.auth.scopes:  # type: ignore[union-attr]  # IsAuthenticated has passed
-            raise PermissionDenied(_("The token lacks the scope “%s”.") % needed)
+            raise PermissionDenied(_("The token does not have the scope “%s”.") % needed)
         if unknown := sorted(set(request.query_params) - set(self.parameters)):
-            raise ValidationError({name: [_("There is no such parameter.")] for name in unknown})
+            raise ValidationError({name: [_("Unknown parameter.")] for name in unknown})
         if int(request.META.get("CONTENT_LENGTH") or 0) > self.largest_body:
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _("The body is too large: send it in parts."))
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _("The request body is too large. Send it in parts."))
 
     @property
     def user(self) -> User:
@@ -101,14 +101,14 @@ class Endpoint(APIView):
         project = self.project(slug)
         if member := project.members.active().filter(user=self.user).first():
             return member
-        raise PermissionDenied(_("Only members label."))
+        raise PermissionDenied(_("Only project members can label."))
 
     def valid(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """The request's body as `serializer` reads it, every field of it. Raises ValidationError."""
         bound = serializer(data=self.request.data)
         bound.is_valid(raise_exception=True)
         if unknown := sorted(set(self.request.data) - set(bound.fields)):
-            raise ValidationError({name: [_("There is no such field.")] for name in unknown})
+            raise ValidationError({name: [_("Unknown field.")] for name in unknown})
         return dict(bound.validated_data)
 
     def page(self, rows: QuerySet[Any], serializer: type[serializers.BaseSerializer[Any]], **context: Any) -> Response:

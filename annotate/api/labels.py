@@ -70,7 +70,7 @@ class Ranking(Endpoint):
 
 def _of_kind(assignment: Assignment, kind: Kind) -> Assignment:
     if assignment.kind != kind:
-        raise Problem(HTTPStatus.CONFLICT, _("This piece of work is of the other kind."))
+        raise Problem(HTTPStatus.CONFLICT, _("This assignment is of the other kind."))
     return assignment
 
 
@@ -78,4 +78,4 @@ def _by_completion(values: dict[str, Any]) -> dict[int, Any]:
     try:
         return {int(pk): value for pk, value in values.items()}
     except ValueError:
-        raise serializers.ValidationError(_("The keys are the ids of completions.")) from None
+        raise serializers.ValidationError(_("The keys must be completion ids.")) from None

@@ -66,10 +66,10 @@ def _copy(stream: Any, file: IO[bytes], *, announced: int) -> None:
             if size > LARGEST_MB * 1024 * 1024:
                 raise Problem(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    _("The body is larger than %d MB: send it in parts.") % LARGEST_MB,
+                    _("The request body is larger than %d MB. Send it in parts.") % LARGEST_MB,
                 )
             file.write(chunk)
     except UnreadablePostError:
         announced = size + 1
     if size < announced:
-        raise ParseError(_("The body broke off. Nothing was taken: send it again."))
+        raise ParseError(_("The request body is incomplete. Nothing was imported; send it again."))

@@ -57,9 +57,9 @@ def problem_response(exception: Exception, context: dict[str, Any]) -> Response 
 
 def _body(exception: Exception, status: HTTPStatus) -> dict[str, Any]:
     if isinstance(exception, ValidationError):
-        return problem_body(status, _("Some fields cannot be taken as they are.")) | {"errors": exception.detail}
+        return problem_body(status, _("Some fields are invalid.")) | {"errors": exception.detail}
     if isinstance(exception, Http404):
-        return problem_body(status, _("There is no such thing here, or it is not yours to see."))
+        return problem_body(status, _("It does not exist, or you do not have access to it."))
     if isinstance(exception, PermissionDenied):
         return problem_body(status, str(exception) or _("Your role in this project does not allow this."))
     detail = exception.detail if isinstance(exception, APIException) else exception

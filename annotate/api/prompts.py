@@ -37,14 +37,14 @@ class PromptSerializer(serializers.Serializer[Any]):
 
 
 class RejectedSerializer(serializers.Serializer[Any]):
-    line = serializers.IntegerField(help_text="Of a list: the item, from 1.")
+    line = serializers.IntegerField(help_text="In a list: the number of the item, from 1.")
     error = serializers.CharField()
 
 
 class NearDuplicateSerializer(serializers.Serializer[Any]):
     line = serializers.IntegerField()
     prompt = serializers.IntegerField(help_text="The prompt that was added.")
-    like = serializers.IntegerField(help_text="The earlier prompt that is almost the same.")
+    like = serializers.IntegerField(help_text="The earlier prompt it nearly duplicates.")
     note = serializers.CharField()
 
 
@@ -57,20 +57,26 @@ class IgnoredSerializer(serializers.Serializer[Any]):
 class ImportedSerializer(serializers.Serializer[Any]):
     created = serializers.IntegerField()
     existing = serializers.IntegerField()
-    withdrawn = serializers.IntegerField(help_text="Of the existing ones: nobody is asked about them.")
-    rejected = RejectedSerializer(many=True, help_text="The first hundred.")
+    withdrawn = serializers.IntegerField(help_text="How many of the existing prompts are withdrawn.")
+    rejected = RejectedSerializer(many=True, help_text="The first 100.")
     rejected_count = serializers.IntegerField()
-    stopped = serializers.CharField(allow_blank=True, help_text="Why the rest was not read; empty if all of it was.")
-    train = serializers.IntegerField(help_text="Of the created ones.")
-    heldout = serializers.IntegerField(help_text="Of the created ones.")
-    near_duplicates = NearDuplicateSerializer(many=True, help_text="The first hundred; they were added.")
+    stopped = serializers.CharField(
+        allow_blank=True, help_text="Why the rest was not read; empty if everything was read."
+    )
+    train = serializers.IntegerField(help_text="How many of the created prompts are for training.")
+    heldout = serializers.IntegerField(help_text="How many of the created prompts are held out.")
+    near_duplicates = NearDuplicateSerializer(many=True, help_text="The first 100; they were added.")
     near_duplicate_count = serializers.IntegerField()
     ignored = serializers.SerializerMethodField()
-    empty_system_turns = serializers.IntegerField(help_text="They were left out.")
-    control_characters = serializers.IntegerField(help_text="They became white space.")
-    repaired_metadata = serializers.IntegerField(help_text="Prompts whose metadata no database stores as it was.")
-    changes = serializers.ListField(child=serializers.CharField(), help_text="What was left out or changed, in words.")
-    remarks = serializers.ListField(child=serializers.CharField(), help_text="What to know about these prompts.")
+    empty_system_turns = serializers.IntegerField(help_text="How many empty system turns were left out.")
+    control_characters = serializers.IntegerField(
+        help_text="How many control characters were replaced with white space."
+    )
+    repaired_metadata = serializers.IntegerField(
+        help_text="How many prompts had metadata that had to be changed before it could be stored."
+    )
+    changes = serializers.ListField(child=serializers.CharField(), help_text="What was ignored or changed, in words.")
+    remarks = serializers.ListField(child=serializers.CharField(), help_text="Remarks on these prompts.")
 
     @extend_schema_field(IgnoredSerializer(many=True))
     def get_ignored(self, imported: Imported) -> list[dict[str, Any]]:
@@ -88,7 +94,7 @@ class Prompts(Endpoint):
     @extend_schema(
         request={
             "application/json": PromptSerializer(many=True),
-            "application/x-ndjson": {"type": "string", "description": "A prompt a line."},
+            "application/x-ndjson": {"type": "string", "description": "One prompt per line."},
         },
         responses=ImportedSerializer,
     )

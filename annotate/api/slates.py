@@ -49,7 +49,7 @@ class AddedSlateSerializer(serializers.Serializer[Any]):
     prompt = serializers.IntegerField()
     notes = serializers.ListField(
         child=serializers.CharField(),
-        help_text="What was left out or changed, and what the prompt is almost the same as.",
+        help_text="What was ignored or changed, and which prompt it nearly duplicates.",
     )
 
 
@@ -92,8 +92,8 @@ def _ignored(sent: list[dict[str, Any]]) -> list[str]:
     keys = Counter(key for completion in sent for key in completion if key not in known)
     notes = [
         ngettext(
-            "“%(key)s” of %(count)d completion was left out: a completion has a text and a finish_reason.",
-            "“%(key)s” of %(count)d completions was left out: a completion has a text and a finish_reason.",
+            "“%(key)s” was ignored in %(count)d completion: a completion has only text and finish_reason.",
+            "“%(key)s” was ignored in %(count)d completions: a completion has only text and finish_reason.",
             count,
         )
         % {"key": key[:100], "count": count}

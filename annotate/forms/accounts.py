@@ -29,7 +29,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic clas
         model = User
         fields = ("name", "time_zone")
         labels = {"name": _("Name")}
-        help_texts = {"name": _("How the people you work with see you.")}
+        help_texts = {"name": _("The name other people in your projects see.")}
         widgets = {"name": forms.TextInput(attrs={"autocomplete": "name"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,7 +53,7 @@ class WelcomeForm(AccountForm):
 
 class TokenForm(forms.Form):
     name = forms.CharField(
-        label=_("Name"), max_length=80, help_text=_("What the program is, so that you know it later.")
+        label=_("Name"), max_length=80, help_text=_("Names the program, so that you recognise it later.")
     )
     scopes = forms.MultipleChoiceField(
         label=_("May"),

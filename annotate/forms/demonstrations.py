@@ -14,7 +14,7 @@ class DemonstrationForm(LabelForm):
     text = forms.CharField(
         label=_("Your answer"),
         strip=False,
-        error_messages={"required": _("There is no answer yet: write one, or skip this prompt.")},
+        error_messages={"required": _("Write an answer, or skip this prompt.")},
         widget=forms.Textarea(attrs={"dir": "auto", "rows": 12, "spellcheck": "true", "class": "text"}),
     )
 

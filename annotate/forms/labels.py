@@ -31,8 +31,8 @@ class LabelForm(forms.Form):
 
 class Reason(models.TextChoices):
     KNOWLEDGE = "knowledge", _("I do not know enough about this")
-    UNCLEAR = "unclear", _("The prompt makes no sense")
-    HARMFUL = "harmful", _("It is harmful or private")
+    UNCLEAR = "unclear", _("The prompt does not make sense")
+    HARMFUL = "harmful", _("It is harmful or contains private data")
     OTHER = "other", _("Something else")
 
 
@@ -47,6 +47,6 @@ class SkipForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         choice, words = str(self.cleaned_data.get("choice", "")), str(self.cleaned_data.get("words", "")).strip()
         if choice == Reason.OTHER and not words:
-            raise forms.ValidationError(_("Say in a few words why."))
+            raise forms.ValidationError(_("Please give a short reason."))
         named = str(Reason(choice).label) if choice and choice != Reason.OTHER else ""
         return {"reason": ": ".join(filter(None, [named, words]))}

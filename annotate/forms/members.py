@@ -9,13 +9,13 @@ from annotate.models import Role, User
 
 
 class InvitationForm(forms.Form):
-    email = forms.EmailField(label=_("E-mail address"), widget=forms.EmailInput(attrs={"autocomplete": "off"}))
+    email = forms.EmailField(label=_("Email address"), widget=forms.EmailInput(attrs={"autocomplete": "off"}))
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices, initial=Role.ANNOTATOR)
 
     def clean_email(self) -> str:
         email = str(self.cleaned_data["email"]).lower()
         if User.objects.filter(email=email, is_active=False).exists():
-            raise forms.ValidationError(_("This account is closed. A site admin can open it again, under “People”."))
+            raise forms.ValidationError(_("This account is closed. A site admin can reopen it on the page “People”."))
         return email
 
 

@@ -31,12 +31,12 @@ class ProjectSettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # no gene
             "name": _("Name"),
             "demonstration_seats": _("People who answer each prompt"),
             "ranking_seats": _("People who rank each set of answers"),
-            "trains_on_simulated": _("Labels of simulated annotators train, too"),
+            "trains_on_simulated": _("Train on labels from simulated annotators"),
         }
         help_texts = {
-            "demonstration_seats": _("1 to 9. A change counts for prompts that are added from now on."),
-            "ranking_seats": _("1 to 9. More people per set show how far they agree; fewer cover more prompts."),
-            "trains_on_simulated": _("For trying things out. Leave it off where people's judgement is meant to count."),
+            "demonstration_seats": _("1 to 9. Applies to prompts added from now on."),
+            "ranking_seats": _("1 to 9. More people per set lets you measure agreement; fewer cover more prompts."),
+            "trains_on_simulated": _("For trying things out. Leave it off when training on real people's labels."),
         }
 
 
@@ -49,8 +49,9 @@ class NewProjectForm(ProjectSettingsForm):
         max_value=50,
         initial=10,
         help_text=_(
-            "They are never trained on, so that progress is measured on questions the model has not seen. "
-            "Fixed from now on: moving it later would carry trained-on prompts into the measurement."
+            "Held-out prompts are never used for training, so progress is measured on prompts the model "
+            "has not seen. This cannot be changed later, because prompts already trained on would end up in the "
+            "evaluation."
         ),
     )
 
@@ -59,7 +60,7 @@ class NewProjectForm(ProjectSettingsForm):
         labels = ProjectSettingsForm.Meta.labels | {"guidelines": _("Guidelines")}
         help_texts = ProjectSettingsForm.Meta.help_texts | {
             "guidelines": _(
-                "Markdown. What a good answer is, for people who write and rank. You can change them later."
+                "Markdown. Tell people who write and rank what a good answer is. You can change this later."
             )
         }
         widgets = {"guidelines": forms.Textarea(attrs={"rows": 8, "dir": "auto"})}
@@ -80,7 +81,7 @@ class GuidelinesForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 24, "dir": "auto"}),
-        help_text=_("Markdown. Everybody in the project reads them beside the work."),
+        help_text=_("Markdown. Everyone in the project can open them while labelling."),
     )
     before = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
 

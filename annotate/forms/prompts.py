@@ -28,13 +28,13 @@ class PromptsForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 8, "dir": "auto", "spellcheck": "false"}),
-        help_text=_("One question a line, or JSON as in a file."),
+        help_text=_("One prompt per line, or JSON as in a file."),
     )
     file = forms.FileField(
         label=_("JSON file"),
         required=False,
         widget=forms.ClearableFileInput(attrs={"accept": ".jsonl,.ndjson,.json,application/jsonl,application/json"}),
-        help_text=_("For conversations, ids and groups: one JSON object a line, or a JSON list. UTF-8, up to %d MB.")
+        help_text=_("For conversations, ids and groups: one JSON object per line, or a JSON list. UTF-8, up to %d MB.")
         % LARGEST_FILE_MB,
     )
 
@@ -52,7 +52,7 @@ class PromptsForm(forms.Form):
             return None
         if (file.size or 0) > LARGEST_FILE_MB * 1024 * 1024:
             raise forms.ValidationError(
-                _("The file is larger than %(limit)s MB. Split it: importing again adds nothing twice.")
+                _("The file is larger than %(limit)s MB. Split it and import the parts; nothing is added twice.")
                 % {"limit": LARGEST_FILE_MB}
             )
         return _source(file.file)
@@ -63,7 +63,7 @@ class PromptsForm(forms.Form):
         if not self.errors and not given:
             raise forms.ValidationError(_("Paste prompts or choose a file."))
         if len(given) > 1:
-            raise forms.ValidationError(_("Paste prompts or choose a file, not both at once: nothing was added yet."))
+            raise forms.ValidationError(_("Either paste prompts or choose a file, not both. Nothing was added."))
         return cleaned | {"source": given[0] if given else None}
 
 

@@ -93,7 +93,7 @@ class RankingForm(LabelForm):
         chosen = {c.pk: self.cleaned_data.get(f"place-{c.pk}", "") for c in self.completions}
         missing = [self.letters[pk] for pk, place in chosen.items() if not place]
         if missing:
-            raise forms.ValidationError(_("No place yet: %(letters)s.") % {"letters": ", ".join(missing)})
+            raise forms.ValidationError(_("Not ranked yet: %(letters)s.") % {"letters": ", ".join(missing)})
         places = dense_places({pk: None if place == CANNOT_JUDGE else int(place) for pk, place in chosen.items()})
         is_unchanged = len(places) > FEW and list(places.values()) == list(self.places)
         if is_unchanged and not self.cleaned_data["is_confirmed"]:

@@ -18,11 +18,11 @@ class ReviewForm(forms.Form):
         required=False,
         max_length=NOTE_LIMIT,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
-        help_text=_("Needed when you return it: say what should be different."),
+        help_text=_("Required when you return it. Say what should change."),
     )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if cleaned.get("verdict") == Verdict.RETURN and not cleaned.get("comment"):
-            self.add_error("comment", _("Say what should be different: the author only sees this comment."))
+            self.add_error("comment", _("Say what should change. The author sees only this comment."))
         return cleaned

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('text', models.TextField()),
-                ('finish_reason', models.CharField(choices=[('stop', 'ended by itself'), ('length', 'cut at the length limit')], default='stop', max_length=6)),
+                ('finish_reason', models.CharField(choices=[('stop', 'complete'), ('length', 'cut off at the length limit')], default='stop', max_length=6)),
             ],
         ),
         migrations.CreateModel(
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 ('password', models.CharField(max_length=128, verbose_name='password')),
                 ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
                 ('is_superuser', models.BooleanField(default=False, help_text='Designates that this user has all permissions without explicitly assigning them.', verbose_name='superuser status')),
-                ('email', models.EmailField(max_length=254, unique=True, verbose_name='e-mail address')),
+                ('email', models.EmailField(max_length=254, unique=True, verbose_name='email address')),
                 ('name', models.CharField(blank=True, max_length=120, verbose_name='name')),
                 ('time_zone', models.CharField(default='UTC', max_length=64, verbose_name='time zone')),
                 ('is_active', models.BooleanField(default=True)),
@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                 ('demonstration_seats', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(9)], verbose_name='people who answer each prompt')),
                 ('ranking_seats', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(9)], verbose_name='people who rank each set of answers')),
                 ('heldout_share', models.FloatField(default=0.1, validators=[django.core.validators.MinValueValidator(0.0), django.core.validators.MaxValueValidator(0.5)], verbose_name='share of prompts held out')),
-                ('trains_on_simulated', models.BooleanField(default=False, verbose_name='simulated labels train, too')),
+                ('trains_on_simulated', models.BooleanField(default=False, verbose_name='train on simulated labels')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
@@ -81,10 +81,10 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('role', models.CharField(choices=[('annotator', 'annotator'), ('reviewer', 'reviewer'), ('admin', 'project admin')], default='annotator', max_length=9)),
-                ('is_simulated', models.BooleanField(default=False, help_text='A program that plays an annotator.')),
-                ('wants_mail', models.BooleanField(default=False, help_text='Notices come by mail, too.')),
+                ('is_simulated', models.BooleanField(default=False, help_text='A program that acts as an annotator.')),
+                ('wants_mail', models.BooleanField(default=False, help_text='Also sends notifications by email.')),
                 ('removed_at', models.DateTimeField(blank=True, null=True)),
-                ('erased_at', models.DateTimeField(blank=True, help_text='The labels must not train any more.', null=True)),
+                ('erased_at', models.DateTimeField(blank=True, help_text='If set, labels of this member are not used for training.', null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='memberships', to=settings.AUTH_USER_MODEL)),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='members', to='annotate.project')),

@@ -36,8 +36,8 @@ class Slate(models.Model):
 
 
 class FinishReason(models.TextChoices):
-    STOP = "stop", _("ended by itself")
-    LENGTH = "length", _("cut at the length limit")
+    STOP = "stop", _("complete")
+    LENGTH = "length", _("cut off at the length limit")
 
 
 class Completion(models.Model):

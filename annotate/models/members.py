@@ -41,10 +41,12 @@ class Member(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, related_name="members")
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="memberships")
     role = models.CharField(max_length=9, choices=Role, default=Role.ANNOTATOR)
-    is_simulated = models.BooleanField(default=False, help_text=_("A program that plays an annotator."))
-    wants_mail = models.BooleanField(default=False, help_text=_("Notices come by mail, too."))
+    is_simulated = models.BooleanField(default=False, help_text=_("A program that acts as an annotator."))
+    wants_mail = models.BooleanField(default=False, help_text=_("Also sends notifications by email."))
     removed_at = models.DateTimeField(null=True, blank=True)
-    erased_at = models.DateTimeField(null=True, blank=True, help_text=_("The labels must not train any more."))
+    erased_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("If set, labels of this member are not used for training.")
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = MemberQuerySet.as_manager()

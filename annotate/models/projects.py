@@ -50,7 +50,7 @@ class Project(models.Model):
     heldout_share = models.FloatField(
         _("share of prompts held out"), default=0.1, validators=[MinValueValidator(0.0), MaxValueValidator(0.5)]
     )
-    trains_on_simulated = models.BooleanField(_("simulated labels train, too"), default=False)
+    trains_on_simulated = models.BooleanField(_("train on simulated labels"), default=False)
     created_at = models.DateTimeField(default=timezone.now)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)  # only its audit is left, and its name
 

@@ -57,7 +57,7 @@ def correct(
 ) -> LabelT:
     """Store a newer version of `label`. Raises NotHolder for other people's, OtherBody if there is one already."""
     if label.annotator_id != annotator.pk:
-        raise NotHolder(_("Only its author corrects a label."))
+        raise NotHolder(_("Only the author can correct a label."))
     try:
         with transaction.atomic():
             newer = store()
@@ -67,7 +67,7 @@ def correct(
     except IntegrityError:
         stored = type(label).objects.filter(annotator=annotator, submission_id=submission_id).first()
         if stored is None:
-            raise OtherBody(_("This was corrected in the meantime: the newer version is in “My work”.")) from None
+            raise OtherBody(_("This has been corrected in the meantime. The newer version is in “My work”.")) from None
         return _replayed(stored, stored.supersedes_id == label.pk and is_same(stored))
 
 
@@ -83,7 +83,7 @@ def save_correction_draft(label: Label, *, draft: dict[str, Any], version: int) 
     saved = mine.update(draft=draft, draft_version=version + 1, draft_saved_at=timezone.now())
     # Asked after the update: it has locked the row that a correction handed in at this moment writes to as well.
     if _is_superseded(label):
-        raise NotHolder(_("This was corrected in the meantime: the newer version is in “My work”."))
+        raise NotHolder(_("This has been corrected in the meantime. The newer version is in “My work”."))
     stored = Assignment.objects.select_related("item", "annotator").get(pk=label.assignment_id)
     if not saved and (stored.draft_version != version + 1 or stored.draft != draft):
         raise StaleDraft(stored)
@@ -101,13 +101,13 @@ def clean_flags(flags: Iterable[str]) -> list[str]:
     """`flags` as stored: sorted, each once. Raises BadText."""
     cleaned = sorted({clean_text(flag, limit=NAME_LIMIT) for flag in flags})
     if len(cleaned) > FLAGS_LIMIT:
-        raise BadText(_("At most %d flags fit.") % FLAGS_LIMIT)
+        raise BadText(_("At most %d flags are allowed.") % FLAGS_LIMIT)
     return cleaned
 
 
 def _replayed(stored: LabelT, is_same: bool) -> LabelT:
     if not is_same:
-        raise OtherBody(_("This was submitted already, with other contents."))
+        raise OtherBody(_("This was already submitted with different contents."))
     return stored
 
 

@@ -100,7 +100,7 @@ def send_mails() -> None:
 def _send(notice: Notice) -> bool:
     user, project = notice.member.user, notice.member.project
     assert user is not None
-    body = _("%(text)s\n\n%(address)s\n\nYou can switch these mails off on your account page.") % {
+    body = _("%(text)s\n\n%(address)s\n\nYou can turn these emails off on your account page.") % {
         "text": notice.text,
         "address": settings.PUBLIC_URL + notice.address,
     }

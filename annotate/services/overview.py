@@ -66,16 +66,19 @@ def reason_for_nothing(member: Member, kind: str) -> str:
 
 def _reason(kind: str, counts: dict[str, int]) -> str:
     if counts.get(Status.OPEN):
-        return _("You have had everything that is waiting; the rest is wanted from other people.")
+        return _("You have done everything available to you. The rest needs labels from other people.")
     if counts.get(Status.FULL):
-        return _("Other people are working on what is left. Come back in an hour: what they leave is offered again.")
+        return _(
+            "Other people are working on the rest. Check back in an hour: anything they do not finish becomes "
+            "available again."
+        )
     if counts.get(Status.ESCALATED):
-        return _("What is left was skipped by several people: a reviewer decides about it.")
+        return _("The rest was skipped by several people and is waiting for a reviewer.")
     if kind == Kind.DEMONSTRATION:
-        return _("All answers are written. More come with new prompts.") if counts else _("There are no prompts yet.")
+        return _("All answers are written. New prompts will bring more.") if counts else _("There are no prompts yet.")
     if counts:
-        return _("All sets of answers are ranked. The next round brings new ones.")
-    return _("There is nothing to rank yet: the first round writes the answers, once enough demonstrations are in.")
+        return _("All sets of answers are ranked. The next round will bring new ones.")
+    return _("There is nothing to rank yet. The first round samples answers once people have written enough.")
 
 
 def _work(

@@ -204,15 +204,15 @@ class Stored:
         known = self.by_hash.get(prompt.text_hash)
         named = self.by_external_id.get(prompt.external_id or "")
         if named and named.text_hash != prompt.text_hash:
-            return _("This external id belongs to a prompt with other text.")
+            return _("Another prompt already has this external id, with different text.")
         if known is None:
             return ""
         if prompt.external_id and known.external_id and prompt.external_id != known.external_id:
-            return _("This text is there already, with the external id “%s”.") % known.external_id
+            return _("This prompt already exists with the external id “%s”.") % known.external_id
         if prompt.group not in (prompt.folded_hash, known.group):
             return _(
-                "This text is there already, in another group or in none. A prompt keeps the group by which it was "
-                "decided whether it is held out."
+                "This prompt already exists in another group or in none. A prompt keeps its group, because the "
+                "group decides whether it is held out."
             )
         return ""
 

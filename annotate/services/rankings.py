@@ -174,15 +174,15 @@ def _cleaned(
     """Every completion that the assignment shows has a place, and no other. Raises BadRanking or BadText."""
     shown = set(assignment.card_order)
     if set(places) != shown:
-        raise BadRanking(_("Each answer needs one place: no more, no fewer."))
+        raise BadRanking(_("Give every answer in the set exactly one place."))
     if not {*ratings, *flags} <= shown:
-        raise BadRanking(_("There is a rating or a flag for an answer that is not in this set."))
+        raise BadRanking(_("A rating or flag refers to an answer that is not in this set."))
     for place in places.values():
-        _check_number(place, Slate.LARGEST, _("Places go from 1 to %d."))
+        _check_number(place, Slate.LARGEST, _("Places must be from 1 to %d."))
     for rating in ratings.values():
-        _check_number(rating, LARGEST_RATING, _("Ratings go from 1 to %d."))
+        _check_number(rating, LARGEST_RATING, _("Ratings must be from 1 to %d."))
     if all(place is None for place in places.values()):
-        raise BadRanking(_("Place at least one answer, or skip the set and say why."))
+        raise BadRanking(_("Rank at least one answer, or skip the set and say why."))
     judgements = {
         pk: Judgement(place, ratings.get(pk), labels.clean_flags(flags.get(pk, ())))
         for pk, place in dense_places(places).items()

@@ -69,7 +69,7 @@ def add_many(project: Project, new_slates: Iterable[NewSlate], *, priority: int 
     """Open slates for ranking, all or none; a lower `priority` is handed out first. Raises BadSlate or BadText."""
     new_slates = list(new_slates)
     if any(new.prompt.withdrawn_at for new in new_slates):
-        raise BadSlate(_("The prompt was withdrawn."))
+        raise BadSlate(_("The prompt is withdrawn."))
     slates = Slate.objects.bulk_create(Slate(project=project, prompt=new.prompt) for new in new_slates)
     added = [AddedSlate(slate, _unsaved(slate, new.completions)) for slate, new in zip(slates, new_slates, strict=True)]
     Completion.objects.bulk_create(

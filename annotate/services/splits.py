@@ -30,17 +30,17 @@ def warning(project: Project, *, train: int, heldout: int) -> str:
         return ""
     if not share:
         return _(
-            "This project holds out no prompts, so nothing can be measured on prompts that the models have not seen."
-            " The share is chosen when a project is made: make another one where that matters."
+            "This project has no held-out prompts, so models cannot be evaluated on prompts they have not seen. The"
+            " share is set when a project is created; create a new project if you need this."
         )
     if not heldout:
         return _(
-            "Nothing can be measured: of %(number)d prompts none is held out. Add more: %(percent)d%% of all groups"
-            " of prompts are held out, and among about %(enough)d of them there is nearly always one."
+            "Models cannot be evaluated: none of the %(number)d prompts is held out. Add more prompts:"
+            " %(percent)d%% of prompt groups are held out, so about %(enough)d groups nearly always include one."
         ) % {"number": train, "percent": round(share * 100), "enough": ceil(USUALLY_ENOUGH / share)}
     if not train:
         return _(
-            "Nothing can be written or trained: all %(number)d prompts are held out. Prompts of one group stay on one"
-            " side, so add prompts of other groups, or without a group: %(percent)d%% of them are to train on."
+            "Nothing can be written or trained: all %(number)d prompts are held out. Prompts of one group stay on the"
+            " same side, so add prompts in other groups or without a group: %(percent)d%% of them will be for training."
         ) % {"number": heldout, "percent": round((1 - share) * 100)}
     return ""

@@ -38,11 +38,11 @@ def clean_text(text: str, *, limit: int) -> str:
     if not isinstance(text, str):
         raise BadText(_("This must be text."))
     if _UNSTORABLE.search(text):
-        raise BadText(_("The text has characters that cannot be stored (NUL or half of a pair). Please remove them."))
+        raise BadText(_("The text has characters that cannot be stored (NUL or unpaired surrogates). Remove them."))
     cleaned = _without_controls(text)
     if len(cleaned) > limit:
         raise BadText(
-            _("The text has %(length)d characters; at most %(limit)d fit. Please shorten it.")
+            _("The text has %(length)d characters; at most %(limit)d are allowed. Shorten it.")
             % {"length": len(cleaned), "limit": limit}
         )
     return cleaned
@@ -52,7 +52,7 @@ def clean_filled_text(text: str, *, limit: int) -> str:
     """As clean_text; raises BadText, too, when nothing but white space is there."""
     cleaned = clean_text(text, limit=limit)
     if not cleaned.strip():
-        raise BadText(_("There is no text yet."))
+        raise BadText(_("The text is empty."))
     return cleaned
 
 

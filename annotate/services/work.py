@@ -42,7 +42,7 @@ class StaleDraft(Exception):
     """Another window saved in the meantime: `stored` holds what."""
 
     def __init__(self, stored: Assignment) -> None:
-        super().__init__(_("Another window saved something else in the meantime."))
+        super().__init__(_("Another window saved a different version in the meantime."))
         self.stored = stored
 
 
@@ -149,10 +149,10 @@ def _says_something(draft: dict[str, Any]) -> bool:
 def _why_not_held(assignment: Assignment) -> str:
     """The sentence for a person who wants to go on with an assignment that is over."""
     return {
-        Status.SUBMITTED: _("This was submitted already. You can correct it in “My work”."),
+        Status.SUBMITTED: _("This was already submitted. You can correct it in “My work”."),
         Status.SKIPPED: _("You have skipped this."),
-        Status.RELEASED: _("This was given back to the queue."),
-    }.get(Status(assignment.status), _("This is not in your hands any more."))
+        Status.RELEASED: _("This was returned to the queue."),
+    }.get(Status(assignment.status), _("This is no longer assigned to you."))
 
 
 def _active_time(now: datetime) -> Combinable:

@@ -62,7 +62,7 @@ def make_token(request: SignedInRequest) -> HttpResponse:
 def revoke_token(request: SignedInRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(ApiToken.objects.for_user(request.user), pk=pk)
     tokens.revoke(token, actor=request.user)
-    messages.success(request, _("%(name)s no longer works.") % {"name": token.name})
+    messages.success(request, _("%(name)s is revoked.") % {"name": token.name})
     return redirect("annotate:account")
 
 
@@ -80,8 +80,7 @@ def check_tokens(request: SignedInRequest) -> HttpResponse:
     if revoked:
         messages.success(
             request,
-            ngettext("%(count)d token no longer works.", "%(count)d tokens no longer work.", len(revoked))
-            % {"count": len(revoked)},
+            ngettext("%(count)d token revoked.", "%(count)d tokens revoked.", len(revoked)) % {"count": len(revoked)},
         )
     return redirect("annotate:account")
 

@@ -59,7 +59,9 @@ def preview(request: SignedInRequest) -> HttpResponse:
 def _hand_out(request: ProjectRequest, kind: str) -> HttpResponse:
     """The page of the piece that the member holds, of a fresh one, or of the reason why there is none."""
     if request.member is None:
-        context = {"reason": _("You are no member of this project: site admins look, members label.")}
+        context = {
+            "reason": _("You are not a member of this project. Site admins can view it, but only members label.")
+        }
         return render(request, template_path(kind, "page"), context)
     context = _claimed(request.member, kind, _just_done(request.member, request.session.pop(JUST_DONE, 0)))
     return render(request, template_path(kind, "page"), context)
@@ -90,14 +92,14 @@ def keep_draft(
     form = LABEL_KINDS[assignment.kind].form(assignment, request.POST)
     version = request.POST.get("draft_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < LONGEST_VERSION):
-        return _plain_text(_("This window sent no number of its draft: reload the page."), status=400)
+        return _plain_text(_("This window sent its draft without a version number. Reload the page."), status=400)
     try:
         stored = save(draft=form.draft(), version=int(version))
     except StaleDraft as stale:
         context = _both_texts(stale.stored, form, before)
         return render(request, "annotate/assignments/_conflict.html", context, status=409)
     except NotHolder:
-        return _plain_text(_("This piece is no longer in your hands: reload the page."), status=410)
+        return _plain_text(_("This item is no longer assigned to you. Reload the page."), status=410)
     except BadText as error:
         return _plain_text(str(error), status=422)
     saved_at = timezone.localtime(stored.draft_saved_at)

@@ -39,7 +39,7 @@ def _next_page(request: HttpRequest, link: SignInLink, user: User) -> HttpRespon
     if user.welcomed_at is None:
         return redirect("annotate:welcome")
     if link.project:
-        joined = _("You take part in “%(project)s” as %(role)s.")
-        messages.success(request, joined % {"project": link.project, "role": link.get_role_display()})
+        welcome = _("Welcome to “%(project)s”. Your role is %(role)s.")
+        messages.success(request, welcome % {"project": link.project, "role": link.get_role_display()})
         return redirect(way_in(user.memberships.active().get(project=link.project)))
     return redirect(settings.LOGIN_REDIRECT_URL)

@@ -43,7 +43,7 @@ def revoke(request: ProjectRequest, pk: int) -> HttpResponse:
     invitations = SignInLink.objects.for_user(request.user).filter(project=request.project)
     link = get_object_or_404(invitations, pk=pk)
     links.revoke(link, actor=request.user)
-    messages.success(request, _("The invitation of %(email)s no longer works.") % {"email": link.email})
+    messages.success(request, _("The invitation for %(email)s is revoked.") % {"email": link.email})
     return _back(request)
 
 
@@ -58,7 +58,7 @@ def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
         members.change_role(member, role=form.cleaned_data["role"], actor=request.user)
         messages.success(request, _("%(name)s: %(role)s.") % {"name": member, "role": member.get_role_display()})
     except members.LastAdmin:
-        messages.error(request, _("A project needs an admin. Make somebody else one first."))
+        messages.error(request, _("A project needs at least one admin. Make someone else an admin first."))
     return _back(request)
 
 
@@ -71,9 +71,9 @@ def remove(request: ProjectRequest, pk: int) -> HttpResponse:
     leave = members.erase if request.POST.get("labels") == "erase" else members.remove
     try:
         leave(member, actor=request.user)
-        messages.success(request, _("%(name)s is no member any more.") % {"name": name})
+        messages.success(request, _("%(name)s is no longer a member.") % {"name": name})
     except members.LastAdmin:
-        messages.error(request, _("A project needs an admin. Make somebody else one first."))
+        messages.error(request, _("A project needs at least one admin. Make someone else an admin first."))
     return _back(request)
 
 
@@ -88,7 +88,7 @@ def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
     if member.user is None:
         raise Http404
     if not member.user.is_active:
-        messages.error(request, _("The account of %(name)s is closed: open it again first.") % {"name": member})
+        messages.error(request, _("The account of %(name)s is closed. Reopen it first.") % {"name": member})
         return redirect("annotate:people")
     made = links.make(member.user.email, purpose=SignInLink.Purpose.PASSWORD_RESET, created_by=request.user)
     return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})

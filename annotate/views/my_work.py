@@ -20,9 +20,9 @@ from annotate.views.paging import Page
 
 PAGE_SIZE = 20
 TABS = {
-    "returned": _("Came back"),
-    "drafts": _("Under way"),
-    "submitted": _("Handed in"),
+    "returned": _("Returned"),
+    "drafts": _("In progress"),
+    "submitted": _("Submitted"),
     "skipped": _("Skipped"),
 }
 

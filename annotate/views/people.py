@@ -41,7 +41,7 @@ def index(request: SignedInRequest) -> HttpResponse:
 @site_admin_required
 @posts_from("annotate:people")
 def close(request: SignedInRequest, pk: int) -> HttpResponse:
-    success = _("%(name)s can no longer sign in: sessions, tokens and links have ended.")
+    success = _("%(name)s can no longer sign in. All sessions, tokens and links are revoked.")
     return _act(request, pk, accounts.close, success)
 
 
@@ -54,13 +54,13 @@ def reopen(request: SignedInRequest, pk: int) -> HttpResponse:
 @site_admin_required
 @posts_from("annotate:people")
 def make_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
-    return _act(request, pk, accounts.make_site_admin, _("%(name)s is a site admin now."))
+    return _act(request, pk, accounts.make_site_admin, _("%(name)s is now a site admin."))
 
 
 @site_admin_required
 @posts_from("annotate:people")
 def end_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
-    return _act(request, pk, accounts.end_site_admin, _("%(name)s is no site admin any more."))
+    return _act(request, pk, accounts.end_site_admin, _("%(name)s is no longer a site admin."))
 
 
 @site_admin_required
@@ -68,9 +68,7 @@ def end_site_admin(request: SignedInRequest, pk: int) -> HttpResponse:
 def revoke_tokens(request: SignedInRequest, pk: int) -> HttpResponse:
     user = get_object_or_404(User, pk=pk)
     count = tokens.revoke_all(user, actor=request.user)
-    text = ngettext(
-        "%(count)d token of %(name)s no longer works.", "%(count)d tokens of %(name)s no longer work.", count
-    )
+    text = ngettext("%(count)d token of %(name)s revoked.", "%(count)d tokens of %(name)s revoked.", count)
     messages.success(request, text % {"count": count, "name": user})
     return redirect("annotate:people")
 
@@ -82,7 +80,9 @@ def _act(request: SignedInRequest, pk: int, action: Callable[..., None], success
         action(user, actor=request.user)
         messages.success(request, success % {"name": user})
     except accounts.LastSiteAdmin:
-        messages.error(request, _("An installation needs a site admin. Make somebody else one first."))
+        messages.error(
+            request, _("An installation needs at least one site admin. Make someone else a site admin first.")
+        )
     # Site admins who have just ended their own rights no longer see the list.
     request.user.refresh_from_db()
     may_see_list = request.user.is_active and request.user.is_superuser

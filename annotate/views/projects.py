@@ -38,7 +38,7 @@ def create(request: SignedInRequest) -> HttpResponse:
     training_form = hooks.project_form(request.POST or None, form.instance)
     if request.method == "POST" and _are_valid(form, training_form):
         project = projects.create(form.save(commit=False), creator=request.user, training_form=training_form)
-        messages.success(request, _("%(name)s is there. Add prompts, then invite people.") % {"name": project.name})
+        messages.success(request, _("%(name)s was created. Add prompts, then invite people.") % {"name": project.name})
         return redirect("annotate:project", project.slug)
     context = {"form": form, "training_form": training_form}
     return render(request, "annotate/projects/create.html", context, status=422 if form.is_bound else 200)
@@ -89,7 +89,7 @@ def edit_guidelines(request: ProjectRequest) -> HttpResponse:
     if form.is_bound and form.is_valid():
         try:
             projects.edit_guidelines(request.project, **form.cleaned_data, actor=request.user)
-            messages.success(request, _("Saved. Everybody reads the new guidelines from now on."))
+            messages.success(request, _("Saved. Everyone now sees the new guidelines."))
             return redirect("annotate:guidelines", request.project.slug)
         except projects.GuidelinesChanged as error:
             conflict, status = error.current, 409

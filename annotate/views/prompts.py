@@ -65,5 +65,5 @@ def add(request: ProjectRequest) -> HttpResponse:
 def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     prompt = get_object_or_404(Prompt.objects.for_user(request.user).filter(project=request.project), pk=pk)
     prompts.withdraw(prompt, actor=request.user)
-    messages.success(request, _("Withdrawn: nobody is asked about it any more."))
+    messages.success(request, _("Withdrawn. No one is asked about it any more."))
     return redirect("annotate:prompts", request.project.slug)

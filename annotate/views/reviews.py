@@ -64,14 +64,14 @@ def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     try:
         reviews.record(subject, reviewer=request.member, **form.cleaned_data)
     except reviews.OwnLabel:
-        messages.error(request, _("This is your own: somebody else reviews it."))
+        messages.error(request, _("This is your own label. Someone else has to review it."))
         return redirect("annotate:reviews", request.project.slug)
     except reviews.Superseded:
-        messages.warning(request, _("The author corrected it in the meantime. This is the newer version."))
+        messages.warning(request, _("The author has corrected it in the meantime. This is the newer version."))
         return redirect("annotate:review", request.project.slug, kind, subject.superseded_by.pk)
     following = reviews.waiting(request.project, kind, reviewer=request.member).first()
     if following is None:
-        messages.success(request, _("Stored. That was the last one."))
+        messages.success(request, _("Saved. That was the last one."))
         return redirect("annotate:reviews", request.project.slug)
     return redirect("annotate:review", request.project.slug, kind, following.pk)
 
@@ -93,10 +93,10 @@ def settle(request: ProjectRequest, pk: int) -> HttpResponse:
     item = get_object_or_404(_escalated(request), pk=pk)
     if request.POST.get("decision") == "withdraw":
         reviews.withdraw(item, actor=request.user)
-        messages.success(request, _("Withdrawn: nobody is asked for it any more."))
+        messages.success(request, _("Withdrawn. No one is asked for it any more."))
     else:
         reviews.reopen(item, actor=request.user)
-        messages.success(request, _("Back in the queue, for people who have not skipped it."))
+        messages.success(request, _("Returned to the queue for people who have not skipped it."))
     return redirect("annotate:escalations", request.project.slug)
 
 

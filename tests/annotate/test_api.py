@@ -116,7 +116,7 @@ def test_a_draft_that_is_too_long_is_refused_with_a_sentence(program, annotator)
     address = f"/assignments/{make_assignment(annotator, Kind.DEMONSTRATION).pk}/draft/"
     status, problem = program.send("PUT", address, {"draft": {"text": "x" * 100_001}, "draft_version": 0})
     assert status == 422
-    assert "100001 characters; at most 100000 fit" in problem["detail"]
+    assert "100001 characters; at most 100000 are allowed" in problem["detail"]
 
 
 def test_a_skip_frees_the_seat(program, annotator):
@@ -188,14 +188,14 @@ def test_what_is_no_part_of_a_completion_is_named(admins_program):
     status, added = admins_program.send("POST", "slates/", {"prompt": {"text": "New?"}, "completions": completions})
     assert status == 201
     assert [note[: note.index(":")] for note in added["notes"]] == [
-        "“model” of 1 completion was left out",
-        "“score” of 2 completions was left out",
+        "“model” was ignored in 1 completion",
+        "“score” was ignored in 2 completions",
     ]
 
 
 def test_a_field_that_does_not_exist_is_refused(program, annotator):
     status, problem = program.send("POST", "claim/", {"kind": "ranking", "notes": "Why?"})
-    assert (status, problem["errors"]) == (400, {"notes": ["There is no such field."]})
+    assert (status, problem["errors"]) == (400, {"notes": ["Unknown field."]})
     assert not Assignment.objects.exists()
 
 

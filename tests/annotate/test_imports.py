@@ -70,13 +70,13 @@ def test_a_byte_far_behind_refuses_the_file_and_names_its_line(monkeypatch):
 
 
 def test_a_file_that_ends_within_a_character_was_cut_off():
-    with pytest.raises(NotUTF8, match="cut off"):
+    with pytest.raises(NotUTF8, match="incomplete"):
         read('{"text": "Größe'.encode()[:-2])
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\r\n\t", b"\xef\xbb\xbf"])
 def test_a_file_with_nothing_in_it_is_said_to_be_so(data):
-    with pytest.raises(Unreadable, match="nothing in it"):
+    with pytest.raises(Unreadable, match="only white space"):
         read(data)
 
 
@@ -103,14 +103,14 @@ def test_a_list_is_read_in_whatever_pieces_it_comes(monkeypatch, chunk, mark):
 @pytest.mark.parametrize(
     ("data", "good", "said"),
     [
-        ('[{"a": 1}, {"a": 2}, {"a', 2, "broken in item 3"),
-        ('[{"a": 1} {"a": 2}]', 1, "broken in item 2"),
-        ('[{"a": 1}', 1, "broken in item 2"),
-        ("[", 0, "broken in item 1"),
-        ('[{"a": 1},]', 1, "broken in item 2"),
+        ('[{"a": 1}, {"a": 2}, {"a', 2, "Invalid JSON in item 3"),
+        ('[{"a": 1} {"a": 2}]', 1, "Invalid JSON in item 2"),
+        ('[{"a": 1}', 1, "Invalid JSON in item 2"),
+        ("[", 0, "Invalid JSON in item 1"),
+        ('[{"a": 1},]', 1, "Invalid JSON in item 2"),
         ('[{"a": 1}] {"a": 2}', 1, "after the end of the list"),
         ('[{"a": 1}, ' + "[" * 100_000, 1, "Item 2 of the list is nested too deeply"),
-        ('[{"a": 1}, {"text": "' + "x" * 200_000, 1, "broken in item 2"),
+        ('[{"a": 1}, {"text": "' + "x" * 200_000, 1, "Invalid JSON in item 2"),
     ],
 )
 def test_a_list_that_breaks_off_keeps_what_came_before_and_says_where(monkeypatch, data, good, said):
@@ -125,15 +125,15 @@ def test_a_list_that_breaks_off_keeps_what_came_before_and_says_where(monkeypatc
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("nonsense", "not JSON from character 1 on"),
-        ('{"a": 1} x', "not JSON from character 10 on"),
-        ('{"a": NaN}', "NaN is not JSON"),
-        ('{"a": -Infinity}', "-Infinity is not JSON"),
-        ('{"a": 1, "a": 2}', "“a” is there twice"),
-        ('{"m": {"b": 1, "c": 0, "b": 2}}', "“b” is there twice"),
+        ("nonsense", "Invalid JSON at character 1 of"),
+        ('{"a": 1} x', "Invalid JSON at character 10"),
+        ('{"a": NaN}', "NaN is not valid JSON"),
+        ('{"a": -Infinity}', "-Infinity is not valid JSON"),
+        ('{"a": 1, "a": 2}', "“a” occurs twice"),
+        ('{"m": {"b": 1, "c": 0, "b": 2}}', "“b” occurs twice"),
         ('{"a": ' + "1" * 5000 + "}", "more than 300 digits"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"a": "\x00"}', "not JSON"),
+        ('{"a": "\x00"}', "Invalid JSON"),
     ],
 )
 def test_a_bad_line_spoils_no_other(line, said):

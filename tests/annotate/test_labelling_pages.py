@@ -102,7 +102,7 @@ def test_a_missing_place_is_named_by_its_letter(signed_in: Client, annotator: Me
     del form[f"place-{assignment.card_order[1]}"]
     response = submit(signed_in, assignment, form)
     assert response.status_code == 422
-    assert "No place yet: B." in response.content.decode()
+    assert "Not ranked yet: B." in response.content.decode()
 
 
 def test_a_refused_answer_comes_back_with_every_word(signed_in: Client, annotator: Member) -> None:
@@ -132,7 +132,7 @@ def test_a_draft_that_is_too_long_is_refused_and_says_what_to_do(signed_in: Clie
     assignment = make_assignment(annotator, Kind.DEMONSTRATION)
     answer = save(signed_in, assignment, 0, text="x" * 100_001)
     assert answer.status_code == 422
-    assert "Please shorten it." in answer.content.decode()
+    assert "Shorten it." in answer.content.decode()
     assignment.refresh_from_db()
     assert assignment.draft is None
 

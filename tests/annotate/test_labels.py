@@ -116,7 +116,7 @@ def test_a_submission_id_belongs_to_one_piece_of_work(annotator):
 def test_a_second_submission_of_the_same_piece_is_refused(annotator):
     assignment = make_assignment(annotator, Kind.DEMONSTRATION)
     demonstrations.submit(assignment, submission_id=uuid4(), text="Rest.")
-    with pytest.raises(NotHolder, match="submitted already"):
+    with pytest.raises(NotHolder, match="already submitted"):
         demonstrations.submit(assignment, submission_id=uuid4(), text="Rest.")
 
 

@@ -53,7 +53,7 @@ def test_a_group_of_its_own_does_not_part_a_near_duplicate_from_the_held_out_one
         report = add(halved, second)
     assert set(halved.prompts.values_list("group", "split")) == {(held, Split.HELDOUT), (trained, Split.HELDOUT)}
     note = report.near_duplicates[0]["note"]
-    assert f"held out as that one is, although its group “{trained}” is for training" in note
+    assert f"held out like that one, although its group “{trained}” is for training" in note
     assert add(halved, first, second).rejected == []
 
 
@@ -84,7 +84,7 @@ def test_only_the_first_of_a_kind_is_named_and_withdrawn_ones_are_followed_too(h
     prompts.withdraw(first, actor=admin.user)
     report = add(halved, {"text": "ONE?"}, {"text": "one?"})
     assert [row["like"] for row in report.near_duplicates] == [first.pk, first.pk]
-    assert f"almost the same as prompt #{first.pk} (faq-1), “One?”" in report.near_duplicates[0]["note"]
+    assert f"near-duplicate of prompt #{first.pk} (faq-1), “One?”" in report.near_duplicates[0]["note"]
     assert halved.prompts.values("split").distinct().count() == 1
 
 
@@ -110,15 +110,15 @@ def test_the_list_shows_near_duplicates_and_leads_from_each_to_the_others(client
     address = reverse("annotate:prompts", args=[project.slug])
     page = client.get(address, {"split": "near"})
     assert page.context["page"].rows == [other, one]
-    assert f"almost the same as prompt #{one.pk}" in " ".join(page.content.decode().split())
+    assert f"near-duplicate of prompt #{one.pk}" in " ".join(page.content.decode().split())
     assert f'href="{address}?like={other.pk}"' in page.content.decode()
     assert client.get(address, {"like": other.pk}).context["page"].rows == [other, one]
     assert client.get(address, {"q": f"#{alone.pk}"}).context["page"].rows == [alone]
     prompts.withdraw(one, actor=admin.user)
     page = client.get(address, {"split": "near"})
     assert not page.context["page"]
-    assert "No two prompts of this project are almost the same." in page.content.decode()
-    assert "almost the same as" not in client.get(address).content.decode()
+    assert "This project has no near-duplicate prompts." in page.content.decode()
+    assert "near-duplicate of" not in client.get(address).content.decode()
 
 
 @pytest.mark.parametrize("like", ["0", "9" * 18, "x", "-1", "٣", "1e3", "9" * 40])

@@ -54,10 +54,10 @@ def test_what_is_rolled_back_is_never_announced(project: Project, annotator: Mem
 def test_the_bell_counts_what_is_unread_and_opening_a_notice_reads_it(page: Client, project: Project) -> None:
     for _ in range(2):
         told(project)
-    assert "Notices, 2 unread" in page.get("/").content.decode()
+    assert "Notifications, 2 unread" in page.get("/").content.decode()
     answer = page.post(reverse("annotate:open-notice", args=[Notice.objects.first().pk]))
     assert answer.url == "/projects/"
-    assert "Notices, 1 unread" in page.get("/").content.decode()
+    assert "Notifications, 1 unread" in page.get("/").content.decode()
     page.post(reverse("annotate:read-notices"))
     assert "unread" not in page.get(reverse("annotate:notices")).content.decode()
 
@@ -65,7 +65,7 @@ def test_the_bell_counts_what_is_unread_and_opening_a_notice_reads_it(page: Clie
 def test_more_notices_than_anybody_reads_are_not_counted_one_by_one(page: Client, project: Project) -> None:
     for _ in range(notices.MOST_COUNTED + 1):
         told(project)
-    assert "Notices, 99+ unread" in page.get("/").content.decode()
+    assert "Notifications, 99+ unread" in page.get("/").content.decode()
 
 
 def test_who_has_left_a_project_hears_no_more_of_it(page: Client, project: Project, annotator: Member) -> None:
@@ -80,12 +80,12 @@ def test_mail_is_off_until_somebody_switches_it_on_and_then_is_for_the_chosen_pr
     other = make_member(user=annotator.user)
     told(project)
     page.post(reverse("annotate:choose-mail"), {"project": [project.pk, "x"]})
-    told(project, text="Round 2 wants rankings.")
+    told(project, text="Round 2 needs rankings.")
     told(other.project)
     notices.send_mails()
     notices.send_mails()
     assert [(message.to, message.subject) for message in mail.outbox] == [
-        ([annotator.user.email], f"{project.name}: Round 2 wants rankings.")
+        ([annotator.user.email], f"{project.name}: Round 2 needs rankings.")
     ]
     assert "http://localhost:8000/projects/" in mail.outbox[0].body
     page.post(reverse("annotate:choose-mail"), {})

@@ -52,7 +52,7 @@ def test_work_in_other_hands_says_so(project, annotator):
 def test_work_that_is_wanted_from_others_says_so():
     annotator = make_member(make_project(demonstration_seats=2))
     make_demonstration(annotator)
-    assert "wanted from other people" in of_kind(annotator).reason
+    assert "needs labels from other people" in of_kind(annotator).reason
 
 
 def hand_in(annotator, *pauses: timedelta) -> Assignment:

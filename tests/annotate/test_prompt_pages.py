@@ -42,13 +42,13 @@ def test_bad_lines_of_a_file_are_named_by_number_and_the_good_ones_kept(client, 
     page = upload(client, address, '{"text": "Why?"}', "not JSON", "", '{"text": ""}', '{"text": "How?"}')
     imported = page.context["imported"]
     assert (imported.created, [bad["line"] for bad in imported.rejected]) == (2, [2, 4])
-    assert "2 lines were left out" in page.content.decode()
+    assert "2 lines were rejected" in page.content.decode()
 
 
 def test_a_file_of_bad_lines_only_is_not_said_to_be_in(client, address):
     page = upload(client, address, "name,group", "Ada,one").content.decode()
-    assert "Nothing of it was added" in page
-    assert "The others are in" not in page
+    assert "Nothing was added" in page
+    assert "The others were added" not in page
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_file_of_bad_lines_only_is_not_said_to_be_in(client, address):
 )
 def test_pasted_records_with_a_wrong_key_are_no_questions(client, project, address, paste):
     page = client.post(address("add-prompts"), {"paste": paste})
-    assert "there is only" in page.content.decode()
+    assert "Found only" in page.content.decode()
     assert not project.prompts.exists()
 
 

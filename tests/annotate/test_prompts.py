@@ -65,7 +65,7 @@ def test_metadata_is_kept_as_far_as_a_database_can(project):
     lines = b'{"text": "One?", "metadata": {"a": "b\\u0000\\ud800", "huge": 1e999, "list": [1, null]}}'
     imported = prompts.add(project, records(lines))
     assert imported.changes == [
-        "The metadata of 1 prompt had characters or numbers that no database stores; they were replaced."
+        "The metadata of 1 prompt had characters or numbers that cannot be stored; they were replaced."
     ]
     assert Prompt.objects.get().metadata == {"a": "b\ufffd\ufffd", "huge": None, "list": [1, None]}
 
@@ -106,7 +106,7 @@ def test_a_prompt_keeps_its_group_and_the_line_that_says_another_is_refused(proj
     add(project, *grouped)
     assert add(project, *grouped, {"text": "One?"}).rejected == []
     imported = add(project, {"text": "One?", "group": "b"}, {"text": "Two?", "group": "a", "external_id": "2"})
-    assert [(bad["line"], "keeps the group" in bad["error"]) for bad in imported.rejected] == [(1, True), (2, True)]
+    assert [(bad["line"], "keeps its group" in bad["error"]) for bad in imported.rejected] == [(1, True), (2, True)]
     assert (imported.created, imported.existing) == (0, 0)
     assert not Prompt.objects.exclude(external_id=None).exists()
 

@@ -32,7 +32,7 @@ def fill(project: Project, *, train: int, heldout: int) -> Project:
 def test_eight_prompts_of_which_none_is_held_out_measure_nothing(client: Client) -> None:
     project = fill(make_project(heldout_share=0.1), train=8, heldout=0)
     for said in words(client, project):
-        assert said.startswith("Nothing can be measured: of 8 prompts none is held out. Add more")
+        assert said.startswith("Models cannot be evaluated: none of the 8 prompts is held out. Add more")
         assert "10%" in said
         assert "about 30" in said
 
@@ -46,7 +46,7 @@ def test_prompts_that_are_all_held_out_train_nothing(client: Client) -> None:
 def test_a_project_that_holds_out_nothing_says_what_that_costs(client: Client) -> None:
     project = fill(make_project(heldout_share=0.0), train=2, heldout=0)
     for said in words(client, project):
-        assert "holds out no prompts" in said
+        assert "has no held-out prompts" in said
 
 
 def test_nothing_is_said_where_nothing_is_wrong(client: Client) -> None:

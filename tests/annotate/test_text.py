@@ -55,7 +55,7 @@ def test_too_long_a_text_is_refused_with_both_numbers():
 
 @pytest.mark.parametrize("blank", ["", " \n\t", "\x07"])
 def test_where_text_is_needed_white_space_is_not_enough(blank):
-    with pytest.raises(BadText, match="no text"):
+    with pytest.raises(BadText, match="is empty"):
         clean_filled_text(blank, limit=100)
 
 

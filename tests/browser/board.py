@@ -52,7 +52,7 @@ def shown_places(page: Page) -> Places:
     places = {
         letter: None if said == "cannot judge" else int(said.split()[0])
         for letter, said in words
-        if said != "not placed"
+        if said != "not ranked"
     }
     for letter, said in words:
         tied = [other for other, place in places.items() if place is not None and place == places.get(letter)]
@@ -108,7 +108,7 @@ def wait_until(page: Page, script: str) -> None:
 
 def submit(page: Page) -> None:
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Handed in")).to_be_visible()
+    expect(page.get_by_text("Submitted")).to_be_visible()
 
 
 def submit_and_compare(page: Page) -> None:
@@ -124,7 +124,7 @@ def submit_next(page: Page) -> None:
     """The same with a slate of four, where the order in which they came is asked about."""
     if shown_places(page) == by_place("A", "B", "C", "D"):
         page.keyboard.press("Control+Enter")
-        expect(page.get_by_text("in which you first saw them")).to_be_visible()
+        expect(page.get_by_text("You have not changed the order")).to_be_visible()
     submit_and_compare(page)
 
 

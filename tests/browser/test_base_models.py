@@ -43,17 +43,17 @@ def test_a_folder_is_examined_again_and_the_page_shows_what_was_found(
     page = open_as(site_admin, "/base-models/")
     card = page.locator("section.card", has=page.get_by_role("heading", name="good"))
     expect(card.locator(".badge")).to_have_text("can be used")
-    card.get_by_role("button", name="Examine again").click()
-    expect(card.locator(".badge")).to_have_text("waiting to be examined")
-    expect(card).to_contain_text("projects can choose it as it was found before")
+    card.get_by_role("button", name="Check again").click()
+    expect(card.locator(".badge")).to_have_text("waiting for check")
+    expect(card).to_contain_text("projects can choose the version checked before")
     taken = adoptions.claim(Adoption.objects.live().get().pk, worker="w")
     assert taken
-    expect(card.locator(".badge")).to_have_text("being examined")
+    expect(card.locator(".badge")).to_have_text("being checked")
     finding = {"level": "block", "kind": "lfs_pointer", "field": "model.safetensors", "sentence": ""}
     adoptions.refuse(taken, {"findings": [finding]}, "It is a pointer.")
     expect(card.locator(".badge")).to_have_text("cannot be used")
     expect(card).to_contain_text("git lfs pull")
-    expect(card.get_by_role("button", name="Examine again")).to_be_visible()
+    expect(card.get_by_role("button", name="Check again")).to_be_visible()
 
 
 def test_the_page_has_no_barrier_and_fits_a_phone(

@@ -47,7 +47,7 @@ def test_ranking_with_keys_and_pointer_and_handing_in(open_as, project: Project,
         expect(page.locator("[data-draft-status][data-state=saved]")).to_have_count(0)
         assert Ranking.objects.count() == number
     page.keyboard.press("u")  # undo: the same board again, as a correction
-    expect(page.get_by_role("button", name="Leave as it was")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard changes")).to_be_visible()
 
 
 @pytest.mark.usefixtures("console")

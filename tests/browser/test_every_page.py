@@ -74,6 +74,6 @@ def test_home_says_why_there_is_nothing_to_do(open_as, project: Project, annotat
 
 def test_the_colours_that_were_chosen_stay_chosen(open_as, annotator: Member) -> None:
     page = open_as(annotator.user, "/")
-    page.get_by_role("button", name="Colours").click()
+    page.get_by_role("button", name="Theme").click()
     page.reload()
     assert page.locator("html").get_attribute("data-theme") == "light"

@@ -114,8 +114,8 @@ def test_a_model_is_packed_while_the_page_looks_on_and_then_downloaded(open_as, 
     model.directory.mkdir(parents=True)
     (model.directory / "model.safetensors").write_bytes(b"weights")
     page = open_as(admin.user, f"/projects/{project.slug}/models/{model.pk}/")
-    page.get_by_role("button", name="Pack for download").click()
-    expect(page.get_by_text("Waits for a worker to pack it.")).to_be_visible()
+    page.get_by_role("button", name="Prepare download").click()
+    expect(page.get_by_text("Waiting for a worker.")).to_be_visible()
     downloads.pack(Download.objects.get().pk)
     with page.expect_download() as started:
         page.get_by_role("link", name="Download ppo-2").click()

@@ -15,18 +15,18 @@ def test_the_bell_leads_to_what_is_to_be_done_and_counts_less_afterwards(open_as
     for number in (1, 2):
         notices.tell(project, kind="rankings.wanted", text=f"{number} sets of answers wait.", address=address)
     page = open_as(annotator.user, "/")
-    page.get_by_role("link", name="Notices, 2 unread").click()
+    page.get_by_role("link", name="Notifications, 2 unread").click()
     page.get_by_role("button", name="2 sets of answers wait.").click()
     expect(page).to_have_url(f"{page.url.split('/projects')[0]}{address}")
-    page.get_by_role("link", name="Notices, 1 unread").click()
+    page.get_by_role("link", name="Notifications, 1 unread").click()
     page.get_by_role("button", name="Mark all as read").click()
-    expect(page.get_by_role("link", name="Notices", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Notifications", exact=True)).to_be_visible()
 
 
 def test_mail_is_switched_on_in_the_account(open_as, project: Project, annotator: Member):
     page = open_as(annotator.user, "/account/")
     page.get_by_label(project.name).check()
-    page.get_by_role("button", name="Save the choice").click()
+    page.get_by_role("button", name="Save email settings").click()
     expect(page.get_by_label(project.name)).to_be_checked()
     annotator.refresh_from_db()
     assert annotator.wants_mail

@@ -62,7 +62,7 @@ def test_a_letter_marks_an_answer_and_backspace_takes_its_place_away(
     page = open_board(open_as, annotator)
     for key in ["c", "1", "c", "Backspace"]:
         page.keyboard.press(key)
-    expect(page.locator("[data-answer=C] [data-place]")).to_have_text("not placed")
+    expect(page.locator("[data-answer=C] [data-place]")).to_have_text("not ranked")
     expect(page.get_by_role("button", name="Submit ranking")).to_be_disabled()
 
 
@@ -71,7 +71,7 @@ def test_arrow_buttons_and_place_buttons_do_the_same(open_as, project: Project, 
     page = open_board(open_as, annotator)
     for letter, place in [("A", 1), ("B", 2), ("C", 3)]:
         page.locator(f"[data-answer={letter}] .pick label", has_text=str(place)).click()
-    page.get_by_role("button", name="Move B to a better place").click()
+    page.get_by_role("button", name="Move B up").click()
     assert letters(page) == "BAC"
     submit(page)
     assert stored_places(Ranking.objects.get()) == [2, 1, 3]
@@ -81,7 +81,7 @@ def test_an_order_that_nobody_touched_is_asked_about_once(open_as, project: Proj
     make_slate(project, completions=4)
     page = open_board(open_as, annotator)
     press(page, "1 2 3 4 Control+Enter")
-    expect(page.get_by_text("in which you first saw them")).to_be_visible()
+    expect(page.get_by_text("You have not changed the order")).to_be_visible()
     assert not Ranking.objects.exists()
 
     submit(page)
@@ -104,9 +104,9 @@ def test_an_order_that_was_asked_about_cannot_be_handed_in_with_a_place_missing(
     make_slate(project, completions=4)
     page = open_board(open_as, annotator)
     press(page, "1 2 3 4 Control+Enter")
-    expect(page.get_by_text("in which you first saw them")).to_be_visible()
+    expect(page.get_by_text("You have not changed the order")).to_be_visible()
     press(page, "b Backspace")
-    expect(page.locator("[data-answer=B] [data-place]")).to_have_text("not placed")
+    expect(page.locator("[data-answer=B] [data-place]")).to_have_text("not ranked")
     expect(page.get_by_role("button", name="Submit ranking")).to_be_disabled()
 
 
@@ -201,7 +201,9 @@ def test_shift_and_a_number_insert_the_marked_answer(open_as, project: Project, 
             press(page, f"{letter} 1")
         submit_next(page)
     press(page, "?")
-    expect(page.get_by_role("dialog", name="Keys").get_by_text("insert the marked answer")).to_be_visible()
+    expect(
+        page.get_by_role("dialog", name="Keyboard shortcuts").get_by_text("insert the selected answer")
+    ).to_be_visible()
 
 
 def test_after_an_insertion_the_next_waiting_answer_is_marked(open_as, project: Project, annotator: Member) -> None:
@@ -284,7 +286,7 @@ def test_what_is_not_on_the_screen_is_not_handed_in(open_as, project: Project, a
     press(page, "1 1 2")
     card(page, "C").locator("[value='1']").evaluate("radio => { radio.checked = true; }")  # no event tells the board
     press(page, "Control+Enter")
-    expect(page.get_by_text("look once more, then submit")).to_be_visible()
+    expect(page.get_by_text("check them, then submit again")).to_be_visible()
     assert not Ranking.objects.exists()
     assert shown_places(page) == chosen_places(page) == {"A": 1, "B": 1, "C": 1}
     submit_and_compare(page)

@@ -115,7 +115,7 @@ def test_a_round_that_is_being_cancelled_says_so_until_its_engine_has_stopped(
     points.wait_for_pause(paused)
     page.get_by_role("link", name="Cancel the round…").click()
     page.get_by_role("button", name="Cancel round 1").click()
-    expect(page.get_by_text("Is being cancelled.")).to_be_visible()
+    expect(page.get_by_text("Cancelling.")).to_be_visible()
     points.resume(paused)
     expect(page.locator("#stage-sft .badge")).to_contain_text("cancelled", timeout=WHILE_WORKERS_WORK_MS)
     expect(page.locator("#live[hx-get]")).to_have_count(0)
@@ -200,10 +200,10 @@ def test_a_killed_worker_is_called_lost_without_a_reload(
     expect(of_run.locator("h1 + .badge")).to_contain_text("running")
     processes.kill(worker)
     Run.objects.update(heartbeat_at=timezone.now() - SILENT_AFTER)  # as time does
-    expect(page.locator(".strip [aria-current=step]")).to_contain_text("lost: its worker is silent")
-    expect(of_run.locator("h1 + .badge")).to_contain_text("lost: its worker is silent")
-    for shown in (page, of_run):
-        expect(shown.get_by_text("The worker gpu-0@test does not answer any more.")).to_be_visible()
+    expect(page.locator(".strip [aria-current=step]")).to_contain_text("lost: worker not responding")
+    expect(of_run.locator("h1 + .badge")).to_contain_text("lost: worker not responding")
+    for shown, said in ((page, "is not responding"), (of_run, "does not answer any more")):
+        expect(shown.get_by_text(f"The worker gpu-0@test {said}.")).to_be_visible()
 
 
 def strip(page: Page) -> list[str]:

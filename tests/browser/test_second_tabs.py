@@ -9,7 +9,7 @@ from annotate.models import Assignment, Demonstration, Member, Project, Review, 
 from tests.factories import make_demonstration, make_member, make_prompt
 
 PASSWORD = "a long enough password"
-OTHER_PERSON = "Somebody else is signed in here by now"
+OTHER_PERSON = "Someone else is now signed in"
 
 
 def with_password(user: User | None) -> User:
@@ -69,7 +69,7 @@ def test_a_draft_is_saved_and_handed_in_after_signing_in_again_elsewhere(
     assert Assignment.objects.get().draft == {"text": "Rest."}
     come_again(second, user)
     first.keyboard.press("Control+Enter")
-    expect(first.get_by_text("Handed in. Here is the next one.")).to_be_visible()
+    expect(first.get_by_text("Submitted. Here is the next one.")).to_be_visible()
     assert Demonstration.objects.get().text == "Rest."
 
 
@@ -81,7 +81,7 @@ def test_words_that_were_not_saved_yet_are_handed_in_too(window: BrowserContext,
     expect(first.get_by_text("you are signed out; kept in this browser")).to_be_visible()
     sign_in(second, user)
     first.keyboard.press("Control+Enter")
-    expect(first.get_by_text("Handed in. Here is the next one.")).to_be_visible()
+    expect(first.get_by_text("Submitted. Here is the next one.")).to_be_visible()
     assert Demonstration.objects.get().text == "Typed while signed out."
 
 
@@ -91,10 +91,10 @@ def test_a_skip_goes_through_after_signing_in_again_elsewhere(window: BrowserCon
     come_again(second, user)
     first.keyboard.press("Escape")
     first.keyboard.press("s")
-    first.get_by_label("The prompt makes no sense").check()
+    first.get_by_label("The prompt does not make sense").check()
     first.get_by_role("dialog").get_by_role("button", name="Skip").click()
     expect(first.get_by_text("Second?")).to_be_visible()
-    assert Assignment.objects.get(status="skipped").skip_reason == "The prompt makes no sense"
+    assert Assignment.objects.get(status="skipped").skip_reason == "The prompt does not make sense"
 
 
 def test_a_plain_form_goes_through_with_the_button_that_was_pressed(
@@ -122,7 +122,7 @@ def test_nothing_is_handed_in_under_another_persons_name_and_the_words_stay(
     sign_in(second, with_password(other.user))
     sheet = first.get_by_role("textbox", name="Your answer")
     sheet.fill("These are my words.")
-    expect(first.get_by_text("somebody else is signed in here by now; kept in this browser for you")).to_be_visible()
+    expect(first.get_by_text("someone else is now signed in; kept in this browser for you")).to_be_visible()
     first.keyboard.press("Control+Enter")
     expect(first.get_by_text(OTHER_PERSON)).to_be_visible()
     expect(sheet).to_have_value("These are my words.")
@@ -130,7 +130,7 @@ def test_nothing_is_handed_in_under_another_persons_name_and_the_words_stay(
     assert Assignment.objects.get().draft is None
     come_again(second, user)
     first.keyboard.press("Control+Enter")
-    expect(first.get_by_text("Handed in. Here is the next one.")).to_be_visible()
+    expect(first.get_by_text("Submitted. Here is the next one.")).to_be_visible()
     assert Demonstration.objects.get().annotator == writer
 
 

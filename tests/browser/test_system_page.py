@@ -23,7 +23,7 @@ def test_a_site_admin_finds_what_is_wrong_by_the_menu(open_as, project: Project)
     page.get_by_label("Account").click()
     page.get_by_role("link", name="System health").click()
     expect(page.get_by_text("The disk is full.")).to_be_visible()
-    expect(page.get_by_role("row", name="gpu@attic")).to_contain_text("silent for")
+    expect(page.get_by_role("row", name="gpu@attic")).to_contain_text("no heartbeat for")
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
     reports = [Axe().run(page, options={"resultTypes": ["violations"]})]
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")

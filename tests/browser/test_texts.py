@@ -102,7 +102,7 @@ def test_a_long_conversation_opens_in_full_in_place(board: Page) -> None:
     prompt.get_by_role("button", name="Show the whole conversation (25 turns)").click()
     assert scroller.evaluate("box => box.scrollHeight <= box.clientHeight")
     expect(prompt.locator(".markdown", has_text="Turn 0:")).to_be_in_viewport()
-    prompt.get_by_role("button", name="Show less of it").click()
+    prompt.get_by_role("button", name="Show less").click()
     assert scroller.evaluate("box => box.scrollHeight > box.clientHeight")
 
 

@@ -42,7 +42,7 @@ def test_an_answer_is_written_previewed_and_handed_in_and_the_next_prompt_is_the
     expect(page.locator("[data-preview] em")).to_have_text("walk")
     page.get_by_text("Write", exact=True).click()
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Handed in")).to_be_visible()
+    expect(page.get_by_text("Submitted")).to_be_visible()
     assert Demonstration.objects.get().text == ANSWER
     expect(page.get_by_text("What helps against boredom?")).to_be_visible()
     expect(sheet(page)).to_have_value("")
@@ -71,12 +71,12 @@ def test_a_draft_survives_a_killed_server(
     sheet(page).fill("written while nobody listened")
     expect(page.get_by_text("not saved on the server yet")).to_be_visible()
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    expect(page.get_by_text("The server is not responding")).to_be_visible()
     server.start()
     expect_saved(page)
     assert Assignment.objects.get().draft == {"text": "written while nobody listened"}
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Handed in")).to_be_visible()
+    expect(page.get_by_text("Submitted")).to_be_visible()
 
 
 def test_a_draft_survives_an_expired_session(open_as, project: Project, annotator: Member) -> None:
@@ -104,7 +104,7 @@ def test_two_windows_with_different_texts_are_both_shown(open_as, project: Proje
     conflict = first.locator("[data-draft-conflict]")
     expect(conflict).to_contain_text("the first window's text")
     expect(conflict).to_contain_text("the second window's text")
-    first.get_by_role("button", name="Keep this one").click()
+    first.get_by_role("button", name="Keep this version").click()
     expect(conflict).to_be_hidden()
     expect_saved(first)
     assert Assignment.objects.get().draft == {"text": "the first window's text"}
@@ -116,10 +116,10 @@ def test_skipping_asks_why_and_goes_on(open_as, project: Project, annotator: Mem
     page = open_sheet(open_as, annotator)
     page.keyboard.press("Escape")
     page.keyboard.press("s")
-    page.get_by_label("The prompt makes no sense").check()
+    page.get_by_label("The prompt does not make sense").check()
     page.get_by_role("dialog").get_by_role("button", name="Skip").click()
     expect(page.get_by_text("Second?")).to_be_visible()
-    assert Assignment.objects.get(status="skipped").skip_reason == "The prompt makes no sense"
+    assert Assignment.objects.get(status="skipped").skip_reason == "The prompt does not make sense"
 
 
 def test_an_empty_answer_comes_back_with_a_sentence(open_as, project: Project, annotator: Member) -> None:
@@ -127,7 +127,7 @@ def test_an_empty_answer_comes_back_with_a_sentence(open_as, project: Project, a
     page = open_sheet(open_as, annotator)
     page.keyboard.type("   ")
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("There is no answer yet")).to_be_visible()
+    expect(page.get_by_text("Write an answer, or skip")).to_be_visible()
     assert not Demonstration.objects.exists()
 
 
@@ -141,7 +141,7 @@ def test_a_correction_survives_a_reload_and_is_gone_when_given_up(open_as, proje
     page.reload()
     expect(sheet(page)).to_have_value("Rest, and drink water")
     sheet(page).fill("Rest, and drink tea")
-    page.get_by_role("button", name="Leave as it was").click()
+    page.get_by_role("button", name="Discard changes").click()
     expect(page.get_by_role("heading", name="My work")).to_be_visible()
     assert copies(page) == []
     assert Assignment.objects.get().draft is None
@@ -155,7 +155,7 @@ def test_words_handed_in_before_they_were_saved_leave_no_copy_in_the_browser(
     page.keyboard.insert_text("quick")
     assert len(copies(page)) == 1
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Handed in")).to_be_visible()
+    expect(page.get_by_text("Submitted")).to_be_visible()
     assert copies(page) == []
 
 
@@ -224,7 +224,7 @@ def test_words_that_do_not_fit_stay_in_the_browser_until_they_are_shortened(
     make_prompt(project)
     page = open_sheet(open_as, annotator)
     sheet(page).fill("x" * 100_001)
-    expect(page.get_by_text("at most 100000 fit. Please shorten it.")).to_be_visible()
+    expect(page.get_by_text("at most 100000 are allowed. Shorten it.")).to_be_visible()
     assert len(copies(page)) == 1
     assert Assignment.objects.get().draft is None
     page.reload()

@@ -53,7 +53,7 @@ def test_a_kill_on_any_line_of_a_checkpoint_costs_that_checkpoint_at_most(
     round = train(project)
     assert round.status == Round.Status.SUCCEEDED
     assert done_by(round) == "1" * (12 - lost) + "2" * lost
-    invariants.check(says="It took 2 attempts. The last one before had ended early: The engine was killed by SIGKILL.")
+    invariants.check(says="Finished after 2 attempts. The previous one ended early: The engine was killed by SIGKILL.")
 
 
 def test_an_engine_that_dies_three_times_without_progress_fails_the_round_in_words(
@@ -75,7 +75,7 @@ def test_an_engine_that_dies_again_and_again_but_gets_on_is_carried_through(
         points.arm("toy-step", "kill", step)
     round = train(project)
     assert done_by(round) == "112233445566"
-    invariants.check(says="It took 6 attempts.")
+    invariants.check(says="Finished after 6 attempts.")
 
 
 def test_a_hung_engine_is_killed_with_all_its_processes_and_goes_on(
@@ -137,7 +137,7 @@ def test_too_little_room_on_the_disk_holds_a_run_before_it_starts(
     assert not (held.directory / "attempts" / "1" / "engine.log").exists()
     runs.release_after_disk_shortage()
     assert round.runs.get().status == Status.HELD
-    invariants.check(says="must stay free. The run goes on by itself once there is room again.")
+    invariants.check(says="must stay free. The run continues automatically once there is enough space.")
 
     settings.MIN_FREE_BYTES = 0
     runs.release_after_disk_shortage()
@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_on_the_way_stops_the_run_with_a_checkpoint(
     machine.work_off()
     thread.join()
     assert stopped.exists()
-    invariants.check(says="must stay free. The run goes on by itself once there is room again.")
+    invariants.check(says="must stay free. The run continues automatically once there is enough space.")
 
     settings.MIN_FREE_BYTES = 0
     runs.release_after_disk_shortage()

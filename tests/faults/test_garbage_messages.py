@@ -119,5 +119,5 @@ def test_whatever_lies_in_the_queue_the_worker_does_the_next_message(processes: 
     assert worker.poll() is None
     assert len(broker.set_aside()) == len(garbage)
     log = "".join(path.read_text("utf-8") for path in processes.logs.glob("*.log"))
-    assert log.count("set aside") == len(garbage)
+    assert log.count("has been moved to") == len(garbage)
     assert "there is no task 'training.no_such.v1'" in log

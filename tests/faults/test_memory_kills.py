@@ -58,8 +58,8 @@ def test_the_next_attempt_has_half_the_micro_batch(
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     (setback,) = json.loads((run.directory / "attempts/1/setbacks.json").read_text())
     assert (setback["kind"], setback["step"]) == ("out_of_memory", 4)
-    assert "half as many tokens at once (batch_tokens 4096)" in invariants.run_page(run)
-    invariants.check(says="The engine was killed by SIGKILL: the machine was out of memory.")
+    assert "half as many tokens per batch (batch_tokens 4096)" in invariants.run_page(run)
+    invariants.check(says="The engine was killed by SIGKILL: the machine ran out of memory.")
 
 
 def test_a_second_time_fails_the_round_with_advice(

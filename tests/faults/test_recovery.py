@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     damaged_while_killed(points, run, 3, damage)
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 2)
     assert steps(run) == list(range(STEPS + 1))
-    said = "The checkpoint of step 3 was damaged and is set aside; the stage went on from that of step 2."
+    said = "The checkpoint of step 3 was damaged and was set aside; the stage resumed from the checkpoint of step 2."
     assert [recovery["text"] for recovery in recoveries(run)] == [said]
     assert said in invariants.run_page(run)
     invariants.check(says="succeeded")
@@ -104,7 +104,7 @@ def test_where_no_checkpoint_is_whole_the_stage_starts_over_and_says_so(
     run = open_round(teaching)
     damaged_while_killed(points, run, 1, flip_a_byte)
     assert (run.status, steps(run)) == (Status.SUCCEEDED, list(range(STEPS + 1)))
-    assert "the stage went back to its start: there was no whole one." in invariants.run_page(run)
+    assert "the stage started over, as there was no complete checkpoint." in invariants.run_page(run)
     invariants.check(says="succeeded")
 
 
@@ -128,7 +128,10 @@ def test_memory_that_runs_out_once_halves_what_is_read_at_once(
     assert (run.status, run.attempt, steps(run)) == (Status.SUCCEEDED, 1, list(range(STEPS + 1)))
     (recovery,) = recoveries(run)
     assert recovery["kind"] == "out_of_memory"
-    assert "went back to the checkpoint of step 1 and on with half as many tokens at once" in invariants.run_page(run)
+    assert (
+        "went back to the checkpoint of step 1 and continued with half as many tokens per batch"
+        in invariants.run_page(run)
+    )
     invariants.check(says="succeeded")
 
 
@@ -141,7 +144,7 @@ def test_memory_that_runs_out_again_fails_the_round_with_advice(
     machine.work_off()
     run.refresh_from_db()
     assert (run.status, run.exit_code, run.attempt) == (Status.FAILED, exits.InvalidInput.code, 1)
-    invariants.check(says="the memory did not suffice, even with half the batch_tokens: set batch_tokens below")
+    invariants.check(says="out of memory even with half the batch_tokens: set batch_tokens below")
 
 
 def test_numbers_that_go_wrong_twice_fail_the_round_with_advice_and_publish_nothing(

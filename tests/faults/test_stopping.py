@@ -119,7 +119,7 @@ def test_a_worker_told_to_stop_hands_its_run_back_and_another_goes_on(
     machine.work_off()
     round.refresh_from_db()
     assert round.status == Round.Status.SUCCEEDED
-    invariants.check(says="The last one before had ended early: ")
+    invariants.check(says="The previous one ended early: ")
 
 
 @pytest.mark.parametrize("grace_s", [2, pytest.param(10, marks=pytest.mark.soak)])
@@ -142,4 +142,4 @@ def test_a_container_that_is_killed_before_its_engine_could_save_loses_one_check
     assert (run.attempt, run.fruitless_attempts) == (1, 0)
     machine.work_off()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the sweep's
-    invariants.check(says="The last one before had ended early: The worker gpu-0@test went silent.")
+    invariants.check(says="The previous one ended early: The worker gpu-0@test went silent.")

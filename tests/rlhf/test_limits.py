@@ -100,7 +100,7 @@ def test_evaluation_ends_where_a_divergence_is_no_number(
     roles = {role: parents[role] for role in ("policy", "reference")}
     run = make_run("evaluation", name="evaluation", parents=roles, data={"heldout_prompts": HELDOUT}, **SMALL)
     with forward_hook(after(16, Policy, lambda logits: logits * math.nan)):  # of each writer eight are compared
-        assert "divergences from the reference are not finite" in ends_in_79(run, capsys)
+        assert "KL values from the reference are not finite" in ends_in_79(run, capsys)
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,11 @@ def test_a_folder_without_a_model_is_refused_by_the_engine_too(data_dir: Path, s
 def test_the_operator_states_the_context_that_a_config_does_not_name(built_gpt: Path, settings: Settings) -> None:
     refused = examine("nameless")
     assert refused.status == Status.REFUSED
-    assert "State it" in refused.error
+    assert "Set it" in refused.error
     stated = examine("nameless", context=64)
     assert (stated.status, stated.error) == (Status.ADOPTED, "")
     assert (stated.report["context"], stated.report["context_source"]) == (64, "operator")
-    assert "64 tokens, as stated" in adoption_words.facts(stated.report)
+    assert "64 tokens, set" in adoption_words.facts(stated.report)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_folder_that_changes_meanwhile_is_adopted_by_nobody(folder: Path) -> N
     with meanwhile(lambda: (folder / "vocab.json").write_text("{}")):
         adoption = examine()
     assert adoption.status == Status.FAILED
-    assert "changed while" in adoption.error
+    assert "changed during" in adoption.error
     assert adoptions.find("ours").state == "changed"
     assert not adoption.directory.exists()
 

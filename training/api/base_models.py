@@ -31,11 +31,11 @@ class BaseModelSerializer(serializers.Serializer[Any]):
     state = serializers.CharField(
         help_text="“new”, “changed”, “pending”, “running”, “adopted”, “refused”, “failed” or “unreadable”."
     )
-    can_be_used = serializers.SerializerMethodField(help_text="Whether a project can choose it now.")
+    can_be_used = serializers.SerializerMethodField(help_text="Whether projects can choose it now.")
     why_not = serializers.SerializerMethodField()
     sha256 = serializers.SerializerMethodField()
     findings = serializers.SerializerMethodField()
-    report = serializers.SerializerMethodField(help_text="What the engine measured; empty before it has.")
+    report = serializers.SerializerMethodField(help_text="What the engine measured; empty until it has.")
 
     def get_can_be_used(self, folder: Folder) -> bool:
         return folder.adopted is not None
@@ -63,7 +63,7 @@ class ExamineSerializer(serializers.Serializer[Any]):
         allow_null=True,
         min_value=1,
         max_value=adoptions.LARGEST_CONTEXT,
-        help_text="The context length in tokens, for a model whose config names none; null takes back what was stated.",
+        help_text="The context length in tokens, for a model whose config has none; null removes it.",
     )
 
 
@@ -96,4 +96,4 @@ class Examine(Endpoint):
 
 def _site_admins_only(endpoint: Endpoint) -> None:
     if not endpoint.user.is_superuser:
-        raise PermissionDenied(_("Only site admins look after base models."))
+        raise PermissionDenied(_("Only site admins can manage base models."))

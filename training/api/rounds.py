@@ -41,7 +41,7 @@ class StageSerializer(serializers.Serializer[Any]):
     state = serializers.CharField(help_text="A run's status, “waiting” or “left_out”.")
     reason = serializers.CharField(allow_blank=True, help_text="Why the stage is left out.")
     counts = serializers.DictField(source="plan.counts", child=serializers.IntegerField())
-    model = serializers.SerializerMethodField(help_text="The model that the stage has published.")
+    model = serializers.SerializerMethodField(help_text="The model published by the stage.")
     run = RunSerializer(allow_null=True)
 
     def get_model(self, stage: StageProgress) -> str | None:
@@ -86,7 +86,7 @@ class Rounds(Endpoint):
         try:
             opened = rounds.open(project, opened_by=self.user)
         except rounds.RoundRunning as running:
-            detail = _("Round %(number)d is running already.") % {"number": running.round.number}
+            detail = _("Round %(number)d is already running.") % {"number": running.round.number}
             raise Problem(HTTPStatus.CONFLICT, detail, round=running.round.number) from None
         except rounds.NotReady as obstacle:
             raise Problem(HTTPStatus.CONFLICT, str(obstacle)) from None
@@ -113,5 +113,5 @@ class RoundCancel(Endpoint):
         try:
             rounds.cancel(round, actor=self.user)
         except (IllegalMove, LostRace):
-            raise Problem(HTTPStatus.CONFLICT, _("The round is over already.")) from None
+            raise Problem(HTTPStatus.CONFLICT, _("The round has already ended.")) from None
         return Response(RoundDetailSerializer(round).data)

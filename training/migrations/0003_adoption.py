@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('fingerprint', models.CharField(max_length=64)),
                 ('sha256', models.CharField(blank=True, max_length=64)),
                 ('context', models.PositiveIntegerField(blank=True, null=True)),
-                ('status', models.CharField(choices=[('pending', 'waits for a worker'), ('running', 'is being examined'), ('adopted', 'can be used'), ('refused', 'cannot be used'), ('failed', 'could not be examined')], default='pending', max_length=7)),
+                ('status', models.CharField(choices=[('pending', 'waiting for a worker'), ('running', 'being checked'), ('adopted', 'can be used'), ('refused', 'cannot be used'), ('failed', 'check failed')], default='pending', max_length=7)),
                 ('fence', models.PositiveIntegerField(default=0)),
                 ('deaths', models.PositiveSmallIntegerField(default=0)),
                 ('worker', models.CharField(blank=True, max_length=200)),

@@ -40,11 +40,11 @@ class Adoption(models.Model):
     """
 
     class Status(models.TextChoices):
-        PENDING = "pending", _("waits for a worker")
-        RUNNING = "running", _("is being examined")
+        PENDING = "pending", _("waiting for a worker")
+        RUNNING = "running", _("being checked")
         ADOPTED = "adopted", _("can be used")
         REFUSED = "refused", _("cannot be used")
-        FAILED = "failed", _("could not be examined")
+        FAILED = "failed", _("check failed")
 
     LIVE = (Status.PENDING, Status.RUNNING)
     SETTLED = (Status.ADOPTED, Status.REFUSED)

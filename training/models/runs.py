@@ -82,7 +82,7 @@ class Run(models.Model):
         QUEUED = "queued", _("waiting for a worker")
         RUNNING = "running", _("running")
         INTERRUPTED = "interrupted", _("interrupted")
-        HELD = "held", _("held: a person must act")
+        HELD = "held", _("on hold: needs attention")
         SUCCEEDED = "succeeded", _("succeeded")
         FAILED = "failed", _("failed")
         CANCELLED = "cancelled", _("cancelled")

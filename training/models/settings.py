@@ -38,8 +38,8 @@ class TrainingSettings(models.Model):
     completions_per_slate = models.PositiveSmallIntegerField(
         _("answers per set (K)"), default=4, validators=[MinValueValidator(2), MaxValueValidator(9)]
     )
-    demonstrations_minimum = models.PositiveIntegerField(_("answers before a first round trains"), default=50)
-    rankings_minimum = models.PositiveIntegerField(_("rankings before a round trains a reward model"), default=150)
+    demonstrations_minimum = models.PositiveIntegerField(_("answers needed before the first round"), default=50)
+    rankings_minimum = models.PositiveIntegerField(_("rankings needed to train a reward model"), default=150)
     slates_per_round = models.PositiveIntegerField(_("sets of answers per round"), default=200)
     ppo_start = models.CharField(_("PPO starts from"), max_length=8, choices=PPOStart, default=PPOStart.SFT)
     preset = models.CharField(_("preset"), max_length=32, choices=presets.choices, default=presets.TINY.name)

@@ -37,16 +37,16 @@ def main(arguments: list[str]) -> int:
     )
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
-    inspect_parser = commands.add_parser("inspect", help="print some samples of a PPO step token by token")
+    inspect_parser = commands.add_parser("inspect", help="print samples of a PPO step, token by token")
     inspect_parser.add_argument("run_dir", type=Path)
     inspect_parser.add_argument("step", type=int)
-    examine_parser = commands.add_parser("examine", help="say before a round what its records would train")
+    examine_parser = commands.add_parser("examine", help="report what a round's records would train on")
     examine_parser.add_argument("directory", type=Path)
-    adopt_parser = commands.add_parser("adopt", help="examine a base model, and keep of it what every stage may read")
+    adopt_parser = commands.add_parser("adopt", help="check a base model and copy the files that stages may read")
     adopt_parser.add_argument("directory", type=Path)
     adopt_parser.add_argument("out", type=Path)
     adopt_parser.add_argument(
-        "--context", type=int, help="tokens that it can read, where its config does not say, or fewer"
+        "--context", type=int, help="context length in tokens, if the config has none or to use a shorter one"
     )
     options = parser.parse_args(arguments)
     if options.command == "inspect":  # only reads, and writes no ending

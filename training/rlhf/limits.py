@@ -18,7 +18,7 @@ def is_beyond(kl: float, limit: float) -> bool:
 def require_finite(numbers: Tensor, what: str, kind: str) -> Tensor:
     """The numbers, all finite. Raises Diverged, with `what` they are and its `kind`, where one is not."""
     if not torch.isfinite(numbers).all():
-        raise Diverged(f"{what} are not finite: the model's weights are damaged or training has spoilt them", kind=kind)
+        raise Diverged(f"{what} are not finite: the model's weights are damaged or training has diverged", kind=kind)
     return numbers
 
 
@@ -31,9 +31,9 @@ def refuse_sampler_gap(gap: float, *, bf16: bool) -> None:
     """Raises Diverged where sampler and training forward pass do not compute the same policy."""
     limit = BF16_SAMPLER_GAP if bf16 else FP32_SAMPLER_GAP
     if not gap <= limit:
-        advice = "set dtype to fp32" if bf16 else "have the base model examined again, and choose another one"
+        advice = "set dtype to fp32" if bf16 else "check the base model again, or choose another one"
         raise Diverged(
-            f"what the policy samples is not what it computes when it learns (rollout/sampler_gap is {gap:.2g}, at most"
+            f"token probabilities differ between sampling and training (rollout/sampler_gap is {gap:.2g}; the limit is"
             f" {limit:g}): {advice}",
             kind="sampler_gap",
             measured=gap,

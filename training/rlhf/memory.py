@@ -57,7 +57,4 @@ def halved(cfg: C) -> C:
 def advice(cfg: RunConfig) -> str:
     """What to do where `cfg`, which was halved already, needs too much memory as well."""
     shorter = ", or lower max_response" if hasattr(cfg, "max_response") else ""
-    return (
-        f"the memory did not suffice, even with half the batch_tokens: set batch_tokens below {cfg.batch_tokens}"
-        f"{shorter}"
-    )
+    return f"out of memory even with half the batch_tokens: set batch_tokens below {cfg.batch_tokens}{shorter}"

@@ -22,7 +22,7 @@ Words = str | Promise
 STOP_RATE_FLOOR = 0.95
 PER_TOKEN = _("nats per token")
 TOKENS = _("tokens")
-FALLS = _("It falls quickly at first and then levels off.")
+FALLS = _("Falls quickly at first, then levels off.")
 
 
 class Summary(Enum):
@@ -79,7 +79,7 @@ class Metric:
 
 SKIPPED_STEPS = Metric(  # of every stage that trains
     label=_("skipped steps"),
-    meaning=_("Steps that were left out because their numbers were not finite."),
+    meaning=_("Updates skipped because their gradients were not finite."),
     healthy=_("None."),
     summary=Summary.TOTAL,
     low=0.0,
@@ -89,9 +89,9 @@ SKIPPED_STEPS = Metric(  # of every stage that trains
 # What was made of the records, told once before the first step.
 DATASET_METRICS: dict[str, Words] = {
     "data/used": _("records used"),
-    "data/pairs": _("pairs of answers to learn from"),
+    "data/pairs": _("answer pairs to train on"),
     "data/too_long": _("left out: the prompt is too long for the model"),
     "data/refused": _("left out: the model's chat template refuses the prompt"),
-    "data/tied": _("left out: nobody preferred one answer to another"),
-    "data/cut": _("cut at the longest answer"),
+    "data/tied": _("left out: all answers ranked equally"),
+    "data/cut": _("cut off at the maximum answer length"),
 }

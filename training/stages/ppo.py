@@ -15,7 +15,7 @@ from training.stages.remedies import Rule
 def plan(now: Situation) -> StagePlan:
     """PPO follows a new reward model, from the newest SFT, or from the champion where the project wants that."""
     if not now.makes_here(Stage.REWARD):
-        reason = gettext("There is no new reward model to follow.")
+        reason = gettext("There is no new reward model to train against.")
     elif not now.labels.train_prompts:
         reason = gettext("There are no training prompts.")
     else:
@@ -32,23 +32,23 @@ METRICS = {
     "rollout/reward": Metric(
         label=_("reward"),
         unit="σ",
-        meaning=_("What the reward model thinks of the answers of this step; people may think otherwise."),
-        healthy=_("It rises and then levels off. A steady rise with a large distance means that it is being fooled."),
+        meaning=_("Average score the reward model gives this step's answers. People may disagree."),
+        healthy=_("Rises, then levels off. A steady rise together with a large KL suggests reward hacking."),
     ),
     "rollout/kl": Metric(
-        label=_("distance from the reference (KL)"),
+        label=_("KL from the reference"),
         unit=_("nats per answer"),
-        meaning=_("How far the policy's answers have moved away from those of the SFT model."),
-        healthy=_("Above 0.3 something is learnt; at the run's limit PPO stops by itself."),
+        meaning=_("How far the policy's answers have moved from the SFT model's."),
+        healthy=_("Above 0.3 the policy is learning. PPO stops when it reaches the run's KL limit."),
         low=0.3,
         high=10.0,
         high_setting="kl_limit",
     ),
     "rollout/final_kl": Metric(
-        label=_("distance of the result (KL)"),
+        label=_("KL of the final policy"),
         unit=_("nats per answer"),
-        meaning=_("How far the answers of the finished policy have moved, on prompts that it is trained on."),
-        healthy=_("As for the steps before; beyond the run's limit the policy of the step before is taken."),
+        meaning=_("How far the final policy's answers have moved from the SFT model's, on training prompts."),
+        healthy=_("As for the steps before. Above the run's KL limit, the policy of the previous step is used."),
         summary=Summary.ONCE,
         low=0.3,
         high=10.0,
@@ -56,12 +56,14 @@ METRICS = {
     "rollout/length": Metric(
         label=_("length"),
         unit=TOKENS,
-        meaning=_("How long an answer is on average."),
-        healthy=_("Within a third of where it began. Length that rises with the reward is a shortcut."),
+        meaning=_("Average length of an answer."),
+        healthy=_(
+            "Within a third of its starting value. If it rises with the reward, the policy may be exploiting length."
+        ),
     ),
     "rollout/stop_rate": Metric(
-        label=_("answers that end by themselves"),
-        meaning=_("The share of answers that came to an end before they ran out of room."),
+        label=_("stop rate"),
+        meaning=_("Share of answers that ended before the length limit."),
         healthy=_("Over 95%."),
         is_share=True,
         low=STOP_RATE_FLOOR,
@@ -70,58 +72,58 @@ METRICS = {
     "rollout/entropy": Metric(
         label=_("entropy"),
         unit=PER_TOKEN,
-        meaning=_("How many ways of going on the policy still considers at each token."),
-        healthy=_("It falls slowly and keeps more than half of where it began."),
+        meaning=_("How varied the policy's choice of the next token still is."),
+        healthy=_("Falls slowly and stays above half of its starting value."),
     ),
     "rollout/sampler_gap": Metric(
-        label=_("gap between sampler and trainer"),
-        meaning=_("How much the probabilities differ between writing an answer and learning from it."),
-        healthy=_("Under 1%; over 2% something computes wrongly."),
+        label=_("sampler gap"),
+        meaning=_("How much token probabilities differ between sampling an answer and training on it."),
+        healthy=_("Under 1%. Over 2% indicates a numerical problem."),
         is_share=True,
         low=0.0,
         high=0.01,
     ),
     "rollout/noncanonical": Metric(
-        label=_("answers in unusual tokens"),
+        label=_("non-canonical answers"),
         unit=_("answers per step"),
-        meaning=_("Answers whose text would be cut into other tokens than the policy wrote."),
-        healthy=_("Few, and not more with every step."),
+        meaning=_("Answers whose text the tokenizer would split differently from what the policy sampled."),
+        healthy=_("Few, and not rising from step to step."),
     ),
     "policy/loss": Metric(
         label=_("policy loss"),
-        meaning=_("What the policy's update makes smaller. It says little by itself."),
-        healthy=_("Small, around zero, without jumps."),
+        meaning=_("The objective PPO minimises. It says little on its own."),
+        healthy=_("Small, around 0, without jumps."),
     ),
     "policy/approx_kl": Metric(
-        label=_("size of an update"),
+        label=_("approximate KL of updates"),
         unit=PER_TOKEN,
-        meaning=_("How far one step moves the policy from the one that wrote the answers."),
-        healthy=_("Up to 0.03: more means that the learning rate is too high."),
+        meaning=_("How far the updates move the policy from the one that sampled the answers."),
+        healthy=_("Up to 0.03. More means the learning rate is too high."),
         low=0.0,
         high=0.03,
     ),
     "policy/clip_fraction": Metric(
-        label=_("clipped updates"),
-        meaning=_("The share of tokens whose probability wanted to move further than one step may move it."),
-        healthy=_("Up to 20%: more means that the learning rate is too high."),
+        label=_("clip fraction"),
+        meaning=_("Share of tokens whose probability ratio was clipped."),
+        healthy=_("Up to 20%. More means the learning rate is too high."),
         is_share=True,
         low=0.0,
         high=0.2,
     ),
     "policy/grad_norm": Metric(
-        label=_("gradient"),
-        meaning=_("How strongly one step pulls at the weights, before it is limited."),
+        label=_("gradient norm"),
+        meaning=_("Size of the policy's gradient, before clipping."),
         healthy=_("Steady, without sudden peaks."),
     ),
     "value/loss": Metric(
-        label=_("critic's loss"),
-        meaning=_("How far the critic's guess of the reward to come is off."),
+        label=_("value loss"),
+        meaning=_("How far the critic's estimate of the future reward is off."),
         healthy=FALLS,
     ),
     "value/explained_variance": Metric(
-        label=_("variance that the critic explains"),
-        meaning=_("How much of the difference between answers the critic foresees."),
-        healthy=_("Above 0%, later 30% to 90%."),
+        label=_("explained variance"),
+        meaning=_("Share of the variation in returns the critic predicts."),
+        healthy=_("Above 0% at first, later 30% to 90%."),
         is_share=True,
         low=0.0,
         high=1.0,
@@ -130,8 +132,8 @@ METRICS = {
 }
 FAILURES = {
     "no_sample": Rule(
-        _("No samples of that step were kept."),
-        _("Choose a step of the run that has some."),
+        _("No samples were kept for that step."),
+        _("Choose a step that has samples."),
     ),
 }
 
@@ -139,7 +141,7 @@ PPO = StageDefinition(
     name=Stage.PPO,
     label=_("PPO"),
     short_label=_("PPO"),
-    purpose=_("The policy is pushed toward what people preferred, while it stays near SFT."),
+    purpose=_("Moves the policy towards what people prefer, while keeping it close to the SFT model."),
     config=PPOConfig,
     main_settings=(
         "iterations",

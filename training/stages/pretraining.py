@@ -12,7 +12,7 @@ METRICS = {
     "pretraining/loss": Metric(
         label=_("loss"),
         unit=PER_TOKEN,
-        meaning=_("How much each next piece of text surprises the model."),
+        meaning=_("How poorly the model predicts the next token of its corpus."),
         healthy=FALLS,
     ),
     "skipped_steps": SKIPPED_STEPS,
@@ -21,7 +21,7 @@ METRICS = {
 PRETRAINING = StageDefinition(
     name=Stage.PRETRAINING,
     label=_("pretraining"),
-    purpose=_("The built-in tiny base model learns to write. People can answer prompts meanwhile."),
+    purpose=_("Trains the built-in tiny base model. People can answer prompts in the meantime."),
     config=PretrainingConfig,
     main_settings=("tokens", "learning_rate", "batch_size"),
     makes=Makes.POLICY,

@@ -22,11 +22,15 @@ class Remedy(Enum):
     GUIDELINES = "guidelines", "annotate:edit-guidelines", _("Guidelines")
     QUEUE = "queue", "#queue", _("Queue")
     EXAMPLES = "examples", "#examples", _("Examples")
-    DISK = "disk", "", _("“manage.py prune” shows which old weights can go; with --yes it deletes them.")
-    MODEL_FILES = "model_files", "", _("It is mended in the files of the base model.")
+    DISK = (
+        "disk",
+        "",
+        _("“manage.py prune” shows which old weights can be deleted; “manage.py prune --yes” deletes them."),
+    )
+    MODEL_FILES = "model_files", "", _("Fix it in the base model's files.")
     TRAINING = "training", "training:settings", _("Training settings")
-    LOG = "log", "", _("The gpu-worker's log says more.")
-    WORKER = "worker", "", _("Start one with “make run”, or look at its log.")
+    LOG = "log", "", _("See the gpu-worker's log for details.")
+    WORKER = "worker", "", _("Start one with “make run”, or check its log.")
 
     address: str  # the name of a page of the project, or a part of the page that shows it; empty: words alone
     words: Words

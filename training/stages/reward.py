@@ -24,7 +24,7 @@ def plan(now: Situation) -> StagePlan:
             labels.new_rankings,
         ) % {"number": labels.new_rankings, "minimum": minimum}
     elif labels.tied_rankings == labels.rankings:
-        reason = gettext("Every ranking is a tie: there is no difference to learn from.")
+        reason = gettext("Every ranking is a tie, so there are no preferences to learn from.")
     else:
         reason = ""
     counts = {
@@ -37,9 +37,9 @@ def plan(now: Situation) -> StagePlan:
 
 METRICS = {
     "reward/accuracy": Metric(
-        label=_("agreement with the rankings"),
-        meaning=_("How often the better-placed answer of a pair gets the higher score."),
-        healthy=_("60% to 85%: one half is guessing, and much more than people agree among themselves is overfitting."),
+        label=_("agreement with rankings"),
+        meaning=_("How often the higher-ranked answer of a pair gets the higher score."),
+        healthy=_("60% to 85%. 50% is guessing; much more than people agree with each other is overfitting."),
         is_share=True,
         low=0.6,
         high=0.85,
@@ -47,8 +47,8 @@ METRICS = {
     "reward/loss": Metric(
         label=_("loss"),
         unit=_("nats"),
-        meaning=_("How sure the reward model is of the wrong answer, on average over the pairs."),
-        healthy=_("0.35 to 0.69: guessing is 0.69."),
+        meaning=_("Log loss of predicting which answer of a pair people prefer."),
+        healthy=_("0.35 to 0.69. Guessing gives 0.69."),
         low=0.35,
         high=0.69,
     ),
@@ -58,14 +58,14 @@ FAILURES = {
     "all_tied": Rule(
         _("No ranking prefers one answer to another."),
         _(
-            "Nothing can be learnt from ties. Ask people to tell answers apart where they differ, "
-            "and start a new round."
+            "There is nothing to learn from ties. Ask people to rank answers differently where "
+            "they differ, then start a new round."
         ),
         Remedy.GUIDELINES,
     ),
     "answers_alike": Rule(
         _("The reward model gives all ranked answers the same score."),
-        _("Where the answers do differ, copy the run and try another learning rate."),
+        _("If the answers do differ, copy the run and try another learning rate."),
         settings=("learning_rate",),
     ),
 }
@@ -74,7 +74,7 @@ REWARD = StageDefinition(
     name=Stage.REWARD,
     label=_("reward model"),
     short_label=_("Reward"),
-    purpose=_("A reward model learns what people prefer from their rankings."),
+    purpose=_("Trains a model on people's rankings to predict which answer they prefer."),
     config=RewardConfig,
     main_settings=("learning_rate", "epochs", "batch_size", "max_response", "batch_tokens"),
     data=("rankings", "demonstrations"),

@@ -33,13 +33,13 @@ def slate_budget(wanted: int, labels: LabelCounts) -> tuple[int, int]:
 METRICS = {
     "sampling/slates": Metric(
         label=_("sets of answers"),
-        meaning=_("How many prompts got enough different answers to be ranked."),
-        healthy=_("As many as were planned."),
+        meaning=_("Number of prompts with enough different answers to rank."),
+        healthy=_("As many as planned."),
     ),
     "sampling/completions": Metric(
         label=_("answers"),
-        meaning=_("How many answers stand in these sets; where a policy repeats itself, a set holds fewer."),
-        healthy=_("As many as were planned for each set."),
+        meaning=_("Number of answers in these sets. A set has fewer if the policy repeats itself."),
+        healthy=_("As many as planned for each set."),
     ),
 }
 
@@ -47,10 +47,10 @@ SAMPLING = StageDefinition(
     name=Stage.SAMPLING,
     label=_("sampling"),
     short_label=_("Sample"),
-    purpose=_("The newest policy writes the answers that people rank next."),
+    purpose=_("The newest policy writes answers for people to rank next."),
     config=SamplingConfig,
     makes=Makes.SLATES,
-    roles={ParentRole.PARENT: _("a quarter by")},
+    roles={ParentRole.PARENT: _("a quarter from")},
     plan=plan,
     work=ngettext_lazy("%(number)d set", "%(number)d sets", "number"),
     counts=("slates", "heldout_slates"),

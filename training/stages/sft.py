@@ -15,9 +15,9 @@ def plan(now: Situation) -> StagePlan:
     """SFT runs where there are demonstrations that no SFT has learned from."""
     labels, minimum = now.labels, now.minima["demonstrations"]
     if not labels.demonstrations:
-        reason = gettext("No answers have been written.")
+        reason = gettext("No answers have been written yet.")
     elif not labels.new_demonstrations:
-        reason = gettext("No answers are newer than those that %(model)s imitates.") % {"model": now.sft.name}
+        reason = gettext("There are no new answers since %(model)s was trained.") % {"model": now.sft.name}
     elif now.sft == now.base and labels.demonstrations < minimum:
         reason = ngettext(
             "%(number)d answer is fewer than the minimum of %(minimum)d.",
@@ -34,8 +34,8 @@ METRICS = {
     "sft/loss": Metric(
         label=_("loss"),
         unit=PER_TOKEN,
-        meaning=_("How much people's answers surprise the model, token by token."),
-        healthy=_("It falls and levels off above 0.1; below that the answers are learnt by heart."),
+        meaning=_("How poorly the model predicts people's answers, token by token."),
+        healthy=_("Falls and levels off above 0.1. Below that, the model is memorising the answers."),
         low=0.1,
     ),
     "skipped_steps": SKIPPED_STEPS,
@@ -45,7 +45,7 @@ SFT = StageDefinition(
     name=Stage.SFT,
     label=_("SFT"),
     short_label=_("SFT"),
-    purpose=_("The base model learns to answer as people wrote."),
+    purpose=_("Fine-tunes the base model on answers people wrote."),
     config=SFTConfig,
     main_settings=("learning_rate", "epochs", "batch_size", "max_response", "batch_tokens"),
     data=("demonstrations",),

@@ -32,9 +32,9 @@ CELLS = {  # of a strip, that are no stage
 COUNTS = {
     "demonstrations": gettext_lazy("answers"),
     "rankings": gettext_lazy("rankings"),
-    "new_demonstrations": gettext_lazy("of them new"),
-    "new_rankings": gettext_lazy("of them new"),
-    "tied_rankings": gettext_lazy("without any preference"),
+    "new_demonstrations": gettext_lazy("new"),
+    "new_rankings": gettext_lazy("new"),
+    "tied_rankings": gettext_lazy("all tied"),
     "heldout_rankings": gettext_lazy("held-out rankings"),
     "prompts": gettext_lazy("prompts"),
     "heldout_prompts": gettext_lazy("held-out prompts"),

@@ -25,7 +25,7 @@ LATE_BY = 5  # how many pieces of work later a draft that was put aside is finis
 class Behaviour:
     """How reliable the simulated people are."""
 
-    noise: float = 0.5  # standard deviation of a person's taste around the gold utility
+    noise: float = 0.5  # standard standard deviation of each person's preferences around the gold utility
     shuffle: float = 0.0  # share of rankings that are random
     skip: float = 0.02  # share of assignments handed back with a reason
     late: float = 0.02  # share saved as a draft and finished LATE_BY pieces of work later

@@ -30,13 +30,13 @@ ROWS = {
     "ppo": "PPO, seconds",
     "evaluation": "evaluation, seconds",
     "sampling": "sampling, seconds",
-    "gold_mean": "gold, mean of the new policy",
+    "gold_mean": "gold, new policy mean",
     "gold_win_rate_vs_base": "gold wins of SFT against base",
     "gold_win_rate_vs_sft": "gold wins against SFT",
-    "sft_vs_itself": "SFT against itself (0.5 but for chance)",
+    "sft_vs_itself": "SFT against itself (expected 0.5)",
     "heldout_rm_accuracy": "reward model agrees with gold",
-    "kl_nats": "KL from SFT, nats an answer",
-    "stop_rate": "answers that end by themselves",
+    "kl_nats": "KL from SFT, nats per answer",
+    "stop_rate": "stop rate",
     "length": "length, tokens",
 }
 SHUFFLE = 0.1  # one ranking in ten is random
@@ -88,7 +88,7 @@ class Demo:
     def play(self, rounds: int) -> list[dict[str, Any]]:
         """Write, rank and train for some rounds; the figures of each."""
         written = annotators.work(self.team, "demonstration", wanted=preset.DEMONSTRATIONS)
-        self.say(f"{self.people} people wrote {written} answers.")
+        self.say(f"{self.people} simulated annotators wrote {written} answers.")
         reports: list[dict[str, Any]] = []
         first: list[JudgedAnswer] = []
         for number in range(1, rounds + 1):
@@ -139,14 +139,14 @@ class Demo:
         deadline = time.monotonic() + limit_s
         while not is_there():
             if not self.installation.is_running or time.monotonic() > deadline:
-                raise DemoFailed(f"{what} did not come.\n{self.installation.log_tail()}")
+                raise DemoFailed(f"Timed out waiting for {what}.\n{self.installation.log_tail()}")
             time.sleep(POLL_S)
 
     def _judged_answers(self, number: int) -> list[JudgedAnswer]:
         """The judged answers of the evaluation of a round: the newest one there is."""
         runs = [path for path in self.installation.data_dir.glob("runs/*/config.json") if _stage(path) == "evaluation"]
         if len(runs) != number:
-            raise DemoFailed(f"round {number} has left {len(runs)} evaluations")
+            raise DemoFailed(f"expected {number} evaluations after round {number}, found {len(runs)}")
         newest = max(runs, key=lambda path: path.stat().st_mtime).parent
         (completions,) = newest.glob("attempts/*/output/completions.jsonl")
         return figures.read_answers(completions, figures.read_questions(newest / "data" / "heldout_prompts.jsonl"))
@@ -183,7 +183,12 @@ def table(reports: list[dict[str, Any]]) -> list[str]:
     widest = max(len(label) for label in ROWS.values())
     lines = ["", " " * widest + "".join(f"{'round ' + str(report['number']):>16}" for report in reports)]
     lines += [f"{label:<{widest}}" + "".join(_cell(report, name) for report in reports) for name, label in ROWS.items()]
-    return [*lines, "", "Gold: what the simulated people think; the engine never sees it. ± is the standard error.", ""]
+    return [
+        *lines,
+        "",
+        "Gold: the simulated people's true preference, which the engine never sees. ± is the standard error.",
+        "",
+    ]
 
 
 def _cell(report: Mapping[str, Any], name: str) -> str:

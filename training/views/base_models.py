@@ -139,7 +139,7 @@ def examine(request: SignedInRequest, folder: str) -> HttpResponse:
     except (Unreadable, adoptions.UnderWay) as refusal:
         messages.error(request, str(refusal))
     else:
-        messages.success(request, _("“%(name)s” is examined again.") % {"name": folder})
+        messages.success(request, _("“%(name)s” is being checked again.") % {"name": folder})
     return redirect("training:base-models")
 
 

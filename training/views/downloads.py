@@ -43,7 +43,7 @@ def file(request: ProjectRequest, pk: int) -> HttpResponse:
     try:
         content = found.path.open("rb")
     except FileNotFoundError:
-        raise Http404(_("This download is gone: ask for a new one.")) from None
+        raise Http404(_("This download has expired. Create a new one.")) from None
     name = f"{request.project.slug}-{found.model_version.name}.tar"
     packed = FileResponse(content, as_attachment=True, filename=name, content_type="application/x-tar")
     return cast(HttpResponse, packed)  # what the decorator promises; a file is streamed instead of held

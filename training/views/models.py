@@ -146,7 +146,7 @@ def promote(request: ProjectRequest, pk: int) -> HttpResponse:
         except promotions.NotAPolicy as refusal:
             messages.error(request, str(refusal))
         else:
-            messages.success(request, _("%(model)s is the champion now.") % {"model": model.name})
+            messages.success(request, _("%(model)s is now the champion.") % {"model": model.name})
         return redirect("training:models", request.project.slug)
     context = {"model": model, "champion": promotions.champion(request.project), "form": form}
     return _ask(request, "promote", context)
@@ -166,7 +166,7 @@ def roll_back(request: ProjectRequest) -> HttpResponse:
         except (promotions.NotAPolicy, promotions.ChampionChanged) as refusal:
             messages.error(request, str(refusal))
         else:
-            messages.success(request, _("Back to %(model)s.") % {"model": before.name if before else ""})
+            messages.success(request, _("Rolled back to %(model)s.") % {"model": before.name if before else ""})
         return redirect("training:models", project.slug)
     return _ask(request, "roll_back", {"champion": champion, "predecessor": before, "form": form})
 

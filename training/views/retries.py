@@ -40,7 +40,7 @@ def change(request: ProjectRequest, pk: int) -> HttpResponse:
     files = fetch(request, pk)
     run, saved = files.run, files.config
     if not saved or (reason := retries.refusal(run)):
-        messages.error(request, reason if saved else _("The run's directory is gone."))
+        messages.error(request, reason if saved else _("The run's directory no longer exists."))
         return redirect("training:run", request.project.slug, pk)
     form = ConfigForm(request.POST or None, saved=saved)
     if request.method == "POST" and form.is_valid():
@@ -68,11 +68,13 @@ def _start(request: ProjectRequest, pk: int, retry: Callable[[Run], Run]) -> Htt
     try:
         new = retry(fetch(request, pk).run)
         pk = new.pk
-        sentence = _("Run %(pk)d goes on from step %(step)d.") if new.step else _("Run %(pk)d begins from the start.")
+        sentence = (
+            _("Run %(pk)d resumes from step %(step)d.") if new.step else _("Run %(pk)d starts from the beginning.")
+        )
         messages.success(request, sentence % {"pk": pk, "step": new.step})
     except retries.AlreadyRetried as known:
         pk = known.retry.pk
-        messages.info(request, _("Somebody was faster: run %(pk)d goes on already.") % {"pk": pk})
+        messages.info(request, _("Someone else has already started run %(pk)d.") % {"pk": pk})
     except (retries.Refused, IllegalMove, LostRace) as refusal:
         messages.error(request, str(refusal))
     return redirect("training:run", request.project.slug, pk)
@@ -82,5 +84,5 @@ def _settle(request: ProjectRequest, pk: int, end_hold: Callable[[Run], None]) -
     try:
         end_hold(fetch(request, pk).run)
     except (IllegalMove, LostRace):
-        messages.info(request, _("Somebody was faster: the run does not wait for a person any more."))
+        messages.info(request, _("Someone else has already acted: the run is no longer on hold."))
     return redirect("training:run", request.project.slug, pk)

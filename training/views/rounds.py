@@ -41,7 +41,7 @@ def start(request: ProjectRequest) -> HttpResponse:
         round = rounds.open(request.project, opened_by=request.user)
     except rounds.RoundRunning as running:
         round = running.round
-        was_faster = _("Round %(number)d is running already: somebody was faster.")
+        was_faster = _("Someone else has just started round %(number)d.")
         messages.info(request, was_faster % {"number": round.number})
     except rounds.NotReady as obstacle:
         messages.error(request, str(obstacle))
@@ -76,7 +76,7 @@ def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     try:
         rounds.cancel(round, actor=request.user)
     except (IllegalMove, LostRace):
-        messages.info(request, _("The round was over already."))
+        messages.info(request, _("The round had already ended."))
     return redirect("training:round", request.project.slug, number)
 
 

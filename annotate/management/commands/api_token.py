@@ -12,7 +12,7 @@ from annotate.services.people import tokens
 
 
 class Command(BaseCommand):
-    help = "Make an API token and print it; it is shown this one time."
+    help = "Create an API token and print it. It is shown only once."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("email")
@@ -22,5 +22,5 @@ class Command(BaseCommand):
     def handle(self, *, email: str, scopes: list[str], days: int, **_options: Any) -> None:
         user = User.objects.filter(email=email.lower(), is_active=True).first()
         if user is None:
-            raise CommandError(f"There is no active user {email}.")
+            raise CommandError(f"There is no active account with the address {email}.")
         self.stdout.write(tokens.make(user, name="command line", scopes=scopes, days=days).secret)

@@ -13,21 +13,25 @@ from annotate.services.people import accounts, links
 
 
 class Command(BaseCommand):
-    help = "Print a link that signs EMAIL in once, within a day."
+    help = "Print a one-time link that signs EMAIL in. It expires after a day."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")
         parser.add_argument(
-            "--site-admin", action="store_true", help="make EMAIL a site admin, with a new account if need be"
+            "--site-admin", action="store_true", help="make EMAIL a site admin, creating the account if necessary"
         )
-        parser.add_argument("--reset-password", action="store_true", help="the link also lets a new password be chosen")
+        parser.add_argument(
+            "--reset-password", action="store_true", help="the link also lets the person choose a new password"
+        )
 
     def handle(self, *, email: str, site_admin: bool, reset_password: bool, **_options: Any) -> None:
         user = User.objects.filter(email=email.lower()).first()
         if user is None and not site_admin:
-            raise CommandError(_("Nobody has the address %s. With --site-admin a new site admin is made.") % email)
+            raise CommandError(
+                _("There is no account with the address %s. Use --site-admin to create a site admin.") % email
+            )
         if user and not user.is_active:
-            raise CommandError(_("The account of %s is closed. “manage.py account reopen” opens it again.") % email)
+            raise CommandError(_("The account of %s is closed. Reopen it with “manage.py account reopen”.") % email)
         if site_admin:
             accounts.make_site_admin(user or User.objects.create_user(email, welcomed_at=None), actor=None)
         purpose = SignInLink.Purpose.PASSWORD_RESET if reset_password else SignInLink.Purpose.SIGN_IN

@@ -68,13 +68,15 @@ def read(body: Any) -> Conversation:
 def _note_unknown_keys(conversation: Conversation, body: dict[str, Any]) -> None:
     if len(body) > FIELD_LIMIT:
         raise BadRecord(
-            _("There are %(given)d fields; at most %(limit)d fit.") % {"given": len(body), "limit": FIELD_LIMIT}
+            _("There are %(given)d fields; at most %(limit)d are allowed.") % {"given": len(body), "limit": FIELD_LIMIT}
         )
     for key in body:
         if key in KEYS:
             continue
         if meant := _meant(key[:100]):
-            raise BadRecord(_("Unknown field “%(key)s”: write “%(meant)s”.") % {"key": _shown(key), "meant": meant})
+            raise BadRecord(
+                _("Unknown field “%(key)s”. Did you mean “%(meant)s”?") % {"key": _shown(key), "meant": meant}
+            )
         conversation.ignored.append(("prompt", _shown(key)))
 
 
@@ -98,29 +100,27 @@ def _read_turns(conversation: Conversation, body: dict[str, Any]) -> None:
         raise BadRecord(_("“messages” must be a list of turns."))
     if len(turns) > TURN_LIMIT:
         raise BadRecord(
-            _("The conversation has %(given)d turns; at most %(limit)d fit.")
+            _("The conversation has %(given)d turns; at most %(limit)d are allowed.")
             % {"given": len(turns), "limit": TURN_LIMIT}
         )
     for number, turn in enumerate(turns, 1):
         _read_turn(conversation, number, turn)
     if not conversation.messages or conversation.messages[-1]["role"] != "user":
-        raise BadRecord(_("The conversation must end with a turn of the user."))
+        raise BadRecord(_("The conversation must end with a user turn."))
     if any(message["role"] == "system" for message in conversation.messages[1:]):
-        raise BadRecord(_("A system turn may only stand first."))
+        raise BadRecord(_("Only the first turn can be a system turn."))
 
 
 def _without_words(body: dict[str, Any]) -> str:
     if not body:
         return _("Give either “text” or “messages”.")
     there = ", ".join(f"“{_shown(key)}”" for key in list(body)[:5])
-    return _("Give either “text” or “messages”: there is only %s.") % there
+    return _("Give either “text” or “messages”. Found only %s.") % there
 
 
 def _read_turn(conversation: Conversation, number: int, turn: Any) -> None:
     if not isinstance(turn, dict) or turn.get("role") not in ROLES or "content" not in turn:
-        raise BadRecord(
-            _("Turn %d: each turn needs “content” and a “role” that is system, user or assistant.") % number
-        )
+        raise BadRecord(_("Turn %d: each turn needs “content” and a “role” (system, user or assistant).") % number)
     if turn["role"] == "system" and _is_empty(turn["content"]):
         conversation.empty_system_turns += 1
         return
@@ -148,7 +148,7 @@ def _name(conversation: Conversation, body: dict[str, Any], key: str) -> str:
         return ""
     if not isinstance(value, str):
         given = repair_text(json.dumps(value, ensure_ascii=False)[:60])[0]
-        raise BadRecord(_("“%(key)s” must be text, in quotes: it is %(given)s.") % {"key": key, "given": given})
+        raise BadRecord(_("“%(key)s” must be a string in quotes, not %(given)s.") % {"key": key, "given": given})
     try:
         name = clean_text(value, limit=NAME_LIMIT).strip()
     except BadText as error:
@@ -161,11 +161,11 @@ def _read_metadata(conversation: Conversation, given: Any) -> None:
     if not isinstance(given, dict | None):
         raise BadRecord(_("“metadata” must be a JSON object."))
     if _depth(given) > METADATA_DEPTH:
-        raise BadRecord(_("“metadata” is nested too deeply: at most %d levels fit.") % METADATA_DEPTH)
+        raise BadRecord(_("“metadata” is nested too deeply; at most %d levels are allowed.") % METADATA_DEPTH)
     conversation.metadata = repair_json(given or {})
     conversation.metadata_is_repaired = conversation.metadata != (given or {})
     if len(json.dumps(conversation.metadata)) > METADATA_LIMIT:
-        raise BadRecord(_("“metadata” is too large: at most %d characters fit.") % METADATA_LIMIT)
+        raise BadRecord(_("“metadata” is too large; at most %d characters are allowed.") % METADATA_LIMIT)
 
 
 def _depth(value: Any) -> int:

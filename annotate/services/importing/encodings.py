@@ -36,7 +36,7 @@ ALONE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 HIGH = re.compile(rb"[\x80-\xff]")
 CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
-SAVE_AS_UTF8 = gettext_lazy("Save it as UTF-8 and add it again; nothing of it was taken.")
+SAVE_AS_UTF8 = gettext_lazy("Save it as UTF-8 and try again. Nothing was added.")
 
 
 class NotUTF8(Exception):
@@ -60,14 +60,17 @@ def refuse_other_than_utf8(stream: IO[bytes]) -> None:
         lines += chunk.count(b"\n")
     if decoder.getstate()[0]:
         raise NotUTF8(
-            _("The file ends in the middle of a character: it was cut off. Bring it whole; nothing was taken.")
+            _(
+                "The file ends in the middle of a character, so it is incomplete. Upload the complete file. Nothing "
+                "was added."
+            )
         )
 
 
 def _refuse_other_kinds(head: bytes) -> None:
     for magic, name in ARCHIVES.items():
         if head.startswith(magic):
-            raise NotUTF8(_("This looks like a %s archive. Unpack it, and add what is in it.") % name)
+            raise NotUTF8(_("This looks like a %s archive. Unpack it and add the files inside.") % name)
     for mark, name in MARKS.items():
         if head.startswith(mark):
             raise NotUTF8(_looks_like(name))
@@ -79,9 +82,9 @@ def _refuse_other_kinds(head: bytes) -> None:
 def _no_utf8(seen: bytes, *, line: int) -> str:
     """What `seen`, which is no UTF-8 in `line`, looks like."""
     if len(CONTROLS.findall(seen)) > len(seen) / 50:
-        return _("This looks like a binary file, not like text. Prompts come as JSON Lines or a JSON list, in UTF-8.")
+        return _("This looks like a binary file. Prompts must be JSON Lines or a JSON list, in UTF-8.")
     if HALVES.search(seen):
-        return _looks_like(_("CESU-8, which writes halves of surrogate pairs"), line=line)
+        return _looks_like(_("CESU-8, which encodes surrogate pairs separately"), line=line)
     if len(ALONE.findall(seen)) > len(HIGH.findall(seen)) / 2:
         return _looks_like(_("Latin-1 or Windows-1252"), line=line)
     return _looks_like(_("an older encoding, such as Shift JIS or GBK"), line=line)

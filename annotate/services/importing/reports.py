@@ -144,8 +144,8 @@ class Imported:
         if count := self.repaired_metadata:
             yield (
                 ngettext(
-                    "The metadata of %d prompt had characters or numbers that no database stores; they were replaced.",
-                    "The metadata of %d prompts had characters or numbers that no database stores; they were replaced.",
+                    "The metadata of %d prompt had characters or numbers that cannot be stored; they were replaced.",
+                    "The metadata of %d prompts had characters or numbers that cannot be stored; they were replaced.",
                     count,
                 )
                 % count
@@ -153,8 +153,8 @@ class Imported:
         if count := self.withdrawn:
             yield (
                 ngettext(
-                    "%d of those that were there is withdrawn: nobody is asked about it.",
-                    "%d of those that were there are withdrawn: nobody is asked about them.",
+                    "%d of the existing prompts is withdrawn, so no one is asked about it.",
+                    "%d of the existing prompts are withdrawn, so no one is asked about them.",
                     count,
                 )
                 % count
@@ -163,19 +163,24 @@ class Imported:
 
 def controls_in_words(count: int) -> str:
     return (
-        ngettext("%d control character became white space.", "%d control characters became white space.", count) % count
+        ngettext(
+            "%d control character was replaced with white space.",
+            "%d control characters were replaced with white space.",
+            count,
+        )
+        % count
     )
 
 
 def unnamed_in_words(count: int) -> str:
     """Of the fields beyond the KEYS_LISTED that are named."""
-    return ngettext("%d more unknown field was left out.", "%d more unknown fields were left out.", count) % count
+    return ngettext("%d more unknown field was ignored.", "%d more unknown fields were ignored.", count) % count
 
 
 def _ignored_in_turn(key: str, count: int) -> str:
     sentence = ngettext(
-        "“%(key)s” of %(count)d turn was left out: a turn has a role and content.",
-        "“%(key)s” of %(count)d turns was left out: a turn has a role and content.",
+        "“%(key)s” was ignored in %(count)d turn: a turn has only role and content.",
+        "“%(key)s” was ignored in %(count)d turns: a turn has only role and content.",
         count,
     )
     return sentence % {"key": key, "count": count}
@@ -183,8 +188,8 @@ def _ignored_in_turn(key: str, count: int) -> str:
 
 def _ignored_in_prompt(key: str, count: int) -> str:
     sentence = ngettext(
-        "“%(key)s” of %(count)d prompt was left out: what is to be kept goes into “metadata”.",
-        "“%(key)s” of %(count)d prompts was left out: what is to be kept goes into “metadata”.",
+        "“%(key)s” was ignored in %(count)d prompt. Put anything you want to keep into “metadata”.",
+        "“%(key)s” was ignored in %(count)d prompts. Put anything you want to keep into “metadata”.",
         count,
     )
     return sentence % {"key": key, "count": count}
@@ -195,15 +200,15 @@ def _near_duplicate_in_words(found: NearDuplicate) -> str:
     question = " ".join(like.question.split())
     values = {"name": like.name, "question": question[:60] + ("…" if len(question) > 60 else ""), "group": prompt.group}
     if not follows:
-        return _("Added. It is almost the same as prompt %(name)s, “%(question)s”.") % values
+        return _("Added. It is a near-duplicate of prompt %(name)s, “%(question)s”.") % values
     if prompt.split == Split.HELDOUT:
         sentence = _(
-            "Added. It is almost the same as prompt %(name)s, “%(question)s”, and held out as that one is, although "
-            "its group “%(group)s” is for training."
+            "Added. It is a near-duplicate of prompt %(name)s, “%(question)s”, so it is held out like that one, "
+            "although its group “%(group)s” is for training."
         )
     else:
         sentence = _(
-            "Added. It is almost the same as prompt %(name)s, “%(question)s”, and for training as that one is, "
-            "although its group “%(group)s” is held out."
+            "Added. It is a near-duplicate of prompt %(name)s, “%(question)s”, so it is used for training like "
+            "that one, although its group “%(group)s” is held out."
         )
     return sentence % values

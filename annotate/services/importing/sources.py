@@ -53,7 +53,7 @@ def read(stream: IO[bytes]) -> Source:
     window = _Window(text)
     first = window.peek()
     if not first:
-        raise Unreadable(_("There is nothing in it but white space."))
+        raise Unreadable(_("It contains only white space."))
     if first == "[":
         return Source(_items(window), is_list=True)
     text.seek(0)
@@ -111,7 +111,7 @@ def _items(window: _Window) -> Iterator[Record]:
             return
     window.at += 1
     if window.peek():
-        more = _("There is more after the end of the list, and it was not read. Bring it as a file of its own.")
+        more = _("There is more after the end of the list, and it was not read. Put it into a separate file.")
         yield Record(number + 1, None, more, ends=True)
 
 
@@ -120,7 +120,7 @@ def _item(decoder: _Decoder, window: _Window, number: int) -> Record:
         try:
             body, end = decoder.decode(window.text, window.at)
         except RecursionError:
-            nested = _("Item %d of the list is nested too deeply: from it on nothing was read.") % number
+            nested = _("Item %d of the list is nested too deeply. Nothing from there on was read.") % number
             return Record(number, None, nested, ends=True)
         except ValueError:
             if window.is_at_end or len(window.text) - window.at > RECORD_LIMIT:
@@ -176,11 +176,11 @@ class _Decoder:
         body = dict(pairs)
         if len(body) < len(pairs):
             doubled = Counter(key for key, _value in pairs).most_common(1)[0][0]
-            self.complaint = _("“%s” is there twice: leave one.") % doubled[:100]
+            self.complaint = _("“%s” occurs twice. Keep one of them.") % doubled[:100]
         return body
 
     def _constant(self, name: str) -> None:
-        self.complaint = _("%s is not JSON: write a number or null.") % name
+        self.complaint = _("%s is not valid JSON. Use a number or null.") % name
 
     def _integer(self, digits: str) -> int:
         if len(digits) <= INTEGER_LIMIT:
@@ -190,21 +190,21 @@ class _Decoder:
 
 
 def _no_json(character: int) -> str:
-    return _("This line is not JSON from character %d on. Put each prompt on a line of its own.") % character
+    return _("Invalid JSON at character %d of this line. Put each prompt on its own line.") % character
 
 
 def _too_long() -> str:
-    return _("This is longer than %s characters, the most for one prompt.") % f"{RECORD_LIMIT:,}"
+    return _("This is longer than %s characters, the limit for one prompt.") % f"{RECORD_LIMIT:,}"
 
 
 def _too_many(number: int) -> Record:
-    sentence = _("There are more than %s prompts: the rest was not read. Bring it as a file of its own.")
+    sentence = _("There are more than %s prompts. The rest was not read; put it into a separate file.")
     return Record(number, None, sentence % f"{MOST_RECORDS:,}", ends=True)
 
 
 def _broken(number: int) -> Record:
     sentence = _(
-        "The list is broken in item %d: from it on nothing was read. Correct it and add the list again: what is in "
-        "already is recognised."
+        "Invalid JSON in item %d of the list. Nothing from there on was read. Correct it and add the list again; "
+        "existing prompts are recognised."
     )
     return Record(number, None, sentence % number, ends=True)

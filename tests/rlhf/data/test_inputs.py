@@ -142,13 +142,15 @@ def spoilt(model: Path, to: Path, spoil: str) -> Path:
             config = json.loads((to / "tokenizer_config.json").read_text())
             del config["eos_token"]
             (to / "tokenizer_config.json").write_text(json.dumps(config))
-        case "lacks a weight":
+        case "is missing a weight":
             config = json.loads((to / "config.json").read_text())
             (to / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     return to
 
 
-@pytest.mark.parametrize("spoil", ["a pickle", "auto_map", "no safetensors", "cannot be read", "EOS", "lacks a weight"])
+@pytest.mark.parametrize(
+    "spoil", ["a pickle", "auto_map", "no safetensors", "cannot be read", "EOS", "is missing a weight"]
+)
 def test_a_model_directory_that_cannot_be_trusted_ends_in_77(
     make_run: MakeRun, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str
 ) -> None:

@@ -104,7 +104,7 @@ def test_three_in_a_row_go_back_and_on_at_half_the_learning_rate(make_sft: Calla
     assert (entry["kind"], entry["step"]) == ("not_finite", 6)
     assert entry["text"] == (
         "After step 6 the gradient of the policy was not finite 3 times in a row,"
-        " so the stage went back to its start and on at half the learning rate."
+        " so the stage went back to the beginning and continued at half the learning rate."
     )
 
 
@@ -113,7 +113,7 @@ def test_it_goes_back_to_the_last_checkpoint_and_no_further(make_sft: Callable[.
     with faulty_forwards(5, 6, 7):
         assert main(["sft", str(run)]) == 0
     (entry,) = recoveries(run)
-    assert "went back to the checkpoint of step 4 and on" in entry["text"]
+    assert "went back to the checkpoint of step 4 and continued" in entry["text"]
     assert [row["step"] for row in metrics(run)] == list(range(10))
     assert metrics(run)[-1]["metrics"]["skipped_steps"] == 0
 
@@ -151,7 +151,7 @@ def test_where_memory_runs_out_the_stage_goes_on_with_half_the_micro_batch(make_
     assert weights(run) == weights(small)
     (entry,) = recoveries(run)
     assert entry["kind"] == "out_of_memory"
-    assert entry["text"].endswith("on with half as many tokens at once (batch_tokens 30).")
+    assert entry["text"].endswith("continued with half as many tokens per batch (batch_tokens 30).")
 
 
 def test_where_half_is_too_much_as_well_the_stage_ends_in_77_and_names_the_field(
@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(make_sft: 
     (entry,) = recoveries(run, fence=2)
     assert (entry["kind"], entry["step"]) == ("damaged_checkpoint", 9)
     assert entry["text"] == (
-        "The checkpoint of step 9 was damaged and is set aside; the stage went on from that of step 8."
+        "The checkpoint of step 9 was damaged and was set aside; the stage resumed from the checkpoint of step 8."
     )
     assert [path.name for path in checkpoints.iterdir() if "9" in path.name] == ["step-000009.damaged"]
 
@@ -283,7 +283,7 @@ def test_where_all_checkpoints_are_damaged_the_stage_starts_over_and_says_so(mak
     assert weights(run) == weights(straight)
     assert metrics(run) == metrics(straight)
     assert [one["step"] for one in recoveries(run)] == [9, 8]
-    assert all("went back to its start: there was no whole one" in one["text"] for one in recoveries(run))
+    assert all("started over, as there was no complete checkpoint" in one["text"] for one in recoveries(run))
 
 
 def test_ppo_goes_back_when_its_critic_is_beside_itself(make_run: MakeRun, models: dict[str, Path]) -> None:

@@ -309,5 +309,5 @@ def test_parents_that_write_conversations_differently_end_in_77(
     run = make_run(stage, parents={**own, role: other}, data=data, **sizes)
     assert main([stage, str(run)]) == 77
     sentence = capsys.readouterr().err.splitlines()[-1]
-    assert named in sentence and "into different tokens" in sentence
+    assert named in sentence and "tokenize conversations differently" in sentence
     assert not (run / "attempts/1/output").exists()

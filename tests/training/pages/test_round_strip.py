@@ -85,7 +85,7 @@ def test_a_stage_under_way_is_judged_by_its_own_pace(ready: Project) -> None:
     assert cell.is_current
     assert cell.count == "5/20"
     assert cell.estimate is not None
-    assert (round(cell.estimate.left.total_seconds()), cell.estimate.basis) == (180, "at its own pace")
+    assert (round(cell.estimate.left.total_seconds()), cell.estimate.basis) == (180, "at its current pace")
 
 
 def test_the_strip_follows_a_round_to_its_open_sets(ready: Project) -> None:
@@ -127,7 +127,7 @@ def test_a_failed_cell_holds_its_own_buttons_and_the_cells_after_it_say_why_noth
     for name, words in (("run-resume", "Resume at step 6"), ("run-repeat", "Run again from the start")):
         assert reverse(f"training:{name}", args=[ready.slug, run.pk]) in cell
         assert words in cell
-    assert cell_of(Round.objects.get(), "sampling").reason == "The round ended before it."
+    assert cell_of(Round.objects.get(), "sampling").reason == "The round ended before this stage."
 
 
 def test_the_cell_of_a_held_run_lets_it_go_on(client: Client, ready: Project, admin: Member) -> None:

@@ -61,7 +61,7 @@ def test_enough_new_rankings_train_a_reward_model_and_a_policy_from_the_newest_s
     plan = plans.draft(project)
     assert plan.number == 2
     assert running(plan) == [Stage.REWARD, Stage.PPO, Stage.SAMPLING]
-    assert plan.stage(Stage.SFT).reason == "No answers have been written."
+    assert plan.stage(Stage.SFT).reason == "No answers have been written yet."
     assert parents(plan, Stage.REWARD) == {"policy": "sft-1"}
     assert parents(plan, Stage.PPO) == {"policy": "sft-1", "reference": "sft-1", "reward": "reward-2"}
     assert parents(plan, Stage.EVALUATION) == {"policy": "ppo-2", "reference": "sft-1", "reward": "reward-2"}
@@ -144,7 +144,7 @@ def test_the_first_round_waits_for_demonstrations_and_the_base_model(project: Pr
     machine.write_demonstrations(annotator, 1)
     assert hooks.readiness(project) == trainable_labels.Readiness("1 more answer before round 1 can train", 1)
     machine.write_demonstrations(annotator, 1)
-    assert hooks.readiness(project) == trainable_labels.Readiness("Round 1 can train once the base model is there", 0)
+    assert hooks.readiness(project) == trainable_labels.Readiness("Round 1 can train once the base model is ready", 0)
     assert "The base model “random” is not ready yet" in plans.draft(project).obstacle
     with pytest.raises(rounds.NotReady):
         rounds.open(project, opened_by=None)

@@ -117,7 +117,7 @@ def test_a_template_that_does_not_fit_blocks_once_a_worker_has_looked(ready: Pro
     (base.directory / "chat_template.jinja").write_text("{{ messages | length }}")
     assert examined(ready).status == "done"
     assert lines(ready, "block")[0].startswith("The model's chat template cannot be used.")
-    assert "does not write an answer straight after its prompt" in lines(ready, "block")[0]
+    assert "does not place an answer directly after its prompt" in lines(ready, "block")[0]
     assert "chat template" in refused(ready)
 
 
@@ -125,7 +125,7 @@ def test_a_mask_that_loses_the_end_to_the_padding_has_its_own_line(ready: Projec
     examination = examined(ready)
     lost = {"level": "block", "kind": "end_not_trained", "numbers": {"token": "</s>", "lost": 3, "of": 3}}
     Examination.objects.filter(pk=examination.pk).update(findings=[lost])
-    assert "masked away with the padding in 3 of 3 answers" in lines(ready, "block")[0]
+    assert "masked with the padding in 3 of 3 answers" in lines(ready, "block")[0]
     assert "never learn to stop" in refused(ready)
 
 

@@ -64,7 +64,7 @@ def settled(name: str, **facts: object) -> Adoption:
 def refused(name: str) -> Adoption:
     taken = adoptions.claim(adoptions.create_pending(name, context=None).pk, worker="w")
     assert taken
-    adoptions.refuse(taken, {"sha256": "1" * 64}, "It has no weights.")
+    adoptions.refuse(taken, {"sha256": "1" * 64}, "It has no safetensors weights.")
     return taken
 
 
@@ -151,7 +151,7 @@ def test_the_context_that_is_stated_goes_into_the_examination_that_waits_and_not
     assert adoptions.create_pending("ours", context=512) == waiting
     taken = adoptions.claim(waiting.pk, worker="w")
     assert taken and taken.context == 512
-    with pytest.raises(adoptions.UnderWay, match="being examined"):
+    with pytest.raises(adoptions.UnderWay, match="being checked"):
         adoptions.create_pending("ours", context=1024)
     adoptions.refuse(taken, {}, "no")
     rewrite(folder)
@@ -230,8 +230,8 @@ def test_a_project_waits_in_words_for_a_folder_that_nobody_has_adopted(folder: P
         base_models.register(project)
     assert "ours" in plans.draft(project).obstacle
     refused("ours")
-    assert "It has no weights." in plans.draft(project).obstacle
-    with pytest.raises(base_models.NotAdopted, match="no weights"):
+    assert "It has no safetensors weights." in plans.draft(project).obstacle
+    with pytest.raises(base_models.NotAdopted, match="no safetensors weights"):
         base_models.register(project)
     assert not ModelVersion.objects.exists()
 
@@ -239,7 +239,7 @@ def test_a_project_waits_in_words_for_a_folder_that_nobody_has_adopted(folder: P
 def test_the_doctor_says_what_a_project_without_a_base_model_waits_for(folder: Path, project: Project) -> None:
     machine.make_settings(project, base_model="ours")
     refused("ours")
-    assert "It has no weights." in " ".join(found.fault for found in jobs.base_models())
+    assert "It has no safetensors weights." in " ".join(found.fault for found in jobs.base_models())
 
 
 def test_a_project_of_before_there_were_adoptions_goes_on_with_its_folder(folder: Path, project: Project) -> None:
@@ -328,4 +328,4 @@ def test_a_folder_that_waits_behind_another_is_told_that_its_turn_comes(folder: 
     workers.beat("default@test", queue="default", host="test", device="cpu", pid=1)
     first = adoptions.claim(Adoption.objects.get(folder="ours").pk, worker="w")
     assert first and state_of("theirs") == "pending"
-    assert "one folder after the other" in adoption_words.why_not(adoptions.find("theirs"))
+    assert "one folder at a time" in adoption_words.why_not(adoptions.find("theirs"))

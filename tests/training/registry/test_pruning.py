@@ -199,14 +199,14 @@ def test_the_command_frees_nothing_until_it_is_told_to(project: Project) -> None
     run = ended(project, Status.FAILED)
     dry, wet, after = StringIO(), StringIO(), StringIO()
     call_command("prune", stdout=dry)
-    assert f"attempts of run {run.pk} (SFT): it ended more than 14 days ago" in dry.getvalue()
-    assert "Nothing was removed" in dry.getvalue()
+    assert f"attempts of run {run.pk} (SFT): ended more than 14 days ago" in dry.getvalue()
+    assert "Nothing was deleted" in dry.getvalue()
     assert checkpoints(run)
     call_command("prune", "--yes", stdout=wet)
     assert "freed." in wet.getvalue()
     assert not checkpoints(run)
     call_command("prune", stdout=after)
-    assert after.getvalue() == "Nothing can go.\n"
+    assert after.getvalue() == "Nothing to delete.\n"
 
 
 def test_a_file_with_a_second_name_elsewhere_frees_nothing(tmp_path: Path) -> None:

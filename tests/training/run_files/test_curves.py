@@ -38,7 +38,7 @@ def test_every_metric_of_the_engine_has_a_name_a_meaning_and_what_is_healthy() -
         ("heldout/reward_accuracy_gap_1", "reward accuracy, 1 rank apart"),
         ("heldout/reward_accuracy_gap_3", "reward accuracy, 3 ranks apart"),
         ("heldout/reward_accuracy_round_12", "reward accuracy on answers of round 12"),
-        ("data/tied", "left out: nobody preferred one answer to another"),
+        ("data/tied", "left out: all answers ranked equally"),
     ],
 )
 def test_a_metric_with_a_number_in_its_name_has_words_too(key: str, label: str) -> None:

@@ -117,5 +117,5 @@ def test_a_retry_that_tells_of_the_same_two_answers_does_not_ask_again(page: Cli
 def test_a_withdrawn_prompt_is_asked_about_no_more(page: Client, run: Run, admin: Member) -> None:
     prompts.withdraw(run.project.prompts.get(), actor=admin.user)
     answer = page.post(send_url(run), follow=True)
-    assert "The prompt was withdrawn." in answer.content.decode()
+    assert "The prompt is withdrawn." in answer.content.decode()
     assert not Slate.objects.exists()

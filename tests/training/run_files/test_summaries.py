@@ -124,10 +124,10 @@ def test_a_finished_run_reads_the_same_on_every_page_and_in_the_api(
         assert "0.45 nats (mean of the last 2 steps)" in words
     other = machine.make_model(model.project, "reward")
     compared = shown(page, "models-compare", slug, model=[model.pk, other.pk])
-    assert "Agreement with the rankings mean of the last tenth of the steps How often" in compared
-    assert "gets the higher score. 55% –" in compared
+    assert "Agreement with rankings mean of the last tenth of the steps" in compared
+    assert "55% –" in compared
     assert "nats, mean of the last tenth of the steps" in compared
-    assert "on average over the pairs. 0.45 –" in compared
+    assert "0.45 –" in compared
     assert "agrees with 55%" in shown(page, "models", slug)
     assert figures_in_api(admin, slug) == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
     assert model_in_api(admin, model)["metrics"] == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})

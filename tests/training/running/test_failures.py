@@ -188,12 +188,12 @@ def test_what_a_question_asks_is_no_prompt_of_the_project(project: Project, admi
 def test_the_card_names_the_setting_as_people_call_it(
     client: Client, project: Project, admin: Member, data_dir: Path
 ) -> None:
-    ending = {"kind": "memory", "field": "batch_tokens", "sentence": "the memory did not suffice"}
+    ending = {"kind": "memory", "field": "batch_tokens", "sentence": "out of memory"}
     run = engine_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
     client.force_login(admin.user)
     shown = client.get(reverse("training:run", args=[project.slug, run.pk])).content.decode()
     assert "Memory ran out." in shown
-    assert "The setting: “tokens at once”." in shown
+    assert "Setting: “batch tokens”." in shown
 
 
 @pytest.mark.parametrize("kind", ["logits_not_finite", "reward_not_finite", "selftest_not_finite"])

@@ -52,7 +52,7 @@ def test_a_finished_round_asks_annotators_for_rankings_without_a_word_about_mode
     rounds.advance(round)
     assert texts(admin) == ["round.finished", "rankings.wanted"]
     notice = annotator.notices.get()
-    assert notice.text == "1 set of answers waits to be ranked."
+    assert notice.text == "1 set of answers is waiting to be ranked."
     assert notice.address == reverse("annotate:rank", args=[round.project.slug])
 
 
@@ -69,11 +69,11 @@ def test_a_held_run_asks_admins_to_act_and_leads_to_where_they_can(
     run.error = "The disk is full.\nmore"
     notices.held(run)
     notice = admin.notices.get()
-    assert notice.text == "Round 1 is held at SFT until somebody acts: The disk is full."
+    assert notice.text == "Round 1 is on hold at SFT and needs attention: The disk is full."
     assert notice.address == reverse("training:run", args=[round.project.slug, run.pk])
     assert not annotator.notices.exists()
 
 
 def test_a_held_run_of_no_round_is_announced_too(project: Project, admin: Member) -> None:
     notices.held(machine.queue_run(project, "pretraining", error="The disk is full."))
-    assert admin.notices.get().text == "A run (pretraining) is held until somebody acts: The disk is full."
+    assert admin.notices.get().text == "A run (pretraining) is on hold and needs attention: The disk is full."

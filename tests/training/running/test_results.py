@@ -190,7 +190,7 @@ def test_compared_answers_can_be_read_as_people_read_them(client: Client, measur
     machine.write_output(measured.runs.get(), {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
     shown = client.get(reverse("training:round", args=[measured.project.slug, 1])).content.decode()
     assert shown.count("As people read it") == shown.count("<strong>well</strong>") == 40
-    assert "<math" in shown and "What the model thought first" in shown
+    assert "<math" in shown and "Model reasoning" in shown
 
 
 @pytest.mark.parametrize(
@@ -217,10 +217,10 @@ def test_the_verdict_says_what_the_figures_amount_to_and_warns_of_length(measure
     result = results.load(measured)
     assert result is not None
     figures = {figure["name"]: figure for figure in result.figures}
-    assert results.summary(result) == ["By the reward model the answers are better (+1.00)."]
+    assert results.summary(result) == ["According to the reward model, the answers are better (+1.00)."]
     figures["length"]["change"] = [2.0, 1.0, 3.0]
-    assert results.summary(result)[1] == ("They are 50% longer: read some, since length alone can raise a reward.")
+    assert results.summary(result)[1] == ("They are 50% longer. Read some: length alone can raise the reward.")
     figures["reward"]["change"] = [-0.5, -1.2, 0.2]
-    assert results.summary(result) == ["By the reward model there is no clear difference (−0.50)."]
+    assert results.summary(result) == ["According to the reward model, there is no clear difference (−0.50)."]
     figures["reward"]["change"] = [-0.5, -1.2, -0.2]
-    assert results.summary(result) == ["By the reward model the answers are worse (−0.50)."]
+    assert results.summary(result) == ["According to the reward model, the answers are worse (−0.50)."]

@@ -114,8 +114,8 @@ def test_running_again_starts_from_nothing_with_the_same_config(failed: Run, adm
     ("part", "value", "sentence"),
     [
         ("versions", {"torch": "1.0.0"}, "torch was 1.0.0 and is"),
-        ("config", {"threads": 9}, "threads in config.json was 9 and is 2 now."),
-        ("config", {"dtype": "bf16"}, "dtype in config.json was bf16 and is auto now."),
+        ("config", {"threads": 9}, "threads in config.json was 9 and is now 2."),
+        ("config", {"dtype": "bf16"}, "dtype in config.json was bf16 and is now auto."),
     ],
 )
 def test_a_resume_that_would_give_other_numbers_is_refused_and_says_what_changed(
@@ -135,20 +135,20 @@ def test_a_parent_that_changed_forbids_every_retry(failed: Run, admin: Member) -
     parent = ModelVersion.objects.get()
     (parent.directory / "weights.txt").write_text("other weights")
     for action in (retries.resume, retries.repeat):
-        with pytest.raises(Refused, match=f"was {parent.manifest_sha256[:8]}"):
+        with pytest.raises(Refused, match=f"hash {parent.manifest_sha256[:8]}"):
             action(failed, actor=admin.user)
     assert Run.objects.count() == 1
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(round: Round, admin: Member) -> None:
     run = engine_files.make_run(round.project, round=round, status=Status.FAILED)
-    with pytest.raises(Refused, match="no whole checkpoint"):
+    with pytest.raises(Refused, match="no complete checkpoint"):
         retries.resume(run, actor=admin.user)
 
 
 def test_an_older_round_is_not_taken_up_again(failed: Run, round: Round, admin: Member) -> None:
     Round.objects.create(project=round.project, number=2, status=Round.Status.SUCCEEDED, plan=round.plan)
-    with pytest.raises(Refused, match="Round 2 came after"):
+    with pytest.raises(Refused, match="Round 2 has started since"):
         retries.repeat(failed, actor=admin.user)
 
 
@@ -185,7 +185,7 @@ def test_a_held_run_goes_on_where_it_stood(failed: Run, page: Client) -> None:
     Round.objects.update(status=Round.Status.RUNNING)
     shown = page.get(url(failed)).content.decode()
     assert "The disk was full." in shown
-    assert "Let it go on" in shown
+    assert "Continue" in shown
     page.post(url(failed, "run-release"))
     assert Run.objects.get().status == Status.QUEUED
     assert AuditEvent.objects.filter(action="run.released").count() == 1
@@ -196,7 +196,7 @@ def test_a_held_run_that_goes_on_already_gets_no_retry_beside_it(failed: Run, ad
     Run.objects.update(status=Status.HELD, round=None)
     seen = Run.objects.get()
     runs.release(Run.objects.get())
-    with pytest.raises(Refused, match="neither failed nor waits"):
+    with pytest.raises(Refused, match="has not failed"):
         retries.repeat(seen, actor=admin.user)
     assert list(Run.objects.values_list("status", flat=True)) == [Status.QUEUED]
 

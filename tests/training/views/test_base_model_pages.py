@@ -69,12 +69,12 @@ def test_the_page_tells_every_folder_with_its_facts_findings_and_files(
         "1.1 billion parameters",
         "context of 2,048 tokens",
         "It has no chat template",
-        "model.safetensors is only a pointer of git-lfs",
-        "2 files of 235.0\xa0KB are used and handed on",
+        "model.safetensors is only a Git LFS pointer",
+        "2 files used (235.0\xa0KB)",
         "README.md",
         "44.7",
         "new &lt;b&gt;",
-        "not examined yet",
+        "not checked yet",
         "No worker is running",
     ):
         assert said in page
@@ -117,7 +117,7 @@ def test_a_folder_is_examined_again_with_the_context_that_is_stated(
     page = client.post(address, {"context": "512"}, follow=True).content.decode()
     asked = Adoption.objects.live().get()
     assert (asked.folder, asked.context, asked.asked_by) == ("bad", 512, site_admin)
-    assert "waiting to be examined" in page
+    assert "waiting for check" in page
     live = reverse("training:base-model-live", args=["bad"])
     assert "hx-get" in client.get(live, headers={"HX-Request": "true"}).content.decode()
     assert client.get(live).status_code == 302
@@ -142,10 +142,10 @@ def test_a_folder_that_is_gone_is_shown_as_long_as_a_project_has_its_copy(
 ) -> None:
     machine.make_settings(project, base_model="good")
     machine.make_base(project)
-    assert "1 project has chosen it" in shown(client)
+    assert "1 project uses it" in shown(client)
     (folders["good"] / "config.json").unlink()
     folders["good"].rmdir()
-    assert "The folder “good” is gone." in shown(client)
+    assert "The folder “good” no longer exists." in shown(client)
 
 
 def test_the_form_lists_every_folder_and_takes_only_adopted_ones(
@@ -154,14 +154,14 @@ def test_the_form_lists_every_folder_and_takes_only_adopted_ones(
     page = client.get(reverse("annotate:create-project")).content.decode()
     assert '<option value="good">good · 1.1 billion parameters · context of 2,048 tokens' in page
     assert '<option value="bad" disabled>bad · cannot be used</option>' in page
-    assert "model.safetensors is only a pointer of git-lfs" in page
-    assert "new &lt;b&gt; · not examined yet" in page
+    assert "model.safetensors is only a Git LFS pointer" in page
+    assert "new &lt;b&gt; · not checked yet" in page
     fields = {"training-completions_per_slate": 4, "training-slates_per_round": 9, "training-ppo_start": "sft"}
     fields |= {"training-demonstrations_minimum": 1, "training-rankings_minimum": 1}
     for name, is_taken in {"good": True, "bad": False, "new <b>": False, "gone": False}.items():
         assert TrainingSettingsForm(fields | {"training-base_model": name}).is_valid() == is_taken
     refused = TrainingSettingsForm(fields | {"training-base_model": "bad"})
-    assert "git-lfs" in str(refused.errors["base_model"])
+    assert "Git LFS" in str(refused.errors["base_model"])
 
 
 def test_a_project_that_waits_for_its_folder_can_change_its_other_settings(
@@ -189,7 +189,7 @@ def test_the_api_lists_the_folders_and_has_one_examined(client: Client, folders:
     assert listed[0]["findings"] == [
         {
             "level": "block",
-            "text": "model.safetensors is only a pointer of git-lfs. Fetch the file with “git lfs pull”.",
+            "text": "model.safetensors is only a Git LFS pointer. Fetch the file with “git lfs pull”.",
         }
     ]
     assert listed[1]["report"]["parameters"] == 1_100_000_000
@@ -217,7 +217,11 @@ def test_prompts_that_the_template_refuses_are_reported_at_import(folders: dict[
     machine.adopt("good", template=NO_TURNS)
     machine.make_settings(admin.project, base_model="good")
     before = template_remarks.remarks(admin.project, SHAPES)
-    assert [said for said in ("2 prompts", "1 prompt ", "3 prompts") if not any(said in one for one in before)] == []
+    assert [
+        said
+        for said in ("2 of these prompts", "1 of these prompts", "3 of these prompts")
+        if not any(said in one for one in before)
+    ] == []
     assert len(before) == 4
     base_models.register(admin.project)
     machine.adopt("good")  # what the folder holds later is not this project's

@@ -169,7 +169,7 @@ def test_who_rolls_back_what_somebody_has_replaced_meanwhile_is_told(
     answer = page.post(
         address(project, "models-roll-back"), {"reason": "rude", "seen": models["sft-1"].pk}, follow=True
     )
-    assert "Meanwhile somebody made ppo-1 the champion." in answer.content.decode()
+    assert "Someone has made ppo-1 the champion in the meantime." in answer.content.decode()
     assert promotions.champion(project) == models["ppo-1"]
 
 

@@ -92,11 +92,11 @@ def test_the_steps_of_ppo_lead_to_their_answers_and_its_numbers_say_what_is_heal
     shown = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
     assert f'href="{rounds_url(project, "run-step", run.pk, 2)}"' in shown
     words = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
-    assert "5 nats per answer (the last step) ! outside: healthy 0.3 to 4" in words
+    assert "5 nats per answer (the last step) ! out of range: healthy 0.3 to 4" in words
     assert "99% (the last step) healthy 95% to 100%" in words
     engine_files.write_metrics(run, rows, total=40)
     early = page.get(rounds_url(project, "round-live", 1), headers=HTMX).content.decode()
-    assert "outside:" not in early, "the first steps may be anywhere"
+    assert "out of range:" not in early, "the first steps may be anywhere"
 
 
 def test_a_gpu_worker_that_has_been_silent_for_30_seconds_counts_as_none(page: Client, ready: Project) -> None:
@@ -200,6 +200,6 @@ def test_a_project_without_training_settings_is_sent_to_them(page: Client, proje
 
 def test_a_model_is_called_by_what_a_stage_does_with_it() -> None:
     assert training_tags.role_label("parent", "evaluation") == "compared with"
-    assert training_tags.role_label("parent", "sampling") == "a quarter by"
+    assert training_tags.role_label("parent", "sampling") == "a quarter from"
     assert training_tags.role_label("reward", "ppo") == "reward model"
     assert training_tags.role_label("base") == "from"

@@ -53,8 +53,8 @@ def shown(page: Client, run: Run, name: str = "run") -> str:
 def test_the_page_shows_the_config_the_step_and_a_table_behind_every_curve(page: Client, running: Run) -> None:
     html = shown(page, running)
     assert "step 5 of 40" in html
-    assert "Price of distance (beta)" in html
-    assert "How far the policy&#x27;s answers have moved away" in html
+    assert "KL coefficient (beta)" in html
+    assert "How far the policy&#x27;s answers have moved from the SFT" in html
     assert html.count("data-curve=") == html.count(">Table</summary>") == 10
 
 
@@ -130,14 +130,14 @@ def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, runnin
     reward, distance = (
         html.split(f'id="curve-rollout-{name}"')[1].split("</figcaption>")[0] for name in ("reward", "kl")
     )
-    assert "No fixed band. Healthy: It rises and then levels off." in reward
+    assert "No fixed band. Healthy: Rises, then levels off." in reward
     assert "No fixed band" not in distance
 
 
 def test_steps_without_samples_are_announced_to_screen_readers(page: Client, running: Run) -> None:
     bar = shown(page, running).split('id="bar"')[1].split("</ol>")[0]
     assert '<span class="visually-hidden">step 5: KL 0.46 nats, no samples were kept</span>' in bar
-    assert '<span class="visually-hidden">step 6: still to come</span>' in bar
+    assert '<span class="visually-hidden">step 6: not reached yet</span>' in bar
 
 
 def test_a_run_that_is_over_asks_for_nothing_any_more(page: Client, running: Run) -> None:

@@ -22,18 +22,18 @@ POLL_S = 1.0
 
 class Command(BaseCommand):
     help = (
-        "Examine a folder of BASE_MODELS_DIR, so that projects can choose it, and say what was found; exits with 1 "
-        "where it cannot be used. Without a folder, list all."
+        "Check a folder of BASE_MODELS_DIR so that projects can use it, and print what was found. Exits with 1 if "
+        "it cannot be used. Without a folder, list all folders."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", nargs="?", help="the name of a folder of BASE_MODELS_DIR")
-        parser.add_argument("--context", type=int, help="context length in tokens, for a model whose config names none")
+        parser.add_argument("--context", type=int, help="context length in tokens, for a model whose config has none")
 
     def handle(self, *, folder: str | None, context: int | None, **_options: Any) -> None:
         if folder is None:
             found = adoptions.folders()
-            self.stdout.write("\n".join(map(_line, found)) or "BASE_MODELS_DIR has no folder.")
+            self.stdout.write("\n".join(map(_line, found)) or "BASE_MODELS_DIR has no folders.")
             return
         adoption = self._examine(folder, context)
         self.stdout.write("\n".join(_result(adoption)))
@@ -43,7 +43,7 @@ class Command(BaseCommand):
     def _examine(self, folder: str, context: int | None) -> Adoption:
         """Here, or by a worker that has begun already."""
         if context is not None and context < 1:
-            raise CommandError("--context counts tokens: give a number from 1.")
+            raise CommandError("--context must be a number of tokens, at least 1.")
         try:
             adoption = adoptions.create_pending(folder, context=context or adoptions.stated_context(folder))
         except (adoptions.UnknownFolder, Unreadable, adoptions.UnderWay) as refusal:
@@ -72,5 +72,5 @@ def _result(adoption: Adoption) -> list[str]:
         size = filesizeformat(sum(file["bytes"] for file in report["files"])).replace("\xa0", " ")
         lines.append(f"  {len(report['files'])} files of {size} are used.")
     if report.get("ignored"):
-        lines.append(f"  Left out, since nothing reads them: {', '.join(report['ignored'])}.")
+        lines.append(f"  Ignored, because nothing reads them: {', '.join(report['ignored'])}.")
     return lines

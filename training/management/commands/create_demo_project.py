@@ -17,14 +17,16 @@ from training.tiny import preset
 
 
 class Command(BaseCommand):
-    help = "Make the demo project if it is not there yet, and print a one-time link for each of its people."
+    help = "Create the demo project if it does not exist, and print a one-time sign-in link for each of its members."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--completions", type=int, default=preset.DEMO_K, help="answers in a set, 2 to 9")
-        parser.add_argument("--slates", type=int, default=preset.DEMO_SLATES, help="sets of answers a round")
-        parser.add_argument("--without-answers", action="store_true", help="leave all answers to be written")
-        parser.add_argument("--without-example", action="store_true", help="leave out the finished rounds")
-        parser.add_argument("--seed", type=int, default=0, help="of every random draw in its training")
+        parser.add_argument("--completions", type=int, default=preset.DEMO_K, help="answers per set to rank, 2 to 9")
+        parser.add_argument("--slates", type=int, default=preset.DEMO_SLATES, help="sets of answers per round")
+        parser.add_argument("--without-answers", action="store_true", help="do not add answers by simulated people")
+        parser.add_argument(
+            "--without-example", action="store_true", help="do not add finished rounds"
+        )
+        parser.add_argument("--seed", type=int, default=0, help="seed for all random draws in training")
 
     def handle(self, *, completions: int, slates: int, seed: int, verbosity: int, **options: Any) -> None:
         if not options["without_example"]:

@@ -19,13 +19,13 @@ WORTHWHILE = 0.55  # the gold win rate against SFT below which the circle has no
 
 
 class Command(BaseCommand):
-    help = "Play rounds with simulated annotators on a real server with real workers. The last line is JSON."
+    help = "Run rounds with simulated annotators on a real server with real workers. The last line of output is JSON."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--rounds", type=int, default=2, choices=range(2, 10), metavar="ROUNDS")
         parser.add_argument("--annotators", type=int, default=8)
-        parser.add_argument("--shuffle", type=float, default=SHUFFLE, help="share of rankings that are mere chance")
+        parser.add_argument("--shuffle", type=float, default=SHUFFLE, help="share of rankings that are random")
 
     def handle(self, *, seed: int, rounds: int, annotators: int, shuffle: float, **_options: Any) -> None:
         signal.signal(signal.SIGTERM, _leave)
@@ -34,12 +34,12 @@ class Command(BaseCommand):
             with Installation() as installation:
                 demo = Demo(installation, seed=seed, people=annotators, shuffle=shuffle, say=self._say)
                 demo.prepare()
-                self._say(f"Roundtable runs at {installation.url}, for as long as this takes.")
+                self._say(f"Roundtable is running at {installation.url} until this command ends.")
                 reports = demo.play(rounds)
         except DemoFailed as failure:
             raise CommandError(str(failure)) from None
         except KeyboardInterrupt:
-            sys.exit("Stopped. Nothing is left behind.")
+            sys.exit("Stopped. All temporary files have been removed.")
         for line in table(reports):
             self._say(line)
         self._say(json.dumps(summary(seed, reports, time.monotonic() - began)))

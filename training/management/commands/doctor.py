@@ -13,11 +13,11 @@ from training.services.office import doctor
 
 
 class Command(BaseCommand):
-    help = "Say what is wrong and how to mend it. Exits with 1 when something is."
+    help = "Report problems with this installation and how to fix them. Exits with 1 if there are any."
     requires_system_checks = []  # it must run where Django's own checks fail
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", dest="wants_json", action="store_true", help="print one JSON list")
+        parser.add_argument("--json", dest="wants_json", action="store_true", help="print a JSON list")
 
     def handle(self, *, wants_json: bool, **_options: Any) -> None:
         findings = doctor.examine()
@@ -32,5 +32,5 @@ def as_json(findings: list[doctor.Finding]) -> str:
 
 def as_text(findings: list[doctor.Finding]) -> str:
     if not findings:
-        return "All is well."
+        return "No problems found."
     return "\n".join(f"{found.level:<5}  {found.about}: {found.fault}\n       {found.remedy}" for found in findings)

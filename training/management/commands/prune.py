@@ -16,24 +16,26 @@ DAYS = 14
 
 
 class Command(BaseCommand):
-    help = "Show checkpoints and weights that nothing needs any more; with --yes, remove them. Rows and logs stay."
+    help = "Show checkpoints and weights that are no longer needed, or delete them with --yes. Keeps rows and logs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--days", type=int, default=DAYS, help=f"keep runs that ended badly for so long ({DAYS})")
-        parser.add_argument("--yes", action="store_true", help="remove what is shown")
+        parser.add_argument(
+            "--days", type=int, default=DAYS, help=f"days to keep failed and cancelled runs (default: {DAYS})"
+        )
+        parser.add_argument("--yes", action="store_true", help="delete what is shown")
 
     def handle(self, *, days: int, yes: bool, **_options: Any) -> None:
         found = pruning.find(older_than=timedelta(days=days))
         for prunable in found:
             self.stdout.write(_line(prunable))
         if not found:
-            self.stdout.write("Nothing can go.")
+            self.stdout.write("Nothing to delete.")
         elif yes:
             freed = sum(prunable.size for prunable in found if pruning.free(prunable))
             self.stdout.write(f"{_size(freed)} freed.")
         else:
             total = _size(sum(prunable.size for prunable in found))
-            self.stdout.write(f"{total} could be freed. Nothing was removed: add --yes to remove it.")
+            self.stdout.write(f"{total} can be freed. Nothing was deleted; add --yes to delete.")
 
 
 def _line(prunable: Prunable) -> str:

@@ -14,21 +14,23 @@ from training.tiny.annotators import Behaviour
 
 
 class Command(BaseCommand):
-    help = "Let simulated annotators claim, write, rank, skip, come late and send twice. Prints what they did as JSON."
+    help = "Run simulated annotators that write, rank and skip, sometimes late or twice. Prints what they did as JSON."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--url", required=True, help="address of the server")
         parser.add_argument("--project", required=True, help="the project's slug")
         parser.add_argument(
-            "--tokens", type=Path, required=True, nargs="+", metavar="FILE", help="API tokens, one a line"
+            "--tokens", type=Path, required=True, nargs="+", metavar="FILE", help="API tokens, one per line"
         )
-        parser.add_argument("--annotators", type=int, help="how many of the tokens to use; all of them by default")
-        parser.add_argument("--demonstrations", type=int, default=0, help="answers to write at most")
-        parser.add_argument("--rankings", type=int, default=0, help="sets of answers to rank at most")
+        parser.add_argument("--annotators", type=int, help="number of tokens to use (default: all)")
+        parser.add_argument("--demonstrations", type=int, default=0, help="maximum number of answers to write")
+        parser.add_argument("--rankings", type=int, default=0, help="maximum number of sets to rank")
         parser.add_argument("--seed", type=int, default=0)
-        parser.add_argument("--noise", type=float, default=Behaviour.noise, help="deviation of a person's taste")
         parser.add_argument(
-            "--shuffle", type=float, default=Behaviour.shuffle, help="share of rankings that are chance"
+            "--noise", type=float, default=Behaviour.noise, help="standard deviation of each person's preferences"
+        )
+        parser.add_argument(
+            "--shuffle", type=float, default=Behaviour.shuffle, help="share of rankings that are random"
         )
 
     def handle(self, **options: Any) -> None:

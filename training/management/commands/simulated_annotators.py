@@ -12,7 +12,7 @@ from training.services.demo import people
 
 
 class Command(BaseCommand):
-    help = "Give a project simulated annotators, and print an API token for each, one a line."
+    help = "Add simulated annotators to a project, and print an API token for each, one per line."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("project", help="the project's slug")

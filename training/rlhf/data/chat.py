@@ -66,7 +66,7 @@ class Chat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
         if tokenizer.eos_token_id is None:
-            raise InvalidInput("the model's tokenizer has no EOS token: answers would never end", kind="no_eos")
+            raise InvalidInput("the model's tokenizer has no EOS token, so answers would never end", kind="no_eos")
         if not tokenizer.is_fast:
             raise InvalidInput("the model has no tokenizer.json", kind="tokenizer")
         self.tokenizer = tokenizer
@@ -191,7 +191,7 @@ class Chat:
         """Raises InvalidInput where `other`, of the parent in this role, gives other ids than this, the policy's."""
         if other.template_hash != self.template_hash:
             raise InvalidInput(
-                f"parents.policy and parents.{role} turn conversations into different tokens",
+                f"parents.policy and parents.{role} tokenize conversations differently",
                 kind="tokens_differ",
                 field=f"parents.{role}",
             )
@@ -221,7 +221,7 @@ class Chat:
         except Exception as error:  # of any kind: a template is a program
             says = in_one_line(error)
             raise InvalidInput(
-                f"the model's chat template refuses a conversation: {says}", kind="template_refuses", says=says
+                f"the model's chat template rejects a conversation: {says}", kind="template_refuses", says=says
             ) from error
         return text
 
@@ -240,7 +240,7 @@ class Chat:
         ids: list[int] = self._breaking_tokenizer.encode(text, add_special_tokens=False).ids
         if sum(token in self._control for token in ids) > len(self._begins_control.findall(text)):
             raise InvalidInput(
-                "the model's tokenizer knows the text of a control token as that token only", kind="control_text"
+                "the model's tokenizer can encode the text of a control token only as that token", kind="control_text"
             )
         return ids
 
@@ -290,7 +290,7 @@ class Chat:
         prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + prefix + PROBE)
         if not (whole.startswith(prompt) and found and whole_ids[: len(prompt_ids)] == prompt_ids != whole_ids):
             raise InvalidInput(
-                "the model's chat template does not write an answer straight after its prompt", kind="template"
+                "the model's chat template does not place an answer directly after its prompt", kind="template"
             )
         return prefix, suffix
 

@@ -29,7 +29,7 @@ def refuse_leak(run: RunDirectory) -> None:
     for row in _records(run, HELD_OUT):
         if _folded(row.messages) in trained_on:
             raise InvalidInput(
-                f"a held-out prompt is trained on: {row.messages[-1]['content'][:80]!r}",
+                f"a held-out prompt is in the training data: {row.messages[-1]['content'][:80]!r}",
                 kind="held_out_trained",
                 records=[prompt_of(row)],
                 what="prompts",

@@ -161,7 +161,7 @@ class _Fields:
 
     def __init__(self, raw: object) -> None:
         if not isinstance(raw, dict):
-            raise ValueError("an object is expected")
+            raise ValueError("expected an object")
         self.left: dict[str, object] = dict(raw)
 
     def take(self, name: str) -> object:
@@ -193,7 +193,7 @@ class _Fields:
     def messages(self, last: str) -> list[Message]:
         messages = self.items("messages", _message)
         if not messages or messages[-1]["role"] != last:
-            raise ValueError(f"messages must end with a turn of the {last}")
+            raise ValueError(f"messages must end with a turn of role {last}")
         return messages
 
 
@@ -272,7 +272,7 @@ def _ranked_slate(fields: _Fields) -> RankedSlate:
         raise ValueError("a slate needs at least two completions")
     for judgement in slate.judgements:
         if len(judgement.places) != len(slate.completions):
-            raise ValueError(f"judgement {judgement.id} has not a place for each completion")
+            raise ValueError(f"judgement {judgement.id} does not have a place for every completion")
     return slate
 
 

@@ -42,12 +42,12 @@ def text_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
         text: str = tokenizer.get_chat_template()
     except ValueError as error:
         raise InvalidInput(
-            "the model has several chat templates and none that is called default: keep the one for conversations",
+            "the model has several chat templates and none is called default: keep only the one for conversations",
             kind="template_ambiguous",
             field="chat_template",
         ) from error
     if not isinstance(text, str):
-        raise InvalidInput("the model's chat template is no text", kind="template_refuses", field="chat_template")
+        raise InvalidInput("the model's chat template is not a string", kind="template_refuses", field="chat_template")
     return text
 
 
@@ -57,13 +57,13 @@ def probe(tokenizer: PreTrainedTokenizerBase, template: str) -> Template:
     asked = render("user")
     if asked is None or render("user", "assistant", "user") is None or SAID["user"] not in asked:
         raise InvalidInput(
-            f"the model's chat template does not write a question, an answer and another question: {render.refusal}",
+            f"the model's chat template cannot format a question, an answer and another question: {render.refusal}",
             kind="template_refuses",
             field="chat_template",
         )
     if render("user") != render("user"):
         raise InvalidInput(
-            "the model's chat template writes the same conversation in two ways: it draws at random",
+            "the model's chat template gives different results for the same conversation: it is random",
             kind="template_random",
             field="chat_template",
         )
@@ -108,7 +108,7 @@ class Renderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         self._tokenizer, self._template = tokenizer, template
-        self.refusal = "it leaves out what was said"
+        self.refusal = "it leaves out message content"
 
     def __call__(self, *roles: str) -> str | None:
         """The text up to where an answer begins, or None where the template raises an error."""

@@ -90,7 +90,7 @@ def _examine(folder: Path, draft: Path, context: int | None, report: Report, rep
     report.sha256 = files.sha256(report_progress)
     if any(name.lower() == ADAPTER for name in files.ignored) and files.weights:
         report.findings.note(
-            "an adapter lies beside the weights and is not used: merge it into them where it belongs to the model",
+            "the folder contains an adapter, which is not used: merge it into the weights if it belongs to the model",
             kind="adapter_ignored",
             level=WARN,
         )
@@ -130,7 +130,7 @@ def _leave_out_generation(path: Path, report: Report) -> None:
     report.files = [file for file in report.files if file["name"] != GENERATION]
     report.ignored = sorted([*report.ignored, path.name])
     report.findings.note(
-        f"{path.name} is left out: transformers loads it, but refuses to save it with a model that was trained",
+        f"{path.name} is ignored: transformers loads it but refuses to save it with a trained model",
         kind="generation_ignored",
     )
 
@@ -182,7 +182,7 @@ def _examine_text(draft: Path, report: Report) -> None:
     dated = template is not None and templates.asks_for_date(template)
     if template is None:
         report.findings.note(
-            "the model has no chat template, so conversations are written plainly, as User: and Assistant:",
+            "the model has no chat template, so conversations use a plain format with User: and Assistant:",
             kind="template_missing",
         )
     else:
@@ -190,7 +190,7 @@ def _examine_text(draft: Path, report: Report) -> None:
         report.template = _facts(tokenizer, own=True) | {"date": str(day) if dated else None}
     if dated and template is not None and templates.writes_date(tokenizer, template):
         report.findings.note(
-            f"the chat template writes today's date; for this model it is {day} from now on, in every stage",
+            f"the chat template inserts the current date; for this model it is fixed at {day} in every stage",
             kind="template_date",
             date=str(day),
         )
@@ -211,13 +211,13 @@ def _note_limits(template: Mapping[str, Any], findings: Findings) -> None:
     """Report which prompts a template refuses, once for the model instead of once for each prompt."""
     if not template["system"]:
         findings.note(
-            "the chat template takes no system turn, or leaves out what it says: prompts that have one cannot be used",
+            "the chat template does not support system turns: prompts that have one cannot be used",
             kind="template_no_system",
         )
     if template["alternates"]:
         findings.note(
-            "the chat template wants questions and answers to alternate: prompts with two turns of one role in a row"
-            " cannot be used",
+            "the chat template requires turns to alternate: prompts with two turns of the same role in a row cannot"
+            " be used",
             kind="template_alternates",
         )
 
@@ -247,18 +247,17 @@ def _examine_numbers(draft: Path, report: Report) -> None:
         if not memory.ran_out(error):
             raise
         raise NeedsPerson(
-            "the memory of this machine does not suffice to load the model: let a larger worker examine it",
+            "not enough memory to load the model: check it on a worker with more memory",
             kind="memory",
         ) from error
     if unused:
         report.findings.note(
-            f"{len(unused)} weights belong to no part of the model as it is used here and are left out:"
-            f" {unused[0]} and so on",
+            f"{len(unused)} weights are not used by the model here and are left out: {unused[0]} and so on",
             kind="weights_unused",
             weights=len(unused),
         )
     if not policy.cache_drops_rows:
         report.findings.note(
-            "the model's cache does not let go of single answers, so a batch is sampled as long as its longest answer",
+            "the model's cache cannot drop finished answers, so a batch takes as long as its longest answer",
             kind="rows_stay",
         )

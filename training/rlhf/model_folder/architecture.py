@@ -29,7 +29,7 @@ def parse(directory: Path) -> PretrainedConfig:
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise InvalidInput(
-            f"config.json names no architecture that the installed transformers knows (model_type {model_type!r})",
+            f"config.json has no architecture that the installed transformers supports (model_type {model_type!r})",
             kind="unknown_architecture",
             field="model_type",
         )
@@ -56,13 +56,13 @@ def context_of(config: PretrainedConfig, stated: int | None = None) -> Context:
     )
     if stated is None and own is None:
         raise InvalidInput(
-            "the model does not say how long its context is: state it where the model is adopted, in tokens",
+            "the model's config does not give a context length: set it when checking the model, in tokens",
             kind="context_missing",
             field="context",
         )
     if (shorter := min(number for number in (stated, own) if number is not None)) < SHORTEST:
         raise InvalidInput(
-            f"a context of {shorter} tokens holds no question with its answer: {SHORTEST} are the least",
+            f"a context of {shorter} tokens is too short for a prompt and its answer: the minimum is {SHORTEST}",
             kind="context_too_short",
             field="context",
             stated=shorter,
@@ -72,7 +72,7 @@ def context_of(config: PretrainedConfig, stated: int | None = None) -> Context:
         return Context(own or 0, "config")
     if own is not None and stated > own:
         raise InvalidInput(
-            f"the model can read {own} tokens, so its context cannot be {stated}: state less, or nothing",
+            f"the model can process {own} tokens, so its context cannot be {stated}: set a lower number, or none",
             kind="context_too_long",
             field="context",
             stated=stated,
@@ -103,7 +103,7 @@ def _original_contexts(text: PretrainedConfig) -> list[int]:
 def _refuse_other_than_causal(config: PretrainedConfig) -> None:
     if config.is_encoder_decoder or type(config) not in AutoModelForCausalLM._model_mapping:
         raise InvalidInput(
-            f"a model of the type {config.model_type} does not continue text: bring a causal language model",
+            f"a model of type {config.model_type} does not generate text: use a causal language model",
             kind="not_causal",
             field="model_type",
         )

@@ -127,9 +127,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises InvalidInput where it holds anything else."""
     raw = read_json(path)
     if not isinstance(raw, dict):
-        raise InvalidInput(
-            f"{path.name} holds no JSON object, so it says nothing of the model", kind="json_no_object", field=path.name
-        )
+        raise InvalidInput(f"{path.name} does not contain a JSON object", kind="json_no_object", field=path.name)
     return raw
 
 
@@ -138,7 +136,7 @@ def _leaves(path: Path, folder: Path) -> Finding | None:
     if not manifest.leads_out(path, folder):
         return None
     return block(
-        f"{path.name} is a link that leads out of the folder: put the file itself into the folder, or remove the link",
+        f"{path.name} is a link to a file outside the folder: copy the file itself, or remove the link",
         kind="link_leaves",
         field=path.name,
     )
@@ -146,7 +144,7 @@ def _leaves(path: Path, folder: Path) -> Finding | None:
 
 def _twice(first: Path, second: Path) -> Finding:
     return block(
-        f"{first.name} and {second.name} differ in capital letters only: remove the one that does not belong here",
+        f"{first.name} and {second.name} differ only in capitalisation: remove the one that does not belong here",
         kind="name_twice",
         field=second.name,
     )
@@ -163,14 +161,18 @@ def _is_sound(path: Path, findings: list[Finding]) -> bool:
 def _fault(path: Path) -> Finding | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return block(f"{path.name} is no file: remove it, or put the file here", kind="no_file", field=path.name)
+            return block(
+                f"{path.name} is not a regular file: remove it, or replace it with the file",
+                kind="no_file",
+                field=path.name,
+            )
         with path.open("rb") as source:
             beginning = source.read(len(POINTER))
     except OSError as error:
         return block(f"{path.name} cannot be read: {error.strerror}", kind="unreadable", field=path.name)
     if beginning == POINTER:
         return block(
-            f"{path.name} is only a pointer of git-lfs: fetch the file itself with `git lfs pull`",
+            f"{path.name} is only a Git LFS pointer: fetch the file with `git lfs pull`",
             kind="lfs_pointer",
             field=path.name,
         )
@@ -192,7 +194,7 @@ def _missing(folder: Path, read: Mapping[str, Path], ignored: list[str], finding
     if TOKENIZER not in read and TOKENIZER not in reported and not is_adapter:
         yield block(
             f"the model directory {folder.name} has no tokenizer.json: load its tokenizer with transformers and save it"
-            " again, which writes the file",
+            " again to create the file",
             kind="tokenizer_missing",
             field=TOKENIZER,
         )
@@ -201,20 +203,20 @@ def _missing(folder: Path, read: Mapping[str, Path], ignored: list[str], finding
 def _no_weights(folder: Path, ignored: list[str]) -> Finding:
     if ADAPTER in map(str.lower, ignored):
         return block(
-            f"the model directory {folder.name} holds an adapter without its base model: merge it into the base model"
-            " and save the whole",
+            f"the model directory {folder.name} contains an adapter without its base model: merge it into the base"
+            " model and save the merged model",
             kind="adapter_alone",
             field=ADAPTER,
         )
     if pickles := [name for name in ignored if Path(name).suffix.lower() in PICKLES]:
         return block(
             f"the weights in {folder.name} are a pickle, which can run code and is never read: {pickles[0]}; load the"
-            " model where you trust it and save it as safetensors",
+            " model in a trusted environment and save it as safetensors",
             kind="pickles_only",
             field=pickles[0],
         )
     return block(
-        f"the model directory {folder.name} holds no safetensors: {WEIGHTS}, or the files that {INDEX} names",
+        f"the model directory {folder.name} has no safetensors weights: {WEIGHTS}, or the files named in {INDEX}",
         kind="weights_missing",
         field=WEIGHTS,
     )
@@ -231,7 +233,7 @@ def _own_code(listed: Mapping[str, Path]) -> Iterator[Finding]:
             continue
         if name not in (TOKENIZER, INDEX, "vocab.json", "added_tokens.json") and _holds(raw, "auto_map"):
             yield block(
-                f"the model asks for code of its own, which is never run here: auto_map in {path.name}",
+                f"the model requires custom code, which is never run here: auto_map in {path.name}",
                 kind="own_code",
                 field=path.name,
             )

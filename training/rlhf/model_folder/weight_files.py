@@ -26,7 +26,7 @@ def named_by(index: Path, findings: list[Finding]) -> list[str]:
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         shards = []
     if not shards or not all(isinstance(one, str) and one == Path(one).name and one.endswith(SUFFIX) for one in shards):
-        sentence = f"{INDEX} does not name the files of weights beside it"
+        sentence = f"{INDEX} does not name the weight files in the folder"
         findings.append(block(sentence, kind="index_unusable", field=INDEX))
         return []
     return shards
@@ -38,12 +38,12 @@ def is_whole(path: Path, findings: list[Finding]) -> bool:
         header, begins = _header(path)
         ends = begins + max([_end_of(facts) for facts in _tensors(header).values()], default=0)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, struct.error):
-        sentence = f"{path.name} cannot be read: it is no file of safetensors"
+        sentence = f"{path.name} cannot be read: it is not a safetensors file"
         findings.append(block(sentence, kind="weights_unreadable", field=path.name))
         return False
     if ends == (size := path.stat().st_size):
         return True
-    sentence = f"{path.name} has {size} bytes where its header speaks of {ends}: copy it again"
+    sentence = f"{path.name} has {size} bytes, but its header says {ends}: copy it again"
     findings.append(block(sentence, kind="weights_truncated", field=path.name, size=size, expected=ends))
     return False
 
@@ -58,7 +58,7 @@ def quantisation_findings(config: Path | None, weights: list[Path]) -> Iterator[
     if found := _quantisation_of(config) if config else None:
         field, method = found
         yield block(
-            f"the weights are quantised ({method}), and quantised weights cannot be trained: bring the full ones",
+            f"the weights are quantised ({method}) and cannot be trained: use the unquantised weights",
             kind="quantised",
             field=field,
         )
@@ -66,8 +66,8 @@ def quantisation_findings(config: Path | None, weights: list[Path]) -> Iterator[
     for path in weights:
         if tensor := _quantised_tensor(path):
             yield block(
-                f"the weights are quantised ({tensor} in {path.name}), and quantised weights cannot be trained: bring"
-                " the full ones",
+                f"the weights are quantised ({tensor} in {path.name}) and cannot be trained: use the unquantised"
+                " weights",
                 kind="quantised",
                 field=path.name,
             )

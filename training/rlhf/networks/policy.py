@@ -26,7 +26,7 @@ class Policy(nn.Module):
         rows: int = network.get_input_embeddings().num_embeddings  # type: ignore[assignment]
         if vocab_size > rows:
             raise InvalidInput(
-                "the model's tokenizer has more tokens than its embedding: use the tokenizer that it was trained with",
+                "the model's tokenizer has more tokens than its embedding: use the tokenizer it was trained with",
                 kind="tokenizer_larger",
                 tokens=vocab_size,
                 embedding=rows,

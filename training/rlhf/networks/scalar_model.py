@@ -96,8 +96,8 @@ def trunk_of(network: PreTrainedModel) -> PreTrainedModel:
 
 def _no_trunk(network: PreTrainedModel) -> InvalidInput:
     return InvalidInput(
-        f"a model of the type {network.config.model_type} cannot become a reward model: transformers knows no such"
-        " model without its head, or only one that has other parts",
+        f"a model of type {network.config.model_type} cannot become a reward model: transformers has no matching"
+        " version of it without a head",
         kind="trunk_unknown",
         field="model_type",
     )
@@ -115,7 +115,9 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
     """A reward model and its card. Raises InvalidInput where a weight is missing or one too many."""
     backbone, unexpected = load_network(AutoModel, directory)
     if unexpected:
-        raise InvalidInput(f"the reward model {directory.name} has a weight too many: {unexpected[0]}", kind="weights")
+        raise InvalidInput(
+            f"the reward model {directory.name} has an unexpected weight: {unexpected[0]}", kind="weights"
+        )
     model = ScalarModel(backbone, dtype)
     try:
         head = safetensors.torch.load_file(directory / HEAD)
@@ -125,7 +127,7 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
     ours = _head_tensors(model)
     if {name: value.shape for name, value in head.items()} != {name: value.shape for name, value in ours.items()}:
         raise InvalidInput(
-            f"the reward model {directory.name} has other weights in its head: {sorted(head)}", kind="weights"
+            f"the reward model {directory.name} has unexpected weights in its head: {sorted(head)}", kind="weights"
         )
     with torch.no_grad():
         for name, value in ours.items():

@@ -44,10 +44,10 @@ class Measures(NamedTuple):
 FAULTS = {  # measure -> (kind, the fault in words)
     "causal": (
         "selftest_causal",
-        "a later token changes what it says of earlier ones, so it is no causal language model",
+        "a later token changes its logits for earlier ones, so it is not a causal language model",
     ),
-    "padded": ("selftest_padded", "what it says of a text depends on the texts that it is batched with"),
-    "cached": ("selftest_cached", "what it samples with its cache is not what it computes when it learns"),
+    "padded": ("selftest_padded", "its logits for a text depend on the other texts in the batch"),
+    "cached": ("selftest_cached", "its logits differ with and without the cache"),
 }
 
 
@@ -68,7 +68,7 @@ def check(policy: "Policy", chat: Chat) -> Measures:
         if memory.ran_out(error):
             raise
         raise InvalidInput(
-            f"the model cannot be read and sampled from as every stage does, so it cannot be used here:"
+            f"the model cannot be run the way every stage needs, so it cannot be used here:"
             f" {type(error).__name__}: {in_one_line(error)}",
             kind="selftest_error",
         ) from error
@@ -99,7 +99,7 @@ def _check(policy: "Policy", chat: Chat, tolerance: float) -> Measures:
         measure = getattr(measures, name)
         if not measure <= limit:
             raise InvalidInput(
-                f"the model cannot be trained here: {fault} (logits differ by {measure:.2g}, {limit:.2g} at most)",
+                f"the model cannot be trained here: {fault} (logits differ by {measure:.2g}; the limit is {limit:.2g})",
                 kind=kind,
                 measured=measure,
                 limit=limit,
@@ -135,8 +135,8 @@ def _read(policy: "Policy", samples: list[Rendered], pad_id: int) -> list[Tensor
 def _require_usable(all_logits: list[Tensor], policy: "Policy") -> None:
     if (width := all_logits[0].shape[-1]) < policy.vocab_size:
         raise InvalidInput(
-            f"the model's tokenizer has {policy.vocab_size} tokens, but its head knows {width} of them:"
-            " use the tokenizer that it was trained with",
+            f"the model's tokenizer has {policy.vocab_size} tokens, but its head has only {width}: use"
+            " the tokenizer it was trained with",
             kind="tokenizer_larger",
             tokens=policy.vocab_size,
             embedding=width,
@@ -147,7 +147,7 @@ def _require_usable(all_logits: list[Tensor], policy: "Policy") -> None:
 
 def _not_finite(what: str) -> InvalidInput:
     return InvalidInput(
-        f"the model's {what} are not finite: its weights are damaged, or too large for this dtype",
+        f"the model's {what} are not finite: its weights are damaged or too large for this dtype",
         kind="selftest_not_finite",
     )
 

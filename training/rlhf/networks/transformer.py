@@ -75,7 +75,7 @@ def load_network(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, lis
             f"{_name_of(directory)} cannot be read: {architecture.error_text(directory, error)}", kind="model_files"
         ) from error
     if missing := sorted(info["missing_keys"]):
-        raise InvalidInput(f"{_name_of(directory)} lacks a weight: {missing[0]}", kind="weights")
+        raise InvalidInput(f"{_name_of(directory)} is missing a weight: {missing[0]}", kind="weights")
     return network, sorted(info["unexpected_keys"])
 
 
@@ -84,12 +84,12 @@ def refuse_unsafe(directory: Path) -> None:
     model_files.require(directory)
     if (directory / model_files.ADAPTER).exists():  # transformers would silently apply it
         raise InvalidInput(
-            f"the model directory {directory.name} holds an adapter beside its weights: merge it into them",
+            f"the model directory {directory.name} contains an adapter: merge it into the weights",
             kind="adapter_beside",
             field=model_files.ADAPTER,
         )
 
 
 def _name_of(directory: Path) -> str:
-    """A model directory in a sentence. One that is being examined has a temporary name that nobody knows."""
+    """A model directory in a sentence. One that is being checked has a temporary name that nobody knows."""
     return "the model" if directory.name.startswith(".") else f"the model directory {directory.name}"

@@ -69,7 +69,7 @@ class RunDirectory:
         self.phases.enter("loading", role, done=size if checked else 0, total=size, unit="bytes")
         if not checked and manifest_sha256(directory, self.phases.advance) != parent.manifest_sha256:
             raise InvalidInput(
-                f"the model directory for parents.{role} has changed: its hash is another one",
+                f"the model directory for parents.{role} has changed: its hash differs",
                 kind="parent_changed",
                 field=f"parents.{role}",
             )
@@ -93,7 +93,9 @@ class RunDirectory:
     def stop_if_requested(self) -> None:
         """Raises Interrupted where a stop is requested; for moments at which nothing can be saved."""
         if self.interrupted:
-            raise Interrupted("stopped on request; the stage goes on from its last checkpoint, or else starts over")
+            raise Interrupted(
+                "stopped on request; the stage will resume from its last checkpoint, or start over if there is none"
+            )
 
     def report_progress_or_stop(self) -> None:
         """For stages without checkpoints. Raises Interrupted where a stop is requested."""
@@ -145,11 +147,13 @@ class RunDirectory:
         found = checkpoint.newest(self._checkpoints())
         self.check_fence()
         where = (
-            f"on from that of step {found.newest.step}" if found.newest else "back to its start: there was no whole one"
+            f"resumed from the checkpoint of step {found.newest.step}"
+            if found.newest
+            else "started over, as there was no complete checkpoint"
         )
         for path in found.damaged:
             step = checkpoint.step_of(path)
-            text = f"The checkpoint of step {step} was damaged and is set aside; the stage went {where}."
+            text = f"The checkpoint of step {step} was damaged and was set aside; the stage {where}."
             self.recovery_log.add(Recovery("damaged_checkpoint", step, text))
             checkpoint.set_aside(path)
         return found.newest

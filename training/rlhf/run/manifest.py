@@ -26,7 +26,7 @@ class LeadsOut(OSError):
     """A link in a directory points out of it, to a file that is not the model's."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.ELOOP, f"{path.name} is a link that leads out of the folder; put a copy in its place")
+        super().__init__(errno.ELOOP, f"{path.name} is a link to a file outside the folder; replace it with a copy")
 
 
 OnBytes = Callable[[int], None]  # called with the number of further bytes that were read or written

@@ -63,7 +63,7 @@ def halve_learning_rate(run: RunDirectory, cfg: RunConfig, end: Diverged) -> Non
             f"{end}, even at half the learning rate: try again with a lower {rates}", kind=end.kind, **end.numbers
         ) from end
     restart = restart_point(run)
-    text = f"After step {run.step} {end}, so the stage went back to {restart} and on at half the learning rate."
+    text = f"After step {run.step} {end}, so the stage went back to {restart} and continued at half the learning rate."
     run.recovery_log.add(Recovery("not_finite", run.step, text))
 
 
@@ -73,8 +73,8 @@ def halve_micro_batch(run: RunDirectory, cfg: RunConfig) -> None:
         raise InvalidInput(memory.advice(cfg), kind="memory", field="batch_tokens", batch_tokens=cfg.batch_tokens)
     restart = restart_point(run)
     text = (
-        f"After step {run.step} the memory did not suffice, so the stage went back to {restart} and on with half"
-        f" as many tokens at once (batch_tokens {memory.halved(cfg).batch_tokens})."
+        f"After step {run.step} the stage ran out of memory, so it went back to {restart} and continued with"
+        f" half as many tokens per batch (batch_tokens {memory.halved(cfg).batch_tokens})."
     )
     run.recovery_log.add(Recovery("out_of_memory", run.step, text))
 
@@ -82,7 +82,7 @@ def halve_micro_batch(run: RunDirectory, cfg: RunConfig) -> None:
 def restart_point(run: RunDirectory) -> str:
     """Where the stage will go on, in words."""
     found = run.newest_checkpoint()
-    return f"the checkpoint of step {found.step}" if found else "its start"
+    return f"the checkpoint of step {found.step}" if found else "the beginning"
 
 
 def learning_rates(cfg: RunConfig) -> dict[str, float]:

@@ -114,7 +114,7 @@ def divergence(
         kl[indices] = (exact_kl(logits, reference.policy(tokens, attention)) * response).sum(dim=1)
         entropy[indices] = (entropy_of(logits) * response).sum(dim=1)
         run.report_progress_or_stop()
-    require_finite(kl, "the divergences from the reference", "kl_not_finite")
+    require_finite(kl, "the KL values from the reference", "kl_not_finite")
     require_finite(entropy, "the policy's logits", "logits_not_finite")
     return kl.tolist(), entropy.tolist()
 

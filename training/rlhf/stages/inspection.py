@@ -81,7 +81,7 @@ def show(run_dir: Path, step: int) -> None:
     """Print the episodes of a step. Raises InvalidInput where none were recorded."""
     found = list(run_dir.glob(f"attempts/*/rollouts/step-{step:06d}.safetensors"))
     if not found:
-        raise InvalidInput(f"no sample of step {step} was kept in {run_dir.name}", kind="no_sample", step=step)
+        raise InvalidInput(f"no samples were kept for step {step} in {run_dir.name}", kind="no_sample", step=step)
     titles, samples = read(max(found, key=lambda path: path.stat().st_mtime))
     chat = Chat.load(run_dir / load_config(run_dir / "config.json").parents["policy"].path)
     for title, sample in zip(titles, samples, strict=True):

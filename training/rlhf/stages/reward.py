@@ -132,8 +132,8 @@ def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]
     spread = scores.std(correction=0)
     if not spread >= SMALLEST_SPREAD:
         raise InvalidInput(
-            "all ranked answers get the same score: there is nothing to learn from answers that do not differ;"
-            " where they do, try another learning_rate",
+            "all ranked answers get the same score: there is nothing to learn from identical answers; if they"
+            " differ, try another learning_rate",
             kind="answers_alike",
         )
     centre = scorer.scores(demonstrations) if demonstrations else scores
@@ -148,7 +148,7 @@ def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) 
     untied = [slate for slate, count in zip(filtered.used, pairs, strict=True) if count]
     if not untied:
         raise InvalidInput(
-            "no ranking prefers one completion to another: there is nothing to learn",
+            "no ranking prefers one completion to another, so there is nothing to learn",
             kind="all_tied",
             rankings=len(filtered.used),
         )

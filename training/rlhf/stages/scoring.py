@@ -52,7 +52,7 @@ class Scorer:
         chat = Chat.load(directory)
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
             raise InvalidInput(
-                "the reward model and the policy turn conversations into different tokens", kind="tokens_differ"
+                "the reward model and the policy tokenize conversations differently", kind="tokens_differ"
             )
         scorer = cls(model, chat, cfg.batch_tokens, report_progress)
         scorer._replay(card)
@@ -90,7 +90,7 @@ class Scorer:
         worst = (self._scores(answers) - expected).abs().max().item()
         if not worst <= (BF16_TOLERANCE if in_bf16 else FP32_TOLERANCE):
             raise InvalidInput(
-                f"the reward model no longer gives its canary texts their rewards: off by {worst:.3g}",
+                f"the reward model no longer gives its canary texts their stored rewards: off by {worst:.3g}",
                 kind="reward_changed",
                 off_by=worst,
             )

@@ -134,7 +134,7 @@ def _sentence(missing: Missing, so_far: RoundCounts, *, has_base: bool) -> str:
 
 def _can_train(so_far: RoundCounts, *, has_base: bool) -> str:
     if not has_base:
-        return _("Round %(round)d can train once the base model is there")
+        return _("Round %(round)d can train once the base model is ready")
     if so_far.active:
         return _("Round %(round)d can train once round %(active)d is done")
     return _("Round %(round)d can train")

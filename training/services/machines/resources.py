@@ -51,8 +51,8 @@ def disk_shortage() -> str:
     if free >= settings.MIN_FREE_BYTES:
         return ""
     return _(
-        "The disk with the data has %(free)s free, and %(needed)s must stay free. "
-        "The run goes on by itself once there is room again."
+        "The data disk has %(free)s free, but %(needed)s must stay free. The run "
+        "continues automatically once there is enough space."
     ) % {"free": filesizeformat(free), "needed": filesizeformat(settings.MIN_FREE_BYTES)}
 
 

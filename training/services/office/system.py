@@ -64,7 +64,7 @@ def waiting() -> list[Waiting]:
         **{f"{kind}_since": Min("created_at", filter=Q(kind=kind)) for kind in Kind.values},
     )
     return [
-        Waiting(_("Runs for a gpu-worker"), runs["number"], runs["since"]),
+        Waiting(_("Runs waiting for a gpu-worker"), runs["number"], runs["since"]),
         Waiting(_("Answers to write"), items["demonstration_number"], items["demonstration_since"]),
         Waiting(_("Sets of answers to rank"), items["ranking_number"], items["ranking_since"]),
     ]

@@ -60,7 +60,7 @@ class History:
         run = self.newest.get((project, stage, in_round))
         if run is None:
             return self._elsewhere(project, stage, in_round, amount)
-        basis = _("as in round %(number)d") % {"number": run.round.number} if run.round else _("as the last time")
+        basis = _("as in round %(number)d") % {"number": run.round.number} if run.round else _("as last time")
         return _taking(run, basis)
 
     def of_planned(self, project: int, stage: StagePlan) -> Estimate | None:
@@ -74,7 +74,7 @@ class History:
             return None
         own = RunFiles(run).pace
         if own and own.step >= PACE_FROM * own.total:
-            return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its own pace"))
+            return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its current pace"))
         amount = amount_of(run.round, run.stage)
         earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None, amount=amount)
         return earlier and Estimate(whole=earlier.whole, left=_left(run, earlier.whole, now), basis=earlier.basis)

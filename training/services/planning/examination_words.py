@@ -50,8 +50,8 @@ def settings(kind: str, numbers: Numbers) -> list[SettingLink]:
 
 def _empty(numbers: Numbers) -> str:
     sentence = ngettext(
-        "%(count)d answer is empty once it is turned into tokens. It would teach silence.",
-        "%(count)d answers are empty once they are turned into tokens. They would teach silence.",
+        "%(count)d answer is empty after tokenization. It would teach the model to say nothing.",
+        "%(count)d answers are empty after tokenization. They would teach the model to say nothing.",
         numbers["count"],
     )
     return sentence % numbers
@@ -59,8 +59,8 @@ def _empty(numbers: Numbers) -> str:
 
 def _rewritten(numbers: Numbers) -> str:
     sentence = ngettext(
-        "The model's chat template changes the words of %(count)d answer: what it writes is trained.",
-        "The model's chat template changes the words of %(count)d answers: what it writes is trained.",
+        "The model's chat template changes the text of %(count)d answer. The changed text is used for training.",
+        "The model's chat template changes the text of %(count)d answers. The changed text is used for training.",
         numbers["count"],
     )
     return sentence % numbers
@@ -100,36 +100,36 @@ def _model_refused(numbers: Numbers) -> str:
 def _thought(numbers: Numbers) -> str:
     if numbers["is_opened"]:
         return _(
-            "The model thinks before it answers: its chat template opens a thought. Answers that people wrote are "
-            "trained after an empty thought, answers of models with the thought that they had."
+            "This is a reasoning model: its chat template opens a reasoning block. Answers written by people are "
+            "trained with an empty block, answers by models with their own reasoning."
         )
     return _(
-        "The model may think before it answers. Answers without a thought are trained after an empty one, as its chat "
-        "template writes them; answers of models with the thought that they had."
+        "The model may reason before it answers. Answers without reasoning are trained with an empty reasoning block, "
+        "as its chat template writes it; answers by models keep their own reasoning."
     )
 
 
 SENTENCES: dict[str, Callable[[Numbers], str]] = {
     "model_refused": _model_refused,
     "templates_differ": lambda numbers: (
-        _("Models of this round write conversations differently: %(models)s.")
+        _("The models of this round use different chat templates: %(models)s.")
         % {"models": " ≠ ".join(numbers["models"])}
     ),
     "template_rewrites": _rewritten,
     "empty_answer": _empty,
     "end_not_trained": lambda numbers: (
         _(
-            "Padding and end are the same token, %(token)s, and the end is masked away with the padding in "
-            "%(lost)d of %(of)d answers: the model would never learn to stop."
+            "The padding and EOS tokens are the same, %(token)s, and EOS is masked with the padding in "
+            "%(lost)d of %(of)d answers, so the model would never learn to stop."
         )
         % numbers
     ),
     "pad_is_end": lambda numbers: (
         ngettext(
-            "Padding and end are the same token, %(token)s. That does no harm here: "
-            "the end is trained in the %(of)d answer that ends.",
-            "Padding and end are the same token, %(token)s. That does no harm here: "
-            "the end is trained in all %(of)d answers that end.",
+            "The padding and EOS tokens are the same, %(token)s. This is harmless "
+            "here: EOS is trained in the %(of)d complete answer.",
+            "The padding and EOS tokens are the same, %(token)s. This is harmless "
+            "here: EOS is trained in all %(of)d complete answers.",
             numbers["of"],
         )
         % numbers
@@ -137,22 +137,24 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
     "too_long": _too_long,
     "refused": _refused,
     "two_ways": lambda numbers: _(
-        "The model's chat template writes some prompts in another way once they are answered. "
-        "What trains is each prompt as the model is asked, with the answer after it."
+        "The model's chat template formats some prompts differently once they have an answer. "
+        "Training uses each prompt as it is sent to the model, followed by the answer."
     ),
     "thought": _thought,
     "cut": lambda numbers: (
         ngettext(
-            "%(cut)d of %(of)d answers is longer than an answer may be: it is cut, and has no end to learn.",
-            "%(cut)d of %(of)d answers are longer than an answer may be: they are cut, and have no end to learn.",
+            "%(cut)d of %(of)d answers is longer than the maximum answer length. It is cut off, so the model does not "
+            "learn to end it.",
+            "%(cut)d of %(of)d answers are longer than the maximum answer length. They are cut off, so the model does "
+            "not learn to end them.",
             numbers["cut"],
         )
         % numbers
     ),
     "pairs": lambda numbers: (
         ngettext(
-            "The rankings give %(pairs)d pair to learn from.",
-            "The rankings give %(pairs)d pairs to learn from.",
+            "The rankings give %(pairs)d pair to train on.",
+            "The rankings give %(pairs)d pairs to train on.",
             numbers["pairs"],
         )
         % numbers

@@ -1,7 +1,7 @@
 """Examinations: a worker examines what the next round would train on, for the page that shows the round's plan.
 
 The web process has no tokenizer. It creates a row that names what is to be examined, rings for a worker, and shows
-what the worker has written to the row. The button waits for a worker that does the examination, however long that
+what the worker has written to the row. The button waiting for a worker that does the examination, however long that
 takes, and for nothing else: an examination that no worker takes must not keep a round from starting, and the engine
 refuses bad input itself.
 """

@@ -23,4 +23,4 @@ def without_run(stage: StagePlan, *, is_over: bool) -> tuple[str, str]:
     """The state of a stage that has no run, and why it will have none; `is_over`: the round is."""
     if not stage.will_run:
         return LEFT_OUT, stage.reason
-    return (LEFT_OUT, _("The round ended before it.")) if is_over else (LATER, "")
+    return (LEFT_OUT, _("The round ended before this stage.")) if is_over else (LATER, "")

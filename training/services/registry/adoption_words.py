@@ -23,22 +23,22 @@ Status = Adoption.Status
 # The states of a folder besides the statuses of its newest examination.
 UNREADABLE, NEW, CHANGED = "unreadable", "new", "changed"
 STATES = {
-    UNREADABLE: gettext_lazy("cannot be examined"),
-    NEW: gettext_lazy("not examined yet"),
+    UNREADABLE: gettext_lazy("cannot be checked"),
+    NEW: gettext_lazy("not checked yet"),
     CHANGED: gettext_lazy("changed"),
-    Status.PENDING: gettext_lazy("waiting to be examined"),
-    Status.RUNNING: gettext_lazy("being examined"),
+    Status.PENDING: gettext_lazy("waiting for check"),
+    Status.RUNNING: gettext_lazy("being checked"),
     Status.ADOPTED: gettext_lazy("can be used"),
     Status.REFUSED: gettext_lazy("cannot be used"),
-    Status.FAILED: gettext_lazy("could not be examined"),
+    Status.FAILED: gettext_lazy("check failed"),
 }
 TONES = {UNREADABLE: "bad", Status.REFUSED: "bad", Status.FAILED: "bad", CHANGED: "warning", Status.ADOPTED: "good"}
 WAITS = {
-    NEW: gettext_lazy("A worker examines it as soon as nothing has been written there for a moment."),
+    NEW: gettext_lazy("A worker checks it shortly after the last file has been written."),
     CHANGED: gettext_lazy(
-        "Its files have changed since it was examined. It is examined again once nothing is written there."
+        "Its files have changed since the last check. It is checked again shortly after the last file has been written."
     ),
-    Status.PENDING: gettext_lazy("Its turn comes: a worker examines one folder after the other."),
+    Status.PENDING: gettext_lazy("It is in the queue: a worker checks one folder at a time."),
 }
 LEVEL_LABELS = {BLOCK: gettext_lazy("blocks"), WARN: gettext_lazy("warning"), NOTE: gettext_lazy("note")}
 
@@ -61,9 +61,9 @@ def why_not(folder: Folder) -> str:
     if folder.latest and folder.state in (Status.REFUSED, Status.FAILED):
         return folder.latest.error
     if folder.state == Status.RUNNING:
-        return _("A worker is examining it.")
+        return _("A worker is checking it.")
     if not folder.has_worker:
-        return _("It waits to be examined, and no worker is running: start one.")
+        return _("It is waiting for a check, but no worker is running. Start one.")
     return str(WAITS.get(folder.state, WAITS[NEW]))
 
 
@@ -111,7 +111,7 @@ def context(report: Report) -> str:
         return _("context unknown")
     length = number_format(report["context"], force_grouping=True)
     if report.get("context_source") == "operator":
-        return _("context of %(length)s tokens, as stated here") % {"length": length}
+        return _("context of %(length)s tokens, set here") % {"length": length}
     return _("context of %(length)s tokens") % {"length": length}
 
 
@@ -127,9 +127,9 @@ def template_notes(report: Report) -> list[str]:
     about = report.get("template") or {}
     said = []
     if about.get("begins_with_assistant") is False:
-        said.append(_("A conversation must not begin with the assistant: prompts that do are left out."))
+        said.append(_("Conversations cannot start with an assistant turn. Prompts that do are left out."))
     if about.get("opens_thought"):
-        said.append(_("It opens a thought before each answer."))
+        said.append(_("It opens a reasoning block before each answer."))
     return said
 
 
@@ -143,93 +143,95 @@ def memory(report: Report) -> list[tuple[str, int]]:
 # the engine's own sentence where that quotes what another program said.
 SENTENCES = {
     # Files
-    "folder_missing": gettext_lazy("The folder is gone."),
-    "config_missing": gettext_lazy("It has no config.json: this is not the folder of a transformers model."),
+    "folder_missing": gettext_lazy("The folder no longer exists."),
+    "config_missing": gettext_lazy("It has no config.json, so it is not a transformers model folder."),
     "tokenizer_missing": gettext_lazy(
-        "It has no tokenizer.json. Load its tokenizer with transformers and save it again, which writes the file."
+        "It has no tokenizer.json. Load its tokenizer with transformers and save it again to create the file."
     ),
-    "weights_missing": gettext_lazy("It has no weights as safetensors: bring model.safetensors, or all its parts."),
+    "weights_missing": gettext_lazy("It has no safetensors weights. Add model.safetensors, or all its shards."),
     "pickles_only": gettext_lazy(
-        "Its weights are a pickle (%(field)s), which can run code and is never read. Load the model where you trust "
-        "it, and save it as safetensors."
+        "Its weights are a pickle (%(field)s), which can run code and is never read. Load the model in a trusted "
+        "environment and save it as safetensors."
     ),
     "adapter_alone": gettext_lazy(
-        "It holds an adapter without its base model. Merge it into the base model, and save the whole."
+        "It contains an adapter without its base model. Merge the adapter into the base model and save the merged "
+        "model."
     ),
     "generation_ignored": gettext_lazy(
-        "Its generation_config.json is left out: transformers loads it, but refuses to save it with a trained model."
+        "Its generation_config.json is ignored: transformers loads it but refuses to save it with a trained model."
     ),
     "adapter_ignored": gettext_lazy(
-        "An adapter lies beside the weights and is not used. Merge it into them if it belongs to the model."
+        "It contains an adapter, which is not used. Merge it into the weights if it belongs to the model."
     ),
-    "own_code": gettext_lazy("%(field)s asks for code of the model's own (auto_map), which is never run here."),
+    "own_code": gettext_lazy("%(field)s requires custom model code (auto_map), which is never run here."),
     "quantised": gettext_lazy(
-        "Its weights are quantised (see %(field)s), and such weights cannot be trained. Bring the full ones."
+        "Its weights are quantised (see %(field)s) and cannot be trained. Use the unquantised weights."
     ),
     "link_leaves": gettext_lazy(
-        "%(field)s is a link that leads out of the folder. Put the file itself there, or remove the link."
+        "%(field)s is a link to a file outside the folder. Copy the file itself, or remove the link."
     ),
     "name_twice": gettext_lazy(
-        "Another file is called %(field)s but for capital letters. Remove the one that does not belong there."
+        "Another file has the same name as %(field)s except for capitalisation. Remove the one that does not belong "
+        "there."
     ),
-    "no_file": gettext_lazy("%(field)s is no file. Remove it, or put the file there."),
-    "lfs_pointer": gettext_lazy("%(field)s is only a pointer of git-lfs. Fetch the file with “git lfs pull”."),
-    "shard_missing": gettext_lazy("%(field)s is missing, a part of the weights. Copy it, too."),
+    "no_file": gettext_lazy("%(field)s is not a regular file. Remove it, or replace it with the file."),
+    "lfs_pointer": gettext_lazy("%(field)s is only a Git LFS pointer. Fetch the file with “git lfs pull”."),
+    "shard_missing": gettext_lazy("%(field)s, a part of the weights, is missing. Copy it too."),
     "index_unusable": gettext_lazy("%(field)s does not say which files hold the weights. Copy the folder again."),
-    "weights_unreadable": gettext_lazy("%(field)s is no file of safetensors. Copy it again."),
-    "weights_truncated": gettext_lazy(
-        "%(field)s has %(size)d bytes where its header speaks of %(expected)d. Copy it again."
-    ),
+    "weights_unreadable": gettext_lazy("%(field)s is not a safetensors file. Copy it again."),
+    "weights_truncated": gettext_lazy("%(field)s has %(size)d bytes, but its header says %(expected)d. Copy it again."),
     "json_too_large": gettext_lazy("%(field)s is too large to be read."),
     "json_too_deep": gettext_lazy("%(field)s is nested too deeply to be read."),
-    "json_no_object": gettext_lazy("%(field)s holds no JSON object, so it says nothing of the model."),
+    "json_no_object": gettext_lazy("%(field)s does not contain a JSON object."),
     # Network
-    "context_missing": gettext_lazy("Its config does not say how long its context is. State it, in tokens."),
+    "context_missing": gettext_lazy("Its config does not give a context length. Set it, in tokens."),
     "context_too_long": gettext_lazy(
-        "It can read %(limit)d tokens, so its context cannot be %(stated)d. State less, or nothing."
+        "It can process %(limit)d tokens, so its context cannot be %(stated)d. Set a lower number, or none."
     ),
     "context_too_short": gettext_lazy(
-        "Its context of %(stated)d tokens holds no question with its answer: %(limit)d are the least."
+        "Its context of %(stated)d tokens is too short for a prompt and its answer. The minimum is %(limit)d."
     ),
     "tokenizer_larger": gettext_lazy(
-        "Its tokenizer has %(tokens)d tokens, but the network knows %(embedding)d of them. "
-        "Bring the tokenizer that it was trained with."
+        "Its tokenizer has %(tokens)d tokens, but its embedding has only %(embedding)d. "
+        "Use the tokenizer it was trained with."
     ),
     "rows_stay": gettext_lazy(
-        "Its cache does not let go of single answers, so writing many takes as long as the longest of them."
+        "Its cache cannot drop finished answers, so a batch takes as long as its longest answer."
     ),
-    "weights_unused": gettext_lazy(
-        "%(weights)d weights belong to no part of the model as it is used here, and are left out."
-    ),
+    "weights_unused": gettext_lazy("%(weights)d weights are not used by the model here and are left out."),
     # Numbers
     "selftest_causal": gettext_lazy(
-        "It looks ahead: a later token changes what it says of earlier ones (by %(measured).2g, %(limit).2g at most). "
-        "Bring a causal language model."
+        "It looks ahead: a later token changes the logits of earlier ones (by %(measured).2g; the limit is "
+        "%(limit).2g). Use a causal language model."
     ),
     "selftest_padded": gettext_lazy(
-        "What it says of a text depends on the texts beside it (by %(measured).2g, %(limit).2g at most), "
-        "so it cannot be trained here."
+        "Its logits for a text depend on the other texts in the batch (by %(measured).2g; the limit is "
+        "%(limit).2g), so it cannot be trained here."
     ),
     "selftest_cached": gettext_lazy(
-        "What it writes with its cache is not what it computes when it learns (it differs by %(measured).2g, "
-        "%(limit).2g at most), so it cannot be trained here."
+        "Its logits differ with and without the cache (by %(measured).2g; the limit is %(limit).2g), so it "
+        "cannot be trained here."
     ),
     "selftest_not_finite": gettext_lazy(
-        "What it computes is not finite: its weights are damaged, or too large for this number format."
+        "Its output is not finite: its weights are damaged or too large for this number format."
     ),
     # Template
     "template_missing": gettext_lazy(
-        "It has no chat template, so conversations are written plainly, as User: and Assistant:."
+        "It has no chat template, so conversations use a plain format with User: and Assistant:."
     ),
-    "template_no_system": gettext_lazy("Its chat template takes no system turn: prompts that have one are left out."),
+    "template_no_system": gettext_lazy(
+        "Its chat template does not support system turns. Prompts that have one are left out."
+    ),
     "template_alternates": gettext_lazy(
-        "Its chat template wants turns to alternate: prompts with two turns of one role in a row are left out."
+        "Its chat template requires turns to alternate. Prompts with two turns of the same role in a row are left out."
     ),
     "template_date": gettext_lazy(
-        "Its chat template writes today's date. For this model that is %(date)s from now on, in every stage."
+        "Its chat template inserts the current date. For this model the date is fixed at %(date)s in every stage."
     ),
-    "template_random": gettext_lazy("Its chat template writes the same conversation in two ways: it draws at random."),
+    "template_random": gettext_lazy(
+        "Its chat template gives different results for the same conversation: it is random."
+    ),
     "template_ambiguous": gettext_lazy(
-        "It has several chat templates and none that is called default. Keep the one for conversations."
+        "It has several chat templates and none is called “default”. Keep only the one for conversations."
     ),
 }

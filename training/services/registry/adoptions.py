@@ -254,7 +254,7 @@ def _use_pending(name: str, context: int | None) -> Adoption:
     Adoption.objects.pending().filter(folder=name).update(context=context)
     live = Adoption.objects.live().get(folder=name)
     if live.context != context:
-        raise UnderWay(_("“%(name)s” is being examined right now: state its context afterwards.") % {"name": name})
+        raise UnderWay(_("“%(name)s” is being checked right now. Set its context afterwards.") % {"name": name})
     return live
 
 
@@ -278,6 +278,6 @@ def _ring(adoption: Adoption) -> None:
 
 def _died_again() -> str:
     return _(
-        "Its worker died %(number)d times while it examined the folder, most likely for want of memory. "
-        "Give it more, or choose a smaller model; then examine it again."
+        "The worker died %(number)d times while checking the folder, most likely because it ran out of "
+        "memory. Give it more memory or choose a smaller model, then check again."
     ) % {"number": MOST_DEATHS}

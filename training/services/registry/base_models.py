@@ -36,7 +36,7 @@ def why_missing(training: TrainingSettings) -> str:
         adoptions.adopted(name)
     except (NotAdopted, UnknownFolder) as refusal:
         return _("The base model “%(name)s” is not ready yet: %(why)s") % {"name": name, "why": refusal}
-    return _("The base model “%(name)s” is taken over in a moment.") % {"name": name}
+    return _("The base model “%(name)s” will be available in a moment.") % {"name": name}
 
 
 def register(project: Project, *, asked_by: User | None = None) -> None:

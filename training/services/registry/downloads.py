@@ -63,7 +63,7 @@ def ask(model: ModelVersion, *, asked_by: User) -> Download:
     except IntegrityError:
         return Download.objects.live().get(model_version=model)
     except LeadsOut as error:
-        raise NoWeights(_("This model is not packed: %(reason)s.") % {"reason": error.strerror}) from error
+        raise NoWeights(_("This model could not be packed: %(reason)s.") % {"reason": error.strerror}) from error
     return download
 
 
@@ -160,8 +160,8 @@ def _explain(download: Download, error: OSError) -> str:
         return _("The files could not be read: %(reason)s.") % {"reason": error.strerror or type(error).__name__}
     free = shutil.disk_usage(download.path.parent).free
     return _(
-        "The disk is short: packing takes %(needed)s beside the %(reserve)s that stay free for people's labels, and "
-        "%(free)s are free. Make room, then try again."
+        "Not enough disk space: packing needs %(needed)s in addition to the %(reserve)s kept free for people's "
+        "labels, but only %(free)s is free. Free up space, then try again."
     ) % {
         "needed": filesizeformat(download.total),
         "reserve": filesizeformat(RESERVE),

@@ -58,7 +58,7 @@ def inspect(name: str) -> State:
         entries = list(_entries(path_of(name)))
     except OSError as error:
         raise Unreadable(
-            _("The folder cannot be read: %(reason)s. Give it to the user that runs Roundtable.")
+            _("The folder cannot be read: %(reason)s. Make it readable for the user that runs Roundtable.")
             % {"reason": error.strerror or type(error).__name__}
         ) from None
     facts = sorted(facts for facts, _changed in entries)
@@ -71,12 +71,12 @@ def inspect(name: str) -> State:
 def _refuse_name(name: str) -> None:
     """Raises Unreadable for a name that no setting can hold."""
     if name != printable(name):
-        raise Unreadable(_("The name is not written in UTF-8: give the folder another one."))
+        raise Unreadable(_("The name is not valid UTF-8. Rename the folder."))
     if name == TrainingSettings.TINY:
-        raise Unreadable(_("The name “tiny” stands for the built-in model: give the folder another one."))
+        raise Unreadable(_("The name “tiny” is reserved for the built-in model. Rename the folder."))
     if len(name) > LONGEST_NAME:
         raise Unreadable(
-            _("The name has more than %(number)d characters: give the folder a shorter one.") % {"number": LONGEST_NAME}
+            _("The name has more than %(number)d characters. Rename the folder.") % {"number": LONGEST_NAME}
         )
 
 

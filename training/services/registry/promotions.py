@@ -23,7 +23,7 @@ class ChampionChanged(Exception):
     """Somebody promoted another model meanwhile: `champion` is served now."""
 
     def __init__(self, champion: ModelVersion) -> None:
-        super().__init__(_("Meanwhile somebody made %(model)s the champion.") % {"model": champion.name})
+        super().__init__(_("Someone has made %(model)s the champion in the meantime.") % {"model": champion.name})
         self.champion = champion
 
 
@@ -92,7 +92,7 @@ def roll_back(project: Project, *, seen: ModelVersion, promoted_by: User, reason
     if now and now != seen:
         raise ChampionChanged(now)
     if before is None:
-        raise NotAPolicy(_("No other model has been the champion yet."))
+        raise NotAPolicy(_("There is no earlier champion to roll back to."))
     return _set_champion(before, promoted_by, reason, ROLLED_BACK)
 
 

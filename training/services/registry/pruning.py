@@ -92,12 +92,12 @@ def _retried() -> set[int]:
 def _checkpoints() -> Iterator[Prunable]:
     for run in _done_for_good().succeeded().order_by("pk"):
         paths = _below_attempts(run, "checkpoints")
-        yield from _unless_empty(_("checkpoints of %(run)s"), _("it has succeeded"), paths, run)
+        yield from _unless_empty(_("checkpoints of %(run)s"), _("the run succeeded"), paths, run)
 
 
 def _failed_attempts(older_than: timedelta) -> Iterator[Prunable]:
     old = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__lt=Now() - older_than)
-    why = _("it ended more than %(days)d days ago") % {"days": older_than.days}
+    why = _("ended more than %(days)d days ago") % {"days": older_than.days}
     for run in old.order_by("pk"):
         paths = _below_attempts(run, "checkpoints") + _below_attempts(run, "output")
         yield from _unless_empty(_("attempts of %(run)s"), why, paths, run)
@@ -108,7 +108,7 @@ def _damaged_checkpoints(older_than: timedelta) -> Iterator[Prunable]:
     young = _done_for_good().filter(status__in=ENDED_BADLY, finished_at__gte=Now() - older_than)
     for run in young.order_by("pk"):
         paths = _below_attempts(run, directories.DAMAGED_CHECKPOINTS)
-        yield from _unless_empty(_("damaged checkpoints of %(run)s"), _("no run goes on from them"), paths, run)
+        yield from _unless_empty(_("damaged checkpoints of %(run)s"), _("no run resumes from them"), paths, run)
 
 
 def _weights() -> Iterator[Prunable]:
@@ -119,7 +119,7 @@ def _weights() -> Iterator[Prunable]:
         paths = tuple(path for path in (model.directory, output) if path.exists())
         if paths:
             what = _("weights of %(model)s in “%(project)s”") % {"model": model.name, "project": model.project.name}
-            why = _("never promoted, and no promoted model descends from it")
+            why = _("never promoted, and not an ancestor of a promoted model")
             yield Prunable(what, why, paths, size_of(*paths), model.run, model)
 
 

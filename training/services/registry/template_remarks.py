@@ -57,39 +57,39 @@ def _adoption(project: Project) -> Adoption | None:
 
 def _system(number: int) -> str:
     return ngettext(
-        "The chat template of this project’s base model takes no system turn. "
-        "%(number)d prompt of these has one: people can answer it, but rounds leave it out.",
-        "The chat template of this project’s base model takes no system turn. "
-        "%(number)d prompts of these have one: people can answer them, but rounds leave them out.",
+        "This project’s base model does not support system turns. %(number)d "
+        "of these prompts has one: people can answer it, but rounds leave it out.",
+        "This project’s base model does not support system turns. %(number)d "
+        "of these prompts have one: people can answer them, but rounds leave them out.",
         number,
     ) % {"number": number}
 
 
 def _two_users(number: int) -> str:
     return ngettext(
-        "The chat template of this project’s base model wants turns to alternate. "
-        "%(number)d prompt of these has two user turns in a row: rounds leave it out.",
-        "The chat template of this project’s base model wants turns to alternate. "
-        "%(number)d prompts of these have two user turns in a row: rounds leave them out.",
+        "This project’s base model requires turns to alternate. %(number)d of "
+        "these prompts has two user turns in a row, so rounds leave it out.",
+        "This project’s base model requires turns to alternate. %(number)d of "
+        "these prompts have two user turns in a row, so rounds leave them out.",
         number,
     ) % {"number": number}
 
 
 def _two_assistants(number: int) -> str:
     return ngettext(
-        "The chat template of this project’s base model wants turns to alternate. "
-        "%(number)d prompt of these has two assistant turns in a row: rounds leave it out.",
-        "The chat template of this project’s base model wants turns to alternate. "
-        "%(number)d prompts of these have two assistant turns in a row: rounds leave them out.",
+        "This project’s base model requires turns to alternate. %(number)d of "
+        "these prompts has two assistant turns in a row, so rounds leave it out.",
+        "This project’s base model requires turns to alternate. %(number)d of "
+        "these prompts have two assistant turns in a row, so rounds leave them out.",
         number,
     ) % {"number": number}
 
 
 def _begins_with_assistant(number: int) -> str:
     return ngettext(
-        "The chat template of this project’s base model takes no conversation that the assistant begins. "
-        "%(number)d prompt of these is one: rounds leave it out.",
-        "The chat template of this project’s base model takes no conversation that the assistant begins. "
-        "%(number)d prompts of these are: rounds leave them out.",
+        "This project’s base model does not support conversations that start with an assistant turn. "
+        "%(number)d of these prompts does, so rounds leave it out.",
+        "This project’s base model does not support conversations that start with an assistant turn. "
+        "%(number)d of these prompts do, so rounds leave them out.",
         number,
     ) % {"number": number}

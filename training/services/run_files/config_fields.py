@@ -56,112 +56,98 @@ class SettingLink(NamedTuple):
 UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
     "": "",
     "answers": _("answers"),
-    "demonstrations per step": _("answers that people wrote, per step"),
+    "demonstrations per step": _("demonstrations per step"),
     "documents per step": _("texts per step"),
     "nats per answer": _("nats per answer"),
-    "reward": _("σ of the reward"),
-    "reward per nat": _("σ of the reward per nat"),
+    "reward": _("σ (standard deviations of the reward)"),
+    "reward per nat": _("σ per nat"),
     "seconds": _("seconds"),
     "share of the steps": _("share of the steps"),
     "slates per step": _("sets of answers per step"),
     "tokens": _("tokens"),
 }
-TIME = _("Time grows with it.")
-TIME_AND_MEMORY = _("Time and memory grow with it.")
-FREE = _("Costs nothing.")
+TIME = _("Higher values take more time.")
+TIME_AND_MEMORY = _("Higher values take more time and memory.")
+FREE = _("Free.")
 
 FIELDS: dict[str, Field] = {
-    "seed": Field(_("seed"), _("Every random draw of the run follows from it."), FREE),
+    "seed": Field(_("seed"), _("Determines every random draw of the run."), FREE),
     "threads": Field(
         _("threads"),
-        _("Processor threads that compute; sums depend on it in their last digits."),
-        _("More are quicker, up to the processor's cores."),
+        _("CPU threads used. Changes the last digits of results."),
+        _("More are faster, up to the number of CPU cores."),
     ),
     "dtype": Field(
         _("number format"),
-        _("How exactly the networks compute: fp32 or bf16; auto takes what suits the machine."),
-        _("bf16 takes less time and memory where the machine computes with it."),
+        _("fp32 is more precise, bf16 is faster, auto picks what suits the machine."),
+        _("bf16 takes less time and memory where the machine supports it."),
     ),
     "batch_tokens": Field(
-        _("tokens at once"),
-        _("How many tokens go through a network at a time."),
-        _("Memory grows with it; more is quicker."),
+        _("batch tokens"), _("Tokens processed at once."), _("Higher values are faster and need more memory.")
     ),
     "checkpoint_seconds": Field(
         _("seconds between checkpoints"),
-        _("How much work a crash can cost at most."),
-        _("Fewer seconds write to the disk more often."),
+        _("The most work a crash can lose, in seconds."),
+        _("Lower values write to the disk more often."),
     ),
-    "vocab_size": Field(_("vocabulary"), _("Pieces of text that the tokenizer knows."), TIME_AND_MEMORY),
-    "hidden_size": Field(_("width"), _("Numbers that stand for one token inside the model."), TIME_AND_MEMORY),
-    "layers": Field(_("layers"), _("How many steps the model thinks in."), TIME_AND_MEMORY),
-    "heads": Field(_("attention heads"), _("How many places a layer looks at, at the same time."), FREE),
-    "mlp_size": Field(_("inner width"), _("Numbers in the middle of a layer."), TIME_AND_MEMORY),
-    "context": Field(_("context"), _("The most tokens that the model reads at once."), TIME_AND_MEMORY),
-    "tokens": Field(_("tokens to read"), _("How much text the model reads in all."), TIME),
-    "warmup": Field(_("warm-up"), _("Share of the steps in which the learning rate still rises."), FREE),
+    "vocab_size": Field(_("vocabulary size"), _("Number of different tokens."), TIME_AND_MEMORY),
+    "hidden_size": Field(_("hidden size"), _("Size of the vector for each token inside the model."), TIME_AND_MEMORY),
+    "layers": Field(_("layers"), _("Number of transformer layers."), TIME_AND_MEMORY),
+    "heads": Field(_("attention heads"), _("Attention heads per layer."), FREE),
+    "mlp_size": Field(_("MLP size"), _("Size of the hidden layer in each MLP."), TIME_AND_MEMORY),
+    "context": Field(_("context length"), _("Most tokens the model can process at once."), TIME_AND_MEMORY),
+    "tokens": Field(_("training tokens"), _("Tokens the model is trained on in total."), TIME),
+    "warmup": Field(_("warm-up"), _("Share of steps during which the learning rate rises to its peak."), FREE),
     "epochs": Field(
-        _("passes"),
-        _("How often all of the data is gone through."),
-        _("Time grows with it; too many, and the labels are learnt by heart."),
+        _("epochs"),
+        _("Number of passes over the data."),
+        _("Higher values take more time. Too many overfit."),
     ),
     "batch_size": Field(
-        _("examples per step"),
-        _("How many examples one step of learning looks at."),
-        _("More take fewer steps; memory stays the same."),
+        _("batch size"),
+        _("Examples per optimiser step."),
+        _("Higher values make fewer steps. Memory stays the same."),
     ),
     "learning_rate": Field(
-        _("learning rate"),
-        _("How far one step moves the weights at most."),
-        _("Costs nothing; too high, and the model is spoilt."),
+        _("learning rate"), _("Peak learning rate of the optimiser."), _("Free. Too high a rate ruins the model.")
     ),
     "max_response": Field(
-        _("longest answer"),
-        _("Tokens that an answer may have."),
-        _("Time and memory grow with it, and prompts have less room."),
+        _("maximum answer length"),
+        _("Most tokens an answer can have."),
+        _("Higher values take more time and memory, and leave less room for prompts."),
     ),
     "reward.max_response": Field(
-        _("longest answer"),
-        _("Tokens of the context that a prompt must leave free for answers."),
-        _("Prompts have less room."),
+        _("maximum answer length"),
+        _("Tokens of the context that a prompt must leave for answers."),
+        _("Higher values leave less room for prompts."),
     ),
-    "iterations": Field(_("steps"), _("How often the policy writes answers and learns from them."), TIME),
+    "iterations": Field(_("PPO steps"), _("How many times the policy samples answers and is updated on them."), TIME),
     "rollout_size": Field(
-        _("answers per step"),
-        _("How many answers the policy writes before it learns from them."),
-        _("The time of a step grows with it."),
+        _("rollout size"), _("Answers sampled per PPO step."), _("Higher values make each step slower.")
     ),
     "minibatch_size": Field(
-        _("answers per update"),
-        _("How many of these answers one update looks at."),
-        _("Fewer make more updates, and take a little longer."),
+        _("minibatch size"), _("Answers per optimiser step."), _("Lower values make more updates, a little slower.")
     ),
     "value_learning_rate": Field(
-        _("critic's learning rate"),
-        _("How far one step moves the critic at most."),
-        _("Costs nothing; too high, and the critic is spoilt."),
+        _("critic learning rate"), _("Peak learning rate of the critic."), _("Free. Too high a rate ruins the critic.")
     ),
-    "beta": Field(
-        _("price of distance (beta)"), _("Reward lost for each nat that the policy moves from the SFT."), FREE
+    "beta": Field(_("KL coefficient (beta)"), _("Reward subtracted per nat of KL from the SFT model."), FREE),
+    "clip": Field(_("clip range"), _("How far a token's probability ratio may move before it is clipped."), FREE),
+    "value_clip": Field(_("value clip range"), _("How far the critic's estimate may move before it is clipped."), FREE),
+    "gamma": Field(_("discount (gamma)"), _("Weight of a reward one token later. 1 means no discount."), FREE),
+    "lam": Field(_("GAE lambda"), _("1 relies on observed rewards, 0 on the critic's estimates."), FREE),
+    "missing_eos_penalty": Field(
+        _("missing EOS penalty"), _("Reward subtracted from an answer that does not end."), FREE
     ),
-    "clip": Field(_("clip"), _("The largest change of a token's probability that one step rewards."), FREE),
-    "value_clip": Field(_("critic's clip"), _("The largest change of the critic's guess that one step rewards."), FREE),
-    "gamma": Field(_("gamma"), _("What a reward is worth one token later; 1 is the same."), FREE),
-    "lam": Field(_("lambda"), _("How far ahead an advantage looks instead of trusting the critic."), FREE),
-    "missing_eos_penalty": Field(_("price of not ending"), _("Reward lost by an answer that does not end."), FREE),
     "kl_limit": Field(
-        _("distance limit"),
-        _("Nats per answer at which PPO stops and keeps the policy before."),
-        _("A higher one lets PPO go on for longer."),
+        _("KL limit"),
+        _("Nats per answer at which PPO stops and keeps the previous policy."),
+        _("A higher limit lets PPO run longer."),
     ),
-    "shown_samples": Field(
-        _("answers kept to read"), _("How many answers of each step are kept for this page."), _("A little disk.")
-    ),
-    "draws": Field(_("answers per prompt"), _("How many answers to each held-out prompt are measured."), TIME),
+    "shown_samples": Field(_("samples kept"), _("Answers of each step kept for this page."), _("A little disk space.")),
+    "draws": Field(_("answers per prompt"), _("Answers measured for each held-out prompt."), TIME),
     "k": Field(
-        _("answers in a set"),
-        _("How many answers people rank together."),
-        _("The time of sampling, and of those who rank."),
+        _("answers per set (K)"), _("Answers people rank together."), _("Sampling time, and people's time to rank.")
     ),
 }
 

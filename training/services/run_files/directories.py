@@ -84,7 +84,7 @@ def write_fence(directory: Path, fence: int) -> None:
     with (directory / ".fence-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if current.exists() and int(current.read_text("utf-8")) > fence:
-            raise LostRace(f"attempt {fence} comes too late: another one works in {directory.name}")
+            raise LostRace(f"attempt {fence} is too late: another attempt owns {directory.name}")
         draft.write_text(str(fence), "utf-8")
         draft.replace(current)
 

@@ -54,7 +54,7 @@ def changes(run: Run, attempt: Path) -> Iterator[str]:
     here = versions()
     for name, old in then["versions"].items():
         if here.get(name) != old:
-            yield _("%(name)s was %(old)s and is %(new)s now.") % {"name": name, "old": old, "new": here.get(name)}
+            yield _("%(name)s was %(old)s and is now %(new)s.") % {"name": name, "old": old, "new": here.get(name)}
     yield from _other_config(then["config"], RunFiles(run).config)
     yield from _other_device(then["device"])
 
@@ -63,11 +63,11 @@ def _other_config(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     for name in sorted((then.keys() | now.keys()) - {"parents"}):
         if then.get(name) != now.get(name):
             change = {"name": name, "old": then.get(name), "new": now.get(name)}
-            yield _("%(name)s in config.json was %(old)s and is %(new)s now.") % change
+            yield _("%(name)s in config.json was %(old)s and is now %(new)s.") % change
 
 
 def _other_device(then: str) -> Iterator[str]:
     """Whether the live workers compute on something else. Where there is none, nobody knows."""
     now = sorted(set(Worker.objects.alive("gpu").values_list("device", flat=True)))
     if then and now and then not in now:
-        yield _("It computed on %(old)s, and the workers now have %(new)s.") % {"old": then, "new": ", ".join(now)}
+        yield _("It ran on %(old)s, but the workers now have %(new)s.") % {"old": then, "new": ", ".join(now)}

@@ -96,7 +96,7 @@ def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
     known = Prompt.objects.filter(project=run.project)
     prompt = known.filter(pk=sample.prompt_id).first() if sample.prompt_id.isdecimal() else None
     if prompt is None:
-        raise BadSlate(_("The prompt is not there any more."))
+        raise BadSlate(_("The prompt no longer exists."))
     completions = [NewCompletion(texts[0], sample.finish_reason), NewCompletion(texts[1])]
     try:
         with transaction.atomic():
@@ -107,7 +107,7 @@ def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
             )
             audit.record("sample.sent", actor=sent_by, project=run.project, subject=str(run), slate=added.slate.pk)
     except IntegrityError:
-        raise BadSlate(_("These two are in the queue already.")) from None
+        raise BadSlate(_("These two are already in the queue.")) from None
 
 
 def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples: bool) -> StepCell:

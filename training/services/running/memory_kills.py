@@ -51,11 +51,11 @@ def ending(run: Run) -> Ending:
         facts = {"kind": "memory", "field": "batch_tokens", "numbers": {"batch_tokens": cfg.batch_tokens}}
         return Ending(exits.InvalidInput.code, memory.advice(cfg), facts)
     text = (
-        f"After step {run.step} the kernel killed the engine because memory ran out, so the next attempt goes on with"
-        f" half as many tokens at once (batch_tokens {cfg.batch_tokens})."
+        f"After step {run.step} the kernel killed the engine because it ran out of memory, so the next attempt"
+        f" continues with half as many tokens per batch (batch_tokens {cfg.batch_tokens})."
     )
     recovery_log.add(Recovery("out_of_memory", run.step, text))
-    error = "The engine was killed by SIGKILL: the machine was out of memory."
+    error = "The engine was killed by SIGKILL: the machine ran out of memory."
     return Ending(-signal.SIGKILL, error, {"kind": "memory"})
 
 

@@ -27,7 +27,9 @@ def ended(round: Round) -> None:
         reason = round.error.strip().partition("\n")[0]
         _tell_admins(round, "round.failed", text % {"number": round.number, "reason": reason})
     elif round.status == Round.Status.SUCCEEDED:
-        text = _("Round %(number)d is finished. Only a person promotes its result.") % {"number": round.number}
+        text = _("Round %(number)d is finished. Review the result and decide whether to promote the model.") % {
+            "number": round.number
+        }
         _tell_admins(round, "round.finished", text)
         _ask_for_rankings(round)
 
@@ -40,9 +42,9 @@ def held(run: Run) -> None:
         "reason": run.error.strip().partition("\n")[0],
     }
     if run.round:
-        text = _("Round %(number)d is held at %(stage)s until somebody acts: %(reason)s") % values
+        text = _("Round %(number)d is on hold at %(stage)s and needs attention: %(reason)s") % values
     else:
-        text = _("A run (%(stage)s) is held until somebody acts: %(reason)s") % values
+        text = _("A run (%(stage)s) is on hold and needs attention: %(reason)s") % values
     address = reverse("training:run", args=[run.project.slug, run.pk])
     notices.tell(run.project, kind="run.held", text=text, address=address, role=Role.ADMIN)
 
@@ -51,7 +53,9 @@ def _ask_for_rankings(round: Round) -> None:
     waiting = WorkItem.objects.filter(project=round.project, kind=Kind.RANKING, status=WorkItem.Status.OPEN).count()
     if waiting:
         text = ngettext(
-            "%(count)d set of answers waits to be ranked.", "%(count)d sets of answers wait to be ranked.", waiting
+            "%(count)d set of answers is waiting to be ranked.",
+            "%(count)d sets of answers are waiting to be ranked.",
+            waiting,
         )
         address = reverse("annotate:rank", args=[round.project.slug])
         notices.tell(round.project, kind="rankings.wanted", text=text % {"count": waiting}, address=address)

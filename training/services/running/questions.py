@@ -130,7 +130,7 @@ def let_people_rank(question: Question, *, sent_by: User) -> Slate:
 def _config(project: Project, model: ModelVersion) -> SamplingConfig:
     training = TrainingSettings.objects.filter(project=project).first()
     if training is None:
-        raise CannotAsk(_("This project does not train yet: choose its base model in the settings."))
+        raise CannotAsk(_("This project has no base model yet. Choose one in the settings."))
     if not models_to_ask(project).filter(pk=model.pk).exists():
         raise CannotAsk(_("%(model)s cannot answer prompts.") % {"model": model.name})
     try:

@@ -109,7 +109,7 @@ def remove_orphans() -> None:
     """
     for path in _directories_without_row():
         if time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
-            logger.warning("%s belongs to nothing and is removed", path)
+            logger.warning("removing %s, which belongs to nothing", path)
             shutil.rmtree(path, ignore_errors=True)
     for upload in settings.SPOOL_DIR.iterdir():  # a web process that was killed cannot remove what it had begun
         with suppress(FileNotFoundError):  # that was read to the end

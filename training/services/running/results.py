@@ -110,17 +110,17 @@ def summary(result: Result) -> list[str]:
     sentences = [_by_reward(low, high) % {"change": decimal(value, sign="+")}]
     before, longer = length["before"][0], length["change"][0]
     if low > 0 and before and longer > MUCH_LONGER * before:
-        text = _("They are %(share)d%% longer: read some, since length alone can raise a reward.")
+        text = _("They are %(share)d%% longer. Read some: length alone can raise the reward.")
         sentences.append(text % {"share": round(100 * longer / before)})
     return sentences
 
 
 def _by_reward(low: float, high: float) -> str:
     if low > 0:
-        return _("By the reward model the answers are better (%(change)s).")
+        return _("According to the reward model, the answers are better (%(change)s).")
     if high < 0:
-        return _("By the reward model the answers are worse (%(change)s).")
-    return _("By the reward model there is no clear difference (%(change)s).")
+        return _("According to the reward model, the answers are worse (%(change)s).")
+    return _("According to the reward model, there is no clear difference (%(change)s).")
 
 
 def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:

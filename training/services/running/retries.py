@@ -78,11 +78,11 @@ def choices(run: Run) -> Choices:
 def refusal(run: Run) -> str:
     """Why no retry of `run` may start; empty where one may."""
     if run.status not in RETRIED:
-        return _("This run neither failed nor waits for a person.")
+        return _("This run has not failed and is not on hold.")
     if run.round and (newer := Round.objects.filter(project=run.project, number__gt=run.round.number).first()):
-        return _("Round %(number)d came after this one: the newest labels are there.") % {"number": newer.number}
+        return _("Round %(number)d has started since. Continue from there.") % {"number": newer.number}
     if not RunFiles(run).config:
-        return _("The run's directory is gone.")
+        return _("The run's directory no longer exists.")
     return next(_changed_parents(run), "")
 
 
@@ -95,7 +95,7 @@ def resume(run: Run, *, actor: User) -> Run:
         raise Refused(offered.refusal or " ".join(offered.changes))
     saved = saved_steps.furthest(offered.saved)
     if saved is None:
-        raise Refused(_("There is no whole checkpoint to go on from."))
+        raise Refused(_("There is no complete checkpoint to resume from."))
     return _retry(run, _config(run), actor=actor, action="run.resumed", saved=saved, step=saved.step)
 
 
@@ -158,7 +158,7 @@ def _replace(run: Run, new: Run) -> None:
         raise AlreadyRetried(retry)
     run.refresh_from_db()
     if run.status not in RETRIED:  # it was held, and somebody has let it go on
-        raise Refused(_("This run neither failed nor waits for a person."))
+        raise Refused(_("This run has not failed and is not on hold."))
     if round and round.status == Round.Status.CANCELLED:
         raise Refused(_("The round was cancelled."))
     if run.status == Run.Status.HELD:
@@ -174,7 +174,7 @@ def _reopen(round: Round) -> None:
         with transaction.atomic():
             round.move_to(Round.Status.RUNNING, error="", finished_at=None)
     except IntegrityError:
-        raise Refused(_("Another round of the project is running.")) from None
+        raise Refused(_("Another round of this project is running.")) from None
 
 
 def _write_directory(directory: Path, old: Path, config: RunConfig, saved: SavedStep | None) -> None:
@@ -206,7 +206,7 @@ def _config(run: Run) -> RunConfig:
     try:
         return parse(RunFiles(run).config)
     except InvalidInput as error:
-        raise Refused(_("Its config is not valid any more: %(error)s") % {"error": error}) from error
+        raise Refused(_("Its config is no longer valid: %(error)s") % {"error": error}) from error
 
 
 def read_files(run_pk: int) -> None:
@@ -229,15 +229,15 @@ def _changed_parents(run: Run) -> Iterator[str]:
         if found is None:
             continue  # a worker is reading it; the engine refuses one that has changed
         if not found:
-            yield _(
-                "The model that it starts from (%(role)s) is not there any more. Put it back, or start a new round."
-            ) % {"role": role}
+            yield _("The model it starts from (%(role)s) no longer exists. Restore it, or start a new round.") % {
+                "role": role
+            }
         elif found != parent["manifest_sha256"]:
             change = {"role": role, "old": parent["manifest_sha256"][:8], "new": found[:8]}
             yield (
                 _(
-                    "The model that it starts from (%(role)s) was %(old)s… and is %(new)s… now. "
-                    "Put its files back as they were, or start a new round."
+                    "The model it starts from (%(role)s) has changed (hash %(old)s… is now "
+                    "%(new)s…). Restore its files, or start a new round."
                 )
                 % change
             )

@@ -87,7 +87,7 @@ def _create(project: Project, opened_by: User | None) -> Round:
     if active := Round.objects.active().filter(project=project).first():
         raise RoundRunning(active)
     if not TrainingSettings.objects.filter(project=project).exists():
-        raise NotReady(_("This project does not train yet: choose its base model in the settings."))
+        raise NotReady(_("This project has no base model yet. Choose one in the settings."))
     plan = plans.draft(project)
     if plan.obstacle:
         raise NotReady(plan.obstacle)

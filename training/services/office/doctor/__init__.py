@@ -34,5 +34,5 @@ def _made(checks: Iterable[Check]) -> list[Finding]:
             findings += check()
         except Exception as error:  # the other checks are wanted all the more
             fault = _("The check “%(name)s” itself failed: %(error)s.") % {"name": check.__name__, "error": error}
-            findings.append(Finding(check.__name__, fault, _("Mend what the other lines name first, then look again.")))
+            findings.append(Finding(check.__name__, fault, _("Fix the other problems first, then check again.")))
     return findings

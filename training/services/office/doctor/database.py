@@ -22,37 +22,37 @@ def answers() -> Iterator[Finding]:
     try:
         _one("SELECT 1")
     except DatabaseFailure as error:
-        fault = _("The database does not answer: %(error)s.") % {"error": str(error).strip()}
+        fault = _("The database is not responding: %(error)s.") % {"error": str(error).strip()}
         yield Finding(DATABASE, fault, _("Start it, or correct DATABASE_URL."))
 
 
 def migrations() -> Iterator[Finding]:
     executor = MigrationExecutor(connection)
     if pending := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        fault = _("%(number)d migrations are not applied, the first is %(name)s.")
+        fault = _("%(number)d migrations are not applied, starting with %(name)s.")
         names = {"number": len(pending), "name": pending[0][0]}
-        yield Finding("migrations", fault % names, _("Run “manage.py migrate”; “make run” does so by itself."))
+        yield Finding("migrations", fault % names, _("Run “manage.py migrate”. “make run” does this automatically."))
 
 
 def cache_table() -> Iterator[Finding]:
     name = settings.CACHES["default"]["LOCATION"]
     if name not in connection.introspection.table_names():
-        fault = _("The table of the login throttle is missing: nobody can sign in.")
-        yield Finding(DATABASE, fault, _("Run “manage.py createcachetable”; “make run” does so by itself."))
+        fault = _("The table for login throttling is missing, so no one can sign in.")
+        yield Finding(DATABASE, fault, _("Run “manage.py createcachetable”. “make run” does this automatically."))
 
 
 def sqlite() -> Iterator[Finding]:
     if connection.vendor != "sqlite":
         return
     if (mode := _one("PRAGMA journal_mode")) != "wal":
-        fault = _("SQLite's journal mode is “%(mode)s”: readers and writers keep each other waiting.") % {"mode": mode}
-        yield Finding(DATABASE, fault, _("Put DATA_DIR on a local disk: network folders do not carry WAL."))
+        fault = _("SQLite's journal mode is “%(mode)s”, so readers and writers block each other.") % {"mode": mode}
+        yield Finding(DATABASE, fault, _("Put DATA_DIR on a local disk. Network file systems do not support WAL."))
     if _one("PRAGMA synchronous") != 2:
-        fault = _("SQLite does not wait for the disk: a power cut loses labels that people were told are stored.")
+        fault = _("SQLite does not wait for the disk, so a power failure can lose labels that were reported as saved.")
         yield Finding(DATABASE, fault, _("Set synchronous=FULL again in SQLITE_OPTIONS of config/settings.py."))
     if _one("PRAGMA foreign_keys") != 1:
-        fault = _("SQLite does not check foreign keys: a row may point at nothing.")
-        yield Finding(DATABASE, fault, _("Use a SQLite that was built with them, and Django's way of connecting."))
+        fault = _("SQLite does not enforce foreign keys, so rows can refer to rows that do not exist.")
+        yield Finding(DATABASE, fault, _("Use a SQLite build with foreign keys, and connect through Django."))
 
 
 def postgresql() -> Iterator[Finding]:
@@ -64,8 +64,8 @@ def postgresql() -> Iterator[Finding]:
         yield Finding(DATABASE, fault, _("Upgrade it to %(oldest)d or newer.") % {"oldest": OLDEST_POSTGRESQL})
     for name in ("fsync", "full_page_writes", "synchronous_commit"):
         if (value := _one(f"SHOW {name}")) == "off":
-            fault = _("PostgreSQL runs with %(name)s = %(value)s: a power cut loses labels.")
-            remedy = _("Set it on in postgresql.conf and reload the server.")
+            fault = _("PostgreSQL runs with %(name)s = %(value)s, so a power failure can lose labels.")
+            remedy = _("Turn it on in postgresql.conf and reload the server.")
             yield Finding(DATABASE, fault % {"name": name, "value": value}, remedy)
 
 
@@ -73,7 +73,9 @@ def clock() -> Iterator[Finding]:
     skew = abs((_database_time() - datetime.now(UTC)).total_seconds())
     if skew > LARGEST_SKEW_S:
         fault = _("The clocks of the database and of this host differ by %(seconds)d s.") % {"seconds": round(skew)}
-        yield Finding("clock", fault, _("Let both follow a time server, as chrony or systemd-timesyncd do."))
+        yield Finding(
+            "clock", fault, _("Synchronise both with a time server, for example with chrony or systemd-timesyncd.")
+        )
 
 
 def _database_time() -> datetime:

@@ -21,17 +21,19 @@ FOLDERS = ("runs", "models", "snapshots", "logs")  # below DATA_DIR, those that 
 def room() -> Iterator[Finding]:
     free = shutil.disk_usage(settings.DATA_DIR).free
     if free < settings.LOW_DISK_BYTES:
-        fault = _("Only %(free).1f GB are free in %(path)s: the next checkpoint may not fit.")
+        fault = _("Only %(free).1f GB is free in %(path)s. The next checkpoint may not fit.")
         facts = {"free": free / 1e9, "path": settings.DATA_DIR}
-        yield Finding("disk", fault % facts, _("See what “manage.py prune” would free, or give it a larger disk."))
+        yield Finding("disk", fault % facts, _("Use “manage.py prune” to free space, or use a larger disk."))
 
 
 def writable() -> Iterator[Finding]:
     base = Path(settings.DATA_DIR)
     for folder in (base, *(base / name for name in FOLDERS if (base / name).exists())):
         if error := _why_not_writable(folder):
-            fault = _("%(path)s cannot be written: %(error)s.") % {"path": folder, "error": error}
-            yield Finding("folders", fault, _("Give it to the user that runs Roundtable, or mount it for writing."))
+            fault = _("%(path)s is not writable: %(error)s.") % {"path": folder, "error": error}
+            yield Finding(
+                "folders", fault, _("Make it writable for the user that runs Roundtable, or mount it read-write.")
+            )
 
 
 def file_clock() -> Iterator[Finding]:
@@ -39,36 +41,40 @@ def file_clock() -> Iterator[Finding]:
     with tempfile.NamedTemporaryFile(dir=settings.DATA_DIR, prefix=".doctor-") as probe:
         skew = abs(Path(probe.name).stat().st_mtime - time.time())
     if skew > LARGEST_SKEW_S:
-        fault = _("Files in DATA_DIR get a time that differs from this host's by %(seconds)d s.")
-        remedy = _("Let the file server and this host follow a time server.")
+        fault = _("File times in DATA_DIR differ from this host's clock by %(seconds)d s.")
+        remedy = _("Synchronise the file server and this host with a time server.")
         yield Finding("clock", fault % {"seconds": round(skew)}, remedy)
 
 
 def secret_key() -> Iterator[Finding]:
     path = Path(settings.DATA_DIR) / "secret_key"
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        fault = _("Other users of this machine can read %(path)s and sign in as anybody.") % {"path": path}
-        yield Finding("secret key", fault, _("Run “chmod 600” on it; if somebody may have read it, delete it, too."))
+        fault = _("Other users of this machine can read %(path)s and use it to sign in as anyone.") % {"path": path}
+        yield Finding(
+            "secret key",
+            fault,
+            _("Run “chmod 600” on it. If someone may have read it, delete it as well; a new one is created."),
+        )
 
 
 def private() -> Iterator[Finding]:
     path = Path(settings.DATA_DIR)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        fault = _("Other users of this machine can look into %(path)s.") % {"path": path}
-        yield Finding("folders", fault, _("Run “chmod 700” on it, or choose a folder of Roundtable's own as DATA_DIR."))
+        fault = _("Other users of this machine can read %(path)s.") % {"path": path}
+        yield Finding("folders", fault, _("Run “chmod 700” on it, or use a dedicated folder as DATA_DIR."))
 
 
 def static_files() -> Iterator[Finding]:
     if not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
-        fault = _("The static files are not collected: pages come without style.")
-        yield Finding("static files", fault, _("Run “manage.py collectstatic”; “make run” does so by itself."))
+        fault = _("Static files have not been collected, so pages have no styles.")
+        yield Finding("static files", fault, _("Run “manage.py collectstatic”. “make run” does this automatically."))
 
 
 def damaged_checkpoints() -> Iterator[Finding]:
     runs = sorted((Path(settings.DATA_DIR) / "runs").glob("*"))
     for path in (path for run in runs for path in directories.find(run, directories.DAMAGED_CHECKPOINTS)):
-        fault = _("The checkpoint %(path)s was damaged and is set aside; its run went on from an older one.")
-        remedy = _("“manage.py prune” removes it. More than one means a failing disk: look at its health.")
+        fault = _("The checkpoint %(path)s was damaged and has been set aside. Its run resumed from an older one.")
+        remedy = _("“manage.py prune” removes it. If there is more than one, check the disk for errors.")
         yield Finding("checkpoints", fault % {"path": path.relative_to(settings.DATA_DIR)}, remedy, Level.NOTE)
 
 

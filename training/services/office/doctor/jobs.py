@@ -22,8 +22,8 @@ from training.stages import Stage
 QUEUED_TOO_LONG = timedelta(minutes=1)  # with a free worker
 SWEEPS_MISSED = 5  # before silence is a finding
 NOTHING = {
-    "gpu": gettext_lazy("No gpu-worker is running: nothing trains."),
-    "default": gettext_lazy("No worker of the queue “default” is running: what got stuck is not mended."),
+    "gpu": gettext_lazy("No gpu-worker is running, so nothing can train."),
+    "default": gettext_lazy("No worker is running for the queue “default”, so stuck runs and items are not recovered."),
 }
 Status = Run.Status
 
@@ -31,16 +31,16 @@ Status = Run.Status
 def nobody_works() -> Iterator[Finding]:
     for queue, log in {"gpu": "gpu-worker", "default": "worker"}.items():
         if not Worker.objects.alive(queue).exists():
-            remedy = _("Start it (“make run” does), or read why it ended in logs/%(log)s.log.") % {"log": log}
+            remedy = _("Start it (“make run” does), or see logs/%(log)s.log for why it ended.") % {"log": log}
             yield Finding("workers", str(NOTHING[queue]), remedy)
 
 
 def silent_workers() -> Iterator[Finding]:
     silent = Worker.objects.silent()
     for worker in silent.order_by("name"):
-        fault = _("The worker %(name)s has been silent for %(time)s.")
+        fault = _("The worker %(name)s has sent no heartbeat for %(time)s.")
         facts = {"name": worker.name, "time": timesince(worker.heartbeat_at)}
-        remedy = _("It was killed or cannot reach the database: look for process %(pid)d on %(host)s.")
+        remedy = _("It was killed or cannot reach the database. Check process %(pid)d on %(host)s.")
         # Where another one serves the queue, nothing waits for it.
         level = Level.NOTE if Worker.objects.alive(worker.queue).exists() else Level.WRONG
         yield Finding("workers", fault % facts, remedy % {"pid": worker.pid, "host": worker.host}, level)
@@ -49,9 +49,11 @@ def silent_workers() -> Iterator[Finding]:
 def runs_without_worker() -> Iterator[Finding]:
     late = Now() - timedelta(seconds=settings.RECONCILE_S * SWEEPS_MISSED)
     for run in Run.objects.running().filter(lease_until__lt=late).order_by("pk"):
-        fault = _("%(run)s has lost its worker %(time)s ago, and nobody has taken it up.")
+        fault = _("%(run)s lost its worker %(time)s ago and has not been picked up again.")
         facts = {"run": _name(run), "time": timesince(run.lease_until)} if run.lease_until else {}
-        yield Finding("runs", fault % facts, _("Sweeps are missing: see that beat and worker run."))
+        yield Finding(
+            "runs", fault % facts, _("The reconciler is not running. Make sure that beat and worker are running.")
+        )
 
 
 def runs_that_wait() -> Iterator[Finding]:
@@ -62,23 +64,23 @@ def runs_that_wait() -> Iterator[Finding]:
     if has_just_ended or not Worker.objects.idle("gpu").exists():
         return
     for run in Run.objects.queued().filter(created_at__lt=recently):
-        fault = _("%(run)s has waited for %(time)s although a gpu-worker is free.")
-        remedy = _("Its doorbell is not heard: see that the broker, beat and worker run.")
+        fault = _("%(run)s has been waiting for %(time)s although a gpu-worker is free.")
+        remedy = _("Its message has not arrived. Make sure that the broker, beat and worker are running.")
         yield Finding("runs", fault % {"run": _name(run), "time": timesince(run.created_at)}, remedy)
 
 
 def held_runs() -> Iterator[Finding]:
     for run in Run.objects.held().order_by("pk"):
-        fault = _("%(run)s is held: %(error)s") % {"run": _name(run), "error": run.error.strip().partition("\n")[0]}
-        yield Finding("runs", fault, _("Mend what it names, then let it go on from its page."))
+        fault = _("%(run)s is on hold: %(error)s") % {"run": _name(run), "error": run.error.strip().partition("\n")[0]}
+        yield Finding("runs", fault, _("Fix the cause, then continue the run on its page."))
 
 
 def sweeps() -> Iterator[Finding]:
     overdue = timezone.now() - timedelta(seconds=settings.RECONCILE_S * SWEEPS_MISSED)
     oldest = Assignment.objects.filter(status=Assignment.Status.HELD, lease_until__lt=overdue)
     if first := oldest.order_by("lease_until").first():
-        fault = _("The time of a piece of work ran out %(time)s ago and nobody has given it to somebody else.")
-        remedy = _("Sweeps are missing: see that beat and worker run.")
+        fault = _("An assignment expired %(time)s ago and has not been returned to the queue.")
+        remedy = _("The reconciler is not running. Make sure that beat and worker are running.")
         yield Finding("sweeps", fault % {"time": timesince(first.lease_until)}, remedy)
 
 
@@ -100,9 +102,9 @@ def weights() -> Iterator[Finding]:
         paths = {name: model.directory / name for name in sizes}
         bad = [name for name, path in paths.items() if not path.is_file() or path.stat().st_size != sizes[name]]
         if bad:
-            fault = _("%(model)s of “%(project)s” is damaged: %(file)s is missing or has another size.")
+            fault = _("%(model)s of “%(project)s” is damaged: %(file)s is missing or has the wrong size.")
             facts = {"model": model.name, "project": model.project.name, "file": bad[0]}
-            yield Finding("models", fault % facts, _("Bring %(path)s back from a backup.") % {"path": model.directory})
+            yield Finding("models", fault % facts, _("Restore %(path)s from a backup.") % {"path": model.directory})
 
 
 def _needed_models() -> QuerySet[ModelVersion]:

@@ -25,42 +25,46 @@ def broker() -> Iterator[Finding]:
     if error:
         fault = _("The broker cannot be used: %(error)s.") % {"error": error}
         where = folder or settings.CELERY_BROKER_URL.rpartition("@")[2]
-        remedy = _("Start it, or make %(where)s usable; meanwhile nothing is lost, but runs start late.")
+        remedy = _("Start it, or make %(where)s usable. Nothing is lost meanwhile, but runs start late.")
         yield Finding("broker", fault, remedy % {"where": where})
 
 
 def unreadable_messages() -> Iterator[Finding]:
     aside = list((Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["folder"]) / "unreadable").glob("*"))
     if aside:
-        fault = _("%(number)d messages were not understood and are set aside in broker/unreadable.")
-        remedy = _("Nothing is lost: delete them. The worker's log says what was wrong with each.")
+        fault = _("%(number)d messages could not be read and were moved to broker/unreadable.")
+        remedy = _("Nothing is lost; you can delete them. The worker's log says what was wrong with each.")
         yield Finding("broker", fault % {"number": len(aside)}, remedy, Level.NOTE)
 
 
 def public_url() -> Iterator[Finding]:
     address = urlsplit(settings.PUBLIC_URL)
     if not address.scheme.startswith("http") or not address.hostname:
-        fault = _("PUBLIC_URL is no address: “%(url)s”.") % {"url": settings.PUBLIC_URL}
-        yield Finding("address", fault, _("Set it to what people type, as https://roundtable.example."))
+        fault = _("PUBLIC_URL is not a valid address: “%(url)s”.") % {"url": settings.PUBLIC_URL}
+        yield Finding("address", fault, _("Set it to the address people use, such as https://roundtable.example."))
         return
     if not validate_host(address.hostname, settings.ALLOWED_HOSTS):
-        fault = _("ALLOWED_HOSTS lacks %(host)s, where PUBLIC_URL sends people.") % {"host": address.hostname}
-        yield Finding("address", fault, _("Add it to ALLOWED_HOSTS, or leave that out."))
+        fault = _("ALLOWED_HOSTS does not include %(host)s, the host of PUBLIC_URL.") % {"host": address.hostname}
+        yield Finding("address", fault, _("Add it to ALLOWED_HOSTS, or unset ALLOWED_HOSTS."))
     if address.scheme == "http" and address.hostname not in LOCAL:
-        fault = _("People come by plain http: whoever shares their network reads passwords and labels.")
-        yield Finding("address", fault, _("Put a proxy with a certificate in front and set PUBLIC_URL to its https."))
+        fault = _("People connect over plain http, so others on their network can read passwords and labels.")
+        yield Finding(
+            "address", fault, _("Put a proxy with a TLS certificate in front and set PUBLIC_URL to its https address.")
+        )
 
 
 def mail() -> Iterator[Finding]:
     if not settings.EMAIL_BACKEND.endswith(".smtp.EmailBackend"):
-        fault = _("No mail server is set: people are told nothing by mail.")
-        yield Finding("mail", fault, _("Set EMAIL_URL if they should; links can be handed over by hand."), Level.NOTE)
+        fault = _("No mail server is configured, so no email is sent.")
+        yield Finding(
+            "mail", fault, _("Set EMAIL_URL to send email. Sign-in links can also be passed on by hand."), Level.NOTE
+        )
         return
     try:
         with get_connection(timeout=PATIENCE_S):
             return
     except OSError as error:
-        fault = _("The mail server does not answer: %(error)s.") % {"error": error}
+        fault = _("The mail server is not responding: %(error)s.") % {"error": error}
         yield Finding("mail", fault, _("Correct EMAIL_URL, or start the server."))
 
 
