@@ -162,7 +162,7 @@ def _median_seconds(project: Project) -> dict[tuple[int, str], int]:
     """The usual active time over the RECENT last labels of a week, by member and kind."""
     a_week_ago = timezone.now() - timedelta(days=WEEK)
     done = Assignment.objects.submitted().filter(
-        project=project, finished_at__gte=a_week_ago, active_time__isnull=False
+        project=project, finished_at__gte=a_week_ago, active_time__isnull=False, annotator__is_simulated=False
     )
     newest = done.order_by("-finished_at").values_list("annotator", "kind", "active_time")[:MOST_TIMED]
     seconds: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
