@@ -127,7 +127,7 @@ def _projects_of(user: User) -> tuple[list[Project], dict[int, Member]]:
     mine = user.memberships.active().select_related("project").order_by("project__name")[: MOST_PROJECTS + 1]
     members = {member.project_id: member for member in mine}
     if user.is_superuser:
-        return list(Project.objects.order_by("name")[: MOST_PROJECTS + 1]), members
+        return list(Project.objects.for_user(user).order_by("name")[: MOST_PROJECTS + 1]), members
     return [member.project for member in members.values()], members
 
 

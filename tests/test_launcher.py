@@ -87,10 +87,14 @@ def main_processes(data_dir: Path) -> dict[str, int]:
     return {name: min(pid for pid, line in found.items() if mark in line) for name, mark in PROGRAMS.items()}
 
 
+def address_of(data_dir: Path) -> str:
+    found = re.search(r"Roundtable is running at (\S+)", printed(data_dir))
+    assert found, printed(data_dir)
+    return found[1]
+
+
 def page(data_dir: Path) -> int:
-    address = re.search(r"Roundtable is running at (\S+)", printed(data_dir))
-    assert address, printed(data_dir)
-    with suppress(URLError, ConnectionError, TimeoutError), urlopen(address[1], timeout=5) as answer:
+    with suppress(URLError, ConnectionError, TimeoutError), urlopen(address_of(data_dir), timeout=5) as answer:
         return int(answer.status)
     return 0
 
@@ -105,8 +109,7 @@ def start_round(data_dir: Path, **variables: str) -> None:
         text=True,
         check=True,
     ).stdout.strip()
-    address = re.search(r"Roundtable runs at (\S+)", printed(data_dir))[1]  # type: ignore[index]
-    client = Client(address, token)
+    client = Client(address_of(data_dir), token)
 
     def has_started() -> bool:
         with suppress(ApiError):

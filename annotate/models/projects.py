@@ -26,12 +26,15 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         """Projects that `user` steers."""
         return self._with_role(user, Role.ADMIN)
 
+    def not_removed(self) -> ProjectQuerySet:
+        """All but an example that was removed, of which only the audit log is left."""
+        return self.filter(removed_at=None)
+
     def _with_role(self, user: User, role: Role) -> ProjectQuerySet:
-        there = self.filter(removed_at=None)
         if user.is_superuser:
-            return there
+            return self.not_removed()
         memberships = user.memberships.with_role(role)
-        return there.filter(pk__in=memberships.values("project"))
+        return self.not_removed().filter(pk__in=memberships.values("project"))
 
 
 class Project(models.Model):

@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *, project: str, kind: str, output: Path | None, **options: Any) -> None:
         found = Project.objects.filter(slug=project).first()
         if found is None:
-            known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)) or "none"
+            known = ", ".join(Project.objects.not_removed().order_by("slug").values_list("slug", flat=True)) or "none"
             raise CommandError(f"There is no project {project}. There are: {known}.")
         form = ExportForm({name: options[name] for name in ("format", "labels", "snapshot")}, project=found)
         if not form.is_valid():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -50,6 +51,15 @@ def register(project: Project, *, asked_by: User | None = None) -> None:
         _adopt(project, training.base_model, asked_by)
 
 
+def copy_built_in(target: Path) -> None:
+    """Put the built-in model into `target`, which is there with all of its files or not at all. Raises OSError."""
+    draft = target.with_name(f".{target.name}.draft")
+    draft.mkdir(parents=True)
+    for path in recipe.BASE.iterdir():
+        shutil.copyfile(path, draft / path.name)  # not its mode: what lies in DATA_DIR is for the service alone
+    draft.replace(target)
+
+
 def _is_pretraining(project: Project) -> bool:
     return Run.objects.unfinished().filter(project=project, stage=Stage.PRETRAINING).exists()
 
@@ -69,9 +79,7 @@ def _copy_tiny(project: Project, asked_by: User | None) -> None:
         manifest_sha256=manifest["sha256"],
         config=to_json(recipe.config()),
     )
-    draft = base.directory.with_name(f".{base.directory.name}.draft")
-    shutil.copytree(recipe.BASE, draft)
-    draft.replace(base.directory)
+    copy_built_in(base.directory)
     base.save()
     audit.record("model.copied", actor=asked_by, project=project, subject=base.name)
 
