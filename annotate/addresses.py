@@ -1,4 +1,4 @@
-"""Addresses that are no page of their own lead to their page when somebody opens them: a bookmark, a link in a mail,
+"""Addresses that are no page of their own lead to their page when someone opens them: a bookmark, a link in an email,
 the way back after signing in. Both decorators stand below those that check permissions.
 """
 

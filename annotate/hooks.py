@@ -1,6 +1,6 @@
 """What annotate asks of the app that trains on its labels, and tells it. That app registers itself: it is not imported.
 
-Judgement outlives any training method, so annotate works with nobody registered.
+Judgement outlives any training method, so annotate works with nothing registered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from annotate.services.overview_parts import TrainingOverview
 class Readiness(Protocol):
     """How far the next round is."""
 
-    sentence: str  # translated; stands on the home page, the rank page and the rounds page
+    sentence: str  # translated; shown on the home page, the rank page and the rounds page
     missing: int  # labels still needed; 0: there are enough of them
 
 
@@ -71,7 +71,7 @@ class Trainer:
     prompts_remarks: Callable[[Project, Shapes], list[str]]
     # What it has to say on a project's overview: decisions that wait, charts, the workers; its words are translated.
     overview: Callable[[Project], TrainingOverview]
-    project_form: ProjectForm  # stands on the project's settings page; saved in the same transaction
+    project_form: ProjectForm  # shown on the project's settings page; saved in the same transaction
     # The panel of those of the projects that have one, by their ids, for a person in the given role.
     panels: Callable[[Mapping[Project, Role], User], Mapping[int, Panel]]
     # Of the slates with these ids: what wrote each completion, by its id; those that are not there were made elsewhere.
@@ -89,12 +89,12 @@ def register(trainer: Trainer) -> None:
 
 
 def readiness(project: Project) -> Readiness | None:
-    """What is still missing before the next round can train; None when nobody trains it."""
+    """What is still missing before the next round can train; None without training."""
     return readiness_of([project]).get(project.pk)
 
 
 def readiness_of(projects: Sequence[Project]) -> Mapping[int, Readiness]:
-    """The readiness of those of `projects` that somebody trains, by their ids."""
+    """The readiness of those of `projects` that are trained, by their ids."""
     return _trainer.readiness(projects) if _trainer else {}
 
 
@@ -105,22 +105,22 @@ def labels_withdrawn(kind: str, label_ids: Iterable[int]) -> None:
 
 
 def prompts_remarks(project: Project, shapes: Shapes) -> list[str]:
-    """What there is to say about the prompts of an import; it stands in the import's report."""
+    """What there is to say about the prompts of an import; shown in the import's report."""
     return _trainer.prompts_remarks(project, shapes) if _trainer else []
 
 
 def panels(roles: Mapping[Project, Role], user: User) -> Mapping[int, Panel]:
-    """What stands at the top of home and overview, for `user` in that role, by the projects' ids."""
+    """What is shown at the top of home and overview, for `user` in that role, by the projects' ids."""
     return _trainer.panels(roles, user) if _trainer else {}
 
 
 def overview(project: Project) -> TrainingOverview:
-    """What training adds to the overview of `project`; nothing when nobody trains."""
+    """What training adds to the overview of `project`; nothing without training."""
     return _trainer.overview(project) if _trainer else TrainingOverview()
 
 
 def project_form(data: Any, project: Project) -> ModelForm[Any] | None:
-    """The form of the training settings of `project`; None when nobody trains."""
+    """The form of the training settings of `project`; None without training."""
     return _trainer.project_form(data, project=project) if _trainer else None
 
 

@@ -1,5 +1,5 @@
-"""What holds for every page: newcomers meet the welcome first, times stand in the reader's zone, and nothing of a
-person is left behind after signing out.
+"""For every page: newcomers see the welcome page first, times are in the reader's zone, and nothing a person saw can
+be seen after signing out.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from django.utils.cache import add_never_cache_headers
 from annotate.models import User
 from annotate.permissions import View
 
-# What a newcomer may open without having said who they are; allauth's own pages are open, too.
+# What a newcomer may open before entering a name; allauth's own pages are open, too.
 OPEN_TO_NEWCOMERS = {"annotate:welcome", "annotate:guidelines", "annotate:account", "annotate:link", "annotate:who"}
 
 
 class WelcomeFirst:
-    """Whoever has not said who they are meets the welcome, whichever page they open."""
+    """People who have not entered their name see the welcome page, whichever page they open."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -56,7 +56,7 @@ def time_zone(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[
 
 
 def no_copies(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Let no browser keep what a signed-in person saw: after signing out, going back shows nothing of it."""
+    """Let no browser keep what a signed-in person saw: after signing out, going back does not show it."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)

@@ -1,6 +1,6 @@
 """The bar at the top: the projects to switch between, the pages of the one at hand, and what waits on them.
 
-A page that stands in the bar is one row of PAGES.
+Each page in the bar is one row of PAGES.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Assignment, Member, Project, Role, User
 from annotate.permissions import SignedInRequest
 
-MOST_COUNTED = 99  # pieces that wait; more are "99+"
+MOST_COUNTED = 99  # waiting labels; more are "99+"
 MOST_PROJECTS = 30  # in the switcher; the list of projects has all of them
 SWITCHED_BY_KEY = 9  # projects have the digits from 1 on
 
@@ -33,7 +33,7 @@ class Place:
 
 
 class Page(NamedTuple):
-    """A page of a project that stands in the bar."""
+    """A page of a project in the bar."""
 
     address: str  # its name; one of an app that is not installed leaves the page out
     text: Words
@@ -86,7 +86,7 @@ def to_review(place: Place) -> int:
 
 
 def returned(place: Place) -> int:
-    """The labels of this person that wait for a correction."""
+    """This person's returned labels."""
     if place.member is None:
         return 0
     mine = Assignment.objects.filter(project=place.project, annotator=place.member).returned()
@@ -107,7 +107,7 @@ PAGES = [
 
 
 def build(request: SignedInRequest) -> Bar:
-    """The bar of the page that answers `request`; what it costs does not depend on how much there is."""
+    """The bar of the page that answers `request`; the number of queries is constant."""
     projects, members = _projects_of(request.user)
     place = _place(request, projects, members)
     choices = [
@@ -159,7 +159,7 @@ def _links(path: str, place: Place, *, has_several: bool) -> list[Link]:
     allowed = [page for page in PAGES if place.role in Role.at_least(page.role)]
     links = [link for page in allowed if (link := _link(page, path, place))]
     home = _home(path, place.project if has_several else None)
-    # The overview is an admin's first page; everybody else starts at home.
+    # The overview is an admin's first page; everyone else starts at home.
     return [*links[:1], home, *links[1:]] if place.role == Role.ADMIN else [home, *links]
 
 

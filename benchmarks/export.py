@@ -1,9 +1,9 @@
-"""How fast do labels leave, in how much memory, and does anybody wait meanwhile?
+"""Measures how fast exports are, how much memory they need, and whether other requests are delayed meanwhile.
 
-A real installation of its own, filled with rankings of four answers each. Each kind of file is written by the command,
-downloaded from the web process, and downloaded once more while somebody else stores something and asks for a page every
-few milliseconds. Prints one JSON line for each: seconds, seconds of computing, lines, bytes, the peak memory of the
-process that made the file, and how long the others waited. Loopback only.
+Uses its own installation, filled with rankings of four answers each. Each kind of file is written by the command,
+downloaded from the web process, and downloaded again while another user writes to the database and requests a page
+every few milliseconds. Prints one JSON line for each: seconds, CPU seconds, lines, bytes, the peak memory of the
+process that made the file, and how long the other requests took. Loopback only.
 
     python benchmarks/export.py --rankings 100000
 """
@@ -38,13 +38,13 @@ FILES = [("rankings", "jsonl"), ("rankings", "csv"), ("comparisons", "jsonl"), (
 
 
 def text(seed: object, words: int) -> str:
-    """As many words as that, always the same for one seed."""
+    """A text of that many words, always the same for one seed."""
     digest = hashlib.sha256(str(seed).encode()).hexdigest()
     return " ".join(digest[index % 60 : index % 60 + 4] for index in range(words))
 
 
 def fill(rankings: int) -> None:
-    """A project with so many rankings, stored without the pages: only what an export reads matters."""
+    """A project with that many rankings, stored directly: only what an export reads matters."""
     from annotate.models import Member, Project, Role, User
 
     project = Project.objects.create(name="Everyday questions", slug=SLUG)
@@ -114,7 +114,7 @@ def fill_batch(project: Any, members: list[Any], numbers: list[int]) -> None:
 
 @contextmanager
 def others(url: str) -> Iterator[dict[str, list[float]]]:
-    """Somebody stores something and somebody asks for a page, again and again; how long each waited, in seconds."""
+    """Repeated writes to the database and page requests; how long each took, in seconds."""
     waited: dict[str, list[float]] = {"store": [], "page": []}
     over = threading.Event()
 

@@ -1,7 +1,7 @@
-"""Does it learn? The whole loop on the tiny world, stage by stage by the engine's command line, with no server.
+"""Measures learning: the full loop on the tiny model, stage by stage through the engine's CLI, without a server.
 
-For tuning: `make demo` runs the same loop through the platform. Base and SFT are kept in --work and used again while
-their settings stay the same. Prints one JSON line a round; tune on seeds 10 to 19 only.
+For tuning: `make demo` runs the same loop through the platform. Base and SFT models are kept in --work and reused while
+their settings stay the same. Prints one JSON line per round; tune on seeds 10 to 19 only.
 
     python benchmarks/learning.py --work /tmp/learning --seed 10 --rounds 2 --set ppo.beta=0.1 [--shuffle 1.0]
 """
@@ -41,7 +41,7 @@ Record = dict[str, Any]
 
 
 class Loop:
-    """One seed's rounds, each stage in a directory of its own."""
+    """The rounds of one seed, each stage in its own directory."""
 
     def __init__(self, work: Path, options: argparse.Namespace) -> None:
         self.work = work
@@ -72,7 +72,7 @@ class Loop:
         return self.stage("sft", {"base": base}, {"demonstrations": records}, cached=True)
 
     def sample(self, number: int, parents: dict[str, Path]) -> None:
-        """Let the policies answer, and the people rank what comes."""
+        """Sample answers from the policies and let the people rank them."""
         draw = random.Random(f"slates {self.seed} {number}")
         held_out = round(self.slates * HELDOUT_SLATES)
         asked = draw.sample(self.train, k=self.slates - held_out) + draw.sample(self.held_out, k=held_out)
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--noise", type=float, default=0.5)
     parser.add_argument("--shuffle", type=float, default=0.1)
-    parser.add_argument("--set", action="append", default=[], help="a field of a stage, like ppo.beta=0.1")
+    parser.add_argument("--set", action="append", default=[], help="a setting of a stage, for example ppo.beta=0.1")
     options = parser.parse_args()
     for seed in options.seed:
         options_of_seed = argparse.Namespace(**{**vars(options), "seed": seed})

@@ -1,9 +1,9 @@
-"""How fast are pages while PPO trains on the same cores?
+"""Measures page latency while PPO trains on the same cores.
 
-A real installation of its own, the demo project, one round behind it. Then the second round starts, and as long as its
-PPO trains, annotators sign in to the web pages (home, rank, submit, and think two seconds) while an admin watches the
-round. Prints one JSON line: latencies by page, and the cadence: from the last ranking that the round needed to the
-next sets of answers. Loopback only; it ends with the round.
+Uses its own installation of the demo project with one finished round. While PPO of the second round trains, annotators
+use the web pages (home, rank, think two seconds, submit) and an admin follows the round. Prints one JSON line:
+latencies by page, and the cadence, which is the time from the last ranking that the round needed to the next sets of
+answers. Loopback only; ends with the round.
 
     python benchmarks/pages.py --annotators 8 --think 2
 """
@@ -87,7 +87,7 @@ def field(page: str, name: str) -> str:
 
 
 def label(browser: Browser, think_s: float, over: threading.Event) -> None:
-    """Look at home, rank what is handed out, think; until it is over or there is nothing left to rank."""
+    """Open home, claim a set, think, submit; until PPO ends or there is nothing left to rank."""
     while not over.is_set():
         browser.get("home", "/")
         page = browser.get("rank", f"/projects/{PROJECT}/rank/")
@@ -102,7 +102,7 @@ def label(browser: Browser, think_s: float, over: threading.Event) -> None:
 
 
 def watch(browser: Browser, number: int, over: threading.Event) -> None:
-    """What a browser asks for that shows a running round."""
+    """The requests of a browser that shows a running round."""
     browser.get("round", f"/projects/{PROJECT}/rounds/{number}/")
     while not over.wait(WATCH_S):
         browser.get("round, live", f"/projects/{PROJECT}/rounds/{number}/live/", htmx=True)
@@ -131,7 +131,7 @@ def measure(place: Installation, people: int, think_s: float) -> dict[str, Any]:
 
 
 def under_load(demo: Demo, latencies: Latencies, people: int, think_s: float) -> tuple[float, int]:
-    """Label and watch for as long as PPO trains; for how long that was, and how many people met an error."""
+    """Label and watch for as long as PPO trains; returns for how long, and how many people got an error."""
     place, over = demo.installation, threading.Event()
     labellers = [Browser(place, f"simulated-{n}@{PROJECT}.example", defaultdict(list)) for n in range(1, people + 1)]
     admin = Browser(place, ADMIN, defaultdict(list))

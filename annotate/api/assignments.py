@@ -51,7 +51,7 @@ class DraftSerializer(serializers.Serializer[Any]):
     draft_version = serializers.IntegerField(min_value=0, max_value=2**31 - 2)
 
     def validate_draft(self, draft: Any) -> dict[str, Any]:
-        """What the pages can show again: they trust a stored draft."""
+        """Only what the pages can show again, since they trust a stored draft."""
         if not isinstance(draft, dict):
             raise serializers.ValidationError(_("A draft must be a JSON object."))
         if not all(isinstance(draft.get(name, ""), str) for name in ("text", "note")):
@@ -80,7 +80,7 @@ class SkipSerializer(serializers.Serializer[Any]):
 class Claim(Endpoint):
     @extend_schema(request=KindSerializer, responses=ClaimSerializer)
     def post(self, request: Request, slug: str) -> Response:
-        """The work I hold, else the next piece, else the reason why there is none."""
+        """Assign the next item, or return the one you already have. Without an item, `reason` says why."""
         member = self.member(slug)
         claim = work.claim(member.project, annotator=member, kind=self.valid(KindSerializer)["kind"])
         return Response(ClaimSerializer(claim).data)
@@ -89,7 +89,7 @@ class Claim(Endpoint):
 class Draft(Endpoint):
     @extend_schema(request=DraftSerializer, responses=SavedDraftSerializer)
     def put(self, request: Request, pk: int) -> Response:
-        """Save a draft over version `draft_version`; 409 with what is stored when that is not the newest."""
+        """Save a draft based on `draft_version`. If that is outdated, 409 with the stored draft."""
         assignment, data = mine(self.user, pk), self.valid(DraftSerializer)
         stored = work.save_draft(assignment, draft=data["draft"], version=data["draft_version"])
         return Response(SavedDraftSerializer(stored).data)
@@ -98,12 +98,12 @@ class Draft(Endpoint):
 class Skip(Endpoint):
     @extend_schema(request=SkipSerializer, responses={204: None})
     def post(self, request: Request, pk: int) -> Response:
-        """Give the piece back, with a reason."""
+        """Skip the item, with a reason."""
         work.skip(mine(self.user, pk), reason=self.valid(SkipSerializer)["reason"])
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 def mine(user: User, pk: int) -> Assignment:
-    """The caller's own assignment, whatever became of it. Raises Http404."""
+    """The caller's own assignment, in any state. Raises Http404."""
     assignments = Assignment.objects.for_user(user).select_related("item__prompt", "item__slate", "annotator")
     return get_object_or_404(assignments, pk=pk)

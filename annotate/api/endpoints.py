@@ -37,7 +37,7 @@ class ProblemDocument(serializers.Serializer[Any]):
 
 
 class ProblemSchema(AutoSchema):
-    """Every operation may answer with a problem."""
+    """Every operation may respond with a problem."""
 
     def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
@@ -97,7 +97,7 @@ class Endpoint(APIView):
         return project
 
     def member(self, slug: str) -> Member:
-        """The caller as a member of the project at `slug`; site admins who are none may look, but not label."""
+        """The caller as a member of the project at `slug`; site admins who are not members may read, but not label."""
         project = self.project(slug)
         if member := project.members.active().filter(user=self.user).first():
             return member

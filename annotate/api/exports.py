@@ -20,7 +20,7 @@ from annotate.services.exporting.selection import Labels
 
 
 class OneRenderer(BaseContentNegotiation):
-    """`format` names the file here, not how the framework renders an answer: what goes wrong is JSON as everywhere."""
+    """`format` names the file here, not how the framework renders a response: errors are JSON as everywhere."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return parsers[0]
@@ -39,7 +39,7 @@ class Export(Endpoint):
             OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=list(exports.KINDS)),
             OpenApiParameter("format", str, enum=list(FORMATS), default="jsonl"),
             OpenApiParameter("labels", str, enum=Labels.values, default=Labels.CURRENT.value),
-            OpenApiParameter("snapshot", int, description="The number of a round: the labels that it froze."),
+            OpenApiParameter("snapshot", int, description="The number of a round: the labels of its snapshot."),
         ],
         responses={
             (200, "application/jsonl"): OpenApiTypes.STR,
@@ -47,7 +47,7 @@ class Export(Endpoint):
         },
     )
     def get(self, request: Request, slug: str, kind: str) -> StreamingHttpResponse:
-        """A file of the project's labels, one a line."""
+        """Export labels, prompts or completions, one per line."""
         project = self.project(slug, role=Role.ADMIN)
         if kind not in exports.KINDS:
             raise Http404

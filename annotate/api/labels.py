@@ -1,4 +1,4 @@
-"""Demonstrations and rankings are handed in."""
+"""Submitting demonstrations and rankings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DemonstrationSerializer(serializers.Serializer[Any]):
 
 
 class RankingSerializer(serializers.Serializer[Any]):
-    """`places`, `ratings` and `flags` are by completion id. Places are stored without holes: 4 4 2 2 is 2 2 1 1."""
+    """`places`, `ratings` and `flags` are by completion id. Places are stored without gaps: 4 4 2 2 is 2 2 1 1."""
 
     submission_id = serializers.UUIDField()
     places = serializers.DictField(child=serializers.IntegerField(allow_null=True))
@@ -55,7 +55,7 @@ class LabelSerializer(serializers.Serializer[Any]):
 class Demonstration(Endpoint):
     @extend_schema(request=DemonstrationSerializer, responses=LabelSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        """Hand in an answer. The same submission id returns the stored one; with other contents it is 409."""
+        """Submit an answer. The same submission id returns the stored one; with different contents it is 409."""
         assignment = _of_kind(mine(self.user, pk), Kind.DEMONSTRATION)
         return Response(LabelSerializer(demonstrations.submit(assignment, **self.valid(DemonstrationSerializer))).data)
 
@@ -63,7 +63,7 @@ class Demonstration(Endpoint):
 class Ranking(Endpoint):
     @extend_schema(request=RankingSerializer, responses=LabelSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        """Hand in a ranking. The same submission id returns the stored one; with other contents it is 409."""
+        """Submit a ranking. The same submission id returns the stored one; with different contents it is 409."""
         assignment = _of_kind(mine(self.user, pk), Kind.RANKING)
         return Response(LabelSerializer(rankings.submit(assignment, **self.valid(RankingSerializer))).data)
 

@@ -33,7 +33,7 @@ REFUSALS: dict[type[Exception], HTTPStatus] = {
 
 
 class Problem(APIException):
-    """A refusal with a status of its own; `more` holds further members of the answer."""
+    """A refusal with its own status; `more` holds further members of the response."""
 
     def __init__(self, status: HTTPStatus, detail: str, **more: Any) -> None:
         super().__init__(detail)
@@ -42,7 +42,7 @@ class Problem(APIException):
 
 
 def problem_response(exception: Exception, context: dict[str, Any]) -> Response | None:
-    """The answer for `exception`; None for what is a defect of ours."""
+    """The response to `exception`; None for a defect of ours."""
     for refusal, status in REFUSALS.items():
         if isinstance(exception, refusal):
             exception = Problem(status, str(exception), **_stored_draft(exception))

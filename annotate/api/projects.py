@@ -54,7 +54,7 @@ class ProjectDetailSerializer(serializers.ModelSerializer[Project]):
 
     @extend_schema_field(WorkSerializer(many=True))
     def get_work(self, project: Project) -> list[Any]:
-        """What is there for the caller; nothing for site admins who are no members."""
+        """The caller's available work; none for site admins who are not members."""
         member = project.members.active().filter(user=self.context["user"]).first()
         return list(WorkSerializer(overview.overview(member), many=True).data) if member else []
 
@@ -64,13 +64,13 @@ class Projects(Endpoint):
 
     @extend_schema(operation_id="projects_list", responses=ProjectPageSerializer)
     def get(self, request: Request) -> Response:
-        """The projects that I may see."""
+        """List the projects you can see."""
         return self.page(Project.objects.for_user(self.user), ProjectSerializer)
 
 
 class ProjectDetail(Endpoint):
     @extend_schema(responses=ProjectDetailSerializer)
     def get(self, request: Request, slug: str) -> Response:
-        """One project: its guidelines, what is in it, and what there is to do for me."""
+        """One project: guidelines, counts, and your available work."""
         serializer = ProjectDetailSerializer(self.project(slug), context={"user": self.user})
         return Response(serializer.data)

@@ -99,7 +99,7 @@ class Prompts(Endpoint):
         responses=ImportedSerializer,
     )
     def post(self, request: Request, slug: str) -> Response:
-        """Add prompts. The good ones are kept, bad ones reported by number; sending them again adds nothing."""
+        """Add prompts. Valid ones are added, invalid ones reported by number; existing ones are not added again."""
         project = self.project(slug, role=Role.ADMIN)
         body: IO[bytes] = request.data or io.BytesIO()  # type: ignore[assignment]  # the parsers' file, if there is a body
         with body:

@@ -12,11 +12,9 @@ from annotate.services.people import time_zones
 
 
 class TimeZoneField(forms.ChoiceField):
-    """Offers some sixty zones by region, and takes every one that the server knows: the browser may name another."""
+    """Offers about 70 zones by region and accepts every zone the server knows, since the browser may name another."""
 
-    default_error_messages = {
-        "invalid_choice": _("The server does not know the time zone “%(value)s”. Choose one from the list.")
-    }
+    default_error_messages = {"invalid_choice": _("Unknown time zone “%(value)s”. Choose one from the list.")}
 
     def valid_value(self, value: str) -> bool:
         return value in time_zones.known()
@@ -46,26 +44,26 @@ class WelcomeForm(AccountForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].required = True
-        self.fields["name"].error_messages["required"] = _("Say how people should call you.")
+        self.fields["name"].error_messages["required"] = _("Enter your name.")
         self.fields["name"].widget.attrs["autofocus"] = True
         self.fields["time_zone"].widget.attrs["data-time-zone"] = "offer" if self.is_bound else "choose"
 
 
 class TokenForm(forms.Form):
     name = forms.CharField(
-        label=_("Name"), max_length=80, help_text=_("Names the program, so that you recognise it later.")
+        label=_("Name"), max_length=80, help_text=_("The program that uses it, so that you recognise it later.")
     )
     scopes = forms.MultipleChoiceField(
-        label=_("May"),
+        label=_("Scopes"),
         choices=ApiToken.Scope.choices,
         widget=forms.CheckboxSelectMultiple,
         initial=[ApiToken.Scope.READ],
     )
     days = forms.TypedChoiceField(
-        label=_("Works for"),
+        label=_("Expires after"),
         coerce=int,
         initial=90,
-        choices=[(7, _("7 days")), (30, _("30 days")), (90, _("90 days")), (365, _("a year"))],
+        choices=[(7, _("7 days")), (30, _("30 days")), (90, _("90 days")), (365, _("1 year"))],
     )
 
     def __init__(self, data: Any = None) -> None:

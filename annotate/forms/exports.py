@@ -35,15 +35,15 @@ class ExportForm(forms.Form):
         if number is None:
             return None
         if number not in self.frozen:
-            rounds = ", ".join(map(str, self.frozen)) or _("none so far")
-            said = _("Round %(number)d froze no labels. Rounds that did: %(rounds)s.")
+            rounds = ", ".join(map(str, self.frozen)) or _("none yet")
+            said = _("Round %(number)d has no snapshot. Rounds with a snapshot: %(rounds)s.")
             raise forms.ValidationError(said % {"number": number, "rounds": rounds})
         return self.frozen[number]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = self.cleaned_data
         if cleaned.get("labels") and cleaned.get("snapshot"):
-            self.add_error("labels", _("A round's snapshot has its labels: name one of the two, not both."))
+            self.add_error("labels", _("Choose either “labels” or “snapshot”, not both."))
         return cleaned
 
     def export(self, kind: str) -> Export:
@@ -67,7 +67,7 @@ class ScopeForm(forms.Form):
 
     @property
     def selection(self) -> Selection:
-        """What was chosen; the current labels where that is nothing that there is."""
+        """What was chosen; the current labels if the choice does not exist."""
         scope = self.cleaned_data.get("scope") or Labels.CURRENT.value
         if frozen := self.frozen.get(scope):
             return Selection(self.project, frozen=frozen)
@@ -81,7 +81,7 @@ class ScopeForm(forms.Form):
 
 
 def _frozen_name(frozen: FrozenLabels) -> str:
-    return _("Round %(number)d, frozen %(date)s") % {
+    return _("Round %(number)d, snapshot of %(date)s") % {
         "number": frozen.round,
         "date": date_format(localtime(frozen.frozen_at), "DATE_FORMAT"),
     }

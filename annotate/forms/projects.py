@@ -74,7 +74,7 @@ class NewProjectForm(ProjectSettingsForm):
 
 
 class GuidelinesForm(forms.Form):
-    """The text, and the one that the editor started from, so that nobody overwrites what they have not seen."""
+    """The text, and the one that the editor started from, so that no one overwrites what they have not seen."""
 
     text = forms.CharField(
         label=_("Guidelines"),

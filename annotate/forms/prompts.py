@@ -18,7 +18,7 @@ from annotate.services.importing.conversations import KEYS
 from annotate.services.importing.encodings import NotUTF8
 
 LARGEST_FILE_MB = settings.LARGEST_IMPORT_MB["annotate:add-prompts"]
-# What begins like a record of a file is read as a file: as a question nobody would write it.
+# What begins like a record of a file is read as a file: no one would write it as a question.
 RECORD = re.compile(r'\s*(\[\s*)?\{\s*"(' + "|".join(KEYS) + r')"\s*:')
 
 

@@ -41,7 +41,7 @@ class Card:
 
 
 class Area(NamedTuple):
-    """Cards that stand together: those with a place, those that wait for one, those that cannot be judged."""
+    """Cards shown together: those with a place, those that wait for one, those that cannot be judged."""
 
     name: str
     cards: list[Card]

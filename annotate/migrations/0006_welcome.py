@@ -1,4 +1,4 @@
-"""Invited people are welcomed once; whoever is here already has been. And whether somebody wants no password."""
+"""Invited people are welcomed once; whoever is here already has been. And whether someone wants no password."""
 
 from django.db import migrations, models
 from django.db.models import F

@@ -72,7 +72,7 @@ class SignInLinkQuerySet(models.QuerySet["SignInLink"]):
         return self.filter(project__in=Project.objects.administered_by(user))
 
     def usable(self) -> SignInLinkQuerySet:
-        """Links that still sign somebody in."""
+        """Links that still sign someone in."""
         return self.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
 
     def into_account(self, email: str) -> SignInLinkQuerySet:

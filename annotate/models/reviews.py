@@ -15,7 +15,7 @@ from annotate.models.rankings import Ranking
 
 
 class Review(models.Model):
-    """A reviewer's verdict on one label. Nobody reviews their own label."""
+    """A reviewer's verdict on one label. No one reviews their own label."""
 
     demonstration = models.ForeignKey(Demonstration, models.PROTECT, null=True, blank=True, related_name="reviews")
     ranking = models.ForeignKey(Ranking, models.PROTECT, null=True, blank=True, related_name="reviews")

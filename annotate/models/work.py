@@ -42,7 +42,7 @@ class WorkItemQuerySet(models.QuerySet["WorkItem"]):
         return self.filter(~Exists(had), status=WorkItem.Status.OPEN)
 
     def unfinished(self) -> WorkItemQuerySet:
-        """Items that still want somebody's judgement, or a reviewer's decision."""
+        """Items that still need someone's label, or a reviewer's decision."""
         return self.filter(status__in=WorkItem.UNFINISHED)
 
     def escalated(self) -> WorkItemQuerySet:
@@ -51,7 +51,7 @@ class WorkItemQuerySet(models.QuerySet["WorkItem"]):
 
 
 class WorkItem(models.Model):
-    """One piece of work, wanted from `seats` different people."""
+    """One item, wanted from `seats` different people."""
 
     class Status(models.TextChoices):
         OPEN = "open", _("open")  # a seat is free
@@ -119,7 +119,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         return self.filter(kind=kind)
 
     def held(self) -> AssignmentQuerySet:
-        """Pieces that somebody has in hand."""
+        """Assignments that someone holds."""
         return self.filter(status=Assignment.Status.HELD)
 
     def overdue(self) -> AssignmentQuerySet:
@@ -127,7 +127,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         return self.held().filter(lease_until__lt=timezone.now()).order_by("lease_until")
 
     def writable(self) -> AssignmentQuerySet:
-        """Pieces whose label may still be handed in: an expired holder keeps the text. Everything else is over."""
+        """Assignments whose label may still be submitted: an expired holder keeps the text. Everything else is over."""
         return self.filter(status__in=Assignment.WRITABLE)
 
     def submitted(self) -> AssignmentQuerySet:
@@ -145,7 +145,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         return self.filter(review_state=Assignment.ReviewState.RETURNED)
 
     def with_draft(self) -> AssignmentQuerySet:
-        """Pieces with something typed that was not handed in: of a label, or of its correction."""
+        """Assignments with a draft that was not submitted: of a label, or of its correction."""
         statuses = (*Assignment.WRITABLE, Assignment.Status.SUBMITTED)
         return self.filter(status__in=statuses, draft__isnull=False)
 
@@ -177,12 +177,12 @@ class Assignment(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, related_name="+")
     kind = models.CharField(max_length=13, choices=Kind)
     seat = models.PositiveSmallIntegerField(null=True, blank=True)  # None: no seat (given back, or an extra judgement)
-    is_extra = models.BooleanField(default=False)  # handed in after the lease had ended
+    is_extra = models.BooleanField(default=False)  # submitted after the lease had ended
     status = models.CharField(max_length=9, choices=Status, default=Status.HELD)
     claimed_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
-    # Where the newest label of this piece stands with reviewers. The reviews say so as well; every page counts this.
+    # The review state of this assignment's newest label. The reviews say so as well, but every page counts this.
     review_state = models.CharField(max_length=9, choices=ReviewState, default=ReviewState.NONE, blank=True)
     skip_reason = models.CharField(max_length=REASON_LIMIT, blank=True)
     draft = models.JSONField(null=True, blank=True)  # what the page autosaves; after the label is in: of its correction

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from annotate.models import Placement, Project, Ranking, Slate
 
-MOST_SLATES = 400  # that are compared, the newest first: a page waits for them
-FEWEST = 20  # comparisons that say something
+MOST_SLATES = 400  # compared, the newest first; limited because a page waits for it
+FEWEST = 20  # comparisons needed for a share
 
 Places = Mapping[int, int]  # completion id -> place
 
@@ -25,14 +25,14 @@ class Judge(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How far one member agrees with the people who ranked the same."""
+    """How far one member agrees with the people who ranked the same slates."""
 
     same: int = 0
     compared: int = 0
 
     @property
     def share(self) -> float | None:
-        """None where too little was compared to say."""
+        """None where too few pairs were compared."""
         return self.same / self.compared if self.compared >= FEWEST else None
 
 

@@ -54,7 +54,7 @@ def _record_failed_sign_in(
     sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any
 ) -> None:
     typed = str(credentials.get("email") or credentials.get("username") or "")
-    # What is nobody's address is not kept: people type passwords into the wrong field.
+    # What is no one's address is not kept: people type passwords into the wrong field.
     is_known = User.objects.filter(email__iexact=typed).exists()
     record("person.sign_in_failed", subject=typed.lower() if is_known else "", source=_source(request))
 

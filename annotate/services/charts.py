@@ -1,6 +1,6 @@
-"""Charts that are drawn on the server: where bars, dots and lines stand in an SVG, and the table that says the same.
+"""Charts drawn on the server: the positions of bars, dots and lines in an SVG, and a table with the same data.
 
-The SVG is stretched to the width of its place, so it holds shapes only: numbers and names stand beside it as text.
+The SVG is stretched to the available width, so it contains shapes only: numbers and names are text next to it.
 Dots are lines without length, which stay round.
 """
 
@@ -17,7 +17,7 @@ ENDS = (10, 12, 16, 20, 30, 40, 50, 60, 80, 100)  # times a power of ten: where 
 
 
 class Bar(NamedTuple):
-    """A rectangle of the series with this number; `title` is what it says under a mouse."""
+    """A rectangle of the series with this number; `title` is its tooltip."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Dot(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """What stands at one place of the lower axis: its name below the chart, and in the table."""
+    """One position on the lower axis: its name below the chart, and in the table."""
 
     label: str  # below the chart; short, or empty where its neighbours' do
     name: str  # in the table
@@ -65,12 +65,12 @@ class Chart:
     meaning: str
     first_column: str  # of the table
     columns: tuple[str, ...]  # the others; more than one are the series, with a legend
-    ticks: tuple[str, ...]  # of the upright axis, from the top down, evenly apart
+    ticks: tuple[str, ...]  # of the vertical axis, from the top down, evenly spaced
     slots: list[Slot]
     bars: list[Bar] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
     path: str = ""  # of the line through the dots
-    empty: str = ""  # instead of the chart, where there is nothing to draw: why, and when there will be
+    empty: str = ""  # shown instead of the chart if there is nothing to draw: why, and when there will be
     width: int = WIDTH
     height: int = HEIGHT
 

@@ -1,4 +1,4 @@
-"""Demonstrations are handed in, and corrected by a newer version."""
+"""Demonstrations are submitted, and corrected by a newer version."""
 
 from __future__ import annotations
 

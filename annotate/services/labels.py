@@ -1,7 +1,7 @@
 """What handing in a label means, whichever kind: once per submission id, and corrected by a newer version only.
 
 The draft of a correction is kept with the assignment that the label ended. Its own draft is empty once the label is
-handed in, so what is written there afterwards belongs to a correction.
+submitted, so what is written there afterwards belongs to a correction.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def save_correction_draft(label: Label, *, draft: dict[str, Any], version: int) 
     draft = clean_draft(draft)
     mine = Assignment.objects.filter(pk=label.assignment_id, draft_version=version)
     saved = mine.update(draft=draft, draft_version=version + 1, draft_saved_at=timezone.now())
-    # Asked after the update: it has locked the row that a correction handed in at this moment writes to as well.
+    # Asked after the update: it has locked the row that a correction submitted at this moment writes to as well.
     if _is_superseded(label):
         raise NotHolder(_("This has been corrected in the meantime. The newer version is in “My work”."))
     stored = Assignment.objects.select_related("item", "annotator").get(pk=label.assignment_id)
@@ -92,7 +92,7 @@ def save_correction_draft(label: Label, *, draft: dict[str, Any], version: int) 
 
 @transaction.atomic
 def give_up_correction(label: Label) -> None:
-    """`label` stays as it was handed in; harmless once a newer version is in."""
+    """`label` stays as it was submitted; harmless once a newer version is in."""
     if not _is_superseded(label):
         _forget_draft(label)
 

@@ -1,7 +1,7 @@
-"""Notices: telling members what happened, in the application and, for those who want it, by mail.
+"""Notices: telling members what happened, in the application and, for those who want it, by email.
 
-Other apps call `tell` inside the transaction of what happened: both are stored, or neither. Mail is sent by a task that
-looks for what is due, so that a mail server that fails holds nothing up.
+Other apps call `tell` inside the transaction of what happened: both are stored, or neither. Emails are sent by a
+task that looks for what is due, so that a failing mail server delays nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from annotate.models import Member, Notice, Project, Role, User
 from annotate.models.notices import NoticeQuerySet
 from annotate.services import audit
 
-MOST_TRIES = 10  # to send one mail
+MOST_TRIES = 10  # to send one email
 MAILS_A_TIME = 50
-MAILED_FOR = timedelta(days=1)  # older notices are not mailed any more when a mail server comes back
+MAILED_FOR = timedelta(days=1)  # older notices are not sent when a mail server recovers
 MOST_COUNTED = 99  # unread notices; more are "99+"
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def tell(
 
 
 def tell_member(member: Member, *, kind: str, text: str, address: str) -> None:
-    """A notice for `member` alone, where a message reaches this person. What is told and unread is not told again.
+    """A notice for `member` alone, where a message reaches this person. An identical unread notice is not repeated.
 
     Called inside the transaction of what happened.
     """
@@ -55,18 +55,18 @@ def tell_member(member: Member, *, kind: str, text: str, address: str) -> None:
 
 
 def count_unread(user: User) -> int:
-    """How many notices wait for `user`; MOST_COUNTED + 1 stands for more."""
+    """How many unread notices `user` has; MOST_COUNTED + 1 stands for more."""
     return Notice.objects.for_user(user).unread()[: MOST_COUNTED + 1].count()
 
 
 def mark_read(notices: NoticeQuerySet) -> None:
-    """These have been seen."""
+    """Mark these as read."""
     notices.unread().update(read_at=Now())
 
 
 @transaction.atomic
 def choose_mail(user: User, *, projects: Iterable[int]) -> None:
-    """From now on `user` gets the notices of these projects by mail, and of no others."""
+    """From now on `user` gets emails for the notices of these projects, and of no others."""
     mine = user.memberships.active()
     mine.update(wants_mail=False)
     chosen = mine.filter(project__in=list(projects))
@@ -81,9 +81,9 @@ def can_mail() -> bool:
 
 
 def send_mails() -> None:
-    """Send what is due; what has been tried least comes first.
+    """Send what is due; fewest tries first.
 
-    A mail that fails is logged, and tried again with another call. It ends this one: a mail server that hangs must
+    A failed email is logged and tried again by another call. It ends this one: a mail server that hangs must
     not hold up the worker that reconciles rounds.
     """
     if not can_mail():

@@ -24,10 +24,10 @@ class Work:
     """One kind of work, as one member sees it."""
 
     kind: Kind
-    waiting: int  # items the member could be given now, and one that was only looked at; what is held comes on top
-    held: Assignment | None  # what the member has begun: something in it was typed or placed
+    waiting: int  # items the member could be given now, and one that was opened but not started; `held` is extra
+    held: Assignment | None  # the item in progress: something in it was typed or ranked
     reason: str  # why there is nothing; empty when there is something
-    median_seconds: int | None  # of active time, see services.work; None before FEWEST were handed in
+    median_seconds: int | None  # of active time, see services.work; None before FEWEST were submitted
 
 
 def overview(member: Member) -> list[Work]:
@@ -36,7 +36,7 @@ def overview(member: Member) -> list[Work]:
 
 
 def overviews(members: Sequence[Member]) -> dict[int, list[Work]]:
-    """The overview of each of `members`, each of another project, by their ids; any number of them costs the same."""
+    """The overview of each of `members`, each of another project, by their ids; the number of queries is constant."""
     items = WorkItem.objects.filter(project__in=[member.project_id for member in members], kind__in=Kind.values)
     queues, seconds = _statuses(items), _median_seconds(members)
     counted = items.waiting_for(members).order_by().values_list("project", "kind").annotate(Count("pk"))

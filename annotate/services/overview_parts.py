@@ -14,7 +14,7 @@ Words = str | Promise
 
 
 class Urgency(IntEnum):
-    """How much stands still until somebody decides; the most urgent first."""
+    """How much is blocked until someone decides; the most urgent first."""
 
     STOPPED = 0
     WAITING = 1
@@ -36,12 +36,12 @@ class Urgency(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Something that a person has to decide or do, in a sentence, and the page where it is done."""
+    """Something a person has to decide or do, in one sentence, and the page for it."""
 
     urgency: Urgency
     text: str
     address: str
-    action: str  # what the link says
+    action: str  # the text of the link
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,9 @@ class Progress:
     """The labels of one kind on the way to the next round."""
 
     label: str
-    done: int  # that no round has used yet
-    wanted: int  # before the round can start; 0: it starts without
-    most: int  # `done` is not counted beyond this
+    done: int  # labels that no round has used yet
+    wanted: int  # needed before the round can start; 0: none
+    most: int  # `done` is counted up to here
 
     @property
     def shown(self) -> int:
@@ -65,20 +65,20 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerState:
-    """A worker that is alive, and what it does."""
+    """A live worker and what it is doing."""
 
     name: str
     device: str
     doing: str
-    address: str = ""  # of the page where it can be watched
+    address: str = ""  # of the page that shows its run
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOverview:
-    """What training has to say on a project's overview."""
+    """What training contributes to a project's overview."""
 
     sentence: str = ""  # how far the next round is
-    running: str = ""  # what trains now, and the page where it can be watched
+    running: str = ""  # what is running now, and its page
     running_address: str = ""
     progress: list[Progress] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)

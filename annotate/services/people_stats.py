@@ -31,13 +31,13 @@ State = Assignment.ReviewState
 
 
 class DailyCounts:
-    """How many labels each member has handed in on each of the last DAYS days, oldest first."""
+    """How many labels each member submitted on each of the last DAYS days, oldest first."""
 
     def __init__(self, project: Project) -> None:
         today = timezone.localdate()
         self.dates = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
         self.by_member: defaultdict[int, list[int]] = defaultdict(lambda: [0] * DAYS)
-        self.last: dict[int, datetime] = {}  # when each handed in last, within these days
+        self.last: dict[int, datetime] = {}  # when each last submitted, within these days
         for day, member, number, last in _per_day(project, self.dates):
             self.by_member[member][day] = number
             self.last[member] = max(last, self.last.get(member, last))
@@ -55,7 +55,7 @@ class DailyCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class AtWork:
-    """A member who holds work now, or has handed something in within the last hour."""
+    """A member who has an item in progress, or has submitted something in the last hour."""
 
     member: Member
     kinds: list[str]  # of what is held
@@ -77,9 +77,9 @@ class PersonRow:
 
     member: Member
     labels: int  # in a week
-    ranking_seconds: int | None  # usual active time; None where too few were handed in
+    ranking_seconds: int | None  # usual active time; None where too few were submitted
     answer_seconds: int | None
-    returned_share: float | None  # of what was reviewed; None where too little was
+    returned_share: float | None  # of the reviewed labels; None where there are too few
     reviewed: int
     agreement: Agreement
     last_active: datetime | None
@@ -111,8 +111,8 @@ def labels_a_day(counts: DailyCounts) -> Chart:
     }
     return stacked_bars(
         "labels-a-day",
-        title=_("Labels a day"),
-        meaning=_("answers and rankings that were handed in, %(first)s to %(last)s") % span,
+        title=_("Labels per day"),
+        meaning=_("answers and rankings submitted, %(first)s to %(last)s") % span,
         first_column=_("Day"),
         columns=(_("by people"), _("simulated")),
         rows=rows,
@@ -120,7 +120,7 @@ def labels_a_day(counts: DailyCounts) -> Chart:
 
 
 def at_work(members: Sequence[Member], project: Project) -> list[AtWork]:
-    """Those of `members` who are at work now; who has done most in the last hour comes first."""
+    """Those of `members` who are at work now, most labels in the last hour first."""
     now = timezone.now()
     holding = Assignment.objects.held().filter(project=project, lease_until__gt=now)
     kinds: defaultdict[int, list[str]] = defaultdict(list)
@@ -137,7 +137,7 @@ def at_work(members: Sequence[Member], project: Project) -> list[AtWork]:
 
 
 def person_rows(members: Sequence[Member], project: Project, counts: DailyCounts) -> list[PersonRow]:
-    """A row for each of `members`, who has done most first; any number of them costs the same."""
+    """A row for each of `members`, most labels first; the number of queries does not depend on how many there are."""
     seconds, reviewed, returned = _median_seconds(project), _reviewed(project), _returned(project)
     since = timezone.now() - timedelta(days=AGREEMENT_DAYS)
     agreed = agreement.agreements(project, since=since)
@@ -174,14 +174,14 @@ def _median_seconds(project: Project) -> dict[tuple[int, str], int]:
 
 
 def _reviewed(project: Project) -> Counter[int]:
-    """How many pieces of each member a reviewer has seen."""
+    """How many items of each member were reviewed."""
     states = (State.ACCEPTED, State.RETURNED, State.CORRECTED)
     seen = Assignment.objects.filter(project=project, review_state__in=states).order_by()
     return Counter(dict(seen.values_list("annotator").annotate(Count("pk"))))
 
 
 def _returned(project: Project) -> Counter[int]:
-    """How many pieces of each member came back at least once."""
+    """How many items of each member were returned at least once."""
     found: Counter[int] = Counter()
     for kind in LABELS:
         returns = Review.objects.filter(verdict=Verdict.RETURN, **{f"{kind}__project": project}).order_by()
@@ -191,7 +191,7 @@ def _returned(project: Project) -> Counter[int]:
 
 
 def _last_active(members: Sequence[Member], counts: DailyCounts) -> dict[int, datetime]:
-    """When each member last took up or handed in a piece, or reviewed one."""
+    """When each member last claimed or submitted an item, or reviewed a label."""
     claims = Assignment.objects.filter(annotator__in=members).order_by()
     found = dict(claims.values_list("annotator").annotate(Max("claimed_at")))
     newest = Review.objects.filter(reviewer__in=members).order_by().values("reviewer").annotate(newest=Max("pk"))

@@ -18,8 +18,8 @@ from annotate.services.charts import Chart
 from annotate.services.overview_parts import Decision, TrainingOverview, Urgency
 from annotate.services.people_stats import AtWork, PersonRow
 
-MOST_COUNTED = 99  # labels that wait for review; more are "more than 99"
-IMPORT_DAYS = 7  # that an import with faults is spoken of
+MOST_COUNTED = 99  # labels waiting for review; more are "more than 99"
+IMPORT_DAYS = 7  # for which rejected lines of an import are shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Totals:
     heldout_prompts: int
     answers: int  # the newest version of each
     rankings: int
-    open_answers: int  # pieces of work that somebody could take up
+    open_answers: int  # items that someone could claim
     open_rankings: int
     members: int
 
@@ -61,7 +61,7 @@ class ProjectOverview:
 
 
 def build(project: Project) -> ProjectOverview:
-    """The overview of `project`; the same number of queries for any number of members, rounds and labels."""
+    """The overview of `project`; the number of queries does not depend on members, rounds or labels."""
     members = list(project.members.active().select_related("user").order_by("pk"))
     totals, training = _totals(project, len(members)), hooks.overview(project)
     counts = people_stats.DailyCounts(project)
@@ -98,19 +98,19 @@ def _first_steps(project: Project, totals: Totals) -> list[Step]:
     slug = project.slug
     return [
         Step(
-            text=_("Add prompts: what people answer. Without them there is nothing to do."),
+            text=_("Add prompts for people to answer."),
             is_done=bool(totals.train_prompts or totals.heldout_prompts),
             address=reverse("annotate:add-prompts", args=[slug]),
             action=_("Add prompts"),
         ),
         Step(
-            text=_("Write guidelines: what a good answer is."),
+            text=_("Write guidelines that say what a good answer is."),
             is_done=bool(project.guidelines.strip()),
             address=reverse("annotate:edit-guidelines", args=[slug]),
             action=_("Write guidelines"),
         ),
         Step(
-            text=_("Invite the people who will write and rank."),
+            text=_("Invite people to write and rank answers."),
             is_done=totals.members > 1,
             address=reverse("annotate:members", args=[slug]),
             action=_("Invite people"),
@@ -119,23 +119,24 @@ def _first_steps(project: Project, totals: Totals) -> list[Step]:
 
 
 def _decisions(project: Project) -> list[Decision]:
-    """What annotate itself wants decided."""
+    """The decisions that `annotate` itself contributes."""
     found = []
     escalated = WorkItem.objects.filter(project=project, kind__in=Kind.values).escalated().count()
     if escalated:
         text = ngettext(
-            "%(number)d piece of work was skipped by %(people)d people.",
-            "%(number)d pieces of work were skipped by %(people)d people.",
+            "%(number)d item was skipped by %(people)d people.",
+            "%(number)d items were skipped by %(people)d people.",
             escalated,
         )
         values = {"number": escalated, "people": queue.SKIPS_TO_ESCALATE}
         address = reverse("annotate:escalations", args=[project.slug])
-        found.append(Decision(urgency=Urgency.WAITING, text=text % values, address=address, action=_("Decide")))
+        action = _("View escalations")
+        found.append(Decision(urgency=Urgency.WAITING, text=text % values, address=address, action=action))
     return [*found, *_import_faults(project), *_labels_to_review(project)]
 
 
 def _import_faults(project: Project) -> list[Decision]:
-    """The newest import, if it left something out, for a while."""
+    """The newest import, if it rejected lines, for a while."""
     imports = AuditEvent.objects.filter(project=project, action="prompts.imported")
     newest = (
         imports.filter(created_at__gte=timezone.now() - timedelta(days=IMPORT_DAYS)).order_by("-created_at").first()
@@ -144,8 +145,8 @@ def _import_faults(project: Project) -> list[Decision]:
     if newest is None or not rejected:
         return []
     text = ngettext(
-        "The import of %(day)s left out %(number)d line that could not be read.",
-        "The import of %(day)s left out %(number)d lines that could not be read.",
+        "The import on %(day)s rejected %(number)d line.",
+        "The import on %(day)s rejected %(number)d lines.",
         rejected,
     )
     values = {"number": rejected, "day": date_format(timezone.localtime(newest.created_at), "MONTH_DAY_FORMAT")}
@@ -158,9 +159,9 @@ def _labels_to_review(project: Project) -> list[Decision]:
     if not waiting:
         return []
     if waiting > MOST_COUNTED:
-        text = _("More than %(number)d labels wait for review.") % {"number": MOST_COUNTED}
+        text = _("More than %(number)d labels are waiting for review.") % {"number": MOST_COUNTED}
     else:
-        text = ngettext("%(number)d label waits for review.", "%(number)d labels wait for review.", waiting)
+        text = ngettext("%(number)d label is waiting for review.", "%(number)d labels are waiting for review.", waiting)
         text %= {"number": waiting}
     address = reverse("annotate:next-review", args=[project.slug])
     return [Decision(urgency=Urgency.OPEN, text=text, address=address, action=_("Review"))]

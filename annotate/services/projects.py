@@ -16,7 +16,7 @@ RESERVED_SLUGS = {"new"}  # an address of our own under /projects/
 
 
 class GuidelinesChanged(Exception):
-    """Somebody else saved the guidelines in the meantime; `current` is their text."""
+    """Someone else saved the guidelines in the meantime; `current` is their text."""
 
     def __init__(self, current: str) -> None:
         super().__init__(current)

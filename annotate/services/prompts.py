@@ -2,7 +2,7 @@
 
 A text is there once. What comes again may bring the external id that it lacked; its group stays, since that decided
 whether it is held out. What is almost the same is another prompt, on the same side of the split as the first of its
-kind: nobody trains on what differs from a held-out prompt in case or spacing only.
+kind: no one trains on what differs from a held-out prompt in case or spacing only.
 """
 
 from __future__ import annotations

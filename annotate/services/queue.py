@@ -97,7 +97,7 @@ def reopen(item: WorkItem) -> bool:
 
 
 def withdraw(items: WorkItemQuerySet) -> int:
-    """Hand `items` out to nobody any more. Who holds a seat may still submit. Returns how many were not finished."""
+    """Give `items` to no one any more. Who holds a seat may still submit. Returns how many were not finished."""
     return items.unfinished().update(status=Status.WITHDRAWN)
 
 

@@ -1,4 +1,4 @@
-"""Rankings are handed in, corrected by a newer version, and shown under the letters that their annotator saw.
+"""Rankings are submitted, corrected by a newer version, and shown under the letters that their annotator saw.
 
 Ties and "cannot judge" are stored as they were given; holes between places mean nothing, and are closed. Each annotator
 sees the answers of a slate in an order of their own, as A, B, C…, and notes, comments and reasons call the answers by

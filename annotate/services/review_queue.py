@@ -1,4 +1,4 @@
-"""What waits for reviewers: new labels, labels that came back corrected, items that too many people have skipped."""
+"""What waits for reviewers: new labels, corrected labels, and items that too many people have skipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from annotate.models.work import AssignmentQuerySet
 
 RECENT = 50  # verdicts that the usual time is taken from
 FEWEST = 5  # that make a time the usual one
-LONGEST_PAUSE = timedelta(minutes=10)  # between two verdicts; after a longer one it was another sitting
+LONGEST_PAUSE = timedelta(minutes=10)  # between two verdicts; a longer one starts another session
 State = Assignment.ReviewState
 
 
@@ -25,15 +25,15 @@ State = Assignment.ReviewState
 class ReviewWork:
     """What waits in one project for one reviewer."""
 
-    new: int = 0  # labels that nobody has reviewed
-    oldest: datetime | None = None  # when the first of them was handed in
-    corrected: int = 0  # labels that came back from their authors after a return
+    new: int = 0  # labels that no one has reviewed
+    oldest: datetime | None = None  # when the first of them was submitted
+    corrected: int = 0  # labels that were returned and submitted again
     escalated: int = 0  # items that too many people have skipped
     median_seconds: int | None = None  # from one verdict to the next; None before FEWEST of them
 
 
 def review_work(members: Sequence[Member]) -> dict[int, ReviewWork]:
-    """What waits for those of `members` who review, each in another project, by their ids; costs the same for any."""
+    """What waits for those of `members` who review, each in another project, by their ids; constant queries."""
     reviewers = [member for member in members if member.may(Role.REVIEWER)]
     if not reviewers:
         return {}
@@ -74,7 +74,7 @@ def _newest_label(waiting: AssignmentQuerySet) -> Label | None:
 
 
 def _median_seconds(reviewers: Sequence[Member]) -> dict[int, int]:
-    """The usual time from one verdict to the next within a sitting, by reviewer."""
+    """The usual time from one verdict to the next within a session, by reviewer."""
     age = Window(RowNumber(), partition_by=["reviewer"], order_by="-pk")
     recent = Review.objects.filter(reviewer__in=reviewers).annotate(age=age).filter(age__lte=RECENT + 1)
     times: defaultdict[int, list[datetime]] = defaultdict(list)

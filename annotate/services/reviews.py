@@ -18,7 +18,7 @@ TOLD_COMMENT = 300  # characters of a comment in a notice; the page that it open
 
 
 class OwnLabel(Exception):
-    """Nobody reviews their own label."""
+    """No one reviews their own label."""
 
 
 class Superseded(Exception):
@@ -26,7 +26,7 @@ class Superseded(Exception):
 
 
 def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet[Label]:
-    """Labels of `kind` that nobody has reviewed yet, oldest first, without those of `reviewer`."""
+    """Labels of `kind` that no one has reviewed yet, oldest first, without those of `reviewer`."""
     labels = LABELS[kind].objects.filter(project=project).unreviewed()
     if reviewer:
         labels = labels.exclude(annotator=reviewer)
@@ -47,7 +47,7 @@ def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -
     """
     if label.annotator_id == reviewer.pk:
         raise OwnLabel
-    # The row that a correction writes to as well: one that is handed in at this moment comes before this, or after it.
+    # The row that a correction writes to as well: one submitted at this moment comes before this, or after it.
     piece = Assignment.objects.filter(pk=label.assignment_id)
     piece.select_for_update(no_key=True).get()
     if type(label).objects.corrections_of(label).exists():
@@ -74,9 +74,9 @@ def await_review(correction: Label) -> None:
 
 def _tell_author(label: Label, kind: str, comment: str) -> None:
     text = (
-        _("Your ranking came back: “%(comment)s”")
+        _("Your ranking was returned: “%(comment)s”")
         if kind == Kind.RANKING
-        else _("Your answer came back: “%(comment)s”")
+        else _("Your answer was returned: “%(comment)s”")
     )
     notices.tell_member(
         label.annotator,

@@ -80,7 +80,7 @@ def add_many(project: Project, new_slates: Iterable[NewSlate], *, priority: int 
 
 
 def withdraw(slates: QuerySet[Slate]) -> int:
-    """Ask nobody to rank `slates` any more; rankings that are in stay. Returns how many were still wanted."""
+    """Ask no one to rank `slates` any more; submitted rankings stay. Returns how many were still wanted."""
     return queue.withdraw(WorkItem.objects.filter(slate__in=slates))
 
 

@@ -57,7 +57,7 @@ def clean_filled_text(text: str, *, limit: int) -> str:
 
 
 def clean_draft(draft: dict[str, Any]) -> dict[str, Any]:
-    """`draft` made storable, and whole: it may hold what nobody could hand in, but not more than there is room for.
+    """`draft` made storable, and whole: it may hold what no one could submit, but not more than there is room for.
 
     Raises BadText rather than cut it short: a person whose draft is saved counts on every word of it.
     """

@@ -47,7 +47,7 @@ class StaleDraft(Exception):
 
 
 class Claim(NamedTuple):
-    """A piece of work, or the sentence that says why there is none."""
+    """An assignment, or the sentence that says why there is none."""
 
     assignment: Assignment | None
     reason: str
@@ -132,7 +132,7 @@ def close_seat(assignment: Assignment) -> None:
 def expire_leases(*, limit: int = 20, except_of: Member | None = None) -> int:
     """Free the seats of holders who have been silent for a LEASE, the longest silence first; returns how many.
 
-    Their drafts stay, and what they hand in later still counts as an extra judgement. `except_of` is active right now.
+    Their drafts stay, and what they submit later still counts as an extra label. `except_of` is active right now.
     """
     overdue = Assignment.objects.overdue()
     if except_of:
@@ -179,12 +179,12 @@ def _expire(overdue: AssignmentQuerySet, limit: int) -> int:
 
 
 def _held(annotator: Member, kind: str) -> Assignment | None:
-    """What `annotator` has in hand, with a fresh lease if it had run out and nobody had noticed."""
+    """The held assignment of `annotator`, with a new lease if the old one ran out unnoticed."""
     mine = Assignment.objects.held().filter(annotator=annotator, kind=kind)
     held = mine.select_related("item__prompt", "item__slate__prompt").first()
     if held and held.lease_until < timezone.now():
         held.lease_until = timezone.now() + LEASE
-        # A sweep may free the seat at this very moment; then the piece is handed in as an extra judgement.
+        # A sweep may free the seat at this very moment; then it is submitted as an extra label.
         mine.filter(pk=held.pk).update(lease_until=held.lease_until)
     return held
 

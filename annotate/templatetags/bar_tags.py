@@ -12,7 +12,7 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def top_bar(context: Context) -> navigation.Bar | None:
-    """The bar of this page; None where nobody is signed in, and on pages that stand for an error of the server."""
+    """The bar of this page; None where no one is signed in, and on the pages for server errors."""
     request = context.get("request")
     user = getattr(request, "user", None)
     return navigation.build(request) if request and user and user.is_authenticated else None

@@ -41,7 +41,7 @@ def decline_password(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @shows_secret
 def who(request: HttpRequest) -> HttpResponse:
-    """Who is signed in, for a page that was opened before somebody signed in, and the token to go on with."""
+    """Who is signed in, for a page opened before someone signed in, and the CSRF token to continue with."""
     return JsonResponse({"person": request.user.pk, "token": get_token(request)})
 
 
@@ -62,14 +62,14 @@ def make_token(request: SignedInRequest) -> HttpResponse:
 def revoke_token(request: SignedInRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(ApiToken.objects.for_user(request.user), pk=pk)
     tokens.revoke(token, actor=request.user)
-    messages.success(request, _("%(name)s is revoked.") % {"name": token.name})
+    messages.success(request, _("Token “%(name)s” revoked.") % {"name": token.name})
     return redirect("annotate:account")
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def check_tokens(request: SignedInRequest) -> HttpResponse:
-    """Asked after a new password: tokens outlive it, so that programs go on, and so would somebody who made one."""
+    """Asked after a new password: tokens outlive it, so that programs continue, and so would an intruder's."""
     mine = ApiToken.objects.for_user(request.user).usable().order_by("-pk")
     if request.method == "GET":
         return render(request, "annotate/accounts/check_tokens.html", {"tokens": mine})

@@ -1,4 +1,4 @@
-"""The pages on which people write and rank: the piece of work that an annotator holds is shown, drafted, handed in,
+"""The pages on which people write and rank: an annotator's item is shown, drafted, submitted,
 skipped. What differs between the two kinds: views/label_kinds.py.
 """
 
@@ -137,7 +137,7 @@ def skip(request: ProjectRequest, pk: int) -> HttpResponse:
     form = SkipForm(request.POST)
     if not form.is_valid():
         return _render_again(request, assignment, None, status=422, skip_form=form)
-    # Given back or handed in by now, most likely in another window? Then the next piece is the answer, too.
+    # Released or submitted by now, most likely in another window? Then show the next item as well.
     with suppress(NotHolder):
         work.skip(assignment, reason=form.cleaned_data["reason"])
     return _next_piece(request, assignment, {"skipped": True})

@@ -1,4 +1,4 @@
-"""What people judged, as files to take along: which there are, and each of them, sent while it is made."""
+"""The export page, and its files, which are sent while they are made."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from annotate.services.exporting import exports
 from annotate.services.exporting.exports import Export
 
 NAMES: dict[str, tuple[str | Promise, str | Promise]] = {
-    "demonstrations": (_("Answers"), _("A written answer a line, at the end of its conversation.")),
+    "demonstrations": (_("Answers"), _("One written answer per line, at the end of its conversation.")),
     "rankings": (
         _("Rankings"),
-        _("A ranking a line, with nothing left out: each answer with its place, rating and flags, and who wrote it."),
+        _("One complete ranking per line: each answer with its rank, rating, flags and author."),
     ),
     "comparisons": (
         _("Comparisons"),
-        _("A pair a line, the better answer and the worse one, derived from the rankings. Ties give none."),
+        _("One pair per line, the better and the worse answer, derived from the rankings. Ties are left out."),
     ),
-    "prompts": (_("Prompts"), _("A conversation a line, with your ids and metadata.")),
-    "completions": (_("Completions"), _("An answer a line, of those that were put before people, and who wrote it.")),
+    "prompts": (_("Prompts"), _("One conversation per line, with your ids and metadata.")),
+    "completions": (_("Completions"), _("One answer per line, of those shown for ranking, with its author.")),
 }
 
 
@@ -41,7 +41,7 @@ class File:
     kind: str
     name: str | Promise
     meaning: str | Promise
-    count: int | None  # None: nobody has counted
+    count: int | None  # None: not counted
     query: str  # of its address
     filename: str  # as JSON Lines
 
@@ -55,7 +55,7 @@ def index(request: ProjectRequest) -> HttpResponse:
 @role_required(Role.ADMIN)
 @require_GET
 def file(request: ProjectRequest, kind: str) -> HttpResponse:
-    """The file, sent while it is made; what cannot be exported is said on the page."""
+    """The file, sent while it is made; errors are shown on the page."""
     if kind not in exports.KINDS:
         raise Http404
     form = ExportForm(request.GET, project=request.project)

@@ -1,4 +1,4 @@
-"""Home: what is there for me, what came back, and if nothing, why and when."""
+"""Home: available work, returned labels, and if there is nothing, why and when that changes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _workplaces(members: Sequence[Member], user: User) -> list[Workplace]:
 
 
 def _done_this_week(members: Sequence[Member]) -> Counter[tuple[int, str]]:
-    """How many pieces were handed in, by member and kind."""
+    """How many labels were submitted, by member and kind."""
     a_week_ago = timezone.now() - timedelta(days=7)
     done = Assignment.objects.submitted().filter(annotator__in=members, finished_at__gte=a_week_ago)
     counted = done.order_by().values_list("annotator", "kind").annotate(Count("pk"))

@@ -18,7 +18,7 @@ from annotate.services import demonstrations, rankings
 
 
 class LabelKind(Protocol):
-    """How labels of one kind are shown, drafted, handed in and corrected."""
+    """How labels of one kind are shown, drafted, submitted and corrected."""
 
     folder: str  # of its templates below annotate/
     page: str  # name of the address where the next piece of this kind is handed out

@@ -1,4 +1,4 @@
-"""Labels that were handed in, of either kind: read again by their author, and corrected by a newer version."""
+"""Submitted labels of either kind: viewed by their author, and corrected by a newer version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from annotate.views.label_kinds import LABEL_KINDS, LabelKind, next_address, tem
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def correct(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
-    """A label of one's own, open for correction; what is handed in becomes its newer version."""
+    """A label of one's own, open for correction; what is submitted becomes its newer version."""
     label_kind, label = _fetch(request, kind, pk)
     if newer := label_kind.model.objects.corrections_of(label).first():
         return redirect("annotate:correct", kind, newer.pk)
@@ -64,14 +64,14 @@ def save_draft(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
 @login_required
 @posts_from("annotate:correct", "kind", "pk")
 def leave(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
-    """Give the correction up: the label stays as it was handed in."""
+    """Discard the correction: the label stays as it was submitted."""
     _label_kind, label = _fetch(request, kind, pk)
     labels.give_up_correction(label)
     return redirect(_way_back(request, label))
 
 
 def _way_back(request: ProjectRequest, label: Label) -> str:
-    """To the queue after an undo of what was just handed in, else to the list it was opened from."""
+    """To the queue after an undo of what was just submitted, else to the list it was opened from."""
     if "undo" in request.GET:
         return next_address(label.assignment.kind, label.project)
     return reverse("annotate:my-work", args=[label.project.slug])

@@ -1,4 +1,4 @@
-"""What a member has done and what is under way: drafts, labels that came back, labels that were handed in, skips."""
+"""A member's own work: drafts, returned labels, submitted labels and skips."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _under_tab(name: str, members: Sequence[Member]) -> QuerySet[Assignment]:
 def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict[str, Any]]:
     """Each assignment with its newest label and what a reviewer said about it, in a fixed number of queries.
 
-    With `drafts` the words are those under way, and not what was handed in before.
+    With `drafts` the words are those of the draft, not of the submitted label.
     """
     assignments = list(assignments)
     demonstrations = Demonstration.objects.newest().filter(assignment__in=assignments).prefetch_related("reviews")

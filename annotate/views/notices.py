@@ -46,7 +46,7 @@ def read_all(request: SignedInRequest) -> HttpResponse:
 @login_required
 @posts_from("annotate:notices")
 def choose_mail(request: SignedInRequest) -> HttpResponse:
-    """Which projects' notices come by mail, too."""
+    """Which projects' notices are also sent by email."""
     chosen = [int(pk) for pk in request.POST.getlist("project") if pk.isascii() and pk.isdigit() and len(pk) < 19]
     notices.choose_mail(request.user, projects=chosen)
     messages.success(request, _("Saved."))

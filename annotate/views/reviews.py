@@ -37,7 +37,7 @@ def index(request: ProjectRequest) -> HttpResponse:
 @role_required(Role.REVIEWER)
 @require_safe
 def next_label(request: ProjectRequest) -> HttpResponse:
-    """Go to the label that has waited longest; with `?show=corrected`, of those that came back corrected."""
+    """Go to the label that has waited longest; with `?show=corrected`, of the corrected ones."""
     only_corrected = request.GET.get("show") == "corrected"
     found = review_queue.next_label(request.project, reviewer=request.member, only_corrected=only_corrected)
     if found is None:

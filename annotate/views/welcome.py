@@ -14,7 +14,7 @@ from annotate.permissions import SignedInRequest
 from annotate.services.overview import overview
 from annotate.services.people import accounts
 
-SHORT = 1_500  # characters of guidelines that stand open; longer ones are folded
+SHORT = 1_500  # characters of guidelines shown unfolded
 
 
 @login_required
@@ -34,12 +34,12 @@ def show(request: SignedInRequest) -> HttpResponse:
 
 
 def first_page(member: Member) -> str:
-    """Where a newcomer starts: at the first piece of work; reviewers and admins at home, as those who find none."""
+    """Where a newcomer starts: at the first item; reviewers and admins at home, as those without an item."""
     return (member.role == Role.ANNOTATOR and _work(member)) or reverse("annotate:home")
 
 
 def way_in(member: Member) -> str:
-    """Where somebody lands who knows Roundtable and is new in a project: at what there is to do in it."""
+    """Where someone with an account lands who is new in a project: at its first item."""
     slug = member.project.slug
     if member.role == Role.ADMIN:
         return reverse("annotate:project", args=[slug])

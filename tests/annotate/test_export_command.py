@@ -23,7 +23,7 @@ def test_the_command_writes_the_same_file_and_says_how_large(
     output = tmp_path / "rankings.jsonl"
     call_command("export", project.slug, "rankings", "--output", str(output))
     assert output.read_bytes() == b"".join(Export("rankings", "jsonl", Selection(project)).pieces())
-    assert "bytes in" in capsys.readouterr().err
+    assert "bytes to" in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == [output]
     call_command("export", project.slug, "rankings", "--labels", "trainable")
     assert capsys.readouterr().out == output.read_text()
@@ -48,7 +48,7 @@ def test_a_command_that_fails_half_way_leaves_the_old_file(
 
 
 def test_the_command_says_which_projects_there_are(project: Project) -> None:
-    with pytest.raises(CommandError, match=f"There are: {project.slug}"):
+    with pytest.raises(CommandError, match=f"Projects: {project.slug}"):
         call_command("export", "nowhere", "rankings")
-    with pytest.raises(CommandError, match="Round 3 froze no labels"):
+    with pytest.raises(CommandError, match="Round 3 has no snapshot"):
         call_command("export", project.slug, "rankings", "--snapshot", "3")

@@ -357,5 +357,5 @@ def test_the_page_says_what_is_wrong_with_an_address(client: Client, project: Pr
     client.force_login(admin.user)
     answer = client.get(f"/projects/{project.slug}/export/rankings/?snapshot=9")
     assert answer.status_code == 422
-    assert "Round 9 froze no labels." in answer.content.decode()
+    assert "Round 9 has no snapshot." in answer.content.decode()
     assert client.get(f"/projects/{project.slug}/export/?scope=round-9").status_code == 422

@@ -102,7 +102,7 @@ def test_what_was_only_looked_at_waits_and_is_not_in_my_hands(client, annotator,
     mine = of_kind(annotator)
     assert (mine.waiting, mine.held, mine.reason) == (1, None, "")
     client.force_login(annotator.user)
-    assert "in your hands" not in client.get(reverse("annotate:home")).content.decode()
+    assert "in progress" not in client.get(reverse("annotate:home")).content.decode()
     under_way = client.get(reverse("annotate:my-work", args=[annotator.project.slug]), {"show": "drafts"})
     assert under_way.context["pieces"] == []
     assert work.claim(annotator.project, annotator=annotator, kind=Kind.DEMONSTRATION).assignment == assignment

@@ -48,7 +48,7 @@ def test_a_new_project_says_what_to_do_first(client: Client, admin: Member) -> N
     page = show(client, admin)
     assert "First steps" in page
     assert f'href="{reverse("annotate:add-prompts", args=[admin.project.slug])}"' in page
-    assert "Labels a day" not in page
+    assert "Labels per day" not in page
     make_prompt(admin.project)
     make_member(admin.project)
     steps = project_overview.build(admin.project).steps
@@ -61,7 +61,7 @@ def test_with_the_first_label_the_figures_take_the_place_of_the_first_steps(
     make_demonstration(annotator)
     page = show(client, admin)
     assert "First steps" not in page
-    assert "Labels a day" in page
+    assert "Labels per day" in page
 
 
 def test_labels_a_day_tells_people_and_simulated_apart_by_the_readers_days(project: Project, annotator: Member) -> None:
@@ -167,20 +167,18 @@ def test_the_most_urgent_decision_stands_first_and_each_has_its_page(
     assert [each.urgency for each in decisions] == sorted(each.urgency for each in decisions)
     told = {each.text: each.address for each in decisions if each.urgency > Urgency.STOPPED}
     day = timezone.localdate().strftime("%B %-d")
-    assert told["1 piece of work was skipped by 3 people."] == reverse("annotate:escalations", args=[project.slug])
-    assert told["1 label waits for review."] == reverse("annotate:next-review", args=[project.slug])
-    assert told[f"The import of {day} left out 1 line that could not be read."] == reverse(
-        "annotate:add-prompts", args=[project.slug]
-    )
+    assert told["1 item was skipped by 3 people."] == reverse("annotate:escalations", args=[project.slug])
+    assert told["1 label is waiting for review."] == reverse("annotate:next-review", args=[project.slug])
+    assert told[f"The import on {day} rejected 1 line."] == reverse("annotate:add-prompts", args=[project.slug])
     page = show(client, admin)
     assert all(f'href="{address}"' in page for address in told.values())
 
 
 def test_an_import_without_faults_takes_the_earlier_one_off_the_list(project: Project, admin: Member) -> None:
     prompts.add(project, prompts.records_from_list([{"no": "text"}]), actor=admin.user)
-    assert any("left out" in text for text in texts(project))
+    assert any("rejected" in text for text in texts(project))
     prompts.add(project, prompts.records_from_list([{"text": "Why?"}]), actor=admin.user)
-    assert not any("left out" in text for text in texts(project))
+    assert not any("rejected" in text for text in texts(project))
 
 
 def test_it_costs_the_same_for_any_number_of_members(client: Client, project: Project, admin: Member) -> None:

@@ -103,8 +103,8 @@ def test_home_tells_a_reviewer_what_waits_since_when_and_what_it_takes(
     client.force_login(reviewer.user)
     home = " ".join(client.get(reverse("annotate:home")).content.decode().split())
     assert "labels to review · about 40 s each" in home
-    assert "waited 3 days" in home
-    assert "Corrected after a return" in home
+    assert "has been waiting for 3 days" in home
+    assert "Corrected labels" in home
     assert "skipped by 3 people" in home
 
 
@@ -147,7 +147,7 @@ def test_a_return_rings_the_authors_bell_once(
         client.post(address, {"verdict": "return", "comment": "B answers\nthe question."})
     notice = annotator.notices.get()
     assert notice.kind == "label.returned"
-    assert notice.text == "Your ranking came back: “B answers the question.”"
+    assert notice.text == "Your ranking was returned: “B answers the question.”"
     client.force_login(annotator.user)
     opened = client.post(reverse("annotate:open-notice", args=[notice.pk]), follow=True)
     assert "B answers" in opened.content.decode()

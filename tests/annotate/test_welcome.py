@@ -71,7 +71,7 @@ def test_invited_reviewers_and_admins_start_at_home(client: Client, project: Pro
 def test_without_a_name_nobody_starts_and_what_was_chosen_stays(client: Client, newcomer: User) -> None:
     answer = client.post(WELCOME, ABOUT | {"name": " "})
     assert answer.status_code == 422
-    assert "Say how people should call you." in answer.content.decode()
+    assert "Enter your name." in answer.content.decode()
     assert '<option value="Europe/Zurich" selected>' in answer.content.decode()
     newcomer.refresh_from_db()
     assert newcomer.welcomed_at is None
@@ -111,7 +111,7 @@ def test_who_is_known_goes_from_a_second_invitation_straight_to_that_project(cli
         client.force_login(ada)
         answer = accept(client, project, role=role, email=ada.email)
         assert answer.url == reverse(f"annotate:{page}", args=[project.slug])
-        assert "You take part in" in client.get(answer.url).content.decode()
+        assert "Your role is" in client.get(answer.url).content.decode()
     busy = make_project()
     make_slate(busy)
     assert accept(client, busy, email=ada.email).url == reverse("annotate:rank", args=[busy.slug])
@@ -133,7 +133,7 @@ def test_a_zone_that_there_is_not_is_refused_with_a_sentence(
 ) -> None:
     answer = client.post(reverse(page), ABOUT | {"time_zone": zone})
     assert answer.status_code == 422
-    said = "The server does not know the time zone" if zone else "This field is required."
+    said = "Unknown time zone" if zone else "This field is required."
     assert said in answer.content.decode()
 
 

@@ -28,12 +28,12 @@ def test_g_and_a_letter_open_a_page_and_a_letter_alone_does_not(open_as, project
     expect(page).to_have_url(re.compile(f"/projects/{project.slug}/$"))
     page.wait_for_load_state()
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys").get_by_text("Overview")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts").get_by_text("Overview")).to_be_visible()
 
 
 def test_g_in_a_text_is_a_letter(open_as, project: Project, admin: Member) -> None:
     page = open_as(admin.user, f"/projects/{project.slug}/members/")
-    field = page.get_by_label("E-mail address")
+    field = page.get_by_label("Email address")
     field.click()
     page.keyboard.type("gordon")
     expect(field).to_have_value("gordon")

@@ -61,7 +61,7 @@ def test_nothing_leaves_the_screen_of_a_phone(open_as, full_project: Project, an
 def test_home_counts_the_work_and_its_keys_open_it(open_as, full_project: Project, annotator: Member) -> None:
     page = open_as(annotator.user, "/")
     expect(page.locator(".work", has_text="Rank answers").locator("strong")).to_have_text("2")
-    expect(page.get_by_text("Came back to you")).to_be_visible()
+    expect(page.get_by_text("Returned to you")).to_be_visible()
     page.keyboard.press("r")
     expect(page.get_by_role("heading", name="Rank answers")).to_be_visible()
 

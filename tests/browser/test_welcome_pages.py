@@ -37,12 +37,12 @@ def test_an_invitation_leads_by_the_welcome_to_the_first_slate(visitor: Page, pr
     Project.objects.update(guidelines=GUIDELINES)
     slate = make_slate(project)
     visitor.goto(invite(project))
-    visitor.get_by_role("button", name="Join the project").click()
+    visitor.get_by_role("button", name="Join project").click()
     expect(visitor.get_by_role("heading", name=f"Welcome to “{project}”")).to_be_visible()
     visitor.goto("/")
     expect(visitor).to_have_url(f"{visitor.url.removesuffix('/welcome/')}/welcome/")
     expect(visitor.get_by_label("Time zone")).to_have_value("Europe/Zurich")
-    visitor.get_by_text("Read the guidelines").click()
+    visitor.get_by_text("Read guidelines").click()
     expect(visitor.get_by_text("Ask before you advise.").first).to_be_visible()
     visitor.keyboard.press("Control+Enter")
     expect(visitor.get_by_label("Name")).to_be_focused()  # the browser asks for what is missing
@@ -56,7 +56,7 @@ def test_an_invitation_leads_by_the_welcome_to_the_first_slate(visitor: Page, pr
 def test_the_welcome_fits_a_phone_and_can_be_read_by_everybody(visitor: Page, project: Project) -> None:
     visitor.set_viewport_size(PHONE)
     visitor.goto(invite(project))
-    visitor.get_by_role("button", name="Join the project").click()
+    visitor.get_by_role("button", name="Join project").click()
     expect(visitor.get_by_role("button", name="Start")).to_be_visible()
     for colours in ("light", "dark"):
         visitor.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
@@ -71,9 +71,9 @@ def test_the_account_page_offers_the_zone_of_the_browser(
     zone = page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone")
     User.objects.update(time_zone="Asia/Tokyo")
     page.reload()
-    page.get_by_role("button", name="Use this browser’s zone").click()
+    page.get_by_role("button", name="Use browser time zone").click()
     expect(page.get_by_label("Time zone")).to_have_value(zone)
-    expect(page.get_by_role("button", name="Use this browser’s zone")).to_be_hidden()
+    expect(page.get_by_role("button", name="Use browser time zone")).to_be_hidden()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("Saved.")).to_be_visible()
     annotator.user.refresh_from_db()

@@ -1,4 +1,4 @@
-"""`manage.py export PROJECT KIND`: labels, prompts or completions as a file, as the project's page hands it out."""
+"""`manage.py export PROJECT KIND`: labels, prompts or completions as a file, the same as on the export page."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from annotate.services.exporting.selection import Labels
 
 
 class Command(BaseCommand):
-    help = "Write what people judged in PROJECT (its address, as everyday-questions) to FILE or standard output."
+    help = "Export labels, prompts or completions of PROJECT (a slug) to FILE or stdout."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("project")
         parser.add_argument("kind", choices=KINDS)
         parser.add_argument("--format", choices=FORMATS, default="jsonl")
         parser.add_argument("--labels", choices=Labels.values, help="current (default), trainable or all versions")
-        parser.add_argument("--snapshot", type=int, metavar="ROUND", help="exactly the labels that this round froze")
-        parser.add_argument("--output", type=Path, metavar="FILE", help="whole or not there; replaces an older one")
+        parser.add_argument("--snapshot", type=int, metavar="ROUND", help="exactly the labels of this round's snapshot")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="replaces an existing file once complete")
 
     def handle(self, *, project: str, kind: str, output: Path | None, **options: Any) -> None:
         found = Project.objects.filter(slug=project).first()
         if found is None:
             known = ", ".join(Project.objects.not_removed().order_by("slug").values_list("slug", flat=True)) or "none"
-            raise CommandError(f"There is no project {project}. There are: {known}.")
+            raise CommandError(f"There is no project “{project}”. Projects: {known}.")
         form = ExportForm({name: options[name] for name in ("format", "labels", "snapshot")}, project=found)
         if not form.is_valid():
             raise CommandError(" ".join(str(fault) for faults in form.errors.values() for fault in faults))
@@ -47,7 +47,7 @@ class Command(BaseCommand):
                 self.stdout.write(piece.decode(), ending="")
 
     def _write(self, pieces: Iterator[bytes], output: Path) -> None:
-        """Under another name first: what is cut short never looks like the whole."""
+        """Under a temporary name first, so that a partial file is never taken for a complete one."""
         draft = output.with_name(f".{output.name}.{os.getpid()}.part")
         try:
             with draft.open("wb") as file:
@@ -57,4 +57,4 @@ class Command(BaseCommand):
             raise CommandError(f"{output} could not be written: {error.strerror}.") from error
         finally:
             draft.unlink(missing_ok=True)
-        self.stderr.write(f"{output.stat().st_size:,} bytes in {output}.")
+        self.stderr.write(f"Wrote {output.stat().st_size:,} bytes to {output}.")

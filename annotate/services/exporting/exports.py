@@ -1,4 +1,4 @@
-"""An export: one kind of record of a project as a file, handed out while it is made."""
+"""An export: one kind of record of a project as a file, sent while it is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: dict[str, Callable[[Selection], Iterator[Record]]] = {
 
 
 class Gone(Exception):
-    """What a round froze is not there any more; the message says so."""
+    """The files of a round's snapshot no longer exist; the message says so."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Export:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of the answer that carries it."""
+        """Headers of the response."""
         disposition = f'attachment; filename="{self.filename}"'
         return {"Content-Type": FORMATS[self.format].content_type, "Content-Disposition": disposition}
 
@@ -55,9 +55,9 @@ class Export:
 
 
 def start(export: Export, *, actor: User | None) -> Iterator[bytes]:
-    """The pieces of `export`, and a line in the audit about who took what. Raises Gone.
+    """The pieces of `export`, and a record in the audit log of who took what. Raises Gone.
 
-    The first piece is made at once: what cannot be exported fails here, and not in the middle of an answer.
+    The first piece is made at once: what cannot be exported fails here, not in the middle of a response.
     """
     frozen = export.selection.frozen
     which = {"round": frozen.round} if frozen else {"labels": str(export.selection.labels)}
@@ -67,7 +67,7 @@ def start(export: Export, *, actor: User | None) -> Iterator[bytes]:
         first = next(pieces, b"")
     except FileNotFoundError as error:
         raise Gone(
-            _("The files of this round's snapshot are gone: its prompts cannot be exported any more.")
+            _("The files of this round's snapshot no longer exist, so its prompts cannot be exported.")
         ) from error
     audit.record("labels.exported", actor=actor, project=project, subject=export.kind, format=export.format, **which)
     return chain([first], pieces)

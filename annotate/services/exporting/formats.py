@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 PIECE = 256 * 1024  # characters that are sent at once
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it. The apostrophe is here so that
-# what was put before a cell can be told from what somebody wrote.
+# what was put before a cell can be told from what someone wrote.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 

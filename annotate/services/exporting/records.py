@@ -117,7 +117,7 @@ def prompts(selection: Selection) -> Iterator[Record]:
 
 
 def completions(selection: Selection) -> Iterator[Record]:
-    """A line for each completion that was put before people, ranked or not."""
+    """A line for each completion in a slate, ranked or not."""
     fields = ("pk", "created_at", "prompt__withdrawn_at", *_of_prompt("prompt"))
     for chunk in in_chunks(selection.slates(), *fields, metadata_text=_as_text("prompt__metadata")):
         slates = {row["pk"]: row for row in chunk}
@@ -141,10 +141,10 @@ def completions(selection: Selection) -> Iterator[Record]:
 
 
 def pseudonym(member_pk: int) -> str:
-    """What a member is called in files: the same in every file of the project, and nobody's name.
+    """What a member is called in files: the same in every file of the project, and never a name.
 
     A hash under the installation's secret key: without that, the few ids that there are could all be tried. Members
-    belong to one project, so a person is somebody else in another project. A new SECRET_KEY gives new pseudonyms.
+    belong to one project, so a person has another pseudonym in another project. A new SECRET_KEY gives new pseudonyms.
     """
     return f"person-{salted_hmac('annotate.export', str(member_pk), algorithm='sha256').hexdigest()[:16]}"
 

@@ -1,7 +1,7 @@
 """Which rows an export takes, and reading them a few hundred at a time.
 
 Rows are read in the order of their ids, each few hundred in a query of its own: no transaction stays open while a slow
-client takes its file, so nobody who labels waits for it. What comes in meanwhile is left to the next export.
+client takes its file, so no one who labels waits for it. Labels submitted meanwhile are left to the next export.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Labels(models.TextChoices):
     """Which labels of a project are taken. Prompts and slates have no versions: `all` of them are the current ones."""
 
     CURRENT = "current", _("Current labels")
-    TRAINABLE = "trainable", _("Labels that train")
-    ALL = "all", _("All versions of labels")
+    TRAINABLE = "trainable", _("Labels used for training")
+    ALL = "all", _("All versions")
 
 
 @dataclass(frozen=True)
 class Selection:
     """What is taken of a project: `labels` as they are now, or exactly those that a round froze.
 
-    Labels of people who were erased must not be used any more: they are taken only with the round that froze them.
+    Labels of erased people must not be used any more: they are included only in the snapshot that froze them.
     """
 
     project: Project
@@ -59,7 +59,7 @@ class Selection:
         return slates.filter(prompt__withdrawn_at=None) if self.labels == Labels.TRAINABLE else slates
 
     def prompts(self, *fields: str, **expressions: Expression) -> Iterator[list[Row]]:
-        """The prompts' rows. Raises OSError where the files of a round are gone."""
+        """The prompts' rows. Raises OSError if the files of a round no longer exist."""
         prompts = Prompt.objects.filter(project=self.project)
         if self.frozen is None:
             taken = prompts.active() if self.labels == Labels.TRAINABLE else prompts
@@ -70,7 +70,7 @@ class Selection:
             yield list(prompts.filter(pk__in=chunk).order_by("pk").values(*fields, **expressions))
 
     def count(self) -> dict[str, int]:
-        """How many lines each kind of file has. Comparisons are not counted: that would be to make them all."""
+        """How many lines each kind of file has. Comparisons are not counted: that would mean deriving them all."""
         return {
             "demonstrations": self.demonstrations().count(),
             "rankings": self.rankings().count(),

@@ -58,7 +58,7 @@ class Imported:
 
     created: int = 0
     existing: int = 0
-    withdrawn: int = 0  # of the existing ones: nobody is asked about them
+    withdrawn: int = 0  # of the existing ones: no one is asked about them
     train: int = 0  # of the created ones
     heldout: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list)  # {"line", "error"}

@@ -1,1 +1,1 @@
-"""Who takes part: accounts, memberships, the links by which people come in, and tokens for their programs."""
+"""Who takes part: accounts, memberships, sign-in links, and tokens for their programs."""

@@ -35,7 +35,7 @@ def close(user: User, *, actor: User | None) -> None:
     _end_sessions(user)
     _revoke_links(user)
     for assignment in Assignment.objects.held().filter(annotator__user=user):
-        with suppress(work.NotHolder):  # handed in at this very moment
+        with suppress(work.NotHolder):  # submitted at this very moment
             work.release(assignment)
     audit.record("account.closed", actor=actor, subject=user.email)
 
@@ -56,7 +56,7 @@ def welcome(user: User) -> None:
 
 
 def offers_password(user: User) -> bool:
-    """Whether it is time to offer `user` a password: not before work was handed in, or a second sign-in."""
+    """Whether it is time to offer `user` a password: not before a label was submitted, or a second sign-in."""
     if user.has_usable_password() or user.declined_password_at:
         return False
     if Assignment.objects.submitted().filter(annotator__user=user).exists():

@@ -1,4 +1,4 @@
-"""One-time links: the way in for people without a password. Their makers pass them on; nothing here sends mail."""
+"""One-time links: how people without a password sign in. Whoever creates one passes it on; nothing here sends email."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LinkSpent(Exception):
 
 
 class SignInFirst(Exception):
-    """The invited person has an account already, and an invitation must not open it to anybody who holds the link."""
+    """The invited person has an account already, and an invitation must not open it to anyone who has the link."""
 
 
 class MadeLink(NamedTuple):
@@ -112,7 +112,7 @@ def _enter(link: SignInLink, person: User | None) -> User:
     if link.purpose == SignInLink.Purpose.PASSWORD_RESET:
         person.set_unusable_password()  # ends every session that began with the old one
         person.save(update_fields=["password"])
-        # Somebody who knew the old password may have asked for other ways in.
+        # Someone who knew the old password may have requested other links.
         SignInLink.objects.into_account(person.email).revoke()
     return person
 

@@ -47,7 +47,7 @@ def change_role(member: Member, *, role: str, actor: User) -> None:
 
 @transaction.atomic
 def remove(member: Member, *, actor: User) -> None:
-    """End the membership; what the member judged stays and goes on training, without a name. Raises LastAdmin."""
+    """End the membership; the member's labels stay and are still trained on, without a name. Raises LastAdmin."""
     _leave(member)
     audit.record("member.removed", actor=actor, project=member.project, subject=_name(member))
 
@@ -59,7 +59,7 @@ def erase(member: Member, *, actor: User) -> None:
     _leave(member)
     for kind, model in LABELS.items():
         hooks.labels_withdrawn(kind, model.objects.filter(annotator=member).values_list("pk", flat=True))
-    member.assignments.update(review_state=Assignment.ReviewState.NONE)  # nobody needs to review them any more
+    member.assignments.update(review_state=Assignment.ReviewState.NONE)  # no one needs to review them any more
     member.erased_at, member.user = timezone.now(), None
     member.save(update_fields=["erased_at", "user"])
     if user:
@@ -71,7 +71,7 @@ def erase(member: Member, *, actor: User) -> None:
 def _leave(member: Member) -> None:
     _keep_an_admin(member)
     for assignment in Assignment.objects.held().filter(annotator=member):
-        with suppress(work.NotHolder):  # handed in at this very moment
+        with suppress(work.NotHolder):  # submitted at this very moment
             work.release(assignment)
     _revoke_links(member)
     member.removed_at = timezone.now()

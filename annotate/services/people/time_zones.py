@@ -1,6 +1,6 @@
-"""Time zones: the sixty that a person is offered, by region, and which ones are taken at all.
+"""Time zones: the list that a person is offered, by region, and which ones are accepted at all.
 
-Each stands for its neighbours; whoever wants another one has it from the browser, which knows its own.
+Each stands for its neighbours; the browser can offer another one, its own.
 """
 
 from __future__ import annotations
