@@ -2,8 +2,7 @@
 
     .venv/bin/python docs/screenshots.py [--every FOLDER]
 
-With --every it also writes each page into FOLDER as a phone and a desktop show it, dark and light: to look at before a
-release. Takes some minutes; needs the Chromium that the browser tests need.
+With --every it also writes each page into FOLDER at 360, 1024 and 1920 pixels, dark and light: to look at before a release. Takes some minutes; needs the Chromium that the browser tests need.
 """
 
 import argparse
@@ -28,7 +27,11 @@ from training.tiny.installation import Installation
 IMAGES = Path(__file__).resolve().parent / "images"
 ANNOTATOR = "annotator@roundtable.example"
 PICTURE: ViewportSize = {"width": 1280, "height": 800}
-SIZES: dict[str, ViewportSize] = {"phone": {"width": 360, "height": 740}, "desktop": PICTURE}
+SIZES: dict[str, ViewportSize] = {
+    "phone": {"width": 360, "height": 740},
+    "tablet": {"width": 1024, "height": 768},
+    "wide": {"width": 1920, "height": 1080},
+}
 PPO_S = 600  # until a few of its iterations have been done
 SLATES_LEFT = 40  # that nobody has ranked yet
 BASE = f"/projects/{PROJECT}"
@@ -56,6 +59,7 @@ PAGES = {
     "history": (ADMIN, f"{BASE}/models/history/"),
     "questions": (ADMIN, f"{BASE}/models/questions/"),
     "system": (ADMIN, "/system/"),
+    "admins-home": (ADMIN, "/"),
 }
 
 
@@ -101,14 +105,15 @@ class Camera:
 
 
 def take(place: Installation, browser: Browser, folder: Path | None) -> None:
-    demo = Demo(place, seed=10, people=8, shuffle=Behaviour.shuffle, say=print)
+    sizes = {"completions": preset.DEMO_K, "slates": preset.DEMO_SLATES}
+    demo = Demo(place, seed=10, people=8, shuffle=Behaviour.shuffle, say=print, **sizes)
     demo.prepare()
     demo.wait("the first page", PPO_S, demo.is_up)
     camera = Camera(browser, place)
     annotators.work(demo.team, "demonstration", wanted=preset.DEMONSTRATIONS)
     camera.picture(_writing(camera), "write")
     demo.round(1)
-    annotators.work(demo.team, "ranking", wanted=preset.SLATES_PER_ROUND - SLATES_LEFT)
+    annotators.work(demo.team, "ranking", wanted=preset.DEMO_SLATES - SLATES_LEFT)
     camera.picture(_ranking(camera), "rank")
     camera.picture(camera.page(ANNOTATOR, "/"), "home")
     demo.open_round()
