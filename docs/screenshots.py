@@ -2,7 +2,8 @@
 
     .venv/bin/python docs/screenshots.py [--every FOLDER]
 
-With --every it also writes each page into FOLDER at 360, 1024 and 1920 pixels, dark and light: to look at before a release. Takes some minutes; needs the Chromium that the browser tests need.
+With --every it also writes each page into FOLDER at 360, 1024 and 1920 pixels, dark and light: to look at before a
+release. Takes some minutes; needs the Chromium that the browser tests need.
 """
 
 import argparse
