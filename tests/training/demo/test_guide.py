@@ -51,7 +51,7 @@ def test_after_round_1_people_rank_and_simulated_people_do_the_rest(demo: Projec
     machine.rank_new_slates(member, 2)
     assert now(demo, admin) == "Rank the first answers"
     machine.rank_new_slates(member, 1)
-    assert now(demo, admin) == "Let simulated people rank the rest"
+    assert now(demo, admin) == "Have simulated people rank the rest"
 
 
 def test_what_is_offered_is_what_is_missing_as_far_as_there_is_work(demo: Project, admin: User) -> None:
@@ -76,7 +76,7 @@ def test_some_sets_are_left_for_people(demo: Project, admin: User) -> None:
 def test_after_round_2_the_last_step_is_to_promote(demo: Project, admin: User) -> None:
     for number in (1, 2):
         finish_round(demo, number)
-    assert now(demo, admin).startswith("See what changed")
+    assert now(demo, admin).startswith("Compare and promote")
     Promotion.objects.create(project=demo, model_version=machine.make_model(demo, "ppo"), reason="Better.")
     assert now(demo, admin) == ""
 

@@ -23,9 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--completions", type=int, default=preset.DEMO_K, help="answers per set to rank, 2 to 9")
         parser.add_argument("--slates", type=int, default=preset.DEMO_SLATES, help="sets of answers per round")
         parser.add_argument("--without-answers", action="store_true", help="do not add answers by simulated people")
-        parser.add_argument(
-            "--without-example", action="store_true", help="do not add finished rounds"
-        )
+        parser.add_argument("--without-example", action="store_true", help="do not add finished rounds")
         parser.add_argument("--seed", type=int, default=0, help="seed for all random draws in training")
 
     def handle(self, *, completions: int, slates: int, seed: int, verbosity: int, **options: Any) -> None:
