@@ -39,25 +39,25 @@ class Preset:
 _SUPERVISED = Source(
     what=_("SFT and reward model"),
     where=_(
-        "Learning rates and sizes of a step as in InstructGPT for 1.3B and 6B (Ouyang et al. 2022, appendix C): SFT "
-        "9.65e-6 with 32 demonstrations, reward model 9e-6 with 64 sets of answers, read once. SFT makes 3 passes "
-        "where theirs made 16. Not measured here."
+        "Learning rates and batch sizes follow InstructGPT for 1.3B and 6B (Ouyang et al. 2022, appendix C): "
+        "SFT 9.65e-6 with 32 demonstrations, reward model 9e-6 with 64 sets of answers for one epoch. SFT "
+        "uses 3 epochs instead of 16. Not benchmarked."
     ),
 )
 _PPO = Source(
     what=_("PPO"),
     where=_(
-        "512 answers a step and 64 an update, each used once, and the critic's 9e-6 as in InstructGPT (Ouyang et al. "
-        "2022, appendix C), which does not print the policy's learning rate and diverged above 8e-6. 3e-6 and beta "
-        "0.05: Huang et al. 2024, for 1B to 6.9B; from 1B on 1e-6, as in Llama 2 (Touvron et al. 2023). Not measured "
-        "here."
+        "512 answers per step, 64 per update, each used once, and a critic learning rate of 9e-6, as in "
+        "InstructGPT (Ouyang et al. 2022, appendix C), which does not give the policy's learning rate and "
+        "diverged above 8e-6. 3e-6 and beta 0.05: Huang et al. 2024, for 1B to 6.9B. From 1B, 1e-6 as in "
+        "Llama 2 (Touvron et al. 2023). Not benchmarked."
     ),
 )
 
 TINY = Preset(
     name="tiny",
     label=_("Tiny"),
-    suits=_("For the built-in tiny model, and for others of up to 50 million parameters."),
+    suits=_("For the built-in tiny model and other models of up to 50 million parameters."),
     largest=5e7,
     is_measured=True,
     values={
@@ -78,11 +78,11 @@ TINY = Preset(
     },
     sources=(
         Source(
-            what=_("all of it"),
+            what=_("all values"),
             where=_(
-                "Measured here with the built-in model: on seeds 0 to 2 the first PPO wins 72% of the pairs against "
-                "SFT at 1.2 nats; docs/benchmarks.md has the figures and says what was tried besides. It holds for "
-                "that model; for others of its size it is a start."
+                "Benchmarked with the built-in model: on seeds 0 to 2 the first PPO policy wins 72% of pairs against "
+                "SFT at a KL of 1.2 nats per answer (see docs/benchmarks.md). A starting point for other models of "
+                "this size."
             ),
         ),
     ),
@@ -110,8 +110,8 @@ HALF_BILLION = Preset(
         _SUPERVISED,
         _PPO,
         Source(
-            what=_("tokens at once"),
-            where=_("8,192 in PPO: counted for Qwen2-0.5B, about 49 GiB at the peak. Not measured on a card here."),
+            what=_("batch tokens"),
+            where=_("8,192 in PPO: an estimated peak of 49 GiB for Qwen2-0.5B. Not measured on a GPU."),
         ),
     ),
 )
@@ -138,10 +138,10 @@ ONE_AND_A_HALF_BILLION = Preset(
         _SUPERVISED,
         _PPO,
         Source(
-            what=_("tokens at once"),
+            what=_("batch tokens"),
             where=_(
-                "2,048 in PPO: counted for Qwen2-1.5B, about 66 GiB at the peak, where 8,192 come to 100 GiB. In SFT "
-                "and the reward model, which hold fewer copies of the weights, 4,096. Not measured on a card here."
+                "2,048 in PPO: an estimated peak of 66 GiB for Qwen2-1.5B (8,192 would need 100 GiB). 4,096 in SFT "
+                "and the reward model, which hold fewer copies of the weights. Not measured on a GPU."
             ),
         ),
     ),
@@ -149,14 +149,14 @@ ONE_AND_A_HALF_BILLION = Preset(
 DEFAULTS = Preset(
     name="defaults",
     label=_("Engine defaults"),
-    suits=_("For base models of another size: what the engine takes where nobody says anything."),
+    suits=_("For base models of any other size: the engine's built-in values."),
     largest=float("inf"),
     is_measured=False,
     sources=(
         Source(
-            what=_("all of it"),
+            what=_("all values"),
             where=_(
-                "Chosen for about a billion parameters, after InstructGPT (Ouyang et al. 2022). Not measured here."
+                "Chosen for about a billion parameters, based on InstructGPT (Ouyang et al. 2022). Not benchmarked."
             ),
         ),
     ),

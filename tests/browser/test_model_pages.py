@@ -47,9 +47,9 @@ def test_a_model_is_found_compared_promoted_and_rolled_back_by_keyboard_on_a_pho
     press(page.locator(".lineage-list").get_by_role("link", name="ppo-2"))
     expect(page.get_by_role("heading", name="ppo-2")).to_be_visible()
     press(page.get_by_role("link", name="Compare with the champion"))
-    expect(page.get_by_text("By itself here, so compared with none")).to_contain_text("ppo-2")
+    expect(page.get_by_text("Not compared")).to_contain_text("ppo-2")
     press(page.get_by_role("link", name="Promote ppo-2…"))
-    expect(page.get_by_text("the project serves ppo-2 instead of sft-1")).to_be_visible()
+    expect(page.get_by_text("The project will serve ppo-2 instead of sft-1")).to_be_visible()
     give_reason(page, "Wins 71 % of the held-out prompts")
     press(page.get_by_role("button", name="Promote ppo-2"))
     expect(page.locator(".champion")).to_contain_text("ppo-2")
@@ -64,7 +64,7 @@ def test_a_model_is_found_compared_promoted_and_rolled_back_by_keyboard_on_a_pho
 
 
 def give_reason(page: Page, reason: str) -> None:
-    reach(page.get_by_label("Why?"))
+    reach(page.get_by_label("Reason"))
     page.keyboard.insert_text(reason)
 
 
@@ -125,7 +125,7 @@ def test_a_model_is_packed_while_the_page_looks_on_and_then_downloaded(open_as, 
 def test_a_question_is_asked_and_its_answers_come_without_a_reload(open_as, project, admin, models):
     machine.make_settings(project)
     page = open_as(admin.user, f"/projects/{project.slug}/models/{models['ppo-2'].pk}/")
-    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("link", name="Ask a question").click()
     expect(page.get_by_label("ppo-2")).to_be_checked()
     expect(page.get_by_label("sft-1")).to_be_checked()  # the champion
     page.get_by_label("Your question").fill("What helps against stress?")
@@ -137,13 +137,13 @@ def test_a_question_is_asked_and_its_answers_come_without_a_reload(open_as, proj
     Run.objects.filter(answer__isnull=False).update(status=Run.Status.SUCCEEDED)
     expect(page.get_by_text("Rest, says ppo-2.")).to_be_visible()
     expect(page.get_by_text("Rest, says sft-1.")).to_be_visible()
-    press(page.get_by_role("button", name="Rank these"))
-    expect(page.get_by_text("People are asked to rank these answers.")).to_be_visible()
+    press(page.get_by_role("button", name="Add to ranking queue"))
+    expect(page.get_by_text("People are now asked to rank these answers.")).to_be_visible()
     assert sorted(Slate.objects.get(question__isnull=False).completions.values_list("text", flat=True)) == [
         "Rest, says ppo-2.",
         "Rest, says sft-1.",
     ]
-    page.get_by_role("link", name="Go on from this answer").first.click()
+    page.get_by_role("link", name="Continue from this answer").first.click()
     expect(page.get_by_text("The conversation so far")).to_be_visible()
     page.get_by_label("Your question").fill("How long?")
     page.get_by_role("button", name="Ask").click()

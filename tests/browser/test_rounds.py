@@ -26,7 +26,7 @@ from training.services.planning import examinations, plans
 __all__ = ["built_base", "processes"]
 
 WHILE_WORKERS_WORK_MS = 180_000
-STRIP = ["Collect", "Freeze", "SFT", "Reward", "PPO", "Evaluate", "Sample", "Open"]
+STRIP = ["Collect labels", "Snapshot", "SFT", "Reward", "PPO", "Evaluate", "Sample", "New answers"]
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ def test_a_round_is_followed_from_its_plan_to_its_promotion(
 ) -> None:
     processes.worker("gpu")
     page.goto(f"/projects/{ready.slug}/rounds/")
-    expect(page.get_by_text("Nobody has looked at the labels yet.")).to_be_visible()
+    expect(page.get_by_text("The labels have not been checked yet.")).to_be_visible()
     examiner.examine(Examination.objects.get().pk)
     expect(page.locator(".piece.is-trained", has_text="Behind house 0.")).to_be_visible()
     start_round(page, ready, 1)
     expect_result(page)
     expect(page.locator(".strip li").last).to_contain_text("0 ranked")
-    expect(page.get_by_role("heading", name="From the last label to the next answers")).to_be_visible()
+    expect(page.get_by_role("heading", name="From last label to new answers")).to_be_visible()
 
     machine.rank_what_waits(annotator)
     start_round(page, ready, 2)
@@ -74,7 +74,7 @@ def test_a_round_is_followed_from_its_plan_to_its_promotion(
     expect(page.locator(".plot canvas")).not_to_have_count(0)
     page.get_by_role("link", name="ppo-1").click()
     page.get_by_role("link", name="Promote").click()
-    page.get_by_label("Why?").fill("It answers in full sentences")
+    page.get_by_label("Reason").fill("It answers in full sentences")
     page.get_by_role("button", name="Promote ppo-1").click()
     expect(page.locator(".champion")).to_contain_text("ppo-1")
     expect(page.locator(".champion")).to_contain_text("It answers in full sentences")
@@ -89,7 +89,7 @@ def start_round(page: Page, project: Project, number: int) -> None:
 
 
 def expect_result(page: Page) -> None:
-    expect(page.get_by_role("heading", name="What came of it")).to_be_visible(timeout=WHILE_WORKERS_WORK_MS)
+    expect(page.get_by_role("heading", name="Result")).to_be_visible(timeout=WHILE_WORKERS_WORK_MS)
     expect(page.locator(".pair").first).to_be_visible()
 
 
@@ -119,6 +119,7 @@ SEEN = {
 }
 BEFORE, AFTER = [["kept", "Drink "], ["changed", "water."]], [["kept", "Drink "], ["changed", "tea, " * 90]]
 FIGURE = {"name": "reward", "before": [0.1, -0.2, 0.4], "after": [1.1, 0.8, 1.4], "change": [1.0, 0.7, 1.3]}
+LENGTH = {"name": "length", "before": [20.0, 18.0, 22.0], "after": [24.0, 22.0, 26.0], "change": [4.0, 2.0, 6.0]}
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def finished(ready: Project) -> Project:
     pair = {"messages": asked, "before": BEFORE, "after": AFTER, "change": 0.5}
     pair |= {"before_reward": 0.1, "after_reward": 1.1, "before_cut": False, "after_cut": True}
     gaps = [{"gap": 1, "pairs": 40, "accuracy": [0.7, 0.55, 0.82]}]
-    Result.objects.create(round=round, figures=[FIGURE], gaps=gaps, answers=[pair] * 3)
+    Result.objects.create(round=round, figures=[FIGURE, LENGTH], gaps=gaps, answers=[pair] * 3)
     TrainingSettings.objects.update(demonstrations_minimum=9)
     examination = examinations.current(ready, plans.draft(ready), TrainingSettings.objects.get())
     empty = {"level": "block", "kind": "empty_answer", "numbers": {"count": 1, "ids": ["1"]}}
@@ -147,7 +148,9 @@ def test_no_barrier_and_nothing_off_the_screen_before_and_after_a_round(
 ) -> None:
     page = open_as(admin.user, "/")
     for address in (f"/projects/{finished.slug}/rounds/", f"/projects/{finished.slug}/rounds/1/"):
-        page.goto(address)
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.ok, address
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             report = Axe().run(page, options={"resultTypes": ["violations"]})

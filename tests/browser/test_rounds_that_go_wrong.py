@@ -64,18 +64,18 @@ def test_a_failed_stage_is_resumed_by_keyboard_on_a_phone_and_its_round_ends_wel
 
     press(cell.get_by_role("link", name="PPO"))
     card = page.locator(".failure")
-    expect(card.get_by_role("heading", name="Memory ran out.")).to_be_visible()
+    expect(card.get_by_role("heading", name="There was not enough memory.")).to_be_visible()
     expect(card.get_by_role("row").filter(has_text="step 14")).to_contain_text("verified")
-    expect(card.get_by_role("region", name="The last lines of the log")).to_contain_text("MemoryError")
+    expect(card.get_by_role("region", name="End of the log")).to_contain_text("MemoryError")
     assert fits(page)
 
     press(card.get_by_role("button", name="Resume at step 14"))
     expect(page.get_by_role("link", name="ppo-1")).to_be_visible(timeout=WHILE_WORKERS_WORK_MS)
     failed = Run.objects.get(status=Run.Status.FAILED)
     press(page.get_by_role("link", name=f"run {failed.pk}"))
-    press(page.get_by_role("link", name="Go there"))
-    press(page.get_by_role("link", name="Round 1"))
-    expect(page.get_by_text("The round is through")).to_be_visible(timeout=WHILE_WORKERS_WORK_MS)
+    press(page.get_by_role("link", name="View run"))
+    press(page.locator("#to-round"))
+    expect(page.get_by_text("The round is complete")).to_be_visible(timeout=WHILE_WORKERS_WORK_MS)
     expect(page.locator(".strip .is-succeeded")).to_have_count(8)
     assert fits(page)
     model = ModelVersion.objects.get(kind=ModelVersion.Kind.PPO)
@@ -96,7 +96,7 @@ def test_a_round_is_started_and_cancelled_by_keyboard_on_a_phone(page: Page, pro
     press(page.get_by_role("button", name="Start round 1"))
     expect(page.locator(".strip [aria-current=step]")).to_contain_text("SFT")
     assert fits(page)
-    press(page.get_by_role("link", name="Cancel the round…"))
+    press(page.get_by_role("link", name="Cancel round…"))
     expect(page.get_by_role("heading", name="Cancel round 1?")).to_be_visible()
     assert fits(page)
     press(page.get_by_role("button", name="Cancel round 1"))
@@ -113,7 +113,7 @@ def test_a_round_that_is_being_cancelled_says_so_until_its_engine_has_stopped(
     page.goto(f"/projects/{project.slug}/rounds/")
     page.get_by_role("button", name="Start round 1").click()
     points.wait_for_pause(paused)
-    page.get_by_role("link", name="Cancel the round…").click()
+    page.get_by_role("link", name="Cancel round…").click()
     page.get_by_role("button", name="Cancel round 1").click()
     expect(page.get_by_text("Cancelling.")).to_be_visible()
     points.resume(paused)
@@ -202,8 +202,8 @@ def test_a_killed_worker_is_called_lost_without_a_reload(
     Run.objects.update(heartbeat_at=timezone.now() - SILENT_AFTER)  # as time does
     expect(page.locator(".strip [aria-current=step]")).to_contain_text("lost: worker not responding")
     expect(of_run.locator("h1 + .badge")).to_contain_text("lost: worker not responding")
-    for shown, said in ((page, "is not responding"), (of_run, "does not answer any more")):
-        expect(shown.get_by_text(f"The worker gpu-0@test {said}.")).to_be_visible()
+    for shown, said in ((page, "is not responding"), (of_run, "is not responding")):
+        expect(shown.get_by_text(f"Worker gpu-0@test {said}.")).to_be_visible()
 
 
 def strip(page: Page) -> list[str]:

@@ -147,10 +147,10 @@ def test_a_copy_is_edited_and_started(open_as, admin: Member, failed: Run) -> No
     page = open_as(admin.user, address(failed))
     page.get_by_role("link", name="Copy and edit").click()
     page.get_by_label("Clip range", exact=True).fill("0")
-    page.get_by_role("button", name="Start the copy").click()
+    page.get_by_role("button", name="Start copy").click()
     expect(page.get_by_text("clip must be above 0")).to_be_visible()
     page.get_by_label("Clip range", exact=True).fill("0.1")
-    page.get_by_role("button", name="Start the copy").click()
+    page.get_by_role("button", name="Start copy").click()
     expect(page.locator("tr", has_text="Clip").filter(has_text="0.1").first).to_be_visible()
 
 
@@ -163,12 +163,12 @@ def test_the_answers_of_a_step_are_opened_sorted_and_sent_to_people_by_keyboard_
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#step-8")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Answers of step 8")).to_be_focused()
+    expect(page.get_by_role("heading", name="Answers at step 8")).to_be_focused()
     expect(page.get_by_text("Nobody knows 0.")).to_be_visible()
-    press(page.get_by_role("link", name="best first"))
+    press(page.get_by_role("link", name="highest reward first"))
     expect(page.locator(".sample").first).to_contain_text("Nobody knows 2.")
-    press(page.locator(".sample").first.get_by_role("button", name="Let people rank these two"))
-    expect(page.get_by_text("People will be asked which of the two is better.")).to_be_visible()
+    press(page.locator(".sample").first.get_by_role("button", name="Ask people to rank these"))
+    expect(page.get_by_text("People are now asked to rank the two answers.")).to_be_visible()
     assert Slate.objects.count() == 1
 
 

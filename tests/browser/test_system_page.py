@@ -41,7 +41,7 @@ def test_the_queue_is_steered_by_keys_in_the_row_that_has_the_focus(open_as, pro
     expect(page.get_by_role("table").filter(has_text="Starts").locator("tbody th").first).to_have_text("SFT")
     page.locator(f"#job-{second.pk}").focus()
     page.keyboard.press("f")
-    expect(page.get_by_text(f"Run {second.pk} stands first now.")).to_be_visible()
+    expect(page.get_by_text(f"Run {second.pk} is now first in the queue.")).to_be_visible()
     assert list(Run.objects.queued()) == [second, first]
     page.locator(f"#job-{first.pk}").focus()
     page.keyboard.press("x")

@@ -51,7 +51,7 @@ def test_a_reset_is_seen_at_once_and_saved_by_key(open_as: OpenAs, admin: Member
     page.locator("#id_sft-epochs").fill("6")
     expect(page.locator("#sft-epochs").get_by_text("differs from the preset")).to_be_visible()
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Saved: 2 settings have changed.")).to_be_visible()
+    expect(page.get_by_text("Saved 2 changes.")).to_be_visible()
     assert TrainingSettings.objects.get().overrides == {"ppo": {"checkpoint_seconds": 60}, "sft": {"epochs": 6}}
 
 
@@ -59,7 +59,7 @@ def test_an_error_is_reached_from_the_top_of_the_page(open_as: OpenAs, admin: Me
     page = open_as(admin.user, address)
     page.locator("#id_ppo-minibatch_size").fill("33")
     page.keyboard.press("Enter")
-    page.get_by_role("alert").get_by_role("link", name="Answers per step (PPO)").click()
+    page.get_by_role("alert").get_by_role("link", name="Rollout size (PPO)").click()
     expect(page.locator("#id_ppo-rollout_size")).to_be_focused()
     expect(page.locator("#ppo-rollout_size")).to_contain_text("rollout_size must be a multiple of minibatch_size.")
     expect(page.locator("#id_ppo-minibatch_size")).to_have_value("33")

@@ -142,4 +142,4 @@ def test_a_container_that_is_killed_before_its_engine_could_save_loses_one_check
     assert (run.attempt, run.fruitless_attempts) == (1, 0)
     machine.work_off()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the sweep's
-    invariants.check(says="The previous one ended early: The worker gpu-0@test went silent.")
+    invariants.check(says="The previous one ended early: Worker gpu-0@test stopped responding.")

@@ -89,7 +89,7 @@ def test_the_supervisor_may_be_killed_in_every_stage_and_between_the_lines_that_
     assert round.status == Round.Status.SUCCEEDED, round.error
     assert [run.stage for run in round.runs.order_by("pk")] == list(EVERY_STAGE)
     assert Sample.objects.count() == 4 * 2
-    invariants.check(says="The worker gpu-0@test went silent.")
+    invariants.check(says="Worker gpu-0@test stopped responding.")
 
 
 @pytest.mark.database
@@ -120,7 +120,7 @@ def test_a_frozen_supervisor_that_wakes_up_late_changes_nothing(
     processes.stop_all()
     assert done_by(round) == "1" * 4 + "3" * 8  # the fence of 2 was the reconciler's
     assert not (directory / "attempts/1/checkpoints/step-000005").exists()
-    invariants.check(says="The worker gpu-0@test went silent.")
+    invariants.check(says="Worker gpu-0@test stopped responding.")
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])

@@ -72,7 +72,7 @@ def test_bad_input_fails_the_run_with_one_clear_sentence(run: Run) -> None:
     assert (run.status, run.exit_code, run.error) == (Status.FAILED, 77, "unknown field 'patience'")
     assert run.ending == {"kind": "config", "field": "patience", "sentence": "unknown field 'patience'"}
     run.round.refresh_from_db()
-    assert run.round.error == "SFT: A setting of the run does not hold together. (unknown field 'patience')"
+    assert run.round.error == "SFT: A setting of the run is not valid. (unknown field 'patience')"
 
 
 def test_records_that_cannot_be_read_are_named_by_their_file(run: Run) -> None:

@@ -60,10 +60,10 @@ def test_a_change_names_what_it_changes_and_everything_else_stays(
     [
         (
             {"stages": {"ppo": {"beta": -1}, "dpo": {"x": 1}}},
-            {"stages": {"ppo": {"beta": ["beta must be at least 0."]}, "dpo": {"x": ["There is no such setting."]}}},
+            {"stages": {"ppo": {"beta": ["beta must be at least 0."]}, "dpo": {"x": ["Unknown setting."]}}},
         ),
         ({"preset": "7B"}, {"preset": ['"7B" is not a valid choice.']}),
-        ({"settings": {}}, {"settings": ["There is no such field."]}),
+        ({"settings": {}}, {"settings": ["Unknown field."]}),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_name(

@@ -35,7 +35,7 @@ class BaseModelSerializer(serializers.Serializer[Any]):
     why_not = serializers.SerializerMethodField()
     sha256 = serializers.SerializerMethodField()
     findings = serializers.SerializerMethodField()
-    report = serializers.SerializerMethodField(help_text="What the engine measured; empty until it has.")
+    report = serializers.SerializerMethodField(help_text="What the engine measured; empty before the check.")
 
     def get_can_be_used(self, folder: Folder) -> bool:
         return folder.adopted is not None

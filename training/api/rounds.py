@@ -24,8 +24,8 @@ from training.services.running import rounds
 
 class RunSerializer(serializers.ModelSerializer[Run]):
     metrics = serializers.SerializerMethodField(
-        help_text="The figures that the pages show: of what each step measures the mean of the last tenth of the steps"
-        " so far; skipped_steps counts all steps; what is measured once, as by an evaluation, is just that."
+        help_text="The figures shown on pages. Metrics measured at each step: the mean of the last tenth of the steps "
+        "so far. skipped_steps: the total. Metrics measured once, such as those of an evaluation: that value."
     )
 
     class Meta:

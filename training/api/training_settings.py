@@ -32,9 +32,9 @@ class SourceSerializer(serializers.Serializer[Any]):
 
 class PresetSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
-    suits = serializers.CharField(help_text="For which base models it is meant.")
-    is_measured = serializers.BooleanField(help_text="Whether whole rounds with it were measured.")
-    sources = SourceSerializer(many=True, help_text="Where its values come from.")
+    suits = serializers.CharField(help_text="The base models it is meant for.")
+    is_measured = serializers.BooleanField(help_text="Whether complete rounds with it have been benchmarked.")
+    sources = SourceSerializer(many=True, help_text="The sources of its values.")
 
 
 @extend_schema_field({"oneOf": [{"type": "number"}, {"type": "string"}]})
@@ -49,18 +49,18 @@ class SettingSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     label = serializers.CharField()  # type: ignore[assignment]  # the document's word for it
     meaning = serializers.CharField()
-    cost = serializers.CharField(help_text="In memory, time or disk.")
+    cost = serializers.CharField(help_text="Its cost in memory, time or disk space.")
     unit = serializers.CharField()
     kind = serializers.SerializerMethodField(help_text="“integer”, “number” or “text”.")
-    value = ValueField(help_text="What the next run of the stage gets.")
-    preset = ValueField(source="preset_value", help_text="What it would get without a value of the project's own.")
-    default = ValueField(help_text="The engine's.")
+    value = ValueField(help_text="The value for the next run of the stage.")
+    preset = ValueField(source="preset_value", help_text="The value if the project does not set its own.")
+    default = ValueField(help_text="The engine's default.")
     at_least = serializers.FloatField(source="limits.at_least", allow_null=True)
     above = serializers.FloatField(source="limits.above", allow_null=True)
     at_most = serializers.FloatField(source="limits.at_most", allow_null=True)
     below = serializers.FloatField(source="limits.below", allow_null=True)
     one_of = serializers.ListField(source="limits.one_of", child=serializers.CharField())
-    differs = serializers.BooleanField(help_text="From the preset.")
+    differs = serializers.BooleanField(help_text="Whether the value differs from the preset's.")
 
     def get_kind(self, setting: Setting) -> str:
         return KINDS[setting.kind]
@@ -73,9 +73,9 @@ class StageSettingsSerializer(serializers.Serializer[Any]):
 
 class TrainingSettingsSerializer(serializers.Serializer[Any]):
     preset = serializers.CharField()
-    suggested_preset = serializers.CharField(help_text="The one for the size of the base model.")
+    suggested_preset = serializers.CharField(help_text="The preset recommended for the base model's size.")
     context = serializers.IntegerField(  # type: ignore[assignment]  # the document's word for it
-        allow_null=True, help_text="Tokens that the base model reads at once, where that is known."
+        allow_null=True, help_text="The base model's context length in tokens, if known."
     )
     presets = PresetSerializer(many=True)
     stages = StageSettingsSerializer(many=True)
@@ -89,9 +89,9 @@ class ValuesField(serializers.DictField):
 
 class ChangeSerializer(serializers.Serializer[Any]):
     preset = serializers.ChoiceField(choices=list(PRESETS), required=False)
-    stages = ValuesField(required=False, help_text="By stage and setting; null takes the preset's value.")
+    stages = ValuesField(required=False, help_text="By stage and setting; null means the preset's value.")
     seen = ValuesField(
-        required=False, help_text="Values that were seen: where one is not stored any more, nothing is changed (409)."
+        required=False, help_text="The values you saw. If any of them has changed since, nothing is saved (409)."
     )
 
 
@@ -120,7 +120,7 @@ class TrainingSettingsEndpoint(Endpoint):
         except settings_changes.Refused as refused:
             raise ValidationError({"stages": refused.errors}) from None
         except settings_changes.Changed as changed:
-            detail = _("Somebody else has changed this in the meantime: %(now)s.") % {"now": changed}
+            detail = _("Someone else has changed this in the meantime: %(now)s.") % {"now": changed}
             raise Problem(HTTPStatus.CONFLICT, detail, now=changed.now) from None
         return _answer(project)
 

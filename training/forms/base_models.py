@@ -16,7 +16,8 @@ from training.services.registry import adoption_words, adoptions
 from training.services.registry.adoptions import Folder
 
 HELP = gettext_lazy(
-    "The tiny one learns within minutes on a laptop. Fixed once it is there: later models descend from it."
+    "The tiny model trains within minutes on a laptop. The choice is final once the model exists: later "
+    "models are trained from it."
 )
 
 
@@ -78,4 +79,4 @@ def _help(folders: dict[str, Folder]) -> SafeString:
         return format_html("{}", HELP)
     left = [(name, adoption_words.why_not(folder)) for name, folder in folders.items() if not folder.adopted]
     items = format_html_join("", "<li><bdi>{}</bdi>: {}</li>", left)
-    return format_html("{} {}<ul class='folders-left'>{}</ul>", HELP, _("These cannot be picked now:"), items)
+    return format_html("{} {}<ul class='folders-left'>{}</ul>", HELP, _("Not available now:"), items)

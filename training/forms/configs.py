@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, get_type_hints
 
 from django import forms
+from django.utils.text import capfirst
 
 from training.rlhf.config import STAGES, Limits, RunConfig, parse
 from training.rlhf.exits import InvalidInput
@@ -28,7 +29,7 @@ class ConfigForm(forms.Form):
                 self.fields[field.name] = form_field(
                     types[field.name],
                     field.metadata.get("limits", Limits()),
-                    label=str(words.label).capitalize(),
+                    label=capfirst(str(words.label)),
                     help_text=str(words.meaning),
                     initial=saved.get(field.name, field.default),
                 )

@@ -8,11 +8,11 @@ from django.utils.translation import gettext_lazy as _
 
 class PromotionForm(forms.Form):
     reason = forms.CharField(
-        label=_("Why?"),
+        label=_("Reason"),
         max_length=1000,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
-        help_text=_("One sentence for those who look at the history later."),
-        error_messages={"required": _("Say why: the history keeps the reason beside your name.")},
+        help_text=_("One sentence, shown in the history."),
+        error_messages={"required": _("Enter a reason. The history shows it with your name.")},
     )
 
 

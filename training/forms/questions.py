@@ -31,15 +31,15 @@ class QuestionForm(forms.Form):
         strip=False,
         widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
         help_text=_(
-            "It is kept here for admins. No annotator sees it, and no model learns from it, unless you let people"
-            " rank the answers."
+            "Only admins can see it. It is not shown to annotators or used for training unless you ask people to "
+            "rank the answers."
         ),
     )
     follows = forms.CharField(
         required=False, widget=forms.HiddenInput
     )  # "answer id-draw" that the question goes on from
     models = forms.ModelMultipleChoiceField(
-        label=_("Who answers"), queryset=ModelVersion.objects.none(), widget=forms.CheckboxSelectMultiple
+        label=_("Models"), queryset=ModelVersion.objects.none(), widget=forms.CheckboxSelectMultiple
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
@@ -60,13 +60,11 @@ class QuestionForm(forms.Form):
             return []
         found = conversation_of(self.project, given)
         if found is None:
-            raise forms.ValidationError(_("The answer that this goes on from is not there. Ask the question anew."))
+            raise forms.ValidationError(_("The answer to continue from no longer exists. Ask the question again."))
         return found
 
     def clean_models(self) -> list[ModelVersion]:
         chosen = list(self.cleaned_data["models"])
         if len(chosen) > questions.MOST_MODELS:
-            raise forms.ValidationError(
-                _("Choose %(most)d at most: more cannot be read beside each other.") % {"most": questions.MOST_MODELS}
-            )
+            raise forms.ValidationError(_("Choose at most %(most)d models.") % {"most": questions.MOST_MODELS})
         return chosen

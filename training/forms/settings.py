@@ -37,10 +37,10 @@ class TrainingSettingsForm(ModelForm):
         )
         help_texts = {
             "completions_per_slate": _("2 to 9. Four answers in one ranking give six comparisons."),
-            "slates_per_round": _("How many sets the new model writes for people to rank."),
-            "demonstrations_minimum": _("The model first learns to answer like people; this many are a start."),
-            "rankings_minimum": _("Fewer make a reward model that is sure of the wrong things."),
-            "ppo_start": _("PPO moves this policy toward what people prefer."),
+            "slates_per_round": _("Number of sets the new model writes for people to rank."),
+            "demonstrations_minimum": _("The model first learns to answer from what people write."),
+            "rankings_minimum": _("With fewer, the reward model is confident but often wrong."),
+            "ppo_start": _("The policy that PPO trains further."),
         }
 
     def __init__(self, data: Any = None, *, project: Project | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.boundfield import BoundField
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from training import presets
@@ -76,7 +77,7 @@ class SettingsForm(forms.Form):
         except (ValueError, RecursionError):
             before = None
         if not isinstance(before, dict):
-            raise ValidationError(_("The page is out of date: reload it."))
+            raise ValidationError(_("This page is out of date. Reload it."))
         return before
 
     @property
@@ -139,7 +140,7 @@ def _field(setting: Setting) -> forms.Field:
     field = form_field(
         setting.kind,
         setting.limits,
-        label=str(setting.label).capitalize(),
+        label=capfirst(str(setting.label)),
         initial=typed(setting.value),
         required=False,
     )

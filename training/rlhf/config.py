@@ -91,11 +91,11 @@ class RunConfig:
             require_allowed(each, getattr(self, each.name))
         if missing := self.required_parents - set(self.parents):
             raise InvalidInput(
-                f"{self.stage} needs parents.{min(missing)}", kind="config", field=f"parents.{min(missing)}"
+                f"{self.stage} requires parents.{min(missing)}", kind="config", field=f"parents.{min(missing)}"
             )
         if unknown := set(self.parents) - self.required_parents - self.optional_parents:
             raise InvalidInput(
-                f"{self.stage} knows no parents.{min(unknown)}", kind="config", field=f"parents.{min(unknown)}"
+                f"{self.stage} does not use parents.{min(unknown)}", kind="config", field=f"parents.{min(unknown)}"
             )
 
 

@@ -25,9 +25,9 @@ from training.stages.remedies import Remedy
 register = template.Library()
 
 CELLS = {  # of a strip, that are no stage
-    COLLECT: gettext_lazy("Collect"),
-    FREEZE: gettext_lazy("Freeze"),
-    OPEN: gettext_lazy("Open"),
+    COLLECT: gettext_lazy("Collect labels"),
+    FREEZE: gettext_lazy("Snapshot"),
+    OPEN: gettext_lazy("New answers"),
 }
 COUNTS = {
     "demonstrations": gettext_lazy("answers"),

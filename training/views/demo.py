@@ -23,7 +23,7 @@ def simulation(request: ProjectRequest) -> HttpResponse:
     if request.method == "POST":
         form = SimulationForm(request.POST)
         if not form.is_valid():
-            messages.error(request, _("Choose answers or rankings, and a number from 1."))
+            messages.error(request, _("Choose answers or rankings, and a number of at least 1."))
         else:
             try:
                 simulations.start(request.project, **form.cleaned_data, started_by=request.user)
@@ -55,5 +55,5 @@ def remove_example(request: ProjectRequest) -> HttpResponse:
     except example.NotRemoved as refusal:
         messages.error(request, str(refusal))
         return redirect("annotate:project", request.project.slug)
-    messages.success(request, _("The example is gone."))
+    messages.success(request, _("The example was removed."))
     return redirect("annotate:home")

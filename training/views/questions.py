@@ -94,12 +94,12 @@ def _told(prompt: Prompt) -> str:
     if prompt.split == Split.HELDOUT:
         return (
             _(
-                "People are asked to rank these answers. The question is prompt #%(number)d, which is held out: the"
-                " rankings measure the models and train none."
+                "People are now asked to rank these answers. The question is prompt #%(number)d. It is held out: its "
+                "rankings are used for evaluation only."
             )
             % number
         )
-    return _("People are asked to rank these answers. The question is prompt #%(number)d.") % number
+    return _("People are now asked to rank these answers. The question is prompt #%(number)d.") % number
 
 
 def _fetch(request: ProjectRequest, pk: int) -> Question:

@@ -76,7 +76,7 @@ def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     try:
         rounds.cancel(round, actor=request.user)
     except (IllegalMove, LostRace):
-        messages.info(request, _("The round had already ended."))
+        messages.info(request, _("The round has already ended."))
     return redirect("training:round", request.project.slug, number)
 
 

@@ -22,9 +22,9 @@ from training.services.running import steering
 def put_first(request: ProjectRequest, pk: int) -> HttpResponse:
     """Let workers take the run next."""
     run = _fetch(request, pk)
-    done = _("Run %(pk)d stands first now.")
+    done = _("Run %(pk)d is now first in the queue.")
     if run.yields_to_others:
-        done = _("Run %(pk)d stands first among the pretrainings now. Rounds and questions still come before it.")
+        done = _("Run %(pk)d is now first among the pretraining runs. Rounds and questions still run before it.")
     return _steer(request, run, steering.put_first, done)
 
 
@@ -32,7 +32,7 @@ def put_first(request: ProjectRequest, pk: int) -> HttpResponse:
 @posts_from("training:run", "slug", "pk")
 def put_last(request: ProjectRequest, pk: int) -> HttpResponse:
     """Let everything that waits now be taken before the run."""
-    return _steer(request, _fetch(request, pk), steering.put_last, _("Run %(pk)d stands last now."))
+    return _steer(request, _fetch(request, pk), steering.put_last, _("Run %(pk)d is now last in the queue."))
 
 
 @role_required(Role.ADMIN)
@@ -45,7 +45,9 @@ def cancel(request: ProjectRequest, pk: int) -> HttpResponse:
     if request.method != "POST":
         context = {"project": request.project, "run": run, "back": request.GET.get("back", "")}
         return render(request, "training/runs/cancel.html", context)
-    return _steer(request, run, steering.cancel, _("Run %(pk)d is cancelled. An engine that works on it is stopped."))
+    return _steer(
+        request, run, steering.cancel, _("Run %(pk)d is cancelled. If it is running, it stops within about a minute.")
+    )
 
 
 def _fetch(request: ProjectRequest, pk: int) -> Run:
@@ -61,7 +63,7 @@ def _steer(request: ProjectRequest, run: Run, action: Callable[..., None], done:
     except steering.TooLate as late:
         messages.info(request, _too_late(late.run))
     except steering.OthersWait:
-        refusal = _("Runs of other projects stand before run %(pk)d: only a site admin moves it past them.")
+        refusal = _("Runs of other projects are ahead of run %(pk)d. Only a site admin can move it ahead of them.")
         messages.error(request, refusal % {"pk": run.pk})
     back = request.POST.get("back")
     if back == "system" and request.user.is_superuser:
@@ -74,7 +76,10 @@ def _steer(request: ProjectRequest, run: Run, action: Callable[..., None], done:
 def _too_late(run: Run) -> str:
     """Why a run can no longer be moved or cancelled, by its state."""
     if run.status == Run.Status.RUNNING and run.cancel_requested:
-        return _("Run %(pk)d is being cancelled already.") % {"pk": run.pk}
+        return _("Run %(pk)d is already being cancelled.") % {"pk": run.pk}
     if run.status == Run.Status.RUNNING:
-        return _("A worker has just taken run %(pk)d: it is running.") % {"pk": run.pk}
-    return _("Run %(pk)d does not wait any more: it is %(state)s.") % {"pk": run.pk, "state": run.get_status_display()}
+        return _("A worker has just started run %(pk)d.") % {"pk": run.pk}
+    return _("Run %(pk)d is no longer waiting: its status is “%(state)s”.") % {
+        "pk": run.pk,
+        "state": run.get_status_display(),
+    }

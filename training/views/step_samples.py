@@ -48,7 +48,7 @@ def send(request: ProjectRequest, pk: int, step: int, index: int) -> HttpRespons
         raise Http404
     try:
         step_samples.send(run, samples[index], sent_by=request.user)
-        messages.success(request, _("People will be asked which of the two is better."))
+        messages.success(request, _("People are now asked to rank the two answers."))
     except (BadSlate, BadText) as refusal:
         messages.error(request, str(refusal))
     order = request.POST.get("order", "worst")

@@ -49,17 +49,17 @@ def choose_preset(request: ProjectRequest) -> HttpResponse:
     """Take another preset below the project's own values."""
     form = PresetForm(request.POST)
     if settings_page.build(request.project) is None or not form.is_valid():
-        messages.error(request, _("Choose one of the presets."))
+        messages.error(request, _("Choose a preset."))
         return redirect("training:settings", request.project.slug)
     name = form.cleaned_data["preset"]
     try:
         settings_changes.choose_preset(request.project, name=name, seen=form.cleaned_data["seen"], actor=request.user)
-        messages.success(request, _("The preset is “%(preset)s” now.") % {"preset": PRESETS[name].label})
+        messages.success(request, _("The preset is now “%(preset)s”.") % {"preset": PRESETS[name].label})
     except settings_changes.Refused as refused:
-        sentence = _("“%(preset)s” does not fit here. %(why)s")
+        sentence = _("“%(preset)s” cannot be used here. %(why)s")
         messages.error(request, sentence % {"preset": PRESETS[name].label, "why": refused.words})
     except settings_changes.PresetChanged:
-        messages.error(request, _("Somebody else has chosen another preset in the meantime. Look at it first."))
+        messages.error(request, _("Someone else has chosen another preset in the meantime. Check it, then try again."))
     return redirect("training:settings", request.project.slug)
 
 
@@ -68,7 +68,7 @@ def _show_conflict(request: ProjectRequest, form: SettingsForm, conflict: settin
     page = settings_page.build(request.project)
     assert page is not None  # settings are never deleted
     form = form.over(page.stages)
-    sentence = _("Somebody else has set this to %(value)s in the meantime. Save again to overwrite that.")
+    sentence = _("Someone else has set this to %(value)s in the meantime. Save again to overwrite it.")
     form.add_refusals(
         {
             stage: {name: [sentence % {"value": typed(value)}] for name, value in fields.items()}
@@ -80,10 +80,8 @@ def _show_conflict(request: ProjectRequest, form: SettingsForm, conflict: settin
 
 def _saved(number: int) -> str:
     if not number:
-        return _("Nothing has changed.")
-    return ngettext("Saved: %(number)d setting has changed.", "Saved: %(number)d settings have changed.", number) % {
-        "number": number
-    }
+        return _("No changes.")
+    return ngettext("Saved %(number)d change.", "Saved %(number)d changes.", number) % {"number": number}
 
 
 def _render(request: ProjectRequest, page: SettingsPage, form: SettingsForm, *, status: int = 200) -> HttpResponse:

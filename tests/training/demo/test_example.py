@@ -72,7 +72,7 @@ def test_it_is_marked_and_nobody_but_site_admins_meets_it(client: Client, loaded
         client.force_login(User.objects.get(email=f"{email}@roundtable.example"))
         assert (loaded.name in client.get(reverse("annotate:home")).content.decode()) == sees
     client.force_login(User.objects.get(email=demo_project.SITE_ADMIN))
-    assert "This project is an example" in client.get(reverse("annotate:project", args=[loaded.slug])).content.decode()
+    assert "This is an example project" in client.get(reverse("annotate:project", args=[loaded.slug])).content.decode()
 
 
 def test_rows_made_afterwards_get_ids_of_their_own(loaded: Project) -> None:

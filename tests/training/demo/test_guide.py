@@ -76,7 +76,7 @@ def test_some_sets_are_left_for_people(demo: Project, admin: User) -> None:
 def test_after_round_2_the_last_step_is_to_promote(demo: Project, admin: User) -> None:
     for number in (1, 2):
         finish_round(demo, number)
-    assert now(demo, admin).startswith("See what changed")
+    assert now(demo, admin).startswith("Compare and promote")
     Promotion.objects.create(project=demo, model_version=machine.make_model(demo, "ppo"), reason="Better.")
     assert now(demo, admin) == ""
 

@@ -82,7 +82,7 @@ def test_two_models_of_one_evaluation_show_their_answers_most_changed_first_and_
     html = compared(client, models["ppo-1"], models["sft-1"])
     assert "Drink <del>water.</del>" in html and "Drink <ins>tea.</ins>" in html
     words = " ".join(re.sub(r"<[^>]+>", " ", html).split())
-    assert "Proxy win rate of ppo-1 against sft-1: 100% (100% to 100%) how often reward-1" in words
+    assert "Proxy win rate of ppo-1 against sft-1: 100% (100% to 100%) how often the reward model reward-1" in words
 
 
 def test_a_pair_that_is_not_the_rounds_own_is_read_from_the_same_evaluation(models: dict[str, ModelVersion]) -> None:
@@ -114,7 +114,7 @@ def test_answers_of_two_evaluations_have_no_rewards_and_no_win_rate(
     assert (found.rounds, found.win_rate, len(found.answers)) == ([1, 2], None, PROMPTS)
     assert {pair["before_reward"] for pair in found.answers} == {None}
     client.force_login(admin.user)
-    assert "There is no win rate" in compared(client, models["ppo-1"], models["ppo-2"])
+    assert "No win rate" in compared(client, models["ppo-1"], models["ppo-2"])
 
 
 def test_a_model_that_its_round_made_is_found_by_its_stage(models: dict[str, ModelVersion]) -> None:
@@ -135,13 +135,13 @@ def test_without_common_answers_both_can_be_asked_the_same_question(
     client.force_login(admin.user)
     base, ppo = models["base-1"], models["ppo-1"]
     html = compared(client, ppo, base)
-    assert "Ask both the same question" in html
+    assert "Ask both models a question" in html
     ask = reverse("training:questions", args=[base.project.slug])
     assert f'href="{ask}?model={base.pk}&amp;model={ppo.pk}"' in html
-    assert "reward-1 scores answers and writes none" in compared(client, ppo, models["reward-1"])
+    assert "reward-1 scores answers but does not write any" in compared(client, ppo, models["reward-1"])
     ModelVersion.objects.filter(pk=base.pk).update(weights_deleted_at=timezone.now())
     html = compared(client, ppo, base)
-    assert "the weights of one are deleted" in html and f'href="{ask}?model=' not in html
+    assert "the weights of at least one have been deleted" in html and f'href="{ask}?model=' not in html
 
 
 def test_questions_that_both_have_answered_are_named(models: dict[str, ModelVersion]) -> None:

@@ -58,7 +58,7 @@ def test_new_labels_stand_against_the_minimum_of_the_next_round(trains: Project,
 def test_a_round_that_can_start_waits_for_somebody_to_start_it(trains: Project, annotator: Member) -> None:
     make_demonstration(annotator)
     rounds = reverse("training:rounds", args=[trains.slug])
-    assert decisions(trains) == {"Round 1 can start: enough labels are in.": rounds}
+    assert decisions(trains) == {"Round 1 can start: there are enough labels.": rounds}
     Round.objects.create(project=trains, number=1, plan={}, status=Round.Status.RUNNING)
     found = build(trains)
     assert found.decisions == []
@@ -75,16 +75,16 @@ def test_held_runs_failed_rounds_and_missing_workers_stop_everything(trains: Pro
     found = build(trains).decisions
     assert {decision.urgency for decision in found} == {Urgency.STOPPED}
     assert [(decision.text, decision.address) for decision in found] == [
-        ("PPO of round 1 is held: The disk was full.", reverse("training:run", args=[trains.slug, run.pk])),
+        ("PPO of round 1 is on hold: The disk was full.", reverse("training:run", args=[trains.slug, run.pk])),
         ("Round 1 failed: Full.", reverse("training:round", args=[trains.slug, 1])),
-        ("No gpu-worker is running: nothing trains.", reverse("training:rounds", args=[trains.slug])),
+        ("No gpu-worker is running, so nothing can train.", reverse("training:rounds", args=[trains.slug])),
     ]
 
 
 def test_a_new_policy_waits_until_somebody_decides_about_it(trains: Project, admin: Member) -> None:
     made = make_round(trains, "sft", "ppo")["ppo"]
     measure(made.run.round, wins=[0.7, 0.6, 0.8], gaps=[])
-    text = "ppo-1 is finished and not promoted. Proxy win rate: 70% (60% to 80%)."
+    text = "ppo-1 is ready and has not been promoted. Proxy win rate: 70% (60% to 80%)."
     assert decisions(trains)[text] == reverse("training:round", args=[trains.slug, 1])
     Promotion.objects.create(project=trains, model_version=made, promoted_by=admin.user, reason="Better.")
     assert decisions(trains) == {}
@@ -102,7 +102,7 @@ def test_a_champion_that_learned_from_withdrawn_labels_is_named(trains: Project,
     Promotion.objects.create(project=trains, model_version=made, promoted_by=admin.user, reason="Better.")
     ModelVersion.objects.filter(pk=made.pk).update(uses_withdrawn_labels=True)
     (text,) = decisions(trains)
-    assert text.startswith("The champion ppo-1 learned from labels that were withdrawn")
+    assert text.startswith("The champion ppo-1 was trained on labels that have since been withdrawn")
 
 
 def test_accuracy_and_win_rate_are_drawn_by_round_with_their_intervals(trains: Project) -> None:
@@ -120,7 +120,7 @@ def test_accuracy_and_win_rate_are_drawn_by_round_with_their_intervals(trains: P
 
 
 def test_before_any_result_the_charts_say_what_they_wait_for(trains: Project) -> None:
-    assert all("draws a point here once" in chart.empty for chart in build(trains).charts)
+    assert all("adds a point" in chart.empty for chart in build(trains).charts)
 
 
 def test_a_worker_shows_what_it_does_but_not_for_whom_else(trains: Project) -> None:
@@ -132,6 +132,6 @@ def test_a_worker_shows_what_it_does_but_not_for_whom_else(trains: Project) -> N
     assert state.doing.endswith(", step 3 of 9")
     assert state.address == reverse("training:run", args=[trains.slug, run.pk])
     TrainingSettings.objects.create(project=elsewhere)
-    assert [each.doing for each in build(elsewhere).workers] == ["works on another project"]
+    assert [each.doing for each in build(elsewhere).workers] == ["running another project"]
     Run.objects.filter(pk=run.pk).update(status=Run.Status.SUCCEEDED, finished_at=timezone.now())
     assert [each.doing for each in project_overview.build(trains).workers] == ["free"]

@@ -151,7 +151,7 @@ def test_a_cell_whose_worker_is_silent_says_that_it_is_lost(client: Client, read
     runs.claim(this_round.runs.get().pk, owner="gpu@here")
     assert cell_of(this_round, "sft").state == "running"
     Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=30))
-    assert "its worker is silent" in shown_cell(client, admin, ready, "lost")
+    assert "lost: worker not responding" in shown_cell(client, admin, ready, "lost")
 
 
 def test_collect_means_the_new_labels_before_the_start_and_afterwards(ready: Project, annotator: Member) -> None:

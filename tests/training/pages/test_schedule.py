@@ -111,7 +111,7 @@ def test_runs_of_projects_that_one_may_not_see_take_their_time_and_say_nothing(b
     shown = client.get(reverse("training:rounds", args=[stranger.project.slug])).content.decode()
     assert str(busy) not in shown
     assert shown.count("another project") == 4, "two runs, what the worker does, and what the own run waits for"
-    assert "Waits for a run of another project (about 8 min left) and 1 more" in shown
+    assert "Waiting for a run of another project (about 8 min left) and 1 more" in shown
     assert [job.is_visible for job in schedule_for(stranger).jobs] == [False, False, True]
 
 
@@ -124,7 +124,7 @@ def test_a_run_whose_worker_is_silent_is_lost_in_the_queue_and_nobody_says_when_
     assert minutes_from_now(jobs["sft"]) == (0, 4), "another worker takes it"
     client.force_login(admin.user)
     shown = client.get(reverse("training:rounds", args=[busy.slug])).content.decode()
-    assert "its worker is silent" in shown.split('id="queue"')[1]
+    assert "lost: worker not responding" in shown.split('id="queue"')[1]
 
 
 def test_answers_to_a_single_question_say_nothing_about_the_sampling_of_a_round(
@@ -276,4 +276,4 @@ def test_a_round_under_way_says_since_when_people_wait(
     assert measured.whole is None
     client.force_login(admin.user)
     shown = client.get(reverse("training:round", args=[project.slug, 1])).content.decode()
-    assert "The last label that the round needed came on" in shown
+    assert "The last label the round needed was submitted on" in shown

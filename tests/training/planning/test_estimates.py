@@ -106,11 +106,13 @@ def test_a_wait_is_named_with_its_time_to_those_who_may_know(client: Client, wai
     shown = client.get(address).content.decode()
     starts = schedule.forecast(admin.user).jobs[2].start
     assert starts is not None
-    assert f"Waits for a run of another project (about 4 min left) and 1 more; starts at about {starts:%H:%M}." in shown
+    assert (
+        f"Waiting for a run of another project (about 4 min left) and 1 more; starts at about {starts:%H:%M}." in shown
+    )
     assert "Secret plans" not in shown
 
     Member.objects.create(project=other, user=admin.user, role="admin")
-    assert "Waits for reward model of round 2 in “Secret plans” (about 4 min left) and 1 more" in (
+    assert "Waiting for reward model of round 2 in “Secret plans” (about 4 min left) and 1 more" in (
         client.get(address).content.decode()
     )
 
@@ -123,4 +125,4 @@ def test_what_waits_behind_a_pretraining_that_runs_says_so(client: Client, waiti
     Round.objects.update(plan=plan, status=Round.Status.RUNNING)
     client.force_login(admin.user)
     shown = client.get(reverse("training:round", args=[waiting.project.slug, 1])).content.decode()
-    assert f"Waits for pretraining in “{waiting.project}”; when it starts is not known." in shown
+    assert f"Waiting for pretraining in “{waiting.project}”; start time unknown." in shown

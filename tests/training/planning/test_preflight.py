@@ -58,14 +58,14 @@ def refused(project: Project) -> str:
 def test_nothing_blocks_a_project_that_is_ready(ready: Project) -> None:
     assert lines(ready, "block") == []
     notes = " ".join(lines(ready, "note"))
-    assert "Disk: at most" in notes
-    assert "not every gpu-worker has told how much it has" in notes
+    assert "Disk: up to" in notes
+    assert "not every gpu-worker has reported how much it has" in notes
     assert "Time: unknown" in notes
 
 
 def test_too_few_labels_block_with_the_number_that_is_missing(project: Project, base: ModelVersion) -> None:
     assert lines(project, "block") == ["2 more answers before round 1 can train"]
-    assert not any("Nothing will measure" in line for line in lines(project, "warn")), "what blocks says why"
+    assert not any("not be evaluated" in line for line in lines(project, "warn")), "what blocks says why"
 
 
 def test_too_few_rankings_block_with_the_number_that_is_missing(ready: Project, annotator: Member) -> None:
@@ -80,8 +80,8 @@ def test_too_few_rankings_block_with_the_number_that_is_missing(ready: Project, 
 def test_a_disk_that_is_too_small_blocks_the_page_and_the_start(ready: Project, base: ModelVersion) -> None:
     size = shutil.disk_usage(settings.DATA_DIR).total
     ModelVersion.objects.update(manifest={"files": {"model.safetensors": {"size": size, "sha256": ""}}})
-    assert lines(ready, "block")[0].startswith("The disk is too full: at most")
-    assert "The disk is too full" in refused(ready)
+    assert lines(ready, "block")[0].startswith("Not enough disk space: up to")
+    assert "Not enough disk space" in refused(ready)
 
 
 def test_the_memory_that_is_there_is_that_of_the_worker_that_has_least(ready: Project) -> None:
@@ -89,14 +89,15 @@ def test_the_memory_that_is_there_is_that_of_the_worker_that_has_least(ready: Pr
         workers.beat(name, queue="gpu", host=name, device="1 × NVIDIA T4", pid=1, memory=memory)
     assert any(line.startswith("Memory: about") and "4.0\xa0GB free" in line for line in lines(ready, "note"))
     Worker.objects.update(memory=1 << 20)
-    assert any(line.startswith("Memory may not suffice") and "1.0\xa0MB free" in line for line in lines(ready, "warn"))
+    few = lines(ready, "warn")
+    assert any(line.startswith("Memory may not be enough") and "1.0\xa0MB free" in line for line in few)
     Worker.objects.filter(name="gpu@there").update(memory=None)
-    assert any("not every gpu-worker has told how much it has" in line for line in lines(ready, "note"))
+    assert any("not every gpu-worker has reported how much it has" in line for line in lines(ready, "note"))
 
 
 def test_settings_that_the_engine_refuses_block(ready: Project) -> None:
     TrainingSettings.objects.update(overrides={"sft": {"epoch": 3}})
-    assert lines(ready, "block") == ["The settings of a stage are refused: unknown field 'epoch'."]
+    assert lines(ready, "block") == ["A stage has settings that are not valid: unknown field 'epoch'."]
     assert "unknown field" in refused(ready)
 
 
@@ -145,10 +146,10 @@ def test_labels_that_come_later_are_looked_at_again_but_not_every_second(ready: 
 
 
 def test_the_button_waits_for_a_worker_that_is_looking_but_not_for_long(ready: Project) -> None:
-    assert "Nobody has looked at the labels: no worker has taken that up." in lines(ready, "warn")
+    assert "The labels have not been checked: no worker has started the check." in lines(ready, "warn")
     assert lines(ready, "block") == []
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
-    about_to = "A worker is about to look at the labels: the round can start once it has."
+    about_to = "The label check is about to start. The round can start when it is done."
     assert lines(ready, "block") == [about_to]
     assert refused(ready) == about_to
     Examination.objects.update(created_at=timezone.now() - examinations.RECENT)
@@ -168,10 +169,10 @@ def test_the_button_waits_for_an_examination_as_long_as_a_worker_is_at_it(ready:
     begun = under_way(ready)
     assert begun.started_at is not None
     since = time_format(localtime(begun.started_at), "TIME_FORMAT")
-    said = f"A worker is looking at the labels (since {since}): the round can start once it has."
+    said = f"A worker has been checking the labels since {since}. The round can start when it is done."
     assert lines(ready, "block") == [said], "the worker's own row may be late: it is busy"
     assert refused(ready) == said
-    assert not any("Nobody has looked" in line for line in lines(ready, "warn"))
+    assert not any("not been checked" in line for line in lines(ready, "warn"))
 
 
 def test_an_examination_under_way_is_not_requested_again_nor_begun_twice(ready: Project) -> None:
@@ -186,7 +187,7 @@ def test_an_examination_whose_worker_died_is_requested_again_and_taken_by_anothe
     begun = under_way(ready)
     long_ago = timezone.now() - timedelta(minutes=2)
     Examination.objects.update(alive_at=long_ago, started_at=long_ago, rung_at=long_ago)
-    assert "Nobody has looked at the labels: no worker has taken that up." in lines(ready, "warn")
+    assert "The labels have not been checked: no worker has started the check." in lines(ready, "warn")
     assert lines(ready, "block") == []
     rung_at = Examination.objects.get().rung_at
     assert rung_at is not None
@@ -211,7 +212,7 @@ def test_an_examination_that_takes_too_long_is_ended_and_says_so(
     monkeypatch.setattr(examiner, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(examiner, "LONGEST_S", 0.1)
     assert examined(ready).status == "failed"
-    assert "The records could not be looked at: It took too long." in lines(ready, "warn")
+    assert "The labels could not be checked: the check timed out." in lines(ready, "warn")
     assert lines(ready, "block") == []
 
 
@@ -224,9 +225,11 @@ def test_an_examination_that_waits_behind_another_of_the_project_is_not_given_up
     check(ready)
     second = Examination.objects.exclude(pk=first.pk).get()
     Examination.objects.filter(pk=second.pk).update(created_at=timezone.now() - timedelta(minutes=2))
-    assert "A worker is looking at the labels (since" in lines(ready, "block")[0], "the first one, which is under way"
+    assert "A worker has been checking the labels since" in lines(ready, "block")[0], (
+        "the first one, which is under way"
+    )
     examinations.finish(first, status="done", findings=[], examples={})
-    assert "A worker is about to look" in lines(ready, "block")[0]
+    assert "The label check is about to start" in lines(ready, "block")[0]
 
 
 def test_what_the_template_refuses_is_counted_and_linked_and_does_not_keep_the_round_from_starting(
@@ -307,7 +310,7 @@ def test_the_line_about_the_worker_names_nobody_elses_project(ready: Project) ->
     other = Project.objects.create(name="Secret plans", slug="secret")
     Worker.objects.update(run=machine.queue_run(other, status=Run.Status.RUNNING))
     said = [line for line in lines(ready, "warn") if "gpu-worker" in line]
-    assert said == ["The gpu-worker is busy with another project: this round would wait its turn."]
+    assert said == ["The gpu-worker is running another project. This round would wait in the queue."]
 
 
 def test_the_page_shows_the_lines_their_remedies_and_the_examples(
@@ -315,15 +318,15 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
 ) -> None:
     client.force_login(admin.user)
     address = reverse("training:rounds", args=[ready.slug])
-    assert "Nobody has looked at the labels yet." in client.get(address).content.decode()
+    assert "The labels have not been checked yet." in client.get(address).content.decode()
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
-    assert "A worker is about to look at the labels" in client.get(address).content.decode()
+    assert "The label check is about to start" in client.get(address).content.decode()
     TrainingSettings.objects.update(overrides={"sft": {"max_response": 64}})
     Examination.objects.all().delete()
     examined(ready)
     shown = client.get(address).content.decode()
     assert '<span class="piece is-trained">Behind house 0.</span><span class="piece is-end">&lt;/s&gt;</span>' in shown
-    assert "Nothing will measure the round" in shown
+    assert "The round will not be evaluated" in shown
     assert 'id="mend-prompts-' in shown
     assert 'id="mend-settings-' not in shown, "a note has nothing to mend"
     assert reverse("annotate:prompts", args=[ready.slug]) in shown
@@ -359,7 +362,7 @@ def test_a_full_disk_names_the_command_that_frees_room(client: Client, ready: Pr
     ModelVersion.objects.update(manifest={"files": {"model.safetensors": {"size": size, "sha256": ""}}})
     client.force_login(admin.user)
     shown = client.get(reverse("training:rounds", args=[ready.slug])).content.decode()
-    line = shown.split("The disk is too full")[1].split("</li>")[0]
+    line = shown.split("Not enough disk space")[1].split("</li>")[0]
     assert "manage.py prune" in line
     assert "<a" not in line, "no page deletes weights"
 
@@ -367,8 +370,8 @@ def test_a_full_disk_names_the_command_that_frees_room(client: Client, ready: Pr
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"status": "failed", "error": "Killed."}, "a worker could not look at the labels"),
-        ({"status": "done", "findings": [], "examples": {}}, "keeps its records from being read"),
+        ({"status": "failed", "error": "Killed."}, "the label check failed"),
+        ({"status": "done", "findings": [], "examples": {}}, "prevents reading them"),
     ],
 )
 def test_where_there_are_no_examples_the_page_says_why(

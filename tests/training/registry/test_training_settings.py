@@ -127,10 +127,10 @@ def test_a_change_is_audited_with_the_value_before_and_after_it(training: Traini
         ({"sft": {"epochs": "many"}}, "sft", "epochs", "epochs cannot be 'many'."),
         ({"ppo": {"minibatch_size": 33}}, "ppo", "rollout_size", "rollout_size must be a multiple of minibatch_size."),
         ({"sft": {"max_response": 128}}, "sft", "max_response", "It must leave room for a prompt"),
-        ({"sft": {"epoch": 3}}, "sft", "epoch", "There is no such setting."),
-        ({"sft": {"seed": 3}}, "sft", "seed", "There is no such setting."),
-        ({"sampling": {"k": 3}}, "sampling", "k", "There is no such setting."),
-        ({"dpo": {"beta": 3}}, "dpo", "beta", "There is no such setting."),
+        ({"sft": {"epoch": 3}}, "sft", "epoch", "Unknown setting."),
+        ({"sft": {"seed": 3}}, "sft", "seed", "Unknown setting."),
+        ({"sampling": {"k": 3}}, "sampling", "k", "Unknown setting."),
+        ({"dpo": {"beta": 3}}, "dpo", "beta", "Unknown setting."),
     ],
 )
 def test_what_cannot_be_is_refused_by_the_name_of_its_field_and_nothing_is_stored(
@@ -162,13 +162,13 @@ def test_a_preset_with_which_own_values_do_not_hold_together_is_refused(
     with pytest.raises(Refused) as refused:
         choose(training, "0.5B", actor=actor)
     assert refused.value.errors == {"ppo": {"rollout_size": ["rollout_size must be a multiple of minibatch_size."]}}
-    assert refused.value.words.startswith("Answers per step (PPO): rollout_size must be")
+    assert refused.value.words.startswith("Rollout size (PPO): rollout_size must be")
 
 
 def test_a_preset_for_larger_models_leaves_the_tiny_one_no_room_for_prompts(
     training: TrainingSettings, actor: User
 ) -> None:
-    with pytest.raises(Refused, match="must leave room for a prompt: the base model reads 128 tokens"):
+    with pytest.raises(Refused, match="must leave room for a prompt: the base model's context is 128 tokens"):
         settings_changes.choose_preset(training.project, name="0.5B", actor=actor)
 
 
@@ -240,7 +240,7 @@ def test_a_change_during_a_round_holds_for_the_stages_that_come_later(
 
 def test_the_shipped_base_model_has_no_settings_of_its_pretraining(training: TrainingSettings, actor: User) -> None:
     assert Stage.PRETRAINING not in {each.stage.name for each in training_settings.build(training)}
-    with pytest.raises(Refused, match="no such setting"):
+    with pytest.raises(Refused, match="Unknown setting"):
         change(training, {"pretraining": {"tokens": 5000}}, actor=actor)
 
 

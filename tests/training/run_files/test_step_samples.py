@@ -90,7 +90,7 @@ def test_a_step_shows_prompt_answer_numbers_and_the_reference(page: Client, run:
     shown = page.get(step_url(run)).content.decode()
     for part in ("What helps against number 2?", "Rest, and drink water 2.", "Nobody knows 2.", "KL 1.00 nats"):
         assert part in shown
-    assert shown.count("cut at the length limit") == 1
+    assert shown.count("cut off at the length limit") == 1
     assert page.get(step_url(run), {"order": "loudest"}).status_code == 404
 
 
@@ -103,7 +103,7 @@ def test_people_are_asked_about_a_sample_once_and_without_a_name(page: Client, r
     assert texts == {"Rest, and drink water 0.", "Nobody knows 0."}
     assert WorkItem.objects.filter(slate=slate, status="open").count() == 1
     assert not Sample.objects.exists()
-    assert "People have been asked about these two." in page.get(step_url(run)).content.decode()
+    assert "People have been asked to rank these two." in page.get(step_url(run)).content.decode()
 
 
 def test_a_retry_that_tells_of_the_same_two_answers_does_not_ask_again(page: Client, run: Run) -> None:

@@ -78,7 +78,7 @@ def test_what_each_step_measures_is_the_mean_of_the_last_tenth_of_the_steps() ->
 def test_what_the_engine_counts_through_is_the_number_of_all_steps() -> None:
     rows = [Row(step, 20, 0.0, {"skipped_steps": step // 5}) for step in range(1, 21)]
     assert summaries.summarise(rows) == {"skipped_steps": 4}
-    assert summaries.steps_in_words("skipped_steps", 20) == "in all"
+    assert summaries.steps_in_words("skipped_steps", 20) == "total"
 
 
 def test_what_is_measured_once_is_just_that_and_says_no_steps() -> None:
@@ -142,7 +142,7 @@ def test_the_page_of_a_reward_run_shows_what_its_model_reaches_on_held_out_ranki
     evaluation = machine.queue_run(run.project, "evaluation", round=run.round, status="succeeded", metrics=measured)
     words = shown(page, "run", model.project.slug, run.pk)
     # Wilson 1927, 8 of 10
-    assert "Reward accuracy on held-out rankings: 80% (49% to 94%) 10 pairs of answers; in brackets the 95 %" in words
+    assert "Reward accuracy on held-out rankings: 80% (49% to 94%) 10 pairs of answers; 95%" in words
     assert "healthy 65% to 80%" in words
     address = reverse("training:run", args=[run.project.slug, evaluation.pk])
     assert f'href="{address}"' in page.get(reverse("training:run", args=[run.project.slug, run.pk])).content.decode()
@@ -157,21 +157,21 @@ def test_a_reward_run_says_when_its_held_out_accuracy_comes_and_why_it_does_not(
     def said() -> str:
         return shown(page, "run", model.project.slug, run.pk).split("Reward accuracy on held-out rankings:")[1][:120]
 
-    assert "It is not measured: the evaluation of round 1 is left out. No new policy to evaluate." in said()
+    assert "Not measured: the evaluation of round 1 is left out. No new policy to evaluate." in said()
     Round.objects.update(plan=plans.Plan(number=1, obstacle="", stages=[StagePlan(stage="evaluation")]).to_json())
-    assert "It comes with the evaluation of round 1, once the stages before it are through." in said()
+    assert "Measured by the evaluation of round 1, after the stages before it." in said()
     evaluation = machine.queue_run(run.project, "evaluation", round=run.round)
-    assert "It comes with the evaluation of round 1, which waits for a worker." in said()
+    assert "Measured by the evaluation of round 1, which is waiting for a worker." in said()
     for status, words in {
-        "running": "It comes with the evaluation of round 1, which is running.",
-        "failed": "The evaluation of round 1 ended before it was measured.",
-        "succeeded": "The evaluation of round 1 found no held-out rankings to measure it on.",
+        "running": "Measured by the evaluation of round 1, which is running.",
+        "failed": "Not measured: the evaluation of round 1 ended early.",
+        "succeeded": "Not measured: the evaluation of round 1 found no held-out rankings.",
     }.items():
         Run.objects.filter(pk=evaluation.pk).update(status=status)
         assert words in said()
     Run.objects.filter(pk=evaluation.pk).delete()
     Run.objects.filter(pk=run.pk).update(round=None)
-    assert "It is measured in rounds only" in said()
+    assert "not part of a round" in said()
 
 
 def test_the_figures_of_ppo_that_were_stored_as_the_last_step_had_them_are_averaged_by_the_migration(

@@ -192,7 +192,7 @@ def test_the_card_names_the_setting_as_people_call_it(
     run = engine_files.make_run(project, status=Run.Status.FAILED, exit_code=77, ending=ending)
     client.force_login(admin.user)
     shown = client.get(reverse("training:run", args=[project.slug, run.pk])).content.decode()
-    assert "Memory ran out." in shown
+    assert "There was not enough memory." in shown
     assert "Setting: “batch tokens”." in shown
 
 

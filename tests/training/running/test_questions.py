@@ -61,7 +61,7 @@ def test_a_question_says_that_it_waits_behind_training(page: Client, project: Pr
     runs.claim(training.pk, owner="gpu@one")
     Run.objects.filter(pk=training.pk).update(step=12, total=40)
     html = shown(page, ask(page, project, base))
-    assert f"Waits for PPO of round 1 in “{project}”; when it starts is not known." in html
+    assert f"Waiting for PPO of round 1 in “{project}”; start time unknown." in html
 
 
 def test_a_question_says_nothing_of_what_another_project_trains(
@@ -73,7 +73,7 @@ def test_a_question_says_nothing_of_what_another_project_trains(
     times = {"started_at": timezone.now(), "heartbeat_at": timezone.now()}
     machine.queue_run(secret, Stage.PPO, round=round, status=Run.Status.RUNNING, step=12, total=40, **times)
     html = shown(page, ask(page, project, base))
-    assert "Waits for a run of another project; when it starts is not known." in html
+    assert "Waiting for a run of another project; start time unknown." in html
     for secret in ("PPO", "round 7", "12 of 40"):
         assert secret not in html
 
@@ -146,8 +146,8 @@ def test_the_answers_are_ranked_by_people_once_each_text_and_the_question_is_a_p
     ]
     assert slate.prompt.messages == [{"role": "user", "content": "Why?"}]
     assert slate.prompt.split == splits.split_of(slate.prompt.group, project.heldout_share)
-    assert "People are asked to rank these answers." in html and f"#{slate.prompt.pk}" in html
-    assert "Rank these" not in html
+    assert "People are now asked to rank these answers." in html and f"#{slate.prompt.pk}" in html
+    assert "Add to ranking queue" not in html
     event = AuditEvent.objects.get(action="question.sent")
     assert (event.actor, event.detail["slate"], event.detail["models"]) == (admin.user, slate.pk, ["base-1", "sft-1"])
     claim = work.claim(project, annotator=annotator, kind=Kind.RANKING)
@@ -169,7 +169,7 @@ def test_a_second_click_says_that_the_answers_are_there_already(
 
 
 @pytest.mark.parametrize(
-    ("texts", "reason"), [(["Rest."], "two answers that differ"), ([f"{n}" for n in range(10)], "At most 9")]
+    ("texts", "reason"), [(["Rest."], "two different answers"), ([f"{n}" for n in range(10)], "At most 9")]
 )
 def test_fewer_than_two_different_answers_and_more_than_nine_are_not_ranked(
     page: Client, project: Project, base: ModelVersion, admin: Member, texts: list[str], reason: str
@@ -183,7 +183,7 @@ def test_answers_are_not_ranked_before_every_model_is_through(
     page: Client, project: Project, base: ModelVersion
 ) -> None:
     question = ask(page, project, base)
-    assert "Rank these" not in shown(page, question)
+    assert "Add to ranking queue" not in shown(page, question)
     assert "Not every model has answered yet." in send(page, question)
     assert not Slate.objects.exists()
 
@@ -197,7 +197,7 @@ def test_a_question_that_is_a_held_out_prompt_stays_held_out_and_its_rankings_on
     html = send(page, question)
     slate = Slate.objects.get()
     assert slate.prompt != heldout and slate.prompt.split == Split.HELDOUT, "as what it is nearly the same as"
-    assert "which is held out: the rankings measure" in " ".join(html.split())
+    assert "It is held out: its rankings are used for evaluation only" in " ".join(html.split())
     machine.rank_what_waits(annotator)
     assert trainable_labels.count(project).rankings == 0
     assert trainable_labels.count(project).heldout_rankings == 1
@@ -208,7 +208,7 @@ def test_a_withdrawn_prompt_is_not_ranked_by_way_of_a_question(
 ) -> None:
     prompts.withdraw(prompts.add_one(project, {"text": "Why?"})[0], actor=admin.user)
     question = answered(project, admin, base, texts=["Rest.", "Sleep."])
-    assert "The prompt was withdrawn." in send(page, question)
+    assert "The prompt is withdrawn." in send(page, question)
     assert not Slate.objects.exists()
 
 
@@ -220,10 +220,10 @@ def test_a_question_says_how_many_samples_come_at_which_temperature_and_how_many
     address = reverse("training:question", args=[project.slug, question.pk])
     html = " ".join(page.get(address).content.decode().split())
     assert "Each model writes 2 samples at temperature 1:" in html
-    assert "An answer has 8 tokens at most." in html
-    assert "0 of 2 models done" in html
-    assert "Waits for a worker, first in the queue." in html
-    assert "Waits in the queue behind 1 other run." in html
+    assert "Answers have at most 8 tokens." in html
+    assert "0 of 2 models finished" in html
+    assert "Waiting for a worker, first in the queue." in html
+    assert "Waiting in the queue behind 1 other run." in html
     first = question.answers.earliest("pk").run
     runs.claim(first.pk, owner="gpu@one")
     first.refresh_from_db()
@@ -232,7 +232,7 @@ def test_a_question_says_how_many_samples_come_at_which_temperature_and_how_many
     (engine_files.attempt(first) / "phase.json").write_text(json.dumps(phase), "utf-8")
     assert "On gpu@one: loading the policy, 1 of 4." in shown(page, question)
     Run.objects.filter(pk=first.pk).update(status=Run.Status.SUCCEEDED)
-    assert "1 of 2 models done" in shown(page, question)
+    assert "1 of 2 models finished" in shown(page, question)
 
 
 def test_a_question_goes_on_from_an_answer_without_what_the_model_thought(
@@ -273,7 +273,7 @@ def test_a_question_goes_on_from_no_answer_that_is_not_there(
     asked = {"text": "How long?", "models": [base.pk], "follows": follows.format(own=own.pk, foreign=foreign.pk)}
     answer = page.post(reverse("training:questions", args=[project.slug]), asked)
     assert answer.status_code == 422
-    assert "Ask the question anew" in answer.content.decode() and "Nobody." not in answer.content.decode()
+    assert "Ask the question again" in answer.content.decode() and "Nobody." not in answer.content.decode()
     assert Question.objects.filter(project=project).count() == 1
 
 

@@ -179,7 +179,7 @@ def test_words_are_not_marked_where_most_of_them_changed(client: Client, measure
     assert "Drink water &amp; rest." in shown
     assert "<del>" not in shown and "<ins>" not in shown
     assert shown.count("mostly rewritten") == 20
-    assert "As people read it" not in shown
+    assert "As annotators see it" not in shown
 
 
 def test_compared_answers_can_be_read_as_people_read_them(client: Client, measured: Round, admin: Member) -> None:
@@ -189,7 +189,7 @@ def test_compared_answers_can_be_read_as_people_read_them(client: Client, measur
         row["text"] = f"<think>Hm.</think>Rest **well**, drink $x^2$ water{'!' * (row['policy'] == 'policy')}"
     machine.write_output(measured.runs.get(), {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
     shown = client.get(reverse("training:round", args=[measured.project.slug, 1])).content.decode()
-    assert shown.count("As people read it") == shown.count("<strong>well</strong>") == 40
+    assert shown.count("As annotators see it") == shown.count("<strong>well</strong>") == 40
     assert "<math" in shown and "Model reasoning" in shown
 
 

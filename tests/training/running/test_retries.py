@@ -93,11 +93,11 @@ def test_checkpoints_too_large_to_read_while_a_page_waits_are_read_by_a_worker(
     monkeypatch.setattr(integrity, "READ_AT_ONCE", 0)
     (engine_files.attempt(failed) / "checkpoints" / "step-000020" / "state.json").write_text("{} ")
     shown = page.get(url(failed)).content.decode()
-    assert shown.count("being read") == 2
+    assert shown.count("being checked") == 2
     assert "Resume at step 20" in shown
     tasks.read_files(failed.pk)
     shown = page.get(url(failed)).content.decode()
-    assert "being read" not in shown
+    assert "being checked" not in shown
     assert "Resume at step 10" in shown
 
 
@@ -227,7 +227,7 @@ def test_a_held_run_that_is_run_again_makes_room_for_its_retry(failed: Run, roun
 def test_the_failure_card_says_why_what_was_saved_and_what_can_be_done(failed: Run, page: Client) -> None:
     (engine_files.attempt(failed) / "engine.log").write_text("\n".join(f"line {n}" for n in range(60)))
     shown = page.get(url(failed)).content.decode()
-    assert "The engine ended in a way that nobody foresaw." in shown
+    assert "The engine ended unexpectedly." in shown
     assert "Resume at step 20" in shown
     assert ("line 20\n" in shown, "line 19\n" in shown) == (True, False)
     assert shown.count("verified") == 2
@@ -239,7 +239,7 @@ def test_a_retried_run_points_to_its_retry_and_offers_nothing_more(failed: Run, 
     assert answer.url == url(new)
     assert page.post(url(failed, "run-repeat")).url == url(new)
     shown = page.get(url(failed)).content.decode()
-    assert f"Run {new.pk} goes on in its place." in shown
+    assert f"Run {new.pk} has replaced it." in shown
     assert "Resume at step" not in shown
 
 

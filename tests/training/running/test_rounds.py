@@ -130,7 +130,7 @@ def test_a_round_fails_with_its_run_and_says_why(round: Round) -> None:
     round.refresh_from_db()
     assert (round.status, round.error) == (
         Status.FAILED,
-        "SFT: There was nothing that the run could learn from. (no usable demonstrations)",
+        "SFT: There was nothing to train on. (no usable demonstrations)",
     )
     assert AuditEvent.objects.filter(action="round.failed").exists()
 

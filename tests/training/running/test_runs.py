@@ -90,7 +90,7 @@ def test_a_silent_worker_loses_its_run_and_its_late_writes_change_nothing(run: R
     with pytest.raises(LostRace):
         runs.finish(run, CRASH)
     stored = Run.objects.get(pk=run.pk)
-    assert (stored.status, stored.step, stored.error) == (Status.QUEUED, 0, "The worker gpu@one went silent.")
+    assert (stored.status, stored.step, stored.error) == (Status.QUEUED, 0, "Worker gpu@one stopped responding.")
     again = runs.claim(run.pk, owner="gpu@two")
     assert again is not None
     assert (again.fence, again.attempt) == (3, 2)

@@ -93,12 +93,12 @@ def test_a_message_for_a_run_that_was_put_last_takes_what_stands_before_it(proje
 
 def test_a_project_admin_puts_an_own_run_first_only_before_own_runs(client: Client, admin: Member) -> None:
     own = [machine.queue_run(admin.project) for _ in range(2)]
-    assert "stands first now" in press(client, admin.user, "first", own[1])
+    assert "is now first in the queue" in press(client, admin.user, "first", own[1])
     assert queue() == [own[1].pk, own[0].pk]
     foreign = machine.queue_run(make_project("Secret plans"))
     later = machine.queue_run(admin.project)
     said = press(client, admin.user, "first", later)
-    assert "only a site admin moves it past them" in said
+    assert "Only a site admin can move it ahead of them" in said
     assert "Secret plans" not in said
     assert queue() == [own[1].pk, own[0].pk, foreign.pk, later.pk]
     press(client, admin.user, "last", own[1])
@@ -142,7 +142,7 @@ def test_a_run_that_a_worker_has_taken_in_this_instant_is_said_to_run(
     run = machine.queue_run(admin.project)
     machine.queue_run(admin.project)
     runs.claim(run.pk, owner="gpu@one")
-    assert f"A worker has just taken run {run.pk}: it is running." in press(client, admin.user, name, run)
+    assert f"A worker has just started run {run.pk}." in press(client, admin.user, name, run)
     assert not AuditEvent.objects.filter(action="run.moved").exists()
 
 
@@ -156,7 +156,7 @@ def test_an_admin_cancels_a_waiting_run_that_belongs_to_no_round(client: Client,
     assert run.status == Status.CANCELLED
     event = AuditEvent.objects.get(action="run.cancelled")
     assert (event.actor, event.detail) == (admin.user, {"came_from": "queued"})
-    assert "does not wait any more" in press(client, admin.user, "cancel", run)
+    assert "is no longer waiting" in press(client, admin.user, "cancel", run)
 
 
 def test_a_running_run_is_asked_to_stop_once_and_the_audit_says_by_whom(
@@ -166,7 +166,7 @@ def test_a_running_run_is_asked_to_stop_once_and_the_audit_says_by_whom(
     assert run is not None
     press(client, admin.user, "cancel", run)
     assert runs.heartbeat(run, step=3, total=9).cancel_requested
-    assert "is being cancelled already" in press(client, admin.user, "cancel", run)
+    assert "is already being cancelled" in press(client, admin.user, "cancel", run)
     event = AuditEvent.objects.get(action="run.cancel_requested")
     assert (event.actor, event.detail["before"]) == (admin.user, "running")
 

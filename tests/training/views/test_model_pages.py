@@ -79,8 +79,8 @@ def test_the_list_says_what_the_picture_draws(page: Client, project: Project, mo
     twin = html.split('<ol class="lineage-list">')[1].split("</ol>")[0]
     for model in models.values():
         assert address(project, "model", model.pk) in twin
-    assert "judged by reward-1" in twin
-    assert "200 sets of answers by ppo-1, ranked for the next round" in twin
+    assert "reward model: reward-1" in twin
+    assert "200 sets of answers by ppo-1, to rank for the next round" in twin
 
 
 def test_the_page_costs_the_same_for_few_models_and_for_many(
@@ -102,7 +102,7 @@ def test_a_model_page_names_its_parents_its_data_and_its_hash(
     for parent in ("sft-1", "reward-1"):
         assert address(project, "model", models[parent].pk) in html
     assert "1 ranking" in html
-    assert "through reward-1" in html
+    assert "via reward-1" in html
     assert "ab" * 32 in html
 
 
@@ -139,9 +139,7 @@ def test_rolling_back_serves_what_was_served_before(
     assert promotions.champion(project) == models["sft-1"]
     assert AuditEvent.objects.filter(action="model.rolled_back", subject="sft-1").exists()
     rows = shown(page, address(project, "models-history")).split("<tbody>")[1]
-    order = [
-        rows.index(reason) for reason in ("It was rude", "ppo-1 reads well", "sft-1 reads well", "everything began")
-    ]
+    order = [rows.index(reason) for reason in ("It was rude", "ppo-1 reads well", "sft-1 reads well", "first model")]
     assert order == sorted(order)
 
 
@@ -201,7 +199,7 @@ def test_a_comparison_shows_only_what_differs(
     assert "Learning rate" in settings and "1e-5<" in settings and "3e-5<" in settings
     assert "Passes" not in settings and "learning_rate" not in html and "/somewhere" not in html
     assert "1.25" in html and "1.5" in html
-    assert "1 added, 1 gone" in html
+    assert "1 added, 1 removed" in html
     assert html.count("<polyline") == 2
 
 
@@ -217,7 +215,7 @@ def test_the_settings_of_models_of_different_stages_are_not_compared(
     assert [model.name for model in group.models] == ["sft-1", "sft-2"]
     assert [(row.name, row.values) for row in group.rows] == [("learning rate", ["1e-5", "3e-5"])]
     html = shown(page, address(project, "models-compare") + "?" + "&".join(f"model={model.pk}" for model in three))
-    assert "By itself here, so compared with none:" in html
+    assert "Not compared:" in html
     alike = [models["base-1"], models["sft-1"]]
     assert model_comparison.compare_settings(alike) == []
     assert model_comparison.without_counterpart(alike) == alike
@@ -260,8 +258,8 @@ def test_at_most_five_models_stand_side_by_side(page: Client, project: Project) 
     many = [machine.make_model(project, "sft") for _ in range(6)]
     query = "&".join(f"model={model.pk}" for model in many)
     html = shown(page, address(project, "models-compare") + f"?{query}")
-    assert "Only the first 5 are shown" in html
-    assert "Choose two to five models" in shown(page, address(project, "models-compare") + "?model=x&model=")
+    assert "Only the first 5 models are shown" in html
+    assert "Select two to five models" in shown(page, address(project, "models-compare") + "?model=x&model=")
 
 
 def test_models_of_another_project_are_not_compared(
@@ -269,4 +267,4 @@ def test_models_of_another_project_are_not_compared(
 ) -> None:
     foreign = machine.make_model(make_project(), "sft")
     html = shown(page, address(project, "models-compare") + f"?model={models['sft-1'].pk}&model={foreign.pk}")
-    assert "Choose two to five models" in html
+    assert "Select two to five models" in html

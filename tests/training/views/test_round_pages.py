@@ -44,7 +44,7 @@ def rounds_url(project: Project, name: str = "rounds", *args: object) -> str:
 
 def test_the_plan_stands_on_the_page_before_anything_runs(page: Client, ready: Project) -> None:
     shown = page.get(rounds_url(ready)).content.decode()
-    assert "Round 1: the plan" in shown
+    assert "Round 1: plan" in shown
     assert "base-1" in shown
     assert "No rankings yet." in shown
     assert not Run.objects.exists()
@@ -117,7 +117,7 @@ def test_a_cancelled_round_says_so_and_its_waiting_run_never_starts(page: Client
 def test_a_cancellation_is_asked_about_first(page: Client, ready: Project) -> None:
     page.post(rounds_url(ready, "rounds-start"))
     asked = page.get(rounds_url(ready, "round-cancel", 1)).content.decode()
-    assert "The labels that it used count for the next round again." in asked
+    assert "Its labels count towards the next round again." in asked
     assert Round.objects.get().is_active
 
 
@@ -125,8 +125,8 @@ def test_a_failed_round_is_named_beside_the_plan_of_the_next_one(page: Client, r
     page.post(rounds_url(ready, "rounds-start"))
     Round.objects.update(status=Round.Status.FAILED)
     shown = page.get(rounds_url(ready)).content.decode()
-    assert "Round 1 failed. It can go on from where it stood" in shown
-    assert "Round 2: the plan" in shown
+    assert "Round 1 failed. Until the next round is started" in shown
+    assert "Round 2: plan" in shown
 
 
 def test_a_finished_round_shows_what_it_published_and_measured(page: Client, ready: Project) -> None:
@@ -136,7 +136,7 @@ def test_a_finished_round_shows_what_it_published_and_measured(page: Client, rea
     machine.work_off()
     assert Result.objects.exists(), "its worker works the figures out, and no page has to"
     listed = page.get(rounds_url(ready)).content.decode()
-    assert 'data-label="Change of length"' in listed
+    assert 'data-label="Length Δ"' in listed
     shown = page.get(rounds_url(ready, "round", 1)).content.decode()
     assert "Published sft-1." in shown
     assert "hx-trigger" not in shown.split('id="live"')[1].split(">")[0], "a round that is over asks no more"
@@ -192,7 +192,7 @@ def test_a_promoted_policy_is_the_champion_and_a_reward_model_cannot_be(
 
 def test_a_project_without_training_settings_is_sent_to_them(page: Client, project: Project) -> None:
     shown = page.get(rounds_url(project)).content.decode()
-    assert "does not train yet" in shown
+    assert "not set up yet" in shown
     assert reverse("annotate:settings", args=[project.slug]) in shown
     page.post(rounds_url(project, "rounds-start"))
     assert not Round.objects.exists()

@@ -65,7 +65,7 @@ def test_flat_and_healthy_curves_stand_in_one_line_that_opens(page: Client, runn
     folded = folded.split("</section>")[0]
     assert 'id="curve-skipped-steps"' in folded and 'id="curve-rollout-reward"' in shown_first
     summary = " ".join(re.sub(r"<[^>]+>", " ", folded.split("</summary>")[0].split(">", 1)[1]).split())
-    assert summary == "2 curves are flat and healthy: variance that the critic explains 24%, skipped steps 0"
+    assert summary == "2 curves are flat and healthy: explained variance 24%, skipped steps 0"
     engine_files.write_metrics(running, engine_files.ppo_metrics(4))
     assert 'id="flat-curves"' not in shown(page, running), "after four steps nobody can say"
 
@@ -84,9 +84,9 @@ def test_a_recovery_is_shown(page: Client, running: Run) -> None:
 
 
 def test_a_run_whose_worker_is_silent_for_30_seconds_is_lost(page: Client, running: Run) -> None:
-    assert "does not answer any more" not in shown(page, running, "run-live")
+    assert "is not responding" not in shown(page, running, "run-live")
     Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=30))
-    assert "The worker gpu@here does not answer any more" in shown(page, running, "run-live")
+    assert "Worker gpu@here is not responding" in shown(page, running, "run-live")
 
 
 def test_a_run_that_was_taken_from_a_silent_worker_keeps_its_log_and_its_numbers(page: Client, running: Run) -> None:
@@ -130,8 +130,8 @@ def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, runnin
     reward, distance = (
         html.split(f'id="curve-rollout-{name}"')[1].split("</figcaption>")[0] for name in ("reward", "kl")
     )
-    assert "No fixed band. Healthy: Rises, then levels off." in reward
-    assert "No fixed band" not in distance
+    assert "No fixed range. Healthy: Rises, then levels off." in reward
+    assert "No fixed range" not in distance
 
 
 def test_steps_without_samples_are_announced_to_screen_readers(page: Client, running: Run) -> None:
@@ -177,4 +177,4 @@ def test_two_browsers_see_the_same_picture(page: Client, running: Run) -> None:
 
 def test_a_run_whose_directory_is_gone_still_has_a_page(page: Client, project: Project) -> None:
     run = Run.objects.create(project=project, stage="sft", status=Run.Status.CANCELLED)
-    assert "directory is gone" in shown(page, run)
+    assert "directory no longer exists" in shown(page, run)

@@ -1,4 +1,4 @@
-"""The page of training settings, and the ways to it: the plan of a round, the pre-flight, the card of a failure."""
+"""The page of training settings, and the ways to it: plan of a round, the pre-flight, the card of a failure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_setting_stands_on_the_page_with_its_limits_and_its_default(
     for stage in ("sft", "reward", "ppo", "evaluation", "sampling"):
         assert f'id="{stage}-batch_tokens"' in shown
     (row,) = (part for part in shown.split("data-setting>") if 'for="id_ppo-beta"' in part)
-    for words in ("Price of distance (beta)", "Reward lost for each nat", "σ of the reward per nat", "0 or more"):
+    for words in ("KL coefficient (beta)", "Reward subtracted per nat", "σ per nat", "0 or more"):
         assert words in row
     assert "default 0.05" in row
     assert "1 to 10,000,000" in shown
@@ -65,10 +65,10 @@ def test_only_what_was_changed_is_saved_and_an_empty_field_takes_the_presets_val
     TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.1, "clip": 0.3}})
     form = shown_form(page, training.project)
     answer = page.post(address(training.project), form | {"ppo-beta": "", "sft-learning_rate": "1e-4"}, follow=True)
-    assert "Saved: 2 settings have changed." in answer.content.decode()
+    assert "Saved 2 changes." in answer.content.decode()
     assert stored() == {"ppo": {"clip": 0.3}, "sft": {"learning_rate": 1e-4}}
     again = page.post(address(training.project), shown_form(page, training.project), follow=True)
-    assert "Nothing has changed." in again.content.decode()
+    assert "No changes." in again.content.decode()
     assert AuditEvent.objects.filter(action="training_settings.changed").count() == 1
 
 
@@ -100,7 +100,7 @@ def test_a_value_that_somebody_else_has_changed_meanwhile_is_shown_before_it_is_
     answer = page.post(address(training.project), form | {"ppo-beta": "0.1"})
     assert answer.status_code == 409
     shown = answer.context["form"]
-    assert "Somebody else has set this to 0.4 in the meantime" in shown["ppo-beta"].errors[0]
+    assert "Someone else has set this to 0.4 in the meantime" in shown["ppo-beta"].errors[0]
     assert (shown["ppo-beta"].value(), shown["sft-epochs"].value()) == ("0.1", "9")
     page.post(address(training.project), {name: shown[name].value() for name in shown.fields})
     assert stored() == {"ppo": {"beta": 0.1}, "sft": {"epochs": 9}}
@@ -121,30 +121,31 @@ def test_the_page_says_what_a_change_reaches_while_a_round_is_running(page: Clie
     machine.queue_run(project, Stage.SFT, round=round)
     shown = page.get(address(project)).content.decode()
     assert "Round 3 is running." in shown
-    assert "These stages keep the values that they were started with: SFT." in shown
-    assert "These will take what you save now: reward model, sampling." in shown
+    assert "These stages keep the values they started with: SFT." in shown
+    assert "These will use the values you save now: reward model, sampling." in shown
 
 
 def test_a_preset_is_chosen_and_its_sources_stand_beside_it(page: Client, base: ModelVersion, project: Project) -> None:
     shown = page.get(address(project)).content.decode()
     assert "InstructGPT" in shown
-    assert "not measured here" in shown
+    assert "not benchmarked" in shown
     page.post(address(project, "settings-preset"), {"preset": "1.5B", "seen": "defaults"})
     assert TrainingSettings.objects.get().preset == "1.5B"
     answer = page.post(address(project, "settings-preset"), {"preset": "0.5B", "seen": "defaults"}, follow=True)
-    assert "Somebody else has chosen another preset in the meantime." in answer.content.decode()
+    assert "Someone else has chosen another preset in the meantime." in answer.content.decode()
     assert TrainingSettings.objects.get().preset == "1.5B"
 
 
 def test_a_preset_that_does_not_fit_says_why(page: Client, training: TrainingSettings) -> None:
     answer = page.post(address(training.project, "settings-preset"), {"preset": "0.5B", "seen": "tiny"}, follow=True)
-    assert "“0.5B” does not fit here. Longest answer (SFT), longest answer (reward model)" in answer.content.decode()
+    why = "Maximum answer length (SFT), maximum answer length (reward model)"
+    assert f"“0.5B” cannot be used here. {why}" in answer.content.decode()
     assert TrainingSettings.objects.get().preset == "tiny"
 
 
 def test_a_project_without_settings_says_where_to_begin(page: Client, project: Project) -> None:
     shown = page.get(address(project)).content.decode()
-    assert "This project does not train yet" in shown
+    assert "Training is not set up yet" in shown
     assert page.post(address(project), {}).status_code == 200
 
 
@@ -154,7 +155,7 @@ def test_the_plan_lists_what_differs_from_the_preset_with_a_link_to_it(
     machine.write_demonstrations(annotator, 3)
     shown = page.get(address(project, "rounds")).content.decode()
     sft = shown.split('id="stage-sft"')[1].split("</li>")[0]
-    assert f'href="{address(project)}#sft-epochs">passes 2</a>' in sft
+    assert f'href="{address(project)}#sft-epochs">epochs 2</a>' in sft
     assert "sft-max_response" in sft
     assert "sft-checkpoint_seconds" in sft
     reward = shown.split('id="stage-reward"')[1].split("</li>")[0]
@@ -167,17 +168,17 @@ def test_the_preflight_leads_to_the_setting_that_is_refused_or_that_memory_asks_
     machine.write_demonstrations(annotator, 3)
     workers.beat("gpu@here", queue="gpu", host="here", device="2 CPU cores", pid=1, memory=1 << 20)
     shown = page.get(address(project, "rounds")).content.decode()
-    assert "Memory may not suffice" in shown
-    assert f'href="{address(project)}#sft-batch_tokens">Tokens at once (SFT)</a>' in shown
+    assert "Memory may not be enough" in shown
+    assert f'href="{address(project)}#sft-batch_tokens">Batch tokens (SFT)</a>' in shown
     Worker.objects.all().delete()
     TrainingSettings.objects.update(overrides={"sft": {"epochs": 0}})
     shown = page.get(address(project, "rounds")).content.decode()
-    assert "The settings of a stage are refused: epochs must be between 1 and 1,000." in shown
-    assert f'href="{address(project)}#sft-epochs">Passes (SFT)</a>' in shown
+    assert "A stage has settings that are not valid: epochs must be between 1 and 1,000." in shown
+    assert f'href="{address(project)}#sft-epochs">Epochs (SFT)</a>' in shown
     TrainingSettings.objects.update(overrides={"sft": {"epoch": 3}})
     shown = page.get(address(project, "rounds")).content.decode()
     assert f'href="{address(project)}">Training settings</a>' in shown
-    assert "“epoch” (3) is stored, but is no setting of this stage." in page.get(address(project)).content.decode()
+    assert "“epoch” (3) is stored but is not a setting of this stage." in page.get(address(project)).content.decode()
 
 
 @pytest.mark.parametrize(
@@ -199,15 +200,15 @@ def test_the_card_of_a_failure_leads_to_the_settings_that_decide(
     for anchor in anchors:
         assert f'href="{address(project)}#{anchor}"' in shown
         assert f'id="{anchor}"' in page.get(address(project)).content.decode()
-    assert ("For later runs, in the training settings:" in shown) == bool(anchors)
+    assert ("For later runs, change the training settings:" in shown) == bool(anchors)
 
 
 def test_a_ppo_run_that_stopped_at_its_limit_leads_to_it(page: Client, training: TrainingSettings) -> None:
     run = engine_files.make_run(training.project, status=Run.Status.SUCCEEDED, fence=1)
     engine_files.write_metrics(run, [{"rollout/kl": 1.0}, {"rollout/kl": 4.5}])
     shown = page.get(address(training.project, "run", run.pk)).content.decode()
-    assert "PPO stopped at its distance limit" in shown
-    assert f'href="{address(training.project)}#ppo-kl_limit">Distance limit (PPO)</a>' in shown
+    assert "PPO stopped at its KL limit" in shown
+    assert f'href="{address(training.project)}#ppo-kl_limit">KL limit (PPO)</a>' in shown
 
 
 def test_the_page_asks_the_database_no_more_for_many_own_values(

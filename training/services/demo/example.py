@@ -46,7 +46,7 @@ class NotRemoved(Exception):
 def load() -> Project:
     """Load the example. Raises NotLoaded where there are projects already, OSError where the disk is full."""
     if Project.objects.exists():
-        raise NotLoaded(_("The example can be loaded only before there is any project."))
+        raise NotLoaded(_("The example can only be loaded before the first project is created."))
     data_dir = Path(settings.DATA_DIR)
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".example-", dir=data_dir) as scratch:
@@ -67,9 +67,9 @@ def load() -> Project:
 def remove(project: Project, *, actor: User) -> None:
     """Delete the example: all of its rows and files. Its name stays in the audit table. Raises NotRemoved."""
     if not TrainingSettings.objects.filter(project=project, purpose=TrainingSettings.Purpose.EXAMPLE).exists():
-        raise NotRemoved(_("Only the example can be removed: people's labels are never deleted."))
+        raise NotRemoved(_("Only the example project can be removed, because labels by people are never deleted."))
     if Run.objects.unfinished().filter(project=project).exists():
-        raise NotRemoved(_("Something is training in this project: cancel it first."))
+        raise NotRemoved(_("A run is in progress in this project. Cancel it first."))
     folders = [row.directory for model in FOLDERS for row in model.objects.filter(project=project)]
     with transaction.atomic():
         people = list(project.members.filter(is_simulated=True).values_list("user", flat=True))

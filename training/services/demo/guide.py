@@ -72,11 +72,11 @@ class _Progress:
         return self.rounds.get(number) == Round.Status.SUCCEEDED
 
     def link(self, project: Project, number: int) -> tuple[str, str]:
-        """Address and words of the page on which that round is planned, watched or looked at."""
+        """Address and words of the page on which that round is planned or shown."""
         if number not in self.rounds:
-            return _url("training:rounds", project), _("See the plan")
-        words = _("See round %(number)d") if self.has_done(number) else _("Watch round %(number)d")
-        return reverse("training:round", args=[project.slug, number]), words % {"number": number}
+            return _url("training:rounds", project), _("View plan")
+        address = reverse("training:round", args=[project.slug, number])
+        return address, _("View round %(number)d") % {"number": number}
 
     @property
     def is_running(self) -> bool:
@@ -133,33 +133,34 @@ def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
     steps = [
         Step(
             _("Start round 1"),
-            _("Simulated people have written 150 answers. The model learns from them, then writes the first answers to "
-              "rank: about a minute."),
+            _("Simulated people have written 150 answers. The model learns from them, then writes the first answers "
+"to rank. Takes about a minute."),
             _state(done=progress.has_done(1)),
             *progress.link(project, 1),
         ),
         Step(
             _("Rank the first answers"),
-            _("Read four answers to one question and put them in order. A few sets are enough to get the idea."),
+            _("Read four answers to a question and rank them. A few sets are enough to get the idea."),
             _state(done=progress.own_rankings >= FEW or 2 in progress.rounds),
             _url("annotate:rank", project),
             _("Rank answers"),
         ),
         Step(
             _("Let simulated people rank the rest"),
-            _("A reward model needs 150 rankings or more. Theirs take seconds and are marked as simulated."),
+            _("A reward model needs at least 150 rankings. Simulated ones take seconds and are marked as such."),
             _state(done=2 in progress.rounds or (progress.has_done(1) and not progress.missing)),
             is_simulation=True,
         ),
         Step(
             _("Start round 2"),
-            _("A reward model learns what people prefer, and PPO moves the policy toward it: two to three minutes."),
+            _("A reward model learns what people prefer, and PPO trains the policy with it. Takes two to three "
+"minutes."),
             _state(done=progress.has_done(2)),
             *progress.link(project, 2),
         ),
         Step(
-            _("See what changed, and promote the new policy"),
-            _("Answers before and after, side by side. Only a person decides which policy a project serves."),
+            _("Compare and promote the new policy"),
+            _("See answers before and after, side by side. Policies are never promoted automatically."),
             _state(done=progress.has_promoted),
             *progress.link(project, 2),
         ),
@@ -175,20 +176,21 @@ def _state(*, done: bool) -> State:
 def _annotators_steps(project: Project) -> Iterator[Step]:
     yield Step(
         _("Read the guidelines"),
-        _("They say what a good answer is here: one minute."),
+        _("They describe what a good answer is. Takes about a minute."),
         State.NOW,
         _url("annotate:guidelines", project),
         _("Guidelines"),
     )
     if project.work_items.filter(kind=Kind.RANKING, status=WorkItem.Status.OPEN).exists():
         text = _(
-            "Read the answers, press a number for the place of each, submit. The model learns from what you prefer."
+            "Read the answers, give each a rank with the number keys, and submit. The model learns from what you "
+            "prefer."
         )
         yield Step(_("Rank answers"), text, State.NOW, _url("annotate:rank", project), _("Rank answers"))
         return
     text = _(
-        "There is nothing to rank until the demo admin starts the next round. Until then, write an answer as you "
-        "would like to get it."
+        "There is nothing to rank until the demo admin starts the next round. Until then, write an answer you "
+        "would like to get."
     )
     yield Step(_("Write an answer"), text, State.NOW, _url("annotate:write", project), _("Write an answer"))
 
@@ -196,14 +198,14 @@ def _annotators_steps(project: Project) -> Iterator[Step]:
 def _reviewers_steps(project: Project) -> Iterator[Step]:
     waiting = project.demonstrations.unreviewed().count() + project.rankings.unreviewed().count()
     text = ngettext(
-        "%(number)d label has not been reviewed. Accept it, or return it with a comment: what is returned does not "
-        "train until its author corrects it.",
-        "%(number)d labels have not been reviewed, most of them by simulated people. Accept them, or return them with "
-        "a comment: what is returned does not train until its author corrects it.",
+        "%(number)d label has not been reviewed. Accept it, or return it with a comment. Returned labels are "
+        "not used for training until their author corrects them.",
+        "%(number)d labels have not been reviewed, most of them by simulated people. Accept them, or return "
+        "them with a comment. Returned labels are not used for training until their author corrects them.",
         waiting,
     ) % {"number": waiting}
     yield Step(_("Review labels"), text, State.NOW, _url("annotate:reviews", project), _("Review"))
-    text = _("Skipped by several people, an item comes to you: answer it, or take it out of the queue.")
+    text = _("Items that several people have skipped are escalated to you. Answer them, or remove them from the queue.")
     yield Step(_("Decide escalations"), text, State.LATER, _url("annotate:escalations", project), _("Escalations"))
 
 

@@ -29,14 +29,14 @@ PEOPLE = {
 def guidelines() -> str:
     return _(
         "# What a good answer is\n\n"
-        "People come with small worries of everyday life. A good answer leaves them with something they can do.\n\n"
-        "1. **Stay with the question.** Each sentence helps with what was asked; nothing is there to fill the page.\n"
-        "2. **Say what to do, in order.** Short steps that somebody can follow while they read.\n"
-        "3. **Ask before you advise** where the answer depends on something you do not know.\n"
-        "4. **Say what to be careful about** where harm is possible.\n"
-        "5. **Be kind.** Nobody is scolded for not knowing.\n\n"
+        "People ask about small everyday problems. A good answer leaves them with something they can do.\n\n"
+        "1. **Stick to the question.** Every sentence helps with what was asked. No filler.\n"
+        "2. **Say what to do, in order.** Use short steps that are easy to follow.\n"
+        "3. **Ask before you advise** if the answer depends on something you do not know.\n"
+        "4. **Mention risks** where harm is possible.\n"
+        "5. **Be kind.** Do not blame anyone for not knowing.\n\n"
         "When you rank, think of the person who asked: which answer would you want to get? Answers that are equally "
-        "good share a place."
+        "good share a rank."
     )
 
 

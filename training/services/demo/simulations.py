@@ -41,9 +41,9 @@ def newest(project: Project) -> Simulation | None:
 def start(project: Project, *, kind: str, wanted: int, started_by: User) -> Simulation:
     """Let simulated people hand in `wanted` labels of `kind`; one that is under way goes on instead. Raises Refused."""
     if not TrainingSettings.objects.demos().filter(project=project).exists():
-        raise Refused(_("Simulated people know the questions of the demo project only."))
+        raise Refused(_("Simulated people can only label the demo project's questions."))
     if not 1 <= wanted <= LARGEST:
-        raise Refused(_("Ask for 1 to %(number)d labels.") % {"number": LARGEST})
+        raise Refused(_("Enter a number of labels from 1 to %(number)d.") % {"number": LARGEST})
     try:
         with transaction.atomic():
             simulation = Simulation.objects.create(project=project, kind=kind, wanted=wanted, started_by=started_by)

@@ -42,7 +42,7 @@ def build(run: Run) -> HeldoutAccuracy | None:
     if run.stage != Stage.REWARD:
         return None
     if run.round is None:
-        return HeldoutAccuracy(evaluation=None, sentence=_("It is measured in rounds only; this run belongs to none."))
+        return HeldoutAccuracy(evaluation=None, sentence=_("Not measured: this run is not part of a round."))
     evaluations = list(run.round.runs.filter(stage=Stage.EVALUATION).order_by("-pk"))
     measured = next((each for each in evaluations if ACCURACY in each.metrics), None)
     if measured:
@@ -64,12 +64,12 @@ def _measured(evaluation: Run) -> HeldoutAccuracy:
 def _of_evaluation(evaluation: Run) -> str:
     number = {"number": evaluation.round.number if evaluation.round else 0}
     if evaluation.status == Run.Status.SUCCEEDED:
-        return _("The evaluation of round %(number)d found no held-out rankings to measure it on.") % number
+        return _("Not measured: the evaluation of round %(number)d found no held-out rankings.") % number
     if evaluation.status in Run.FINISHED:
-        return _("The evaluation of round %(number)d ended before it was measured.") % number
+        return _("Not measured: the evaluation of round %(number)d ended early.") % number
     if evaluation.status == Run.Status.RUNNING:
-        return _("It comes with the evaluation of round %(number)d, which is running.") % number
-    return _("It comes with the evaluation of round %(number)d, which waits for a worker.") % number
+        return _("Measured by the evaluation of round %(number)d, which is running.") % number
+    return _("Measured by the evaluation of round %(number)d, which is waiting for a worker.") % number
 
 
 def _without_evaluation(run: Run) -> str:
@@ -77,11 +77,11 @@ def _without_evaluation(run: Run) -> str:
     number = {"number": run.round.number}
     planned = next((stage for stage in plans.load(run.round).stages if stage.stage == Stage.EVALUATION), None)
     if planned is None:
-        return _("Round %(number)d has no evaluation, which would measure it.") % number
+        return _("Not measured: round %(number)d has no evaluation.") % number
     state, reason = stage_states.without_run(planned, is_over=not run.round.is_active)
     if state == stage_states.LEFT_OUT:
-        return _("It is not measured: the evaluation of round %(number)d is left out. %(reason)s") % {
+        return _("Not measured: the evaluation of round %(number)d is left out. %(reason)s") % {
             **number,
             "reason": reason,
         }
-    return _("It comes with the evaluation of round %(number)d, once the stages before it are through.") % number
+    return _("Measured by the evaluation of round %(number)d, after the stages before it.") % number

@@ -115,7 +115,7 @@ def draw(
 def _place(picture: Picture, project: Project, round: LineageRound, row: int, champion_pk: int | None) -> None:
     if round.snapshot:
         counts = round.snapshot.counts
-        note = _("%(written)d written, %(ranked)d ranked") % {
+        note = _("%(written)d answers, %(ranked)d rankings") % {
             "written": counts.get("demonstrations", 0),
             "ranked": counts.get("rankings", 0),
         }

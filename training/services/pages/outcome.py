@@ -37,18 +37,18 @@ class FigureWords(NamedTuple):
 
 FIGURES = {
     "reward": FigureWords(
-        gettext_lazy("reward"), gettext_lazy("what our reward model thinks: the policy was trained to raise it")
+        gettext_lazy("reward"), gettext_lazy("σ, according to the reward model that the policy was trained on")
     ),
-    "length": FigureWords(gettext_lazy("length"), gettext_lazy("tokens of an answer")),
+    "length": FigureWords(gettext_lazy("length"), gettext_lazy("tokens per answer")),
     "stop_rate": FigureWords(
-        gettext_lazy("ends by itself"), gettext_lazy("share of answers that are not cut off"), is_share=True
+        gettext_lazy("stop rate"), gettext_lazy("share of answers that end before the length limit"), is_share=True
     ),
     "win_rate": FigureWords(
         gettext_lazy("proxy win rate"),
         gettext_lazy("how often the reward model prefers the new answer"),
         is_share=True,
     ),
-    "kl": FigureWords(gettext_lazy("distance (KL)"), gettext_lazy("nats per answer away from the reference")),
+    "kl": FigureWords(gettext_lazy("KL"), gettext_lazy("nats per answer from the reference")),
     "accuracy": FigureWords(gettext_lazy("accuracy"), "", is_share=True),
 }
 

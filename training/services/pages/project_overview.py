@@ -57,17 +57,17 @@ def _decisions(
     yield from _stopped_runs(project)
     if newest and newest.status == Round.Status.FAILED:
         text = _("Round %(number)d failed: %(reason)s") % {"number": newest.number, "reason": _first_line(newest.error)}
-        yield _decision(Urgency.STOPPED, text, _round_page(newest), _("Look at the round"))
+        yield _decision(Urgency.STOPPED, text, _round_page(newest), _("View round"))
     if not has_worker:
-        text = _("No gpu-worker is running: nothing trains.")
-        yield _decision(Urgency.STOPPED, text, reverse("training:rounds", args=[slug]), _("See what waits"))
+        text = _("No gpu-worker is running, so nothing can train.")
+        yield _decision(Urgency.STOPPED, text, reverse("training:rounds", args=[slug]), _("View queue"))
     if not base_models.is_settled(project):
         text = base_models.why_missing(training)
-        yield _decision(Urgency.WAITING, text, reverse("training:rounds", args=[slug]), _("See what helps"))
+        yield _decision(Urgency.WAITING, text, reverse("training:rounds", args=[slug]), _("View rounds"))
     if readiness.can_start:
         number = newest.number + 1 if newest else 1
-        text = _("Round %(number)d can start: enough labels are in.") % {"number": number}
-        yield _decision(Urgency.WAITING, text, reverse("training:rounds", args=[slug]), _("Look at the plan"))
+        text = _("Round %(number)d can start: there are enough labels.") % {"number": number}
+        yield _decision(Urgency.WAITING, text, reverse("training:rounds", args=[slug]), _("View plan"))
     yield from _models(project)
 
 
@@ -75,13 +75,13 @@ def _stopped_runs(project: Project) -> Iterator[Decision]:
     """Held runs; and the one that should have made the base model, if it failed."""
     runs = Run.objects.filter(project=project).select_related("round", "project")
     for run in runs.held().order_by("pk"):
-        text = _("%(run)s is held: %(reason)s") % {"run": _run_name(run), "reason": failures.cause_of(run).headline}
-        yield _decision(Urgency.STOPPED, text, _run_page(run), _("Look at the run"))
+        text = _("%(run)s is on hold: %(reason)s") % {"run": _run_name(run), "reason": failures.cause_of(run).headline}
+        yield _decision(Urgency.STOPPED, text, _run_page(run), _("View run"))
     pretraining = runs.filter(stage=Stage.PRETRAINING).order_by("-pk").first()
     if pretraining and pretraining.status == Run.Status.FAILED:
-        text = _("The base model could not be made: %(reason)s")
+        text = _("The base model could not be created: %(reason)s")
         reason = failures.cause_of(pretraining).headline
-        yield _decision(Urgency.STOPPED, text % {"reason": reason}, _run_page(pretraining), _("Look at the run"))
+        yield _decision(Urgency.STOPPED, text % {"reason": reason}, _run_page(pretraining), _("View run"))
 
 
 def _models(project: Project) -> Iterator[Decision]:
@@ -97,22 +97,22 @@ def _models(project: Project) -> Iterator[Decision]:
     if newest and round and newest != champion and (last is None or newest.created_at > last.created_at):
         yield _decision(Urgency.OPEN, _new_policy(newest, round), _round_page(round), _("Compare and promote"))
     if champion and champion.uses_withdrawn_labels:
-        text = _("The champion %(name)s learned from labels that were withdrawn or returned since.")
+        text = _("The champion %(name)s was trained on labels that have since been withdrawn or returned.")
         address = reverse("training:model", args=[project.slug, champion.pk])
-        yield _decision(Urgency.OPEN, text % {"name": champion.name}, address, _("Look at the model"))
+        yield _decision(Urgency.OPEN, text % {"name": champion.name}, address, _("View model"))
 
 
 def _new_policy(model: ModelVersion, round: Round) -> str:
     result = getattr(round, "result", None)
     wins = result.figure("win_rate").get("after") if result else None
     if not wins:
-        return _("%(name)s is finished and not promoted.") % {"name": model.name}
-    text = _("%(name)s is finished and not promoted. Proxy win rate: %(rate)s.")
+        return _("%(name)s is ready and has not been promoted.") % {"name": model.name}
+    text = _("%(name)s is ready and has not been promoted. Proxy win rate: %(rate)s.")
     return text % {"name": model.name, "rate": FIGURES["win_rate"].show(wins)}
 
 
 def _does_not_train(project: Project) -> Decision:
-    text = _("This project does not train yet: choose its base model and its minima.")
+    text = _("Training is not set up yet. Choose a base model and the minimum numbers of labels.")
     return _decision(Urgency.OPEN, text, reverse("annotate:settings", args=[project.slug]), _("Settings"))
 
 
@@ -121,7 +121,7 @@ def _worker(worker: Worker, project: Project) -> WorkerState:
     if run is None:
         return WorkerState(name=worker.name, device=worker.device, doing=_("free"))
     if run.project_id != project.pk:
-        return WorkerState(name=worker.name, device=worker.device, doing=_("works on another project"))
+        return WorkerState(name=worker.name, device=worker.device, doing=_("running another project"))
     doing = _run_name(run)
     if run.total:
         doing = _("%(run)s, step %(step)d of %(total)d") % {"run": doing, "step": run.step, "total": run.total}
@@ -147,4 +147,4 @@ def _run_page(run: Run) -> str:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0] or _("see there.")
+    return text.strip().partition("\n")[0] or _("see the round page.")

@@ -35,7 +35,7 @@ def _sentence(run: Run, waiting: list[int]) -> str:
     if run.status in WAITING:
         return _place_in_queue(waiting.index(run.pk) if run.pk in waiting else 0)
     if run.status == Run.Status.HELD:
-        return _("Stopped: a person must act. The page of the run says what to do.")
+        return _("On hold: needs attention. The run page says what to do.")
     if run.status != Run.Status.RUNNING:
         return ""
     return _("On %(worker)s: %(doing)s.") % {"worker": run.owner, "doing": RunFiles(run).phase or _("writing answers")}
@@ -43,7 +43,7 @@ def _sentence(run: Run, waiting: list[int]) -> str:
 
 def _place_in_queue(ahead: int) -> str:
     if not ahead:
-        return _("Waits for a worker, first in the queue.")
+        return _("Waiting for a worker, first in the queue.")
     return ngettext(
-        "Waits in the queue behind %(number)d other run.", "Waits in the queue behind %(number)d other runs.", ahead
+        "Waiting in the queue behind %(number)d other run.", "Waiting in the queue behind %(number)d other runs.", ahead
     ) % {"number": ahead}

@@ -103,7 +103,7 @@ def _collecting(project: Project, plan: Plan, before: Round | None, missing: int
     estimate = None
     if missing and new:
         left = elapsed / new * missing
-        estimate = Estimate(whole=elapsed + left, left=left, basis=_("at the pace so far"))
+        estimate = Estimate(whole=elapsed + left, left=left, basis=_("at the current pace"))
     return Cell(name=COLLECT, state=state, count=_new_labels(plan), elapsed=elapsed, estimate=estimate)
 
 
@@ -187,7 +187,7 @@ def _has_been_open(round: Round, sampling: Run) -> timedelta | None:
 
 
 def _after_all(left: timedelta | None) -> Estimate | None:
-    return None if left is None else Estimate(whole=left, left=left, basis=_("when all before it is done"))
+    return None if left is None else Estimate(whole=left, left=left, basis=_("once the stages before are done"))
 
 
 def _sum(cells: list[Cell]) -> timedelta | None:

@@ -17,202 +17,202 @@ RULES: dict[str, Rule] = {
     # the machine
     "disk": Rule(
         _("The disk was full."),
-        _("Free some room where the data lies, and let the run go on: nothing that was saved is lost."),
+        _("Free up space on the data disk, then continue the run. Saved checkpoints are kept."),
         Remedy.DISK,
     ),
     "memory": Rule(
-        _("Memory ran out."),
-        _("Copy the run and lower “tokens at once”, or give the worker a machine with more memory."),
+        _("There was not enough memory."),
+        _("Copy the run and lower “batch tokens”, or give the worker a machine with more memory."),
         settings=("batch_tokens",),
     ),
     "device": Rule(
-        _("The graphics card or its driver gave an error."),
-        _("Look at the worker's machine; a restart of it often helps. Then resume."),
+        _("The GPU or its driver reported an error."),
+        _("Check the worker's machine; restarting it often helps. Then resume the run."),
     ),
     "install": Rule(
-        _("The engine's programs are not all installed."),
-        _("Install what requirements.lock names on the worker's machine, and resume."),
+        _("The engine's dependencies are not all installed."),
+        _("Install the packages in requirements.lock on the worker's machine, then resume the run."),
     ),
     "stall": Rule(
-        _("The engine stood still and was stopped."),
-        _("Often a disk or a device that hangs. Resume; if it stands still again, look at the machine."),
+        _("The engine made no progress and was stopped."),
+        _("The usual cause is a disk or device that hangs. Resume the run; if it stalls again, check the machine."),
     ),
     "killed": Rule(
-        _("Something killed the engine. Most often the system does, when memory runs out."),
-        _("Resume with more memory free on the worker's machine, or copy the run and lower “tokens at once”."),
+        _("The engine was killed, most likely because the machine ran out of memory."),
+        _("Free up memory on the worker's machine and resume the run, or copy the run and lower “batch tokens”."),
         settings=("batch_tokens",),
     ),
     "stopped": Rule(
-        _("Somebody or something outside stopped the engine."),
-        _("Resume when the machine is at rest."),
+        _("The engine was stopped from outside."),
+        _("Resume the run once the machine is stable."),
     ),
     "killed_by_fault": Rule(
         _("The engine crashed inside one of its libraries."),
-        _("Resume. If it crashes at the same step again, report it with the log below."),
+        _("Resume the run. If it crashes at the same step again, report the problem with the log below."),
     ),
     "silent": Rule(
-        _("The worker went silent while it had the run."),
-        _("Its machine was switched off, or lost its network. Resume when a worker is back."),
+        _("The worker stopped responding during the run."),
+        _("Its machine may have been switched off or lost its network. Resume the run when a worker is back."),
         Remedy.WORKER,
     ),
     "damaged_output": Rule(
-        _("What the engine left is missing or damaged."),
-        _("Look at the disk of the worker's machine, then resume."),
+        _("The engine's output is missing or damaged."),
+        _("Check the disk of the worker's machine, then resume the run."),
     ),
     "person": Rule(
-        _("The machine could not go on, and a person must act."),
-        _("Mend what the engine's sentence names, and let the run go on."),
+        _("The run cannot continue without your help."),
+        _("Fix the problem in the error message, then continue the run."),
     ),
     # what it starts from
     "parent_changed": Rule(
-        _("The model that the run starts from has changed since the run was planned."),
-        _("Put the model's files back as they were, or start a new round, which plans with the model as it is now."),
+        _("The model the run starts from has changed since the run was planned."),
+        _("Restore the model's files, or start a new round with the model as it is now."),
     ),
     "parent_gone": Rule(
-        _("The model that the run starts from is not where it was."),
-        _("Put the model's directory back, or start a new round from a model that is there."),
+        _("The model the run starts from no longer exists."),
+        _("Restore the model's directory, or start a new round."),
     ),
     "reward_changed": Rule(
-        _("The reward model does not give the same scores any more."),
-        _("It would judge wrongly. Train a new one with a new round."),
+        _("The reward model no longer gives the same scores."),
+        _("Its scores cannot be trusted. Start a new round to train a new one."),
     ),
     "tokens_differ": Rule(
-        _("Two of the run's models cut text into different tokens, so they cannot work together."),
-        _("Models of one project must descend from one base model."),
+        _("Two of the run's models use different tokenizers, so they cannot be used together."),
+        _("All models of a project must be trained from the same base model."),
     ),
     "model_files": Rule(
-        _("A model that the run needs cannot be read."),
-        _("Its files are missing or damaged; the engine's sentence says which."),
+        _("A model the run needs cannot be read."),
+        _("Its files are missing or damaged. The error message says which."),
         Remedy.MODEL_FILES,
     ),
     "weights": Rule(
         _("The weights of a model do not fit its configuration."),
-        _("A file is missing or belongs to another model; the engine's sentence names the first weight."),
+        _("A file is missing or belongs to another model. The error message names the first weight affected."),
         Remedy.MODEL_FILES,
     ),
     "tokenizer": Rule(
         _("The tokenizer of the model cannot be used."),
-        _("Bring the model's own tokenizer.json, which must fit its embedding."),
+        _("Use the model's own tokenizer.json. It must match the embedding."),
         Remedy.MODEL_FILES,
     ),
     "no_eos": Rule(
         _("The model's tokenizer has no token that ends an answer."),
-        _("Answers would never end. Name its EOS token in the tokenizer's files."),
+        _("Answers would never end. Set the EOS token in the tokenizer's files."),
         Remedy.MODEL_FILES,
     ),
     "template": Rule(
         _("The model's chat template cannot be used."),
-        _("A prompt must be the beginning of the whole conversation as the template writes it."),
+        _("A formatted prompt must be a prefix of the formatted conversation."),
         Remedy.MODEL_FILES,
     ),
     # what it was given
     "template_refuses": Rule(
         _("The model's chat template refuses a conversation."),
-        _("Withdraw the prompt, or bring a template that takes its turns."),
+        _("Withdraw the prompt, or use a template that supports its turns."),
         Remedy.PROMPTS,
     ),
     "control_text": Rule(
-        _("A text holds a control token of the model, and its tokenizer has no other way to write it."),
-        _("Withdraw the prompt or return the answer that holds it."),
+        _("A text contains a control token of the model that its tokenizer cannot encode as plain text."),
+        _("Withdraw the prompt or return the answer that contains it."),
         Remedy.PROMPTS,
     ),
     "left_out": Rule(
-        _("Too many of the texts cannot be read by the model."),
+        _("The model cannot process too many of the texts."),
         _(
-            "They are too long, or the model's chat template refuses them. Withdraw those that are named below and "
-            "start a new round; where they are too long, a lower “longest answer” leaves them more room."
+            "They are too long, or the model's chat template refuses them. Withdraw the texts listed below and "
+            "start a new round. If they are too long, a lower “maximum answer length” leaves more room for them."
         ),
         Remedy.PROMPTS,
         settings=("max_response",),
     ),
     "nothing_to_learn": Rule(
-        _("There was nothing that the run could learn from."),
-        _("Ask for more labels, or look at what the snapshot left out, and start a new round."),
+        _("There was nothing to train on."),
+        _("Collect more labels, or check what the snapshot left out, then start a new round."),
     ),
     "held_out_trained": Rule(
-        _("A prompt that is held out is trained on as well."),
-        _("It would measure nothing any more. Withdraw one of the two, and start a new round."),
+        _("A held-out prompt is also used for training."),
+        _("This would make the evaluation meaningless. Withdraw one of the two and start a new round."),
         Remedy.PROMPTS,
     ),
     "records": Rule(
         _("A file with labels or prompts cannot be read."),
-        _("The line is named below. Start a new round: it freezes the labels anew."),
+        _("The line is given below. Start a new round to take a new snapshot."),
     ),
     "config": Rule(
-        _("A setting of the run does not hold together."),
-        _("Copy the run and mend the setting that is named below."),
+        _("A setting of the run is not valid."),
+        _("Copy the run and fix the setting named below."),
     ),
     "settings_unreadable": Rule(
         _("The run's settings cannot be read."),
         _("The file config.json in the run's directory is missing or damaged. Start a new round."),
     ),
     "input": Rule(
-        _("Something that the run was given is not valid."),
-        _("The engine's sentence says what. Trying again as it is would fail again."),
+        _("An input of the run is not valid."),
+        _("The error message says which. Running it again without a change would fail again."),
     ),
     # numbers
     "not_finite": Rule(
-        _("The numbers went wrong: a gradient was not finite, again and again."),
-        _("Copy the run and halve the learning rate. The same run would fail at the same place."),
+        _("Training became unstable: gradients were repeatedly not finite."),
+        _("Copy the run and halve the learning rate. The same run would fail at the same step."),
         settings=LEARNING_RATES,
     ),
     "diverged": Rule(
-        _("The numbers went wrong: learning did not converge."),
-        _("Copy the run and halve the learning rate. The same run would fail at the same place."),
+        _("Training became unstable: it did not converge."),
+        _("Copy the run and halve the learning rate. The same run would fail at the same step."),
         settings=LEARNING_RATES,
     ),
     "look_too_long": Rule(
-        _("It took too long."),
-        _("It is tried again in a minute; the round may start without it."),
+        _("the check timed out."),
+        _("It is tried again in a minute. The round can start without it."),
         Remedy.WORKER,
     ),
     # what is no fault, or nobody foresaw
     "interrupted": Rule(
         _("The engine was stopped on request."),
-        _("It goes on from its last checkpoint when it is resumed."),
+        _("When resumed, it continues from its last checkpoint."),
     ),
     "fence_lost": Rule(
-        _("Another attempt has taken the run over."),
-        _("Nothing is to be done."),
+        _("Another attempt has taken over the run."),
+        _("No action is needed."),
     ),
     "crash": Rule(
         _("The engine crashed."),
-        _("The log's last lines say where. Resume once; report it if it happens again."),
+        _("The end of the log shows where. Resume the run once; report the problem if it happens again."),
     ),
     UNKNOWN: Rule(
-        _("The engine ended in a way that nobody foresaw."),
-        _("The log's last lines say where. Resume once; report it if it happens again."),
+        _("The engine ended unexpectedly."),
+        _("The end of the log shows where. Resume the run once; report the problem if it happens again."),
     ),
 }
 
 _FILES, _WEIGHTS, _TEMPLATE = (RULES[kind] for kind in ("model_files", "weights", "template"))
 _UNSAFE = Rule(
-    _("A model that the run needs holds files that could run code, or lead elsewhere, and is not read."),
-    _("Bring the same model as safetensors, without code of its own and without links out of its folder."),
+    _("A model the run needs contains files that could run code or links out of its folder, so it is not loaded."),
+    _("Use the same model as safetensors, without custom code and without links out of its folder."),
     Remedy.MODEL_FILES,
 )
 _CONTEXT = Rule(
-    _("How much text the model can read at once is not known, or cannot be right."),
-    _("Where its config.json lacks max_position_embeddings, whoever examines the folder states the number."),
+    _("The model's context length is unknown or not valid."),
+    _("If its config.json has no max_position_embeddings, enter the context length when the folder is checked."),
     Remedy.MODEL_FILES,
 )
 _WRONG_NUMBERS = Rule(
-    _("The model does not compute what it should on this machine."),
-    _("The engine's self-test says which two readings differ. Use another number format, or another model."),
+    _("The model does not compute correctly on this machine."),
+    _("The engine's self-test says which two results differ. Use another number format or another model."),
     Remedy.MODEL_FILES,
     settings=("dtype",),
 )
 _NOT_FINITE = Rule(
-    _("The numbers went wrong: what a model computes is not finite."),
+    _("Training became unstable: a model's output is not finite."),
     _(
-        "Where the run trains that model, copy the run and halve the learning rate. Where it only reads it, the "
-        "model's weights are spoilt: go back to the model before it."
+        "If the run trains this model, copy the run and halve the learning rate. If not, the model's weights "
+        "are damaged: go back to the model before it."
     ),
     settings=LEARNING_RATES,
 )
 _WRONG_KIND = Rule(
     _("A model of this kind cannot be trained here."),
-    _("The engine's sentence says why. Choose another base model for a new project."),
+    _("The error message says why. Create a new project with another base model."),
 )
 # What the examination of a base model refuses: a stage meets the same where the files have changed since.
 MODEL_RULES: dict[str, Rule] = {

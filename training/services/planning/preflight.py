@@ -130,7 +130,7 @@ def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
 
 def _refused(refusal: BadSettings) -> Line:
     """A setting that the engine does not take; where it is none of the page's, the page says which there are."""
-    text = _("The settings of a stage are refused: %(text)s.") % {"text": refusal}
+    text = _("A stage has settings that are not valid: %(text)s.") % {"text": refusal}
     return Line(BLOCK, text, Remedy.TRAINING, settings=config_fields.links(refusal.stage, [refusal.field]))
 
 
@@ -146,7 +146,7 @@ def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[
     if is_awaited:
         yield Line(BLOCK, _awaited(examination), Remedy.EXAMPLES)
     elif examination.status == Examination.Status.PENDING:
-        yield Line(WARN, _("Nobody has looked at the labels: no worker has taken that up."), Remedy.WORKER)
+        yield Line(WARN, _("The labels have not been checked: no worker has started the check."), Remedy.WORKER)
     if examination.status == Examination.Status.FAILED:
         yield _failed(examination)
     for finding in examination.findings:
@@ -158,16 +158,18 @@ def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[
 
 def _awaited(examination: Examination) -> str:
     if examination.started_at is None:
-        return _("A worker is about to look at the labels: the round can start once it has.")
+        return _("The label check is about to start. The round can start when it is done.")
     since = time_format(localtime(examination.started_at), "TIME_FORMAT")
-    return _("A worker is looking at the labels (since %(time)s): the round can start once it has.") % {"time": since}
+    return _("A worker has been checking the labels since %(time)s. The round can start when it is done.") % {
+        "time": since
+    }
 
 
 def _failed(examination: Examination) -> Line:
     """An examination that came to no end, and why."""
     rule = rule_of(examination.ending.get("kind", ""))
     why = f"{rule.sentence} ({examination.error})" if examination.error else str(rule.sentence)
-    return Line(WARN, _("The records could not be looked at: %(why)s") % {"why": why}, rule.remedy or Remedy.LOG)
+    return Line(WARN, _("The labels could not be checked: %(why)s") % {"why": why}, rule.remedy or Remedy.LOG)
 
 
 def _left_out(plan: Plan) -> Iterator[Line]:
@@ -181,7 +183,7 @@ def _ties(plan: Plan) -> Iterator[Line]:
     counts = plan.stage(Stage.REWARD).counts
     tied, rankings = counts["tied_rankings"], counts["rankings"]
     if tied > MANY_TIES * rankings:
-        text = _("%(tied)d of %(rankings)d rankings are ties all through: nothing is learnt from them.")
+        text = _("%(tied)d of %(rankings)d rankings rank all answers equally, so nothing is learned from them.")
         yield Line(WARN, text % {"tied": tied, "rankings": rankings}, Remedy.GUIDELINES)
 
 
@@ -189,17 +191,18 @@ def _heldout(plan: Plan) -> Iterator[Line]:
     evaluation = plan.stage(Stage.EVALUATION)
     if evaluation.reason:
         remedy = Remedy.SETTINGS if evaluation.counts["heldout_prompts"] else Remedy.PROMPTS
-        yield Line(WARN, _("Nothing will measure the round: %(reason)s") % {"reason": evaluation.reason}, remedy)
+        yield Line(WARN, _("The round will not be evaluated: %(reason)s") % {"reason": evaluation.reason}, remedy)
         return
     number = evaluation.counts["heldout_rankings"]
     if not plan.stage(Stage.REWARD).will_run:
         return
     if not number:
-        yield Line(WARN, _("No held-out ranking is there: nothing will measure the reward model."), Remedy.RANK)
+        yield Line(WARN, _("There are no held-out rankings, so the reward model will not be evaluated."), Remedy.RANK)
     elif number < FEW_HELDOUT_RANKINGS:
         text = ngettext(
-            "%(number)d held-out ranking measures the reward model: its accuracy will be a guess.",
-            "%(number)d held-out rankings measure the reward model: its accuracy will be a guess.",
+            "The reward model is evaluated on %(number)d held-out ranking only: its accuracy will be a rough estimate.",
+            "The reward model is evaluated on %(number)d held-out rankings only: its accuracy will be a rough "
+            "estimate.",
             number,
         )
         yield Line(WARN, text % {"number": number}, Remedy.RANK)
@@ -211,16 +214,16 @@ def _memory_and_disk(plan: Plan, stage_configs: dict[str, RunConfig], facts: Fac
     needed, found = capacity.required(facts.base, plan, stage_configs), capacity.available(facts.alive)
     sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
     if needed.disk > found.disk:
-        yield Line(BLOCK, _("The disk is too full: at most %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
+        yield Line(BLOCK, _("Not enough disk space: up to %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
     else:
-        yield Line(NOTE, _("Disk: at most %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
+        yield Line(NOTE, _("Disk: up to %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
     if found.memory is None:
-        text = _("Memory: about %(needed)s needed; not every gpu-worker has told how much it has.")
+        text = _("Memory: about %(needed)s needed; not every gpu-worker has reported how much it has.")
         yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, Remedy.QUEUE)
         return
     sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
     if needed.memory > found.memory:
-        text = _("Memory may not suffice: about %(needed)s needed, %(free)s free. Fewer tokens at once need less.")
+        text = _("Memory may not be enough: about %(needed)s needed, %(free)s free. Fewer batch tokens need less.")
         settings = config_fields.links(needed.hungriest, ["batch_tokens"])
         yield Line(WARN, text % sizes, Remedy.TRAINING, settings=settings)
     else:
@@ -231,7 +234,7 @@ def _time(project: Project, plan: Plan, history: History) -> Line:
     known = [history.of_planned(project.pk, stage) for stage in plan.stages if stage.will_run]
     estimates = [one for one in known if one]
     if not known or len(estimates) < len(known):
-        return Line(NOTE, _("Time: unknown, since some of these stages have not run here before."), Remedy.SETTINGS)
+        return Line(NOTE, _("Time: unknown, because some of these stages have not run here before."), Remedy.SETTINGS)
     minutes = sum((one.whole for one in estimates), timedelta()) / timedelta(minutes=1)
     counted = {"minutes": max(1, round(minutes)), "basis": estimates[-1].basis}
     return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted, Remedy.SETTINGS)
@@ -240,12 +243,12 @@ def _time(project: Project, plan: Plan, history: History) -> Line:
 def _worker(project: Project, alive: list[Worker]) -> Line:
     """Who holds the worker. Another project is not named: the reader may not know of it."""
     if not alive:
-        return Line(WARN, _("No gpu-worker is running: the round would wait for one."), Remedy.WORKER)
+        return Line(WARN, _("No gpu-worker is running. The round would wait for one."), Remedy.WORKER)
     holders = [worker.run for worker in alive if worker.run and worker.run.status == Run.Status.RUNNING]
     if len(holders) < len(alive):
         return Line(NOTE, _("A gpu-worker is free: %(device)s.") % {"device": alive[0].device}, Remedy.QUEUE)
     own = next((run for run in holders if run.project_id == project.pk), None)
     if own:
-        text = _("The gpu-worker is busy with %(stage)s of this project.")
+        text = _("The gpu-worker is running %(stage)s of this project.")
         return Line(NOTE, text % {"stage": own.get_stage_display()}, Remedy.QUEUE)
-    return Line(WARN, _("The gpu-worker is busy with another project: this round would wait its turn."), Remedy.QUEUE)
+    return Line(WARN, _("The gpu-worker is running another project. This round would wait in the queue."), Remedy.QUEUE)

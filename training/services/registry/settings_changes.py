@@ -139,11 +139,11 @@ def _refusals(training: TrainingSettings, values: Values) -> Errors:
 def _refusal(stage: StageSettings | None, name: str, value: Any) -> str:
     """Why the field cannot have this value by itself; empty where it can."""
     if stage is None or (name not in {setting.name for setting in stage.settings} | set(stage.unknown)):
-        return _("There is no such setting.")
+        return _("Unknown setting.")
     if value is None:
         return ""
     if name in stage.unknown:
-        return _("There is no such setting.")
+        return _("Unknown setting.")
     try:
         check_value(stage.stage.config, name, value)
     except InvalidInput as refusal:
@@ -163,7 +163,7 @@ def _contradictions(training: TrainingSettings, changed: Iterable[str]) -> Error
             continue
         longest = getattr(config, "max_response", 0)
         if context and longest >= context:
-            sentence = _("It must leave room for a prompt: the base model reads %(context)d tokens at once.")
+            sentence = _("It must leave room for a prompt: the base model's context is %(context)d tokens.")
             errors[stage] = {"max_response": [sentence % {"context": context}]}
     return errors
 

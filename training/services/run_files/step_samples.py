@@ -61,9 +61,9 @@ def _downward(value: float | None) -> float:
 
 
 ORDERS: dict[str, tuple[Words, Callable[[StepSample], float]]] = {
-    "worst": (gettext_lazy("worst first"), lambda sample: math.inf if sample.reward is None else sample.reward),
-    "best": (gettext_lazy("best first"), lambda sample: _downward(sample.reward)),
-    "changed": (gettext_lazy("most changed first"), lambda sample: _downward(sample.kl)),
+    "worst": (gettext_lazy("lowest reward first"), lambda sample: math.inf if sample.reward is None else sample.reward),
+    "best": (gettext_lazy("highest reward first"), lambda sample: _downward(sample.reward)),
+    "changed": (gettext_lazy("highest KL first"), lambda sample: _downward(sample.kl)),
 }
 
 

@@ -64,7 +64,7 @@ def steps_in_words(name: str, steps: int) -> str:
 
 def rule_in_words(name: str) -> str:
     """Over which steps the figure `name` goes, in words that hold for runs of any length."""
-    words = {Summary.MEAN: str(RULE), Summary.TOTAL: gettext("in all"), Summary.ONCE: ""}
+    words = {Summary.MEAN: str(RULE), Summary.TOTAL: gettext("total"), Summary.ONCE: ""}
     return words[_summary(name)]
 
 

@@ -90,7 +90,7 @@ def why_not_ranked(question: Question) -> str:
         return _("Not every model has answered yet.")
     number = len(different_answers(question))
     if number < Slate.SMALLEST:
-        return _("To be ranked it takes two answers that differ.")
+        return _("Ranking needs at least two different answers.")
     if number > Slate.LARGEST:
         return _("At most %(most)d answers can be ranked together.") % {"most": Slate.LARGEST}
     return ""

@@ -158,7 +158,7 @@ def _reclaim(run: Run, condition: Q) -> bool:
         return False
     attempt = run.fence
     run.refresh_from_db()
-    error = _("The worker %(name)s went silent.") % {"name": run.owner}
+    error = _("Worker %(name)s stopped responding.") % {"name": run.owner}
     # What the engine wrote just before its worker went silent says more than the silence.
     facts = endings.read(directories.attempt(run.directory, attempt)) or {"kind": "silent"}
     _interrupt(run, Ending(END_UNSEEN, error, facts), attempt=attempt)
