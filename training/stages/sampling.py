@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from training.rlhf.config import SamplingConfig
 from training.stages.definition import Makes, Stage, StageDefinition
-from training.stages.metric import Metric
+from training.stages.metric import Metric, Summary
 from training.stages.planning import LabelCounts, ParentRole, Situation, StagePlan, present
 
 HELDOUT_SLATES = 0.1  # of a round's slates are for held-out prompts; their rankings only measure
@@ -32,11 +32,13 @@ def slate_budget(wanted: int, labels: LabelCounts) -> tuple[int, int]:
 
 METRICS = {
     "sampling/slates": Metric(
+        summary=Summary.TOTAL,
         label=_("sets of answers"),
         meaning=_("Number of prompts with enough different answers to rank."),
         healthy=_("As many as planned."),
     ),
     "sampling/completions": Metric(
+        summary=Summary.TOTAL,
         label=_("answers"),
         meaning=_("Number of answers in these sets. A set has fewer if the policy repeats itself."),
         healthy=_("As many as planned for each set."),

@@ -138,7 +138,10 @@ def history(request: ProjectRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def promote(request: ProjectRequest, pk: int) -> HttpResponse:
     """Explain what promoting means, ask for the reason, and promote."""
-    model = fetch(request, pk)
+    model, champion = fetch(request, pk), promotions.champion(request.project)
+    if model == champion:
+        messages.info(request, _("%(model)s is already the champion.") % {"model": model.name})
+        return redirect("training:models", request.project.slug)
     form = PromotionForm(request.POST or None)
     if form.is_valid():
         try:
@@ -148,7 +151,7 @@ def promote(request: ProjectRequest, pk: int) -> HttpResponse:
         else:
             messages.success(request, _("%(model)s is now the champion.") % {"model": model.name})
         return redirect("training:models", request.project.slug)
-    context = {"model": model, "champion": promotions.champion(request.project), "form": form}
+    context = {"model": model, "champion": champion, "form": form}
     return _ask(request, "promote", context)
 
 

@@ -122,7 +122,7 @@ def test_the_page_offers_each_round_and_counts_what_it_froze(
     counts = {file.kind: file.count for file in answer.context["files"]}
     assert (counts["demonstrations"], counts["prompts"]) == (1, 1)
     page = answer.content.decode()
-    assert "Round 1, frozen" in page
+    assert "Round 1, snapshot" in page
     assert f"/projects/{project.slug}/export/demonstrations/?format=csv&amp;snapshot=1" in page
     assert f"{project.slug}-demonstrations-round-1.jsonl" in page
 
@@ -148,8 +148,8 @@ def test_a_round_whose_files_are_gone_is_refused_by_a_sentence(
     client.force_login(admin.user)
     page = client.get(f"/projects/{project.slug}/export/prompts/?snapshot=1")
     assert page.status_code == 410
-    assert "cannot be exported any more" in page.content.decode()
-    with pytest.raises(CommandError, match="cannot be exported any more"):
+    assert "its prompts cannot be exported" in page.content.decode()
+    with pytest.raises(CommandError, match="its prompts cannot be exported"):
         call_command("export", project.slug, "prompts", "--snapshot", "1")
 
 

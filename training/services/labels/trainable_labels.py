@@ -105,7 +105,7 @@ def readiness_of(projects: Sequence[Project]) -> dict[int, Readiness]:
 def _missing(training: TrainingSettings, so_far: RoundCounts, new_demonstrations: int, new_rankings: int) -> Missing:
     demonstrations_short = max(0, training.demonstrations_minimum - new_demonstrations)
     rankings_short = max(0, training.rankings_minimum - new_rankings)
-    if so_far.succeeded:
+    if so_far.succeeded or so_far.active:
         # Enough new demonstrations are worth a round of their own; a minimum of 0 must not make it always enough.
         is_enough = not rankings_short or (training.demonstrations_minimum and not demonstrations_short)
         return Missing(Kind.RANKING, 0 if is_enough else rankings_short)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Kind, WorkItem
-from training.models import SILENT_AFTER, Run, Worker
+from training.models import SILENT_AFTER, Run, TrainingSettings, Worker
 from training.services.run_files.directories import files_below
 
 PACKAGES = ("Django", "celery", "torch", "transformers", "safetensors", "granian")
@@ -59,7 +59,8 @@ def working() -> list[LiveWorker]:
 def waiting() -> list[Waiting]:
     """The queues of people and of machines."""
     runs = Run.objects.queued().aggregate(number=Count("pk"), since=Min("created_at"))
-    items = WorkItem.objects.filter(status=WorkItem.Status.OPEN).aggregate(
+    wanted = WorkItem.objects.exclude(project__training_settings__purpose=TrainingSettings.Purpose.EXAMPLE)
+    items = wanted.filter(status=WorkItem.Status.OPEN).aggregate(
         **{f"{kind}_number": Count("pk", filter=Q(kind=kind)) for kind in Kind.values},
         **{f"{kind}_since": Min("created_at", filter=Q(kind=kind)) for kind in Kind.values},
     )

@@ -68,7 +68,7 @@ UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
 }
 TIME = _("Higher values take more time.")
 TIME_AND_MEMORY = _("Higher values take more time and memory.")
-FREE = _("Free.")
+FREE = _("No cost.")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(_("seed"), _("Determines every random draw of the run."), FREE),
@@ -109,7 +109,9 @@ FIELDS: dict[str, Field] = {
         _("Higher values make fewer steps. Memory stays the same."),
     ),
     "learning_rate": Field(
-        _("learning rate"), _("Peak learning rate of the optimiser."), _("Free. Too high a rate ruins the model.")
+        _("learning rate"),
+        _("Peak learning rate of the optimiser."),
+        _("No cost, but too high a rate ruins the model."),
     ),
     "max_response": Field(
         _("maximum answer length"),
@@ -129,7 +131,9 @@ FIELDS: dict[str, Field] = {
         _("minibatch size"), _("Answers per optimiser step."), _("Lower values make more updates, a little slower.")
     ),
     "value_learning_rate": Field(
-        _("critic learning rate"), _("Peak learning rate of the critic."), _("Free. Too high a rate ruins the critic.")
+        _("critic learning rate"),
+        _("Peak learning rate of the critic."),
+        _("No cost, but too high a rate ruins the critic."),
     ),
     "beta": Field(_("KL coefficient (beta)"), _("Reward subtracted per nat of KL from the SFT model."), FREE),
     "clip": Field(_("clip range"), _("How far a token's probability ratio may move before it is clipped."), FREE),
