@@ -68,7 +68,8 @@ def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
         return redirect("annotate:reviews", request.project.slug)
     except reviews.Superseded:
         messages.warning(request, _("The author has corrected it in the meantime. This is the newer version."))
-        return redirect("annotate:review", request.project.slug, kind, subject.superseded_by.pk)
+        typed = ReviewForm(initial={"comment": form.cleaned_data["comment"]})
+        return _label_page(request, _label(request, kind, subject.superseded_by.pk), typed, status=409)
     following = reviews.waiting(request.project, kind, reviewer=request.member).first()
     if following is None:
         messages.success(request, _("Saved. That was the last one."))
@@ -119,6 +120,7 @@ def _label_page(request: ProjectRequest, subject: Label, form: ReviewForm, *, st
         "form": form,
         "waiting_count": reviews.waiting(request.project, kind, reviewer=request.member).count(),
         "earlier": subject.reviews.select_related("reviewer__user").order_by("pk"),
+        "newer": getattr(subject, "superseded_by", None),
         "is_own": request.member is not None and subject.annotator_id == request.member.pk,
     }
     if isinstance(subject, Ranking):

@@ -69,8 +69,15 @@ def test_a_label_that_was_corrected_meanwhile_leads_to_the_newer_version(client,
     label = make_demonstration(annotator)
     newer = correct(label, "Since when do you have it?")
     client.force_login(reviewer.user)
-    assert record(client, label, "accept").url == page("review", project, "demonstration", newer.pk)
+    answer = record(client, label, "return", comment="Ask how long.")
+    shown = answer.content.decode()
+    assert answer.status_code == 409
+    assert newer.text in shown and "Ask how long." in shown
+    assert page("record-review", project, "demonstration", newer.pk) in shown
     assert not Review.objects.exists()
+    old = client.get(page("review", project, "demonstration", label.pk)).content.decode()
+    assert page("review", project, "demonstration", newer.pk) in old
+    assert page("record-review", project, "demonstration", label.pk) not in old
 
 
 def test_the_newest_verdict_counts(annotator, reviewer):
