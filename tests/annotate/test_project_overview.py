@@ -116,6 +116,14 @@ def test_the_table_has_what_each_person_did(project: Project, annotator: Member,
     assert second.last_active == start + timedelta(seconds=100)  # by reviewing
 
 
+def test_programs_have_no_usual_time(project: Project) -> None:
+    program = make_member(project, is_simulated=True)
+    for _number in range(5):
+        make_demonstration(program)
+    [row] = people_stats.person_rows([program], project, DailyCounts(project))
+    assert (row.labels, row.answer_seconds) == (5, None)
+
+
 def test_a_label_that_was_corrected_and_accepted_came_back_all_the_same(
     project: Project, annotator: Member, reviewer: Member
 ) -> None:

@@ -178,6 +178,13 @@ def test_several_projects_are_each_told_their_own(
     }
 
 
+def test_while_the_first_round_runs_the_next_one_asks_for_rankings(project: Project, annotator: Member) -> None:
+    machine.make_settings(project, rankings_minimum=3)
+    Round.objects.create(project=project, number=1, plan={}, status=Round.Status.RUNNING)
+    readiness = trainable_labels.readiness(project)
+    assert readiness and "3 more rankings before round 2" in readiness.sentence
+
+
 def test_labels_of_the_running_round_count_for_no_other(
     project: Project, annotator: Member, models: dict[str, ModelVersion]
 ) -> None:

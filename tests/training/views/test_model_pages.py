@@ -143,6 +143,25 @@ def test_rolling_back_serves_what_was_served_before(
     assert order == sorted(order)
 
 
+def test_the_champion_is_not_promoted_again(
+    page: Client, project: Project, admin: Member, models: dict[str, ModelVersion]
+) -> None:
+    promotions.promote(models["ppo-1"], promoted_by=admin.user, reason="better")
+    promote = address(project, "model-promote", models["ppo-1"].pk)
+    for answer in (page.get(promote, follow=True), page.post(promote, {"reason": "again"}, follow=True)):
+        assert "ppo-1 is already the champion." in answer.content.decode()
+    assert Promotion.objects.count() == 1
+
+
+def test_before_a_promotion_it_says_that_labels_were_returned_since(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    promote = address(project, "model-promote", models["ppo-1"].pk)
+    assert "returned or withdrawn" not in shown(page, promote)
+    ModelVersion.objects.filter(pk=models["ppo-1"].pk).update(uses_withdrawn_labels=True)
+    assert "returned or withdrawn" in shown(page, promote)
+
+
 def test_the_champion_says_whether_it_was_promoted_or_came_back(
     page: Client, project: Project, admin: Member, models: dict[str, ModelVersion]
 ) -> None:
