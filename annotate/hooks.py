@@ -15,7 +15,7 @@ from django.forms import ModelForm
 
 from annotate.models import Demonstration, Project, Ranking, Role, User
 from annotate.services.importing.reports import Shapes
-from annotate.services.overview_parts import TrainingOverview
+from annotate.services.project_overview.parts import TrainingOverview
 
 
 class Readiness(Protocol):

@@ -17,7 +17,8 @@ from annotate import hooks
 from annotate.forms.projects import GuidelinesForm, NewProjectForm, ProjectSettingsForm
 from annotate.models import Project, Role
 from annotate.permissions import ProjectRequest, SignedInRequest, role_required, site_admin_required
-from annotate.services import project_overview, projects
+from annotate.services import projects
+from annotate.services.project_overview import page as project_overview
 
 
 @login_required

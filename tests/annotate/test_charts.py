@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from annotate.services.charts import HEIGHT, WIDTH, Point, shares, stacked_bars
+from annotate.services.project_overview.charts import HEIGHT, WIDTH, Point, shares, stacked_bars
 
 
 def bars_of(*rows: tuple[int, ...]):

@@ -14,10 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Kind, Member, Project, Role, Verdict, WorkItem
-from annotate.services import demonstrations, people_stats, project_overview, prompts, rankings, reviews, work
-from annotate.services.agreement import FEWEST, Agreement, agreements
-from annotate.services.overview_parts import Urgency
-from annotate.services.people_stats import DailyCounts
+from annotate.services import demonstrations, prompts, rankings, reviews, work
+from annotate.services.project_overview import page as project_overview
+from annotate.services.project_overview import people_stats
+from annotate.services.project_overview.agreement import FEWEST, Agreement, agreements
+from annotate.services.project_overview.parts import Urgency
+from annotate.services.project_overview.people_stats import DailyCounts
 from tests.factories import make_demonstration, make_member, make_project, make_prompt, make_ranking, make_slate
 from training.models import TrainingSettings
 

@@ -17,7 +17,7 @@ from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.promotions import PromotionForm, RollBackForm
 from training.models import ModelVersion
-from training.services.pages import (
+from training.services.pages.model_pages import (
     lineage,
     lineage_picture,
     model_answers,

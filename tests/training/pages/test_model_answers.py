@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from annotate.models import Member, Project
 from tests.training import machine
 from training.models import ModelVersion, Question, Result, Round, Run
-from training.services.pages import model_answers
+from training.services.pages.model_pages import model_answers
 from training.services.planning.plans import Plan
 from training.services.running import results
 from training.stages.planning import PlannedParent, StagePlan

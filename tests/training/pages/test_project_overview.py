@@ -7,8 +7,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Member, Project
-from annotate.services.charts import HEIGHT
-from annotate.services.overview_parts import Urgency
+from annotate.services.project_overview.charts import HEIGHT
+from annotate.services.project_overview.parts import Urgency
 from tests.factories import make_demonstration, make_project
 from tests.training import engine_files
 from tests.training.history import make_round

@@ -12,7 +12,7 @@ from annotate.models import Project
 from tests.training import engine_files
 from training import stages
 from training.rlhf.config import STAGES
-from training.services.pages import model_metrics
+from training.services.pages.model_pages import model_metrics
 from training.services.run_files import config_fields, curves
 from training.services.run_files.curves import Point
 from training.services.run_files.reader import RunFiles

@@ -13,7 +13,7 @@ from annotate.models import AuditEvent, Member, Project
 from tests.factories import make_demonstration, make_project, make_ranking
 from tests.training import history, machine
 from training.models import ModelVersion, Promotion
-from training.services.pages import lineage, lineage_picture, model_comparison, model_curves
+from training.services.pages.model_pages import lineage, lineage_picture, model_comparison, model_curves
 from training.services.registry import promotions
 
 

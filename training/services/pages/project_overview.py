@@ -9,7 +9,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
-from annotate.services.overview_parts import Decision, Progress, TrainingOverview, Urgency, WorkerState
+from annotate.services.project_overview.parts import Decision, Progress, TrainingOverview, Urgency, WorkerState
 from training.models import ModelVersion, Promotion, Round, Run, TrainingSettings, Worker
 from training.services.labels import trainable_labels
 from training.services.labels.trainable_labels import Readiness

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
-from annotate.services.charts import Chart, Point, shares
+from annotate.services.project_overview.charts import Chart, Point, shares
 from training.models import Result, Round, Run
 from training.services.pages.outcome import FIGURES
 from training.services.running import results

@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import LABELS, Assignment, Kind, Member, Project, Review, Verdict
-from annotate.services import agreement
-from annotate.services.agreement import Agreement
-from annotate.services.charts import Chart, stacked_bars
+from annotate.services.project_overview import agreement
+from annotate.services.project_overview.agreement import Agreement
+from annotate.services.project_overview.charts import Chart, stacked_bars
 
 DAYS = 14  # that the chart shows
 WEEK = 7

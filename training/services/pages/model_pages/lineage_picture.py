@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training import stages
 from training.models import ModelVersion
-from training.services.pages.lineage import LineageRound
+from training.services.pages.model_pages.lineage import LineageRound
 from training.stages.metric import Words
 from training.stages.number_format import percent
 

@@ -13,10 +13,11 @@ from django.utils.translation import ngettext
 
 from annotate import hooks
 from annotate.models import Assignment, AuditEvent, Kind, Project, WorkItem
-from annotate.services import people_stats, queue, splits
-from annotate.services.charts import Chart
-from annotate.services.overview_parts import Decision, TrainingOverview, Urgency
-from annotate.services.people_stats import AtWork, PersonRow
+from annotate.services import queue, splits
+from annotate.services.project_overview import people_stats
+from annotate.services.project_overview.charts import Chart
+from annotate.services.project_overview.parts import Decision, TrainingOverview, Urgency
+from annotate.services.project_overview.people_stats import AtWork, PersonRow
 
 MOST_COUNTED = 99  # labels waiting for review; more are "more than 99"
 IMPORT_DAYS = 7  # for which rejected lines of an import are shown

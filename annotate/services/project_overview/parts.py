@@ -8,7 +8,7 @@ from enum import IntEnum
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from annotate.services.charts import Chart
+from annotate.services.project_overview.charts import Chart
 
 Words = str | Promise
 

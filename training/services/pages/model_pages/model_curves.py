@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from training import stages
 from training.models import ModelVersion
-from training.services.pages import model_metrics
+from training.services.pages.model_pages import model_metrics
 from training.services.run_files import directories, metrics, summaries
 from training.services.run_files.metrics import Row
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from annotate.models import Kind, Split
 from training import stages
 from training.models import ModelVersion, Snapshot
-from training.services.pages import lineage, model_metrics
+from training.services.pages.model_pages import lineage, model_metrics
 from training.services.run_files import config_fields, summaries
 
 MOST = 5  # models side by side that a person can still follow
