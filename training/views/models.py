@@ -110,12 +110,14 @@ def compare(request: ProjectRequest) -> HttpResponse:
         "has_too_many": len(set(chosen)) > model_comparison.MOST,
     }
     if len(compared) > 1:
+        # Among several, the ones that answer; of two that were chosen, the page says what is missing.
+        answering = compared if len(compared) == 2 else [model for model in compared if model.is_policy]
         context |= {
             "figures": model_comparison.compare_figures(compared),
             "settings": model_comparison.compare_settings(compared),
             "alone": model_comparison.without_counterpart(compared),
-            "answers": model_answers.compare(*compared) if len(compared) == 2 else None,
-            "pairs": list(combinations(compared, 2)),
+            "answers": model_answers.compare(*answering) if len(answering) == 2 else None,
+            "pairs": list(combinations(answering, 2)),
             "labels": model_comparison.compare_labels(compared),
             "charts": model_curves.charts(compared),
         }

@@ -92,6 +92,17 @@ def test_a_pair_that_is_not_the_rounds_own_is_read_from_the_same_evaluation(mode
     assert list(found.win_rate or []) == [1.0, 1.0, 1.0]
 
 
+def test_a_reward_model_among_the_compared_answers_nothing(
+    client: Client, admin: Member, models: dict[str, ModelVersion]
+) -> None:
+    client.force_login(admin.user)
+    evaluate(models, TEXTS, REWARDS, policy="ppo-1", reference="sft-1")
+    shown = compared(client, models["ppo-1"], models["reward-1"], models["sft-1"])
+    assert "Choose a pair" not in shown  # the two that answer are side by side at once
+    shown = compared(client, models["ppo-1"], models["reward-1"], models["sft-1"], models["ppo-2"])
+    assert "ppo-1 and sft-1" in shown and "reward-1 and" not in shown and "and reward-1" not in shown
+
+
 def test_a_pair_that_is_the_rounds_own_reads_as_on_the_page_of_the_round(models: dict[str, ModelVersion]) -> None:
     run = evaluate(models, TEXTS, REWARDS, policy="ppo-2", reference="sft-1", parent="ppo-1")
     assert run.round is not None
