@@ -112,6 +112,7 @@ function options(host, drawing) {
 
 function draw(figure) {
   const host = figure.querySelector(".plot");
+  if (!host) return; // measured once
   const drawing = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
   const known = plots.get(host);
   if (known) {

@@ -22,7 +22,7 @@ from training.stages.metric import Words
 from training.stages.number_format import percent
 
 WIDTH, HEIGHT = 148, 48  # of a box
-STEP_X, STEP_Y = 192, 100  # from one column, one row, to the next
+STEP_X, STEP_Y = 178, 100  # from one column, one row, to the next
 LEFT, TOP = 92, 36  # room for the names of rows and columns
 BEND = 10  # radius of a line's corners
 LANE, LANE_BACK = 20, 36  # above a row: where lines to it run, from models and from ranked answers
@@ -115,7 +115,7 @@ def draw(
 def _place(picture: Picture, project: Project, round: LineageRound, row: int, champion_pk: int | None) -> None:
     if round.snapshot:
         counts = round.snapshot.counts
-        note = _("%(written)d answers, %(ranked)d rankings") % {
+        note = _("%(written)d answers, %(ranked)d ranked") % {
             "written": counts.get("demonstrations", 0),
             "ranked": counts.get("rankings", 0),
         }
