@@ -111,7 +111,7 @@ def test_a_paste_above_10_megabytes_is_refused_by_a_sentence_that_names_the_way(
     answer = send_form(server, admin, b'name="paste"', b"Why?\n" * (11 * MB // 5))
     assert status(answer) == 413
     assert b"up to 10 MB of text" in answer
-    assert b"as a file" in answer
+    assert b"upload a file" in answer
     assert all(header in answer for header in SECURITY_HEADERS)
     assert not Prompt.objects.exists()
 
@@ -133,7 +133,7 @@ def test_too_many_long_bodies_are_refused_and_short_ones_go_on(server: WebServer
         answers = [everything(client) for client in clients]
     assert sorted(status(answer) for answer in answers) == [408, 408, 503]
     refused = next(answer for answer in answers if status(answer) == 503)
-    assert b"Others are sending large files" in refused
+    assert b"Other people are uploading large files" in refused
     assert all(header in refused for header in SECURITY_HEADERS)
     question = line(1)
     assert status(server.ask(api_head(admin, length=len(question), token=token) + question)) == 200
@@ -157,7 +157,7 @@ def test_a_disk_without_room_is_a_sentence_and_no_defect(settings: Settings, tmp
     with ThreadPoolExecutor(1) as own:  # a browser test before this one may have left its loop in our thread
         own.submit(asyncio.run, Application(get_wsgi_application())(scope, receive, send)).result()
     assert sent[0]["status"] == 507
-    assert b"its disk is full" in sent[1]["body"]
+    assert b"the disk is full" in sent[1]["body"]
     assert {header.decode() for header in SECURITY_HEADERS} <= {name.decode() for name, _ in sent[0]["headers"]}
 
 

@@ -43,7 +43,7 @@ def test_on_a_board_of_seven_answers_g_is_an_answer(open_as, project: Project, a
     make_slate(project, completions=7)
     page = open_as(annotator.user, f"/projects/{project.slug}/rank/")
     page.keyboard.press("g")
-    page.wait_for_function("document.activeElement.closest('[data-answer]')?.dataset.answer === 'G'")
+    page.wait_for_function("() => document.activeElement.closest('[data-answer]')?.dataset.answer === 'G'")
     page.keyboard.press("1")
     expect(page.locator('[data-answer="G"] [data-place]')).to_have_text("1")
 

@@ -99,7 +99,7 @@ def test_flat_and_healthy_curves_open_by_key_are_drawn_then_and_stay_open_while_
     press(folded.locator("> summary"))
     expect(page.locator("#curve-skipped-steps")).to_be_visible()
     expect(page.locator("#plot-skipped-steps .u-over")).to_be_visible()
-    page.wait_for_function("document.querySelector('#plot-skipped-steps canvas').width > 100")
+    page.wait_for_function("() => document.querySelector('#plot-skipped-steps canvas').width > 100")
     assert drawn_pixels(page, "skipped-steps") > 1_000
     engine_files.write_metrics(running, engine_files.ppo_metrics(15))
     expect(page.locator("#table-rollout-kl tbody tr")).to_have_count(15)

@@ -160,7 +160,7 @@ def test_a_run_that_kills_every_worker_is_given_up_while_the_others_go_on(
     run = poisoned.runs.get()
     assert (run.status, run.attempt) == (Status.FAILED, 3)
     assert [round.status for round in healthy] == [Round.Status.SUCCEEDED] * 3
-    invariants.check(says="went silent")
+    invariants.check(says="stopped responding")
 
 
 @pytest.mark.database
