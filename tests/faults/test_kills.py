@@ -44,6 +44,8 @@ def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
     gpu_worker = processes.worker("gpu")
 
     when_ppo_reaches(30)
+    # On a quick machine the attempt before has been there already: the new worker has to have the run by now.
+    wait_until(lambda: Run.objects.running().filter(stage=Stage.PPO, attempt=3).exists(), within=PATIENCE_S)
     gpu_worker.send_signal(signal.SIGTERM)  # a restart: the engine may write its checkpoint
     assert gpu_worker.wait(PATIENCE_S) == 0
     waiting = Run.objects.get(stage=Stage.PPO)
