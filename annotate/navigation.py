@@ -15,8 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Assignment, Member, Project, Role, User
 from annotate.permissions import SignedInRequest
+from annotate.services import review_queue
+from annotate.services.review_queue import MOST_COUNTED
 
-MOST_COUNTED = 99  # waiting labels; more are "99+"
 MOST_PROJECTS = 30  # in the switcher; the list of projects has all of them
 SWITCHED_BY_KEY = 9  # projects have the digits from 1 on
 
@@ -79,10 +80,7 @@ class Bar:
 
 def to_review(place: Place) -> int:
     """The labels that this person could review now."""
-    waiting = Assignment.objects.filter(project=place.project).awaiting_review()
-    if place.member:
-        waiting = waiting.exclude(annotator=place.member)
-    return waiting[: MOST_COUNTED + 1].count()
+    return review_queue.count_waiting(place.project, reviewer=place.member)
 
 
 def returned(place: Place) -> int:

@@ -56,8 +56,6 @@ def fill(rankings: int) -> None:
 
 
 def fill_batch(project: Any, members: list[Any], numbers: list[int]) -> None:
-    from django.utils import timezone
-
     from annotate import models as m
 
     prompts = m.Prompt.objects.bulk_create(
@@ -81,6 +79,15 @@ def fill_batch(project: Any, members: list[Any], numbers: list[int]) -> None:
         m.Completion(slate=slate, text=text((slate.pk, index), 60)) for slate in slates for index in range(COMPLETIONS)
     )
     by_slate = [answers[start : start + COMPLETIONS] for start in range(0, len(answers), COMPLETIONS)]
+    rank_all(project, members, items, by_slate)
+
+
+def rank_all(project: Any, members: list[Any], items: list[Any], by_slate: list[list[Any]]) -> None:
+    """A ranking of each slate by each member, every one in another order."""
+    from django.utils import timezone
+
+    from annotate import models as m
+
     held = m.Assignment.objects.bulk_create(
         m.Assignment(
             item=item,

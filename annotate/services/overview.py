@@ -15,7 +15,7 @@ from annotate.models import Assignment, Kind, Member, WorkItem
 from annotate.models.work import WorkItemQuerySet
 
 RECENT = 50  # labels that the usual time is taken from
-FEWEST = 5  # that make a time the usual one
+FEWEST = 5  # that make a time the usual one, and verdicts that make a share
 Status = WorkItem.Status
 
 

@@ -15,6 +15,7 @@ from django.db.models.functions import RowNumber
 from annotate.models import LABELS, Assignment, Kind, Label, Member, Project, Review, Role, WorkItem
 from annotate.models.work import AssignmentQuerySet
 
+MOST_COUNTED = 99  # labels waiting in one project; more are "99+"
 RECENT = 50  # verdicts that the usual time is taken from
 FEWEST = 5  # that make a time the usual one
 LONGEST_PAUSE = timedelta(minutes=10)  # between two verdicts; a longer one starts another session
@@ -55,6 +56,14 @@ def review_work(members: Sequence[Member]) -> dict[int, ReviewWork]:
             median_seconds=seconds.get(member.pk),
         )
     return found
+
+
+def count_waiting(project: Project, *, reviewer: Member | None = None) -> int:
+    """The labels that wait for `reviewer`, or for anyone; MOST_COUNTED + 1 stands for more."""
+    waiting = Assignment.objects.filter(project=project).awaiting_review()
+    if reviewer:
+        waiting = waiting.exclude(annotator=reviewer)
+    return waiting[: MOST_COUNTED + 1].count()
 
 
 def next_label(project: Project, *, reviewer: Member | None, only_corrected: bool) -> Label | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 from django import template
 from django.utils.safestring import SafeString, mark_safe
@@ -28,6 +29,14 @@ def markdown(text: str) -> SafeString:
 def markdown_line(text: str, length: int = LINE_LENGTH) -> SafeString:
     """The beginning of `text` for a list, as HTML without links and boxes."""
     return mark_safe(markup.render_line(text, length))  # noqa: S308  (sanitised there)
+
+
+@register.filter
+def detail(value: Any) -> Any:
+    """A detail of the audit log, without the signs that a list or a table has in code."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {detail(each)}" for key, each in value.items())
+    return ", ".join(str(detail(each)) for each in value) if isinstance(value, list) else value
 
 
 @register.filter

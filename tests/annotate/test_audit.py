@@ -130,3 +130,11 @@ def test_what_comes_in_is_on_record_with_who_sent_it(client, project, admin):
     ]
     assert {event.actor for event in imports} == {admin.user}
     assert AuditEvent.objects.get(action="slate.added").actor == admin.user
+
+
+def test_details_are_shown_without_the_signs_of_code(client, project, admin):
+    changed = {"ppo.beta": [0.2, 0.1], "sft.epochs": [4, 5]}
+    audit.record("training_settings.changed", actor=admin.user, project=project, subject="Everyday", fields=changed)
+    client.force_login(admin.user)
+    shown = client.get(reverse("annotate:audit", args=[project.slug])).content.decode()
+    assert "ppo.beta: 0.2, 0.1; sft.epochs: 4, 5" in shown

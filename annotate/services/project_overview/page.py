@@ -12,14 +12,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate import hooks
-from annotate.models import Assignment, AuditEvent, Kind, Project, WorkItem
-from annotate.services import queue, splits
+from annotate.models import AuditEvent, Kind, Project, WorkItem
+from annotate.services import queue, review_queue, splits
 from annotate.services.project_overview import people_stats
 from annotate.services.project_overview.charts import Chart
 from annotate.services.project_overview.parts import Decision, TrainingOverview, Urgency
 from annotate.services.project_overview.people_stats import AtWork, PersonRow
+from annotate.services.review_queue import MOST_COUNTED
 
-MOST_COUNTED = 99  # labels waiting for review; more are "more than 99"
 IMPORT_DAYS = 7  # for which rejected lines of an import are shown
 
 
@@ -156,7 +156,7 @@ def _import_faults(project: Project) -> list[Decision]:
 
 
 def _labels_to_review(project: Project) -> list[Decision]:
-    waiting = Assignment.objects.filter(project=project).awaiting_review()[: MOST_COUNTED + 1].count()
+    waiting = review_queue.count_waiting(project)
     if not waiting:
         return []
     if waiting > MOST_COUNTED:

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from annotate.models import LABELS, Assignment, Kind, Member, Project, Review, Verdict
+from annotate.services.overview import FEWEST, RECENT
 from annotate.services.project_overview import agreement
 from annotate.services.project_overview.agreement import Agreement
 from annotate.services.project_overview.charts import Chart, stacked_bars
@@ -22,9 +23,7 @@ from annotate.services.project_overview.charts import Chart, stacked_bars
 DAYS = 14  # that the chart shows
 WEEK = 7
 AGREEMENT_DAYS = 30
-RECENT = 50  # labels of a week that a person's usual time is taken from
 MOST_TIMED = 5000  # newest labels of all people that are looked through for them
-FEWEST = 5  # that make a time the usual one, and verdicts that make a share
 AT_WORK = timedelta(hours=1)
 MOST_PEOPLE = 50  # rows of the table
 State = Assignment.ReviewState

@@ -96,3 +96,12 @@ def test_other_projects_have_no_guide(client: Client, demo: Project) -> None:
     member = make_member(project, role="admin")
     TrainingSettings.objects.create(project=project)
     assert guide.panels({project: Role.ADMIN}, member.user) == {}
+
+
+def test_finished_rounds_are_offered_to_those_who_may_open_them(demo: Project, admin: User) -> None:
+    example = make_project("Example")
+    TrainingSettings.objects.create(project=example, purpose=TrainingSettings.Purpose.EXAMPLE)
+    member = make_member(demo, role="admin")
+    assert member.user is not None
+    assert guide.build(demo, admin, Role.ADMIN).example == example
+    assert guide.build(demo, member.user, Role.ADMIN).example is None

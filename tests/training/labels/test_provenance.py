@@ -18,7 +18,7 @@ from annotate.services.exporting.exports import KINDS
 from annotate.services.people import members
 from tests.factories import bearer, make_demonstration, make_ranking, make_slate
 from tests.training import machine
-from training.models import Round, Sample, SentSample
+from training.models import Answer, Question, Round, Sample, SentSample
 from training.services.labels import snapshots
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database, pytest.mark.usefixtures("data_dir")]
@@ -43,6 +43,18 @@ def freeze(project: Project) -> Round:
         project=project, number=number, plan={}, snapshot=snapshots.freeze(project), status=Round.Status.SUCCEEDED,
         finished_at=timezone.now(),
     )  # fmt: skip
+
+
+def test_an_answer_to_a_question_names_every_model_that_gave_it(lines: Any, project: Project) -> None:
+    slate = make_slate(project, completions=2)
+    both, one = slate.completions.order_by("pk")
+    question = Question.objects.create(project=project, text="Why?", slate=slate)
+    for kind, texts in (("sft", [both.text, one.text]), ("ppo", [both.text])):
+        run, model = machine.queue_run(project, "sampling"), machine.make_model(project, kind)
+        said = [{"text": text, "finish_reason": "stop"} for text in texts]
+        Answer.objects.create(question=question, model_version=model, run=run, texts=said)
+    found = {line["completion_id"]: line["written_by"] for line in lines("completions")}
+    assert found == {both.pk: "sft-1, ppo-1", one.pk: "sft-1"}
 
 
 def test_each_answer_names_the_model_that_wrote_it(lines: Any, project: Project, annotator: Member) -> None:

@@ -111,7 +111,7 @@ def build(project: Project, user: User, role: Role) -> Guide:
         steps=_admins_steps(project, progress),
         simulation=simulations.newest(project),
         offer=_offer(project, progress),
-        example=Project.objects.filter(training_settings__purpose=Purpose.EXAMPLE).first(),
+        example=Project.objects.for_user(user).filter(training_settings__purpose=Purpose.EXAMPLE).first(),
     )
 
 
@@ -134,7 +134,7 @@ def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
         Step(
             _("Start round 1"),
             _("Simulated people have written 150 answers. The model learns from them, then writes the first answers "
-"to rank. Takes about a minute."),
+              "to rank. Takes about a minute."),
             _state(done=progress.has_done(1)),
             *progress.link(project, 1),
         ),
@@ -154,7 +154,7 @@ def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
         Step(
             _("Start round 2"),
             _("A reward model learns what people prefer, and PPO trains the policy with it. Takes two to three "
-"minutes."),
+              "minutes."),
             _state(done=progress.has_done(2)),
             *progress.link(project, 2),
         ),

@@ -8,7 +8,7 @@ from functools import partial
 
 from annotate.hooks import FrozenLabels, Writer
 from annotate.models import Completion, Demonstration, Project, Ranking
-from training.models import Round, Sample, Snapshot
+from training.models import Answer, Round, Sample, Snapshot
 
 PROMPT_FILES = ("prompts", "heldout_prompts")
 
@@ -20,7 +20,7 @@ def writers(slate_ids: Sequence[int]) -> dict[int, Writer]:
         "completion", "model_version__kind", "model_version__number", "run__round__number", "parameters", "n_tokens",
         "logprob", "reward",
     )  # fmt: skip
-    found = _sent(slate_ids)
+    found = _sent(slate_ids) | _asked(slate_ids)
     for pk, kind, number, round_number, parameters, n_tokens, logprob, reward in facts:
         sampling = {**parameters, "n_tokens": n_tokens, "logprob": logprob, "reward": reward}
         found[pk] = Writer(f"{kind}-{number}", round_number, sampling)
@@ -57,3 +57,18 @@ def _sent(slate_ids: Sequence[int]) -> dict[int, Writer]:
     sent = Completion.objects.filter(slate__in=slate_ids, slate__sent_sample__isnull=False)
     facts = sent.values_list("pk", "slate__sent_sample__run", "slate__sent_sample__run__round__number")
     return {pk: Writer(f"run-{run}", number) for pk, run, number in facts}
+
+
+def _asked(slate_ids: Sequence[int]) -> dict[int, Writer]:
+    """Of the answers to a question: every model that gave the text, since a text that several gave is ranked once."""
+    answers = Answer.objects.filter(question__slate__in=slate_ids).order_by("pk")
+    names: dict[tuple[int | None, str], list[str]] = {}
+    for answer in answers.select_related("model_version", "question"):
+        for text in {draw["text"] for draw in answer.texts}:
+            names.setdefault((answer.question.slate_id, text), []).append(answer.model_version.name)
+    asked = Completion.objects.filter(slate__in={slate for slate, _text in names})
+    return {
+        pk: Writer(", ".join(names[slate, text]))
+        for pk, slate, text in asked.values_list("pk", "slate", "text")
+        if (slate, text) in names
+    }

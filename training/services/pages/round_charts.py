@@ -38,7 +38,7 @@ def _accuracy(measured: list[Result]) -> Chart:
         title=_("Reward accuracy by round"),
         meaning=_("how often the reward model agrees with people on held-out prompts"),
         first_column=_("Round"),
-        column=_("Accuracy (95 % interval)"),
+        column=_("Accuracy (95% interval)"),
         points=[_point(result, accuracy, "accuracy") for result in measured if (accuracy := _overall(result))],
         empty=_("No data yet. Each round that evaluates its reward model on held-out rankings adds a point."),
     )
@@ -51,7 +51,7 @@ def _win_rate(measured: list[Result]) -> Chart:
         title=_("Proxy win rate by round"),
         meaning=_("how often the reward model prefers the new policy's answer to the previous one's"),
         first_column=_("Round"),
-        column=_("Win rate (95 % interval)"),
+        column=_("Win rate (95% interval)"),
         points=[_point(result, rate, "win_rate") for result, rate in rates if rate],
         empty=_("No data yet. Each round that compares its policy with the previous one adds a point."),
     )

@@ -16,11 +16,10 @@ from training.rlhf.config import to_json
 from training.rlhf.run.manifest import MANIFEST
 from training.services.registry import adoptions
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
-from training.services.registry.configs import BadSettings
 from training.stages import Stage
 from training.tiny import recipe
 
-__all__ = ["BadSettings", "NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
+__all__ = ["NotAdopted", "UnknownFolder", "is_settled", "register", "why_missing"]
 
 
 def is_settled(project: Project) -> bool:

@@ -112,9 +112,10 @@ def let_people_rank(question: Question, *, sent_by: User) -> Slate:
     priority = -newest.number if newest else 0  # beside the newest round's answers
     slate = slates.add(project, prompt=prompt, completions=different_answers(question), priority=priority).slate
     if not Question.objects.filter(pk=question.pk, slate=None).update(slate=slate, sent_by=sent_by):
-        raise AlreadyRanked(_("People have been asked to rank these answers already."))  # by somebody just now
+        raise AlreadyRanked(_("People have been asked to rank these answers already."))  # by someone just now
     question.refresh_from_db()
-    names = list(question.answers.order_by("pk").values_list("model_version__kind", "model_version__number"))
+    answered = question.answers.exclude(texts=[]).order_by("pk")
+    names = list(answered.values_list("model_version__kind", "model_version__number"))
     audit.record(
         "question.sent",
         actor=sent_by,
