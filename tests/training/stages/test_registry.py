@@ -92,7 +92,7 @@ def test_it_goes_from_its_data_through_the_engine_to_a_model_and_onto_every_page
     pages = {
         reverse("training:rounds", args=[slug]): "Toy stage",
         reverse("training:round", args=[slug, round.number]): "Toy",
-        reverse("training:run", args=[slug, run.pk]): "rankings read",
+        reverse("training:run", args=[slug, run.pk]): "Rankings read",
         reverse("training:models", args=[slug]): "toy-1",
         reverse("training:model", args=[slug, model.pk]): "Toy model",
     }
