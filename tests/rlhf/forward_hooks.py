@@ -15,7 +15,7 @@ def forward_hook(see: Callable[[nn.Module, Tensor, Tensor], Tensor | None]) -> I
     """Call `see` with each network, its tokens and its result, after every forward pass; it may return another."""
 
     def hook(module: nn.Module, arguments: tuple[Any, ...], result: Any) -> Tensor | None:
-        return see(module, arguments[0], result) if isinstance(module, Policy | ScalarModel) else None
+        return see(module, arguments[0].tokens, result) if isinstance(module, Policy | ScalarModel) else None
 
     handle = nn.modules.module.register_module_forward_hook(hook)
     try:

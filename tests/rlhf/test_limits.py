@@ -126,14 +126,14 @@ def test_answers_that_are_drawn_from_no_numbers_end_sampling(
     run = make_run(
         "sampling", name="sampling", parents={"policy": parents["policy"]}, data={"prompts": PROMPTS}, **SMALL
     )
-    right, calls = Policy.next_logits, 0
+    right, calls = Policy.logits_of, 0
 
     def wrong_later(*arguments: Any) -> Tensor:
         nonlocal calls
         calls += 1
         return right(*arguments) * (math.nan if calls > 12 else 1)
 
-    monkeypatch.setattr(Policy, "next_logits", wrong_later)
+    monkeypatch.setattr(Policy, "logits_of", wrong_later)
     assert "the policy's logits are not finite" in ends_in_79(run, capsys)
 
 

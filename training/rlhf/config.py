@@ -156,7 +156,16 @@ class RewardConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(RunConfig):
+class AnsweringConfig(RunConfig):
+    """The fields of every stage whose policy writes answers."""
+
+    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
+    # of the cache of what is read and written so far, in all answers that are written at once
+    cache_mb: int = setting(4096, unit="MB", at_least=1, at_most=10_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(AnsweringConfig):
     """How hard one round pushes the policy."""
 
     stage: ClassVar[str] = "ppo"
@@ -168,7 +177,6 @@ class PPOConfig(RunConfig):
     # episodes of an iteration, all sampled from one policy; each trains once
     rollout_size: int = setting(512, unit="answers", at_least=1, at_most=1_000_000)
     minibatch_size: int = setting(64, unit="answers", at_least=1, at_most=1_000_000)  # episodes per gradient step
-    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
     learning_rate: float = setting(3e-6, at_least=0)  # of the policy, Adam peak; decays linearly to 0
     value_learning_rate: float = setting(9e-6, at_least=0)  # of the critic, likewise
     # lost per nat of divergence from the reference
@@ -189,7 +197,7 @@ class PPOConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(RunConfig):
+class EvaluationConfig(AnsweringConfig):
     """What is measured on the held-out prompts."""
 
     stage: ClassVar[str] = "evaluation"
@@ -200,11 +208,10 @@ class EvaluationConfig(RunConfig):
 
     # to each prompt, from the policy and from the reference
     draws: int = setting(4, unit="answers", at_least=1, at_most=1000)
-    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingConfig(RunConfig):
+class SamplingConfig(AnsweringConfig):
     """The completions that people rank next."""
 
     stage: ClassVar[str] = "sampling"
@@ -214,7 +221,6 @@ class SamplingConfig(RunConfig):
     weights_held: ClassVar[int] = 3
 
     k: int = setting(4, unit="answers", at_least=2, at_most=9)  # completions in a slate
-    max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)  # of an answer
 
 
 STAGES: dict[str, type[RunConfig]] = {

@@ -1,31 +1,61 @@
 """Log-probabilities of tokens, in nats and fp32, and what is computed from them: entropy, KL, masked sums.
 
-Pure functions of tensors. Dims: B samples, T positions, V vocabulary. Logits at column t are about token t + 1. The
-shift by one column happens here and nowhere else: what leaves this module in a (B, T) tensor is about token t itself,
-with 0 at column 0, which nothing precedes.
+Pure functions of tensors. Dims: B samples, T positions, A answer tokens, V vocabulary. A row of logits is what its
+token was drawn from; a network's logits at column t are about token t + 1, and `shift` is how that is told apart.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+# What is read off logits (A, V) and something given of each token (A, ...): (A,), or (A, M) for M numbers a token.
+Read = Callable[[Tensor, Tensor], Tensor]
+
+CHUNK_BYTES = 256_000_000  # of fp32 logits at a time
 
 
 def logprobs_of(logits: Tensor, tokens: Tensor) -> Tensor:
-    """(B, T) nats: log-probability of each of `tokens` (B, T) under `logits` (B, T, V)."""
-    before, chosen = logits[:, :-1], tokens[:, 1:, None]
-    return shift(before.gather(-1, chosen).squeeze(-1) - before.logsumexp(dim=-1))
+    """(A,) nats: log-probability of each of `tokens` (A,) under `logits` (A, V)."""
+    return -F.cross_entropy(logits, tokens, reduction="none")
+
+
+def logprobs_and_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+    """(A, 2) nats: log-probability of each token, and the entropy of the distribution that it was drawn from."""
+    return torch.stack([logprobs_of(logits, tokens), entropy_of(logits)], dim=-1)
 
 
 def entropy_of(logits: Tensor) -> Tensor:
-    """(B, T) nats: Shannon entropy of the distribution that each token was drawn from."""
-    logprobs = logits[:, :-1].log_softmax(dim=-1)
-    return shift(-(logprobs.exp() * logprobs).sum(dim=-1))
+    """(A,) nats: Shannon entropy of each distribution in `logits` (A, V)."""
+    logprobs = logits.log_softmax(dim=-1)
+    return -(logprobs.exp() * logprobs).sum(dim=-1)
 
 
 def exact_kl(logits: Tensor, reference: Tensor) -> Tensor:
-    """(B, T) nats: KL(policy, reference), summed over the vocabulary, at each token; both are logits (B, T, V)."""
-    ours, theirs = logits[:, :-1].log_softmax(dim=-1), reference[:, :-1].log_softmax(dim=-1)
-    return shift((ours.exp() * (ours - theirs)).sum(dim=-1))
+    """(A,) nats: KL(policy, reference), summed over the vocabulary, at each token; both are logits (A, V)."""
+    ours, theirs = logits.log_softmax(dim=-1), reference.log_softmax(dim=-1)
+    return (ours.exp() * (ours - theirs)).sum(dim=-1)
+
+
+def in_chunks(read: Read, head: Callable[[Tensor], Tensor], states: Tensor, given: Tensor, vocabulary: int) -> Tensor:
+    """What `read` says of the logits that `head` makes of `states` (A, width), and of what is `given` (A, ...) there.
+
+    The logits of one chunk are there at a time, and are computed again for the gradient: Chen et al. 2016, "Training
+    Deep Nets with Sublinear Memory Cost". Few tokens are one chunk, whose logits are kept.
+    """
+    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+
+    def read_chunk(states: Tensor, given: Tensor) -> Tensor:
+        return read(head(states), given)
+
+    if len(given) <= size:
+        return read_chunk(states, given)
+    chunks = zip(states.split(size), given.split(size), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([read_chunk(*chunk) for chunk in chunks])
+    return torch.cat([checkpoint(read_chunk, *chunk, use_reentrant=False) for chunk in chunks])
 
 
 def shift(before: Tensor) -> Tensor:

@@ -50,8 +50,9 @@ def logits_bytes(batch_tokens: int, vocabulary: int) -> int:
 
 
 def halved(cfg: C) -> C:
-    """The config of a stage that goes on with half the micro-batch."""
-    return dataclasses.replace(cfg, batch_tokens=max(1, cfg.batch_tokens // 2))
+    """The config of a stage that goes on with half the micro-batch, and half the cache of answers."""
+    halves = {name: max(1, getattr(cfg, name) // 2) for name in ("batch_tokens", "cache_mb") if hasattr(cfg, name)}
+    return dataclasses.replace(cfg, **halves)
 
 
 def advice(cfg: RunConfig) -> str:

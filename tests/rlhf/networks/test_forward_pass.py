@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from training.rlhf import seeding
-from training.rlhf.data.batching import Batch, collate
+from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat, Rendered
-from training.rlhf.logprobs import logprobs_of, masked_sum
 from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
 from training.rlhf.networks.scalar_model import scalar_from_policy
 
@@ -29,11 +28,11 @@ def rendered(chat: Chat) -> list[Rendered]:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_logits_do_not_depend_on_padding(policy: Policy, rendered: list[Rendered], padding: int, side: str) -> None:
     ids = rendered[0].prompt + rendered[0].response
-    alone = policy(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))
+    alone = policy.logits(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))
     pad, real = torch.full((1, padding), 3), torch.tensor([ids])
     nothing, everything = torch.zeros(1, padding, dtype=torch.bool), torch.ones(1, len(ids), dtype=torch.bool)
     order = slice(None, None, 1 if side == "left" else -1)
-    padded = policy(torch.cat([pad, real][order], dim=1), torch.cat([nothing, everything][order], dim=1))
+    padded = policy.logits(torch.cat([pad, real][order], dim=1), torch.cat([nothing, everything][order], dim=1))
     part = slice(padding, None) if side == "left" else slice(0, len(ids))
     torch.testing.assert_close(padded[:, part], alone, atol=1e-5, rtol=0)
 
@@ -48,12 +47,10 @@ def test_logprobs_do_not_depend_on_the_batch(policy: Policy, chat: Chat, rendere
 def test_scores_do_not_depend_on_the_batch(model_dir: Path, chat: Chat, rendered: list[Rendered]) -> None:
     model = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", seeding.generator(0, "test"))
     together = collate(rendered * 6, chat.pad_id)
-    scores = model(together.tokens, together.attention)
+    scores = model(together)
     for row, sample in enumerate(rendered):
         alone = collate([sample], chat.pad_id)
-        torch.testing.assert_close(
-            scores[row, : sample.length], model(alone.tokens, alone.attention)[0], atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(scores[row, : sample.length], model(alone)[0], atol=1e-5, rtol=0)
 
 
 def test_in_bf16_scores_depend_on_the_batch_by_little_beside_their_spread(
@@ -61,11 +58,11 @@ def test_in_bf16_scores_depend_on_the_batch_by_little_beside_their_spread(
 ) -> None:
     model = scalar_from_policy(load_policy(model_dir, chat, "bf16"), "bf16", seeding.generator(0, "test"))
     together = collate(rendered * 6, chat.pad_id)
-    scores = model(together.tokens, together.attention)
+    scores = model(together)
     spread = scores[together.attention].std()
     for row, sample in enumerate(rendered):
         alone = collate([sample], chat.pad_id)
-        gap = scores[row, : sample.length] - model(alone.tokens, alone.attention)[0]
+        gap = scores[row, : sample.length] - model(alone)[0]
         assert gap.abs().max() <= 0.02 * spread
 
 
@@ -96,7 +93,7 @@ def test_a_value_does_not_see_the_token_that_it_stands_at(
     t = rendered[0].length - 3
     changed = batch.tokens.clone()
     changed[0, t:] = 7
-    values, others = model.values(batch.tokens, batch.attention), model.values(changed, batch.attention)
+    values, others = model.values(batch), model.values(batch._replace(tokens=changed))
     assert torch.equal(values[0, : t + 1], others[0, : t + 1])
     assert not torch.equal(values[0, t + 1 :], others[0, t + 1 :])
 
@@ -105,15 +102,16 @@ def test_ids_that_no_text_can_have_get_no_probability(models: dict[str, Path]) -
     chat = Chat.load(models["qwen2"])
     policy = load_policy(models["qwen2"], chat, "fp32")
     assert policy.network.config.vocab_size > chat.vocab_size
-    logits = policy(torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.bool))
+    logits = policy.logits(torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.bool))
     assert logits.shape[-1] == chat.vocab_size
     torch.testing.assert_close(logits.softmax(-1).sum(-1), torch.ones(1, 3))
 
 
-def test_prompt_tokens_get_no_gradient_of_their_own(policy: Policy) -> None:
-    batch = Batch(*collate([Rendered([10, 11, 12], [13, 14])], pad_id=0))
-    logits = policy(batch.tokens, batch.attention).detach().requires_grad_()
-    masked_sum(logprobs_of(logits, batch.tokens), batch.response).backward()
-    assert logits.grad is not None
-    assert logits.grad[0, :2].abs().sum() == 0  # these predict prompt tokens
-    assert (logits.grad[0, 2:4].abs().sum(-1) > 0).all()
+def test_only_answer_tokens_are_read(policy: Policy, chat: Chat) -> None:
+    batch = collate([Rendered([10, 11, 12], [13, 14]), Rendered([], [15, 16, 17])], chat.pad_id)
+    with torch.no_grad():
+        logprobs = policy(batch)
+        every = policy.logits(batch.tokens, batch.attention).log_softmax(-1)
+    assert logprobs.nonzero().tolist() == [[0, 3], [0, 4], [1, 1], [1, 2]]  # nothing precedes the first of all
+    assert logprobs[0, 3] == pytest.approx(every[0, 2, 13].item(), abs=1e-5)
+    assert logprobs[1, 1] == pytest.approx(every[1, 0, 16].item(), abs=1e-5)

@@ -18,10 +18,11 @@ from training.rlhf.__main__ import main
 from training.rlhf.data.chat import Chat
 from training.rlhf.exits import InvalidInput
 from training.rlhf.networks import selftest
-from training.rlhf.networks.decoding import Decoding
+from training.rlhf.networks.decoding import BatchDecoding
 from training.rlhf.networks.policy import Policy, load_policy
 from training.rlhf.stages.sampling import generate
 
+LONGEST_SAMPLE = max(map(sum, zip(selftest.PROMPTS, selftest.ANSWERS, strict=True)))
 PROMPTS = [{"id": n, "messages": question(n)} for n in range(4)]
 
 
@@ -56,9 +57,10 @@ def test_who_looks_ahead_is_refused(policy: Policy, chat: Chat) -> None:
         assert refused(policy, chat).kind == "selftest_causal"
 
 
-def test_who_reads_padding_is_refused(policy: Policy, chat: Chat) -> None:
+def test_who_reads_padding_or_other_samples_is_refused(policy: Policy, chat: Chat) -> None:
     def read_the_neighbours(result: Tensor) -> Tensor:
-        return result + 0.5 * result.mean(dim=0, keepdim=True).mean(dim=1, keepdim=True) * (len(result) > 1)
+        several_samples = len(result[..., 0].flatten()) > LONGEST_SAMPLE
+        return result + 0.5 * result.mean(dim=(0, 1), keepdim=True) * several_samples
 
     with inner(policy.network.get_input_embeddings(), read_the_neighbours):
         assert refused(policy, chat).kind == "selftest_padded"
@@ -102,6 +104,7 @@ def test_a_cache_that_forgets_a_row_keeps_its_rows_from_then_on(
     policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some hybrid networks keep states of their own, which no cache can select from."""
+    policy.trunk.stop_packing()
     new_cache = policy.new_cache
 
     def forgetful() -> Any:
@@ -114,25 +117,33 @@ def test_a_cache_that_forgets_a_row_keeps_its_rows_from_then_on(
     assert not policy.cache_drops_rows
 
 
-def test_answers_are_the_same_whether_rows_leave_or_stay(policy: Policy, chat: Chat) -> None:
+def test_answers_are_the_same_in_slots_and_in_batches_whose_rows_leave_or_stay(policy: Policy, chat: Chat) -> None:
     prompts = [chat.prompt_ids(question(number)) for number in range(24)]  # type: ignore[arg-type]
-    drawn = []
-    for policy.cache_drops_rows in (True, False):
+
+    def draw() -> list[list[int]]:
         draws = [seeding.generator(0, "test", number) for number in range(len(prompts))]
-        drawn.append(generate(policy, chat, prompts, draws, 64, 4096, report_progress=lambda: None))
-    assert [one.response for one in drawn[0]] == [one.response for one in drawn[1]]
-    assert len({len(one.response) for one in drawn[0]}) > 1  # so some rows had left
+        return [one.response for one in generate(policy, chat, prompts, draws, 64, 1000, report_progress=lambda: None)]
+
+    assert policy.trunk.packs
+    drawn = [draw()]
+    policy.trunk.stop_packing()
+    for policy.cache_drops_rows in (True, False):
+        drawn.append(draw())
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len({len(one) for one in drawn[0]}) > 1  # so some rows had left
 
 
 def test_rows_that_stay_are_read_but_not_heard(policy: Policy, chat: Chat) -> None:
+    policy.trunk.stop_packing()
     policy.cache_drops_rows = False
-    decoding = Decoding(policy, [[10, 11, 12], [13], [14, 15]], chat.pad_id)
+    decoding = BatchDecoding(policy, 3, chat.pad_id)
+    decoding.join([[10, 11, 12], [13], [14, 15]])
     assert len(decoding.next_logits()) == 3
     decoding.append(torch.tensor([20, 21, 22]), torch.tensor([0, 2]))
     assert len(decoding.next_logits()) == 2
     decoding.append(torch.tensor([23, 24]), torch.tensor([1]))
     (heard,) = decoding.next_logits()
-    alone = policy(torch.tensor([[14, 15, 22, 24]]), torch.ones(1, 4, dtype=torch.bool))[0, -1]
+    alone = policy.logits(torch.tensor([[14, 15, 22, 24]]), torch.ones(1, 4, dtype=torch.bool))[0, -1]
     torch.testing.assert_close(heard, alone, atol=1e-5, rtol=0)
 
 

@@ -109,7 +109,7 @@ def test_the_divergence_is_that_of_the_policy_from_its_reference_on_the_policys_
         if len(answer.response) != row.n_tokens:
             continue  # the text would be cut into other tokens than were drawn
         batch = collate([Rendered(answer.prompt, answer.response)], chat.pad_id)
-        p, q = (network(batch.tokens, batch.attention).log_softmax(-1) for network in (policy, reference))
+        p, q = (network.logits(batch.tokens, batch.attention).log_softmax(-1) for network in (policy, reference))
         at = len(answer.prompt) - 1  # the logits before each answer token
         here = slice(at, at + row.n_tokens)
         kl = (p[0, here].exp() * (p[0, here] - q[0, here])).sum().item()  # sum of p log(p/q) over the vocabulary
@@ -146,7 +146,7 @@ def test_each_share_of_a_slate_is_written_by_the_model_it_is_said_to_be(
         if len(answer.response) == row.n_tokens:
             batch = collate([answer], chat.pad_id)
             with torch.no_grad():
-                logits = {role: network(batch.tokens, batch.attention) for role, network in networks.items()}
+                logits = {role: network.logits(batch.tokens, batch.attention) for role, network in networks.items()}
             drawn = torch.tensor(answer.response)
             here = slice(len(answer.prompt) - 1, len(answer.prompt) - 1 + row.n_tokens)
             sums = {

@@ -21,7 +21,7 @@ from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from tests.rlhf.run.test_resume import finished, metrics, weights
 from training.rlhf import memory
 from training.rlhf.__main__ import main
-from training.rlhf.config import STAGES, Parent
+from training.rlhf.config import STAGES, AnsweringConfig, Parent
 from training.rlhf.networks.scalar_model import ScalarModel
 from training.rlhf.run import recovery
 from training.rlhf.run.directory import RunDirectory
@@ -251,6 +251,8 @@ def test_the_recoveries_fit_every_stage(make_run: MakeRun, stage: str) -> None:
     if rates := recovery.learning_rates(cfg):
         recovery.halve_learning_rate(run, cfg, recovery.Diverged("it shook"))
     expected = {name: rate / 2 for name, rate in rates.items()} | {"batch_tokens": cfg.batch_tokens // 2}
+    if isinstance(cfg, AnsweringConfig):
+        expected |= {"cache_mb": cfg.cache_mb // 2}
     assert recovery.adapted_config(cfg, run.recovery_log) == dataclasses.replace(cfg, **expected)
 
 

@@ -93,14 +93,13 @@ def test_the_reward_lands_on_the_last_token_of_the_answer(make_trainer: MakeTrai
 def test_a_value_is_read_before_its_token_is_known(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     rollout = max(rolled_out(trainer), key=lambda rollout: rollout.batch.tokens.shape[1])
-    tokens, attention, _ = rollout.batch
-    values = trainer.critic.values(tokens, attention)
-    for t in range(1, tokens.shape[1]):
-        changed = tokens.clone()
+    batch = rollout.batch
+    values = trainer.critic.values(batch)
+    for t in range(1, batch.tokens.shape[1]):
+        changed = batch.tokens.clone()
         changed[:, t:] = (changed[:, t:] + 7) % 200
-        torch.testing.assert_close(
-            trainer.critic.values(changed, attention)[:, : t + 1], values[:, : t + 1], atol=1e-6, rtol=0
-        )
+        others = trainer.critic.values(batch._replace(tokens=changed))
+        torch.testing.assert_close(others[:, : t + 1], values[:, : t + 1], atol=1e-6, rtol=0)
 
 
 def test_an_evaluation_after_the_update_differs_by_what_was_learnt(make_trainer: MakeTrainer) -> None:

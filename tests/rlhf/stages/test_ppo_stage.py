@@ -190,7 +190,7 @@ def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: d
     extended = batch._replace(
         tokens=torch.nn.functional.pad(batch.tokens, (0, 1)), attention=torch.nn.functional.pad(batch.attention, (0, 1))
     )
-    values = critic.values(extended.tokens, extended.attention)
+    values = critic.values(extended)
     at_end = values.gather(1, batch.attention.sum(1, keepdim=True)).squeeze(1)
     torch.testing.assert_close(at_end, rewards, atol=1e-5, rtol=0)
 

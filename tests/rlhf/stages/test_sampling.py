@@ -20,14 +20,12 @@ QUESTIONS = ["How do I treat my headache?", "What is a fox?", "Where does the ra
 LONGEST = 24
 
 
-def draw(
-    policy: Policy, chat: Chat, count: int, batch_tokens: int = 100_000
-) -> tuple[list[list[int]], list[SampledTokens]]:
+def draw(policy: Policy, chat: Chat, count: int, cache_mb: int = 1000) -> tuple[list[list[int]], list[SampledTokens]]:
     prompts = [
         chat.prompt_ids([{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]) for number in range(count)
     ]
     draws = [seeding.generator(0, "test", 0, "p", number) for number in range(count)]
-    return prompts, generate(policy, chat, prompts, draws, LONGEST, batch_tokens, lambda: None)
+    return prompts, generate(policy, chat, prompts, draws, LONGEST, cache_mb, lambda: None)
 
 
 @torch.no_grad()
@@ -42,7 +40,7 @@ def sampler_gap(policy: Policy, chat: Chat, count: int) -> Tensor:
 
 def test_an_answer_is_the_same_alone_and_in_a_batch(policy: Policy, chat: Chat) -> None:
     _, together = draw(policy, chat, 32)
-    _, alone = draw(policy, chat, 8, batch_tokens=1)
+    _, alone = draw(policy, chat, 8, cache_mb=0)
     assert [answer.response for answer in together[:8]] == [answer.response for answer in alone]
 
 
@@ -67,7 +65,7 @@ def test_answers_are_drawn_from_the_whole_distribution(policy: Policy, chat: Cha
     prompt = chat.prompt_ids([{"role": "user", "content": QUESTIONS[0]}])
     count = 20_000
     uniforms = seeding.uniforms(count, seeding.generator(0, "test"))
-    logits = policy(torch.tensor([prompt]), torch.ones(1, len(prompt), dtype=torch.bool))[0, -1]
+    logits = policy.logits(torch.tensor([prompt]), torch.ones(1, len(prompt), dtype=torch.bool))[0, -1]
     drawn = inverse_cdf(logits.log_softmax(-1).expand(count, -1), uniforms).bincount(minlength=chat.vocab_size)
     expected = logits.softmax(-1) * count
     chi_squared = ((drawn - expected).square() / expected).sum().item()

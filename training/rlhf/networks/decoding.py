@@ -1,39 +1,223 @@
-"""Token-by-token decoding of a batch of prompts with a cache, from which rows leave when their answers end.
+"""Token-by-token decoding of prompts, which may join while others are being answered, and leave when they end.
 
-Sampling and the self-test both decode here, so that what is tested is what is used.
-Dims: A rows that go on, B rows in the batch and its cache, N new tokens, T all tokens, V vocabulary.
+Sampling and the self-test both decode here, so that what is tested is what is used. A policy that packs decodes in
+slots: a cache of fixed size, whose slots are filled again as answers end. Others decode with the cache that
+transformers gives them, one batch after another.
+
+Dims: A rows that go on, B rows in the batch and its cache, N new tokens, T all tokens, V vocabulary, U slots in use,
+H heads, L tokens of the longest row, D numbers a head.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batching import collate_prompts
+from . import attention
+from .attention import Heads, Layout, Options
+from .layouts import WholeSequences
 
 if TYPE_CHECKING:
     from .policy import Policy
 
+MOST_ROWS = 512  # that are decoded at a time: with more a step takes longer, and no less for each
+LENGTH_STEP = 32  # the part of the cache that is read grows by this many tokens
+FEWEST_LIVE = 0.75  # of the slots in use; with fewer, those that live are moved together
 
-class Decoding:
-    """A batch of prompts, and the cache of what the policy has read of them."""
 
-    def __init__(self, policy: "Policy", prompts: Sequence[list[int]], pad_id: int) -> None:
-        self._policy = policy
-        self._cache = policy.new_cache()
-        # (B, N) tokens that are not in the cache yet, and (B, T) the mask over all
-        self._tokens, self._attention = collate_prompts(prompts, pad_id, policy.device)
-        self._going = torch.arange(len(prompts), device=policy.device)  # (A,) rows of the batch that go on
+class Decoding(Protocol):
+    """Rows of which each continues a prompt."""
+
+    @property
+    def room(self) -> int:
+        """How many prompts may join now."""
+
+    def join(self, prompts: Sequence[list[int]]) -> None:
+        """Rows for more prompts, behind those that are there."""
 
     def next_logits(self) -> Tensor:
-        """(A, V) fp32 logits of the next token of each row that goes on."""
+        """(A, V) fp32 logits of the next token of each row."""
+
+    def append(self, chosen: Tensor, going: Tensor) -> None:
+        """Append a token of `chosen` (A,) to each row. Of the A rows, those at the indices `going` go on."""
+
+
+def rows_that_fit(policy: "Policy", width: int, cache_mb: int) -> int:
+    """How many rows of `width` tokens can be decoded at a time with a cache of so many MB."""
+    config = policy.network.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None) or 1
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    numbers: int = 2 * config.num_hidden_layers * groups * head_width * width  # keys and values
+    return max(1, min(MOST_ROWS, cache_mb * 1_000_000 // (numbers * (2 if policy.bf16 else 4))))
+
+
+def new_decoding(policy: "Policy", capacity: int, width: int, pad_id: int) -> Decoding:
+    """Decoding of at most `capacity` rows at a time, of at most `width` tokens each, prompts included."""
+    return SlotDecoding(policy, capacity, width) if policy.trunk.packs else BatchDecoding(policy, capacity, pad_id)
+
+
+class SlotDecoding:
+    """Rows in the slots of one cache, (capacity, H, width, D) for each layer."""
+
+    def __init__(self, policy: "Policy", capacity: int, width: int) -> None:
+        self._policy = policy
+        self._capacity, self._width = capacity, width + 1  # a slot that is not in use writes behind its tokens
+        self._cache: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values, by layer
+        self._used = 0  # U: slots from the first one on
+        self._lengths = torch.zeros(capacity, dtype=torch.int64, device=policy.device)  # tokens in the cache
+        self._tokens = torch.zeros(capacity, dtype=torch.int64, device=policy.device)  # that are not in it yet
+        self._rows = torch.zeros(0, dtype=torch.int64, device=policy.device)  # (A,) the slot of each
+        self._joined = self._rows.new_zeros((0, policy.vocab_size), dtype=torch.float32)  # logits of those that joined
+        self._longest = 0
+
+    @property
+    def room(self) -> int:
+        """See Decoding."""
+        return self._capacity - len(self._rows)
+
+    def join(self, prompts: Sequence[list[int]]) -> None:
+        """See Decoding. A prompt that several rows continue is read once."""
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+        slots = self._free_slots(len(prompts))
+        prompt_of = torch.tensor([numbers[tuple(prompt)] for prompt in prompts], device=slots.device)  # one a row
+        mask, tokens = _rectangle([list(prompt) for prompt in numbers], slots.device)
+        layout = _Prompts(tokens, mask, self, slots, prompt_of)
+        states = self._read(layout)[layout.last]
+        self._joined = torch.cat([self._joined, self._policy.logits_of(states)[prompt_of]])
+        self._lengths[slots] = mask.sum(dim=1)[prompt_of]
+        self._rows = torch.cat([self._rows, slots])
+        self._longest = max(self._longest, tokens.shape[1])
+
+    def next_logits(self) -> Tensor:
+        """See Decoding."""
+        before = len(self._rows) - len(self._joined)
+        if not before:
+            return self._joined
+        self._longest += 1
+        states = self._read(_Step(self))  # (U, width)
+        logits = self._policy.logits_of(states[self._rows[:before]])
+        self._lengths[self._rows[:before]] += 1
+        return torch.cat([logits, self._joined])
+
+    def append(self, chosen: Tensor, going: Tensor) -> None:
+        """See Decoding."""
+        self._joined = self._joined[:0]
+        self._tokens[self._rows] = chosen
+        self._rows = self._rows[going]
+        if len(self._rows) < FEWEST_LIVE * self._used:
+            self._move_together()
+
+    def store(self, layer: int, slots: Tensor, positions: Tensor | slice, key: Tensor, value: Tensor) -> None:
+        """Put keys and values into the slots of a layer's cache, at the positions."""
+        if layer not in self._cache:
+            shape = (self._capacity, key.shape[1], self._width, key.shape[-1])
+            self._cache[layer] = (key.new_zeros(shape), value.new_zeros((*shape[:-1], value.shape[-1])))
+        for cache, states in zip(self._cache[layer], (key, value), strict=True):
+            cache[slots, :, positions] = states
+
+    def _read(self, layout: Layout) -> Tensor:
+        with self._policy.autocast():
+            return self._policy.trunk.read(layout)
+
+    def _free_slots(self, count: int) -> Tensor:
+        """(count,) slots that no row has, the first ones first."""
+        taken = torch.zeros(self._capacity, dtype=torch.bool, device=self._rows.device)
+        taken[self._rows] = True
+        free = (~taken).nonzero().squeeze(1)[:count]
+        self._used = max(self._used, int(free[-1]) + 1)
+        return free
+
+    def _move_together(self) -> None:
+        """Move the rows that live to the first slots. Rows of the cache that are read are those of slots in use."""
+        live = len(self._rows)
+        for parts in self._cache.values():
+            for part in parts:
+                part[:live] = part[self._rows]
+        self._lengths[:live], self._tokens[:live] = self._lengths[self._rows], self._tokens[self._rows]
+        self._rows = torch.arange(live, device=self._rows.device)
+        self._used = live
+        self._longest = int(self._lengths[:live].max()) if live else 0
+
+
+class _Prompts(WholeSequences):
+    """Prompts that are read once, and whose keys and values go into the slots of all rows that continue them."""
+
+    def __init__(self, tokens: Tensor, mask: Tensor, decoding: SlotDecoding, slots: Tensor, prompt_of: Tensor) -> None:
+        super().__init__(tokens, mask)
+        self._decoding, self._slots, self._prompt_of = decoding, slots, prompt_of
+
+    def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
+        heads = heads.each(lambda states: states.to(heads.value.dtype))
+        key, value = (self.rows.spread(states)[self._prompt_of] for states in (heads.key, heads.value))
+        self._decoding.store(layer, self._slots, slice(0, key.shape[2]), key, value)
+        return super().attend(layer, heads, options)
+
+
+class _Step:
+    """The newest token of every slot in use, also of those that no row has: to leave them out would copy the cache."""
+
+    def __init__(self, decoding: SlotDecoding) -> None:
+        self._decoding = decoding
+        used = decoding._used
+        self.tokens, self.positions = decoding._tokens[:used], decoding._lengths[:used]
+        self._slots = torch.arange(used, device=self.tokens.device)
+        self._width = min(-(-decoding._longest // LENGTH_STEP) * LENGTH_STEP, decoding._width)  # L
+        self._keys = torch.arange(self._width, device=self.tokens.device)  # (L,) positions
+
+    def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
+        query, key, value = heads.each(lambda states: states.to(heads.value.dtype))  # (U, H, D) each
+        self._decoding.store(layer, self._slots, self.positions, key, value)
+        keys, values = (part[: len(query), :, : self._width] for part in self._decoding._cache[layer])
+        seen = attention.sees(self.positions[:, None], self._keys, options.window)[:, None, None]  # (U, 1, 1, L)
+        if options.softcap is None:
+            answer = F.scaled_dot_product_attention(
+                query[:, :, None], keys, values, seen, scale=options.scaling, enable_gqa=keys.shape[1] < query.shape[1]
+            )
+        else:
+            scores = attention.scores(query[:, :, None], keys, options)  # (U, H, 1, L)
+            answer = attention.weighted(scores.where(seen, -torch.inf), values)
+        return answer.flatten(1)  # (U, H * D)
+
+
+def _rectangle(prompts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The mask of prompts padded on the right, and their tokens, (B, T) each."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    tokens = torch.zeros(mask.shape, dtype=torch.int64)
+    tokens[mask] = torch.tensor([token for prompt in prompts for token in prompt])
+    return mask.to(device), tokens.to(device)
+
+
+class BatchDecoding:
+    """One batch of prompts at a time, and the cache that transformers keeps of what the policy has read of them."""
+
+    def __init__(self, policy: "Policy", capacity: int, pad_id: int) -> None:
+        self._policy, self._capacity, self._pad_id = policy, capacity, pad_id
+        self._going = torch.arange(0, device=policy.device)  # (A,) rows of the batch that go on
+
+    @property
+    def room(self) -> int:
+        """See Decoding."""
+        return 0 if len(self._going) else self._capacity
+
+    def join(self, prompts: Sequence[list[int]]) -> None:
+        """See Decoding."""
+        self._cache = self._policy.new_cache()
+        # (B, N) tokens that are not in the cache yet, and (B, T) the mask over all
+        self._tokens, self._attention = collate_prompts(prompts, self._pad_id, self._policy.device)
+        self._going = torch.arange(len(prompts), device=self._policy.device)
+
+    def next_logits(self) -> Tensor:
+        """See Decoding."""
         logits = self._policy.next_logits(self._tokens, self._attention, self._cache)  # (B, V)
         return logits if len(logits) == len(self._going) else logits[self._going]
 
     def append(self, chosen: Tensor, going: Tensor) -> None:
-        """Append a token of `chosen` (A,) to each row. Of the A rows, those at the indices `going` go on."""
+        """See Decoding."""
         tokens, attention = self._tokens.new_zeros(len(self._attention)), self._attention
         tokens[self._going] = chosen
         self._going = self._going[going]

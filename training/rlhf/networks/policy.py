@@ -4,6 +4,7 @@ It derives positions from the mask, keeps fp32 weights, and always runs without 
 the same batch are bitwise equal. Its linear layers may run in bf16; the logits are fp32.
 """
 
+import copy
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from transformers import AutoModelForCausalLM, Cache, DynamicCache, PreTrainedMo
 from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
-from ..logprobs import logprobs_of
+from ..logprobs import Read, in_chunks, logprobs_of, shift
 from . import selftest
+from .head import head_of
 from .transformer import ForwardPass, default_device, load_network, runs_in_bf16
+from .trunk import Trunk
 
 
 class Policy(nn.Module):
@@ -36,20 +39,67 @@ class Policy(nn.Module):
         self.bf16 = runs_in_bf16(network, dtype)
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
+        self._copies: list[Policy] = []  # at most one, for sampling; in a list, for it is no part of this module
         self.to(default_device())
+        self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
+        self._head = head_of(network, self.trunk)
+        if self._head:
+            self.trunk.try_packing()
 
-    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, T, V) fp32 logits; those at column t are about token t + 1."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self._forward_pass(tokens, attention, use_cache=False)
-        logits: Tensor = output.logits[..., : self.vocab_size].float()
-        return logits
+    def forward(self, batch: Batch, read: Read = logprobs_of, given: Tensor | None = None) -> Tensor:
+        """(B, T), or (B, T, M): what `read` says of each answer token, 0 elsewhere; see `in_chunks`.
+
+        `read` gets what is `given` (A, ...) of each answer token, which is the token itself unless it is told. A token
+        that nothing precedes, at column 0, is not read.
+        """
+        answers = _predicted(batch)  # (B, T)
+        given = batch.tokens[answers] if given is None else given
+        numbers = in_chunks(read, self.logits_of, self.states(batch), given, self.vocab_size)  # (A,) or (A, M)
+        return numbers.new_zeros((*answers.shape, *numbers.shape[1:])).index_put((answers,), numbers)
+
+    def states(self, batch: Batch) -> Tensor:
+        """(A, width) that `logits_of` makes the logits of, which the A answer tokens of a batch are drawn from."""
+        answers = _predicted(batch)  # (B, T)
+        with self.autocast():
+            if not self._head:
+                return self._read_whole(batch.tokens, batch.attention)[:, :-1][answers[:, 1:]]
+            before = (batch.attention.flatten().cumsum(0) - 1)[answers.flatten()] - 1  # (A,) in the row of real tokens
+            return self.trunk.hidden(batch.tokens, batch.attention).index_select(0, before)
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """(A, V) fp32 logits of `states`."""
+        with self.autocast():
+            logits = self._head(states) if self._head else states
+        return logits[..., : self.vocab_size].float()
+
+    def logits(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, V) fp32 logits of a whole batch; those at column t are about token t + 1. Much memory: for tests."""
+        with self.autocast():
+            if not self._head:
+                return self.logits_of(self._read_whole(tokens, mask))
+            logits = self.logits_of(self.trunk.hidden(tokens, mask))  # (N, V)
+        return logits.new_zeros((*tokens.shape, logits.shape[-1])).index_put((mask,), logits)
 
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
         device: torch.device = self.network.device
         return device
+
+    def for_sampling(self) -> "Policy":
+        """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token."""
+        if not self.bf16:
+            return self
+        if not self._copies:
+            copied = copy.deepcopy(self)
+            for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
+                parameter.data = parameter.data.to(torch.bfloat16)
+            self._copies.append(copied)
+        (copied,) = self._copies
+        for ours, theirs in zip(self.parameters(), copied.parameters(), strict=True):
+            theirs.data.copy_(ours.data)
+        copied.cache_drops_rows = self.cache_drops_rows
+        return copied
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""
@@ -60,15 +110,30 @@ class Policy(nn.Module):
 
         `attention` (B, T) covers the cached tokens and `tokens`.
         """
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.autocast():
             output = self._forward_pass(tokens, attention, cache=cache, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1, : self.vocab_size].float()
         return logits
 
+    def _read_whole(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, V) logits where trunk and head cannot be told apart."""
+        logits: Tensor = self._forward_pass(tokens, mask, use_cache=False).logits
+        return logits
+
+    def autocast(self) -> torch.autocast:
+        """The dtype of the linear layers, while it is entered."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def _predicted(batch: Batch) -> Tensor:
+    """(B, T) bool: the answer tokens that something precedes."""
+    return batch.response & shift(batch.attention[:, :-1])
+
 
 def token_logprobs(policy: nn.Module, batch: Batch) -> Tensor:
-    """(B, T) nats: log-probability of each token given those before it; 0 at column 0."""
-    return logprobs_of(policy(batch.tokens, batch.attention), batch.tokens)
+    """(B, T) nats: log-probability of each answer token given those before it; 0 elsewhere."""
+    logprobs: Tensor = policy(batch)
+    return logprobs
 
 
 def load_policy(directory: Path, chat: Chat, dtype: str) -> Policy:

@@ -5,6 +5,7 @@ what follows are fp32 even where the trunk's linear layers run in bf16.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
-from ..data.chat import Chat
+from ..data.batching import Batch, collate, last_column
+from ..data.chat import Chat, Rendered
 from ..exits import InvalidInput
 from ..logprobs import shift
+from .layouts import SharedPrompts
 from .policy import Policy
-from .transformer import ForwardPass, default_device, load_network, runs_in_bf16
+from .transformer import default_device, load_network, runs_in_bf16
+from .trunk import Trunk
 
 HEAD = "head.safetensors"
 CARD = "reward.json"
@@ -32,12 +36,13 @@ class ScalarModel(nn.Module):
     def __init__(self, backbone: PreTrainedModel, dtype: str) -> None:
         super().__init__()
         self.backbone = backbone.eval()
-        self.head = nn.Linear(width_of(backbone), 1)
+        self.trunk = Trunk(backbone)
+        self.head = nn.Linear(width_of(self.trunk, backbone), 1)
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("gain", torch.ones(()))
         self.bf16 = runs_in_bf16(backbone, dtype)
-        self._forward_pass = ForwardPass(backbone)
         self.to(default_device())
+        self.trunk.try_packing()
 
     def reset_head(self, generator: torch.Generator) -> None:
         """A fresh head: weights with standard deviation 1/sqrt(width + 1), no bias.
@@ -50,27 +55,48 @@ class ScalarModel(nn.Module):
             self.head.weight.copy_(weight)
             self.head.bias.zero_()
 
-    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, T) fp32: column t judges the text up to and including token t."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self._forward_pass(tokens, attention, use_cache=False)
-        raw: Tensor = self.head(output.last_hidden_state.float()).squeeze(-1)
+    def forward(self, read: Batch | SharedPrompts) -> Tensor:
+        """(B, T) fp32 of a batch: column t judges the text up to and including token t; 0 on padding.
+
+        Of prompts with their completions, (N,) of the tokens as they lie; only where the trunk packs.
+        """
+        with self._autocast():
+            if isinstance(read, SharedPrompts):
+                return self._scores_of(self.trunk.read(read))
+            hidden = self.trunk.hidden(read.tokens, read.attention)  # (N, width)
+        scores = self._scores_of(hidden)
+        return scores.new_zeros(read.tokens.shape).index_put((read.attention,), scores)
+
+    def values(self, batch: Batch) -> Tensor:
+        """(B, T) fp32: column t judges the text before token t, so it cannot depend on it; 0 at column 0."""
+        return shift(self(batch)[:, :-1])
+
+    def final_scores(self, rendered: Sequence[Rendered], pad_id: int) -> Tensor:
+        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can."""
+        if self.trunk.packs:
+            layout = SharedPrompts(rendered, self.backbone.device)
+            return self(layout).index_select(0, layout.last)  # type: ignore[no-any-return]
+        batch = collate(rendered, pad_id, self.backbone.device)
+        scores: Tensor = self(batch)  # (S, T)
+        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)
+
+    def _scores_of(self, hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            raw: Tensor = self.head(hidden.float()).squeeze(-1)
         return (raw - self.offset) * self.gain
 
-    def values(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, T) fp32: column t judges the text before token t, so it cannot depend on it; 0 at column 0."""
-        return shift(self(tokens, attention)[:, :-1])
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 @torch.no_grad()
-def width_of(backbone: PreTrainedModel) -> int:
+def width_of(trunk: Trunk, backbone: PreTrainedModel) -> int:
     """Numbers that a trunk really gives for a token; its config may name another width. Raises InvalidInput."""
     tokens = torch.zeros((1, 2), dtype=torch.int64, device=backbone.device)
-    output = ForwardPass(backbone)(tokens, torch.ones_like(tokens, dtype=torch.bool), use_cache=False)
-    if getattr(output, "last_hidden_state", None) is None:
-        raise _no_trunk(backbone)
-    width: int = output.last_hidden_state.shape[-1]
-    return width
+    try:
+        return trunk.hidden(tokens, torch.ones_like(tokens, dtype=torch.bool)).shape[-1]
+    except AttributeError as error:
+        raise _no_trunk(backbone) from error
 
 
 def scalar_from_policy(policy: Policy, dtype: str, generator: torch.Generator) -> ScalarModel:

@@ -16,7 +16,8 @@ from .. import memory
 from ..data.batching import collate
 from ..data.chat import Chat, Rendered
 from ..exits import InvalidInput, in_one_line
-from .decoding import Decoding
+from .decoding import new_decoding
+from .transformer import CANNOT_RUN
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -64,7 +65,7 @@ def check(policy: "Policy", chat: Chat) -> Measures:
         if policy.bf16:
             _check(policy, chat, BF16_TOLERANCE)
         return measures
-    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError) as error:
+    except CANNOT_RUN as error:
         if memory.ran_out(error):
             raise
         raise InvalidInput(
@@ -127,8 +128,7 @@ def _samples(chat: Chat) -> tuple[list[Rendered], int]:
 def _read(policy: "Policy", samples: list[Rendered], pad_id: int) -> list[Tensor]:
     """The logits of the training forward pass for each sample, (T, V) without padding."""
     batch = collate(samples, pad_id, policy.device)
-    # `forward`, because calling the module would run forward hooks that are meant for the stage.
-    logits = policy.forward(batch.tokens, batch.attention)  # (B, T, V)
+    logits = policy.logits(batch.tokens, batch.attention)  # (B, T, V)
     return [row[: sample.length] for row, sample in zip(logits, samples, strict=True)]
 
 
@@ -167,7 +167,8 @@ def _cached(policy: "Policy", samples: list[Rendered], together: list[Tensor], p
 
 
 def _sampler_gap(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int) -> float:
-    decoding = Decoding(policy, [sample.prompt for sample in samples], pad_id)
+    decoding = new_decoding(policy.for_sampling(), len(samples), max(one.length for one in samples), pad_id)
+    decoding.join([sample.prompt for sample in samples])
     rows = list(range(len(samples)))  # of the samples that go on
     gaps = []
     for step in range(max(ANSWERS) + 1):

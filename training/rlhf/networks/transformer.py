@@ -16,11 +16,18 @@ from ..data.batching import positions
 from ..exits import InvalidInput
 from ..model_folder import architecture, model_files
 
-AMX_WORTHWHILE = 4_000_000  # parameters from which bf16 on a CPU with matrix tiles is faster than fp32
+BF16_WORTHWHILE = 2_000_000  # parameters from which bf16 is faster on a CPU that multiplies matrices in it
+
+
+# What a network may raise that cannot be called as it is. Memory that ran out is among them, and no fault of it.
+CANNOT_RUN = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
 
 
 class ForwardPass:
-    """Calls a network with those arguments that its `forward` names, since architectures name different ones."""
+    """Calls a network with those arguments that its `forward` names, since architectures name different ones.
+
+    It reads rectangles with padding, and with a cache.
+    """
 
     def __init__(self, network: PreTrainedModel) -> None:
         self._network = network
@@ -49,8 +56,8 @@ def runs_in_bf16(network: nn.Module, dtype: str) -> bool:
         return dtype == "bf16"
     if default_device().type == "cuda":
         return True
-    amx: bool = torch.cpu._is_amx_tile_supported()
-    return amx and sum(p.numel() for p in network.parameters()) >= AMX_WORTHWHILE
+    multiplies: bool = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return multiplies and sum(p.numel() for p in network.parameters()) >= BF16_WORTHWHILE
 
 
 def load_network(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]:

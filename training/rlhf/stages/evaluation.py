@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..config import EvaluationConfig
 from ..data.batching import collate, micro_batches
@@ -106,13 +107,14 @@ def divergence(
     run.phases.enter("working", "divergence")
     rendered = [Rendered(policy.chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
     kl, entropy = torch.zeros(2, len(answers), device=policy.policy.device)
+
+    def kl_and_entropy(logits: Tensor, states: Tensor) -> Tensor:
+        return torch.stack([exact_kl(logits, reference.policy.logits_of(states)), entropy_of(logits)], dim=-1)
+
     for indices in micro_batches([one.length for one in rendered], cfg.batch_tokens):
-        tokens, attention, response = collate(
-            [rendered[index] for index in indices], policy.chat.pad_id, policy.policy.device
-        )
-        logits = policy.policy(tokens, attention)  # (B, T, V)
-        kl[indices] = (exact_kl(logits, reference.policy(tokens, attention)) * response).sum(dim=1)
-        entropy[indices] = (entropy_of(logits) * response).sum(dim=1)
+        batch = collate([rendered[index] for index in indices], policy.chat.pad_id, policy.policy.device)
+        numbers = policy.policy(batch, kl_and_entropy, reference.policy.states(batch))  # (B, T, 2)
+        kl[indices], entropy[indices] = numbers.sum(dim=1).unbind(dim=-1)
         run.report_progress_or_stop()
     require_finite(kl, "the KL values from the reference", "kl_not_finite")
     require_finite(entropy, "the policy's logits", "logits_not_finite")

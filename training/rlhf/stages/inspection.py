@@ -43,10 +43,9 @@ def choose(rollouts: list[Rollout]) -> Rollout:
 @torch.no_grad()
 def after_update(policy: Policy, critic: ScalarModel, batch: Batch) -> dict[str, Tensor]:
     """(B, T) each: log-probabilities in nats and values of a rollout's batch after the update, 0 outside of answers."""
-    tokens, attention, response = batch
     return {
-        "new_logprobs": token_logprobs(policy, batch) * response,
-        "new_values": critic.values(tokens, attention) * response,
+        "new_logprobs": token_logprobs(policy, batch),
+        "new_values": critic.values(batch) * batch.response,
     }
 
 

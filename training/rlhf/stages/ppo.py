@@ -26,7 +26,7 @@ from ..data.dataset_filter import FilteredRecords, usable_prompts
 from ..data.leakage import refuse_leak
 from ..data.records import Prompt
 from ..limits import is_beyond, refuse_sampler_gap, require_finite
-from ..logprobs import entropy_of, k3, logprobs_of, masked_sum
+from ..logprobs import k3, logprobs_and_entropy, masked_sum
 from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
 from ..networks.scalar_model import ScalarModel, load_reward
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module
@@ -247,7 +247,7 @@ def sample_episodes(
     generators = [
         seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in enumerate(prompts)
     ]
-    samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.batch_tokens, report_progress)
+    samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.cache_mb, report_progress)
     answers = [
         Answer(prompt.messages, chat.decode(sample.response), sample.stopped)
         for prompt, sample in zip(prompts, samples, strict=True)
@@ -277,11 +277,10 @@ def evaluate_rollout(
     Raises Diverged where a network's output is not finite.
     """
     batch = collate([episode.rendered for episode in episodes], pad_id, policy.device)
-    tokens, attention, response = batch
-    logits = policy(tokens, attention)  # (B, T, V)
-    logprobs = logprobs_of(logits, tokens) * response
-    reference_logprobs = logprobs_of(reference(tokens, attention), tokens) * response
-    values = critic.values(tokens, attention) * response
+    response = batch.response
+    logprobs, entropy = policy(batch, logprobs_and_entropy).unbind(dim=-1)  # (B, T) each
+    reference_logprobs = token_logprobs(reference, batch)
+    values = critic.values(batch) * response
     require_finite(logprobs[response], "the policy's logits", "logits_not_finite")
     require_finite(reference_logprobs[response], "the reference's logits", "reference_not_finite")
     require_finite(values[response], "the critic's values", "values_not_finite")
@@ -297,7 +296,7 @@ def evaluate_rollout(
         batch=batch,
         sampler_logprobs=sampler_logprobs,
         logprobs=logprobs,
-        entropy=entropy_of(logits) * response,
+        entropy=entropy,
         reference_logprobs=reference_logprobs,
         values=values,
         rewards=rewards,
@@ -372,9 +371,8 @@ def value_step(
     answer_tokens = count_answer_tokens(minibatch)
     loss = torch.zeros((), device=answer_tokens.device)
     for rollout in minibatch:
-        tokens, attention, response = rollout.batch
-        errors = value_loss(critic.values(tokens, attention), rollout.values, rollout.returns, clip)  # (B, T)
-        part = masked_sum(errors, response) / answer_tokens
+        errors = value_loss(critic.values(rollout.batch), rollout.values, rollout.returns, clip)  # (B, T)
+        part = masked_sum(errors, rollout.batch.response) / answer_tokens
         part.backward()
         loss += part.detach()
     learner.step(learning_rate)

@@ -24,7 +24,7 @@ from ..networks.policy import load_policy
 from ..networks.scalar_model import save_reward, scalar_from_policy
 from ..run.directory import RunDirectory
 from .learner import Learner, cosine
-from .scoring import FP32_TOLERANCE, Answer, Scorer, final_scores
+from .scoring import FP32_TOLERANCE, Answer, Scorer
 
 Places = Sequence[int | None]  # of the completions of a slate, by one person
 
@@ -96,7 +96,7 @@ def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_ra
         part = [batch[index] for index in indices]
         share = len(part) / len(batch)
         completions = [completion for slate in part for completion in slate.completions]
-        scores = final_scores(scorer.model, completions, scorer.chat.pad_id).cpu()  # (N,)
+        scores = scorer.model.final_scores(completions, scorer.chat.pad_id).cpu()  # (N,)
         pairs = weigh([slate.judgements for slate in part])
         part_loss = share * ranking_loss(scores, pairs)
         part_loss.backward()

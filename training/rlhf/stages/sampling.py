@@ -5,6 +5,7 @@ purpose: any other temperature than 1, top-k and top-p. They would make the reco
 distribution.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,17 +14,20 @@ from torch import Tensor
 
 from .. import seeding
 from ..config import EvaluationConfig, SamplingConfig
-from ..data.batching import collate, micro_batches
+from ..data.batching import collate
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import usable_prompts
 from ..data.records import Prompt, SampledCompletion, write
 from ..limits import refuse_sampler_gap, require_finite, sampler_gap
-from ..networks.decoding import Decoding
+from ..networks.decoding import new_decoding, rows_that_fit
 from ..networks.policy import Policy, load_policy, token_logprobs
 from ..run.directory import RunDirectory
 from .scoring import Answer, Scorer
 
 PROGRESS_EVERY = 32  # decoded tokens
+PROGRESS_PARTS = 100  # of all answers, each of which is told when it has ended
+READ_AT_ONCE = 16_384  # tokens of prompts
+JOIN_SHARE = 8  # prompts join once an eighth of the rows is free, since reading a few takes nearly as long as many
 COMPARED = 8  # answers whose log-probabilities are compared with those of the training forward pass
 REDRAWS = 4  # of a completion whose text is that of another one of its slate
 
@@ -36,60 +40,66 @@ class SampledTokens(NamedTuple):
     stopped: bool
 
 
+@torch.no_grad()
 def generate(
     policy: Policy,
     chat: Chat,
     prompts: Sequence[list[int]],
     generators: Sequence[torch.Generator],
     max_response: int,
-    batch_tokens: int,
+    cache_mb: int,
     report_progress: Callable[[], None],
     on_sampled: Callable[[int], None] | None = None,
 ) -> list[SampledTokens]:
     """One answer of at most `max_response` tokens to each prompt, in their order, each by its own generator.
 
-    `on_sampled` is called after each batch with the number of its answers. Raises Diverged where the logits are not
-    finite.
+    As many are decoded at a time as a cache of `cache_mb` MB holds; as answers end, others begin. `on_sampled` is
+    called now and then with the number of answers that ended since. Raises Diverged where the logits are not finite.
     """
-    answers: dict[int, SampledTokens] = {}
-    uniforms = torch.stack([seeding.uniforms(max_response, generator) for generator in generators])  # (N, R) float64
-    for indices in micro_batches([len(prompt) + max_response for prompt in prompts], batch_tokens):
-        batch = _generate_batch(policy, chat, [prompts[index] for index in indices], uniforms[indices], report_progress)
-        answers.update(zip(indices, batch, strict=True))
-        report_progress()
-        if on_sampled:
-            on_sampled(len(indices))
-    return [answers[index] for index in range(len(prompts))]
-
-
-@torch.no_grad()
-def _generate_batch(
-    policy: Policy, chat: Chat, prompts: Sequence[list[int]], uniforms: Tensor, report_progress: Callable[[], None]
-) -> list[SampledTokens]:
-    device = policy.device
-    uniforms = uniforms.to(device)  # (N, R)
+    sampler, device = policy.for_sampling(), policy.device
+    uniforms = torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device)  # (N, R) float64
     stop_ids = torch.tensor(sorted(chat.stop_ids), device=device)
     tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=device)  # (N, R)
     logprobs = torch.zeros(uniforms.shape, device=device)  # (N, R) nats
-    decoding = Decoding(policy, prompts, chat.pad_id)
-    rows = torch.arange(len(prompts), device=device)  # (B,) the answers not ended yet
-    lengths = torch.full((len(prompts),), uniforms.shape[1], device=device)  # (N,)
-    for column in range(uniforms.shape[1]):
-        distribution = decoding.next_logits().log_softmax(dim=-1)  # (B, V)
-        chosen = inverse_cdf(distribution, uniforms[rows, column])  # (B,)
-        tokens[rows, column] = chosen
-        logprobs[rows, column] = distribution.gather(1, chosen[:, None]).squeeze(1)
-        ended = torch.isin(chosen, stop_ids)  # (B,)
-        lengths[rows[ended]] = column + 1
-        if column % PROGRESS_EVERY == PROGRESS_EVERY - 1:
-            report_progress()
-        going = (~ended).nonzero().squeeze(1)
-        if not len(going):
-            break
+    lengths = torch.zeros(len(prompts), dtype=torch.int64, device=device)  # (N,) of the answers so far
+    # Prompts that are equal join together, and rows that are decoded together have similar lengths.
+    waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
+    width = max(map(len, prompts)) + max_response
+    most_rows = min(len(prompts), rows_that_fit(sampler, width, cache_mb))
+    decoding = new_decoding(sampler, most_rows, width, chat.pad_id)
+    rows = torch.arange(0, device=device)  # (A,) the answers that are decoded
+    steps = ended_since = 0
+    while waiting or len(rows):
+        if waiting and decoding.room >= min(len(waiting), max(1, most_rows // JOIN_SHARE)):
+            joining = _first_waiting(waiting, decoding.room, prompts)
+            decoding.join([prompts[index] for index in joining])
+            rows = torch.cat([rows, torch.tensor(joining, device=device)])
+        distribution = decoding.next_logits().log_softmax(dim=-1)  # (A, V)
+        columns = lengths[rows]  # (A,)
+        chosen = inverse_cdf(distribution, uniforms[rows, columns])  # (A,)
+        tokens[rows, columns] = chosen
+        logprobs[rows, columns] = distribution.gather(1, chosen[:, None]).squeeze(1)
+        lengths[rows] = columns + 1
+        going = (~torch.isin(chosen, stop_ids) & (columns + 1 < max_response)).nonzero().squeeze(1)
         decoding.append(chosen, going)
-        rows = rows[going]
+        ended_since += len(rows) - len(going)
+        rows, steps = rows[going], steps + 1
+        if steps % PROGRESS_EVERY == 0:
+            report_progress()
+        if on_sampled and (ended_since * PROGRESS_PARTS >= len(prompts) or not (waiting or len(rows))):
+            on_sampled(ended_since)
+            ended_since = 0
     require_finite(logprobs, "the policy's logits", "logits_not_finite")
     return _collect(tokens, logprobs, lengths, chat)
+
+
+def _first_waiting(waiting: deque[int], room: int, prompts: Sequence[list[int]]) -> list[int]:
+    """Take the first of those that wait, as many as there is room for and as are read at once."""
+    taken = [waiting.popleft()]
+    read = len(prompts[taken[0]])
+    while waiting and len(taken) < room and (read := read + len(prompts[waiting[0]])) <= READ_AT_ONCE:
+        taken.append(waiting.popleft())
+    return taken
 
 
 def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
@@ -173,7 +183,7 @@ class Sampler(NamedTuple):
         ids = [self.chat.prompt_ids(prompt.messages) for prompt, _ in wanted]
         report_progress = run.report_progress_or_stop
         sampled = generate(
-            self.policy, self.chat, ids, generators, cfg.max_response, cfg.batch_tokens, report_progress, on_sampled
+            self.policy, self.chat, ids, generators, cfg.max_response, cfg.cache_mb, report_progress, on_sampled
         )
         self._check_sampler_gap(ids[:COMPARED], sampled[:COMPARED])
         return [

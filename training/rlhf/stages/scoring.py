@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..data.batching import collate, last_column, micro_batches
-from ..data.chat import Chat, Rendered
+from ..data.batching import micro_batches
+from ..data.chat import Chat
 from ..data.records import Message
 from ..exits import InvalidInput
 from ..limits import require_finite
 from ..networks.scalar_model import ScalarModel, load_reward
-from ..networks.transformer import default_device
 
 CANARIES = 64
 # Rewards have standard deviation 1. Batches of another shape change one by 1e-6, another machine by more.
@@ -67,7 +66,8 @@ class Scorer:
         rendered = [self.chat.rendered(*answer) for answer in answers]
         scores = torch.zeros(len(rendered))
         for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
-            scores[indices] = final_scores(self.model, [rendered[index] for index in indices], self.chat.pad_id).cpu()
+            chosen = [rendered[index] for index in indices]
+            scores[indices] = self.model.final_scores(chosen, self.chat.pad_id).cpu()
             self.report_progress()
         return scores
 
@@ -94,10 +94,3 @@ class Scorer:
                 kind="reward_changed",
                 off_by=worst,
             )
-
-
-def final_scores(model: ScalarModel, rendered: Sequence[Rendered], pad_id: int) -> Tensor:
-    """(N,): the score of each sequence, which is that of its last token, in training as in use."""
-    batch = collate(rendered, pad_id, default_device())
-    scores: Tensor = model(batch.tokens, batch.attention)  # (N, T)
-    return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)

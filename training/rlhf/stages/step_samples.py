@@ -86,7 +86,7 @@ class StepSampleWriter:
         generators = [seeding.generator(cfg.seed, "ppo/reference", 0, prompt.id) for prompt in new]
         ids = [self._chat.prompt_ids(prompt.messages) for prompt in new]
         samples = generate(
-            self._reference, self._chat, ids, generators, cfg.max_response, cfg.batch_tokens, self._report_progress
+            self._reference, self._chat, ids, generators, cfg.max_response, cfg.cache_mb, self._report_progress
         )
         answers = [
             Answer(prompt.messages, self._chat.decode(sample.response), sample.stopped)

@@ -85,6 +85,11 @@ FIELDS: dict[str, Field] = {
     "batch_tokens": Field(
         _("batch tokens"), _("Tokens processed at once."), _("Higher values are faster and need more memory.")
     ),
+    "cache_mb": Field(
+        _("answer cache"),
+        _("Memory for the answers that are written at the same time."),
+        _("Higher values are faster and need more memory."),
+    ),
     "checkpoint_seconds": Field(
         _("seconds between checkpoints"),
         _("The most work a crash can lose, in seconds."),

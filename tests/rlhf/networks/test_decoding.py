@@ -1,0 +1,109 @@
+"""Decoding in slots: rows join and leave, and none of it shows in an answer."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.rlhf import seeding
+from training.rlhf.data.chat import Chat
+from training.rlhf.networks import decoding
+from training.rlhf.networks.decoding import SlotDecoding
+from training.rlhf.networks.layouts import WholeSequences
+from training.rlhf.networks.policy import Policy, load_policy
+from training.rlhf.stages import sampling
+from training.rlhf.stages.sampling import generate
+
+PROMPTS = [[20 + n % 7, 21, 22, *range(30, 30 + n % 5)] for n in range(40)]
+LONGEST = 48
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens of prompts were read each time that some joined."""
+    seen: list[int] = []
+    join = SlotDecoding.join
+
+    def watched(self: SlotDecoding, prompts: list[list[int]]) -> None:
+        seen.append(sum(map(len, set(map(tuple, prompts)))))
+        join(self, prompts)
+
+    monkeypatch.setattr(SlotDecoding, "join", watched)
+    return seen
+
+
+def draw(policy: Policy, chat: Chat, prompts: list[list[int]] = PROMPTS) -> list[list[int]]:
+    draws = [seeding.generator(0, "test", number) for number in range(len(prompts))]
+    return [one.response for one in generate(policy, chat, prompts, draws, LONGEST, 1000, lambda: None)]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_answers_are_the_same_however_many_are_decoded_at_a_time(
+    policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch, read: list[int], rows: int
+) -> None:
+    expected = draw(policy, chat)
+    monkeypatch.setattr(decoding, "MOST_ROWS", rows)
+    read.clear()
+    assert draw(policy, chat) == expected
+    assert len(read) > 1  # some joined while others went on
+    assert len(set(map(len, expected))) > 1
+
+
+def test_few_tokens_of_prompts_are_read_at_once(
+    policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch, read: list[int]
+) -> None:
+    expected = draw(policy, chat)
+    monkeypatch.setattr(sampling, "READ_AT_ONCE", 20)
+    read.clear()
+    assert draw(policy, chat) == expected
+    assert max(read) <= 20
+
+
+def test_a_prompt_with_several_answers_is_read_once(
+    policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    attend = WholeSequences.attend
+
+    def counted(self: WholeSequences, layer: int, heads: decoding.Heads, options: decoding.Options) -> Tensor:
+        read.append(len(heads.query))
+        return attend(self, layer, heads, options)
+
+    monkeypatch.setattr(WholeSequences, "attend", counted)
+    answers = draw(policy, chat, [PROMPTS[4]] * 6)
+    assert set(read) == {len(PROMPTS[4])}
+    assert len(set(map(tuple, answers))) > 1
+
+
+def test_slots_of_answers_that_ended_are_not_computed_for_long(policy: Policy, chat: Chat) -> None:
+    rows = SlotDecoding(policy, 8, 40)
+    rows.join(PROMPTS[:8])
+    rows.next_logits()
+    rows.append(torch.arange(30, 38), torch.tensor([1, 6]))
+    logits = rows.next_logits()
+    expected = [
+        policy.logits(torch.tensor([[*PROMPTS[n], 30 + n]]), torch.ones(1, len(PROMPTS[n]) + 1).bool()) for n in (1, 6)
+    ]
+    torch.testing.assert_close(logits, torch.stack([one[0, -1] for one in expected]), atol=1e-5, rtol=0)
+    assert (rows.room, rows._used) == (6, 2)
+
+
+def test_in_bf16_the_sampler_reads_the_weights_as_they_are_after_each_update(chat: Chat, model_dir: object) -> None:
+    policy = load_policy(model_dir, chat, "bf16")  # type: ignore[arg-type]
+    first = policy.for_sampling()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.5
+    again = policy.for_sampling()
+    assert again is first  # one copy, that is cast anew
+    for ours, theirs in zip(policy.parameters(), again.parameters(), strict=True):
+        assert (ours.dtype, theirs.dtype) == (torch.float32, torch.bfloat16)
+        assert torch.equal(ours.bfloat16(), theirs)
+
+
+def test_the_cache_bounds_how_many_answers_are_written_at_once(policy: Policy) -> None:
+    config = policy.network.config
+    numbers = 2 * config.num_hidden_layers * config.hidden_size  # keys and values of a token, were no heads grouped
+    numbers = numbers * getattr(config, "num_key_value_heads", config.num_attention_heads) // config.num_attention_heads
+    assert decoding.rows_that_fit(policy, 1000, cache_mb=10) == 10_000_000 // (4 * numbers * 1000)
+    assert decoding.rows_that_fit(policy, 1_000_000, cache_mb=1) == 1
+    assert decoding.rows_that_fit(policy, 1, cache_mb=1000) == decoding.MOST_ROWS
