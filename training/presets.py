@@ -36,7 +36,7 @@ class Preset:
     sources: tuple[Source, ...] = ()
 
 
-_SUPERVISED = Source(
+_INSTRUCT_GPT = Source(
     what=_("SFT and reward model"),
     where=_(
         "Learning rates and batch sizes follow InstructGPT for 1.3B and 6B (Ouyang et al. 2022, appendix C): "
@@ -44,15 +44,39 @@ _SUPERVISED = Source(
         "uses 3 epochs instead of 16. Not benchmarked."
     ),
 )
-_PPO = Source(
+_BATCHES = Source(
     what=_("PPO"),
     where=_(
-        "512 answers per step, 64 per update, each used once, and a critic learning rate of 9e-6, as in "
-        "InstructGPT (Ouyang et al. 2022, appendix C), which does not give the policy's learning rate and "
-        "diverged above 8e-6. 3e-6 and beta 0.05: Huang et al. 2024, for 1B to 6.9B. From 1B, 1e-6 as in "
-        "Llama 2 (Touvron et al. 2023). Not benchmarked."
+        "512 answers per step, 64 per update, each used once: InstructGPT (Ouyang et al. 2022, appendix C) and "
+        "Llama 2 (Touvron et al. 2023, section 3). Critic learning rate 9e-6: InstructGPT. Beta 0.05: Stiennon et al. "
+        "2020, Huang et al. 2024 for 1B to 6.9B, and Tulu 3 (Lambert et al. 2024) for 8B with verifiable rewards; "
+        "Llama 2 7B used 0.01. Answers of up to 256 tokens are a choice made here; OpenRLHF's examples for 8B allow "
+        "1,024. Not benchmarked."
     ),
 )
+_FROM_ONE_BILLION = Source(
+    what=_("PPO learning rate"),
+    where=_("1e-6 as in Llama 2 (Touvron et al. 2023); Huang et al. 2024 used 3e-6 for 1B to 6.9B. Not benchmarked."),
+)
+
+
+def _full(*, sft: float, policy: float, supervised_tokens: int, ppo_tokens: int) -> dict[str, dict[str, Any]]:
+    """Full fine-tuning with the learning rates of SFT and of PPO's policy, and batch tokens that fit a GPU."""
+    supervised = {"max_response": 256, "batch_tokens": supervised_tokens}
+    return {
+        "sft": {"epochs": 3, "batch_size": 32, "learning_rate": sft, **supervised},
+        "reward": {"epochs": 1, "batch_size": 64, "learning_rate": 9e-6, **supervised},
+        "ppo": {
+            "rollout_size": 512,
+            "minibatch_size": 64,
+            "learning_rate": policy,
+            "value_learning_rate": 9e-6,
+            "beta": 0.05,
+            "max_response": 256,
+            "batch_tokens": ppo_tokens,
+        },
+    }
+
 
 TINY = Preset(
     name="tiny",
@@ -93,22 +117,17 @@ HALF_BILLION = Preset(
     suits=_("For base models of about half a billion parameters, on one GPU with 80 GB."),
     largest=1e9,
     is_measured=False,
-    values={
-        "sft": {"epochs": 3, "batch_size": 32, "learning_rate": 1e-5, "max_response": 256},
-        "reward": {"epochs": 1, "batch_size": 64, "learning_rate": 9e-6, "max_response": 256},
-        "ppo": {
-            "rollout_size": 512,
-            "minibatch_size": 64,
-            "learning_rate": 3e-6,
-            "value_learning_rate": 9e-6,
-            "beta": 0.05,
-            "max_response": 256,
-            "batch_tokens": 8192,
-        },
-    },
+    values=_full(sft=1e-5, policy=3e-6, supervised_tokens=8192, ppo_tokens=8192),
     sources=(
-        _SUPERVISED,
-        _PPO,
+        _INSTRUCT_GPT,
+        _BATCHES,
+        Source(
+            what=_("PPO learning rate"),
+            where=_(
+                "3e-6: Huang et al. 2024, whose smallest model has 1B, and TRL's PPO examples. InstructGPT does not "
+                "give its policy's learning rate and diverged above 8e-6. Not benchmarked."
+            ),
+        ),
         Source(
             what=_("batch tokens"),
             where=_("8,192 in PPO: an estimated peak of 49 GiB for Qwen2-0.5B. Not measured on a GPU."),
@@ -119,29 +138,79 @@ ONE_AND_A_HALF_BILLION = Preset(
     name="1.5B",
     label=_("1.5B"),
     suits=_("For base models of about 1.5 billion parameters, on one GPU with 80 GB."),
-    largest=3e9,
+    largest=2e9,
     is_measured=False,
-    values={
-        "sft": {"epochs": 3, "batch_size": 32, "learning_rate": 1e-5, "max_response": 256, "batch_tokens": 4096},
-        "reward": {"epochs": 1, "batch_size": 64, "learning_rate": 9e-6, "max_response": 256, "batch_tokens": 4096},
-        "ppo": {
-            "rollout_size": 512,
-            "minibatch_size": 64,
-            "learning_rate": 1e-6,
-            "value_learning_rate": 9e-6,
-            "beta": 0.05,
-            "max_response": 256,
-            "batch_tokens": 2048,
-        },
-    },
+    values=_full(sft=1e-5, policy=1e-6, supervised_tokens=4096, ppo_tokens=2048),
     sources=(
-        _SUPERVISED,
-        _PPO,
+        _INSTRUCT_GPT,
+        _BATCHES,
+        _FROM_ONE_BILLION,
         Source(
             what=_("batch tokens"),
             where=_(
                 "2,048 in PPO: an estimated peak of 66 GiB for Qwen2-1.5B (8,192 would need 100 GiB). 4,096 in SFT "
                 "and the reward model, which hold fewer copies of the weights. Not measured on a GPU."
+            ),
+        ),
+    ),
+)
+THREE_BILLION = Preset(
+    name="3B",
+    label=_("3B"),
+    suits=_(
+        "For base models of about 3 billion parameters. SFT and the reward model fit on one GPU with 80 GB; PPO does "
+        "not."
+    ),
+    largest=5e9,
+    is_measured=False,
+    values=_full(sft=1e-5, policy=1e-6, supervised_tokens=2048, ppo_tokens=1024),
+    sources=(
+        _INSTRUCT_GPT,
+        _BATCHES,
+        _FROM_ONE_BILLION,
+        Source(
+            what=_("batch tokens"),
+            where=_(
+                "Estimated for 3.1 billion parameters: SFT peaks at 61 GiB with 2,048. PPO holds 104 GiB of weights "
+                "and optimiser before its first batch, and peaks at 123 GiB with 1,024. Not measured on a GPU."
+            ),
+        ),
+    ),
+)
+EIGHT_BILLION = Preset(
+    name="8B",
+    label=_("8B"),
+    suits=_(
+        "For base models of about 8 billion parameters. SFT and the reward model need a GPU with 141 GB; PPO does not "
+        "fit on one GPU."
+    ),
+    largest=1e10,
+    is_measured=False,
+    values=_full(sft=5e-6, policy=5e-7, supervised_tokens=1024, ppo_tokens=1024)
+    | {"evaluation": {"batch_tokens": 2048}, "sampling": {"batch_tokens": 2048}},
+    sources=(
+        Source(
+            what=_("SFT and reward model"),
+            where=_(
+                "SFT 5e-6: Tulu 3 (Lambert et al. 2024) for Llama 3.1 8B, with 128 demonstrations per step; the 32 of "
+                "InstructGPT's 6B (Ouyang et al. 2022, appendix C) suit fewer demonstrations. Reward model 9e-6 with "
+                "64 sets of answers for one epoch: InstructGPT's 6B; Llama 2 7B used 1e-5, Tulu 3 8B 3e-6. Not "
+                "benchmarked."
+            ),
+        ),
+        _BATCHES,
+        Source(
+            what=_("PPO learning rate"),
+            where=_(
+                "5e-7 as in OpenRLHF's examples for Llama 3 8B, which use KL coefficient 0.01. Llama 2 7B used 1e-6, "
+                "Tulu 3 8B 3e-7. Not benchmarked."
+            ),
+        ),
+        Source(
+            what=_("batch tokens"),
+            where=_(
+                "Estimated for 8 billion parameters: SFT peaks at about 122 GiB with 1,024; PPO would hold 269 GiB of "
+                "weights and optimiser. Not measured on a GPU."
             ),
         ),
     ),
@@ -162,8 +231,12 @@ DEFAULTS = Preset(
     ),
 )
 
-# The smaller ones first: the first that is large enough for a base model is suggested.
-PRESETS = {preset.name: preset for preset in (TINY, HALF_BILLION, ONE_AND_A_HALF_BILLION, DEFAULTS)}
+# The smaller ones first: the first that is large enough for a base model is suggested. A second preset for a size
+# stands behind the one that is to be suggested.
+PRESETS = {
+    preset.name: preset
+    for preset in (TINY, HALF_BILLION, ONE_AND_A_HALF_BILLION, THREE_BILLION, EIGHT_BILLION, DEFAULTS)
+}
 
 
 def for_size(parameters: int) -> Preset:

@@ -16,6 +16,7 @@ from annotate.services import demonstrations, prompts, rankings, slates, work
 from annotate.services.slates import NewCompletion, NewSlate
 from training import runner, stages
 from training.models import Adoption, ModelVersion, Run, Snapshot, TrainingSettings
+from training.presets import for_size
 from training.rlhf.run import manifest
 from training.services.registry import adoptions, base_models, model_folders
 from training.services.run_files import directories
@@ -31,7 +32,7 @@ OVERRIDES = {
     "evaluation": {"max_response": 8, "threads": 1, "draws": 2, "dtype": "fp32"},
     "sampling": {"max_response": 8, "threads": 1, "dtype": "fp32"},
 }
-REPORT = {
+REPORT: dict[str, Any] = {
     "schema": 1,
     "fits": True,
     "files": [{"name": "config.json", "bytes": 600}, {"name": "model.safetensors", "bytes": 240_000}],
@@ -64,7 +65,7 @@ def make_settings(project: Project, **fields: object) -> TrainingSettings:
         "overrides": copy.deepcopy(OVERRIDES),  # a test may change its own
     }
     if fields.get("base_model") != TrainingSettings.TINY:
-        small["preset"] = "defaults"
+        small["preset"] = for_size(REPORT["parameters"]).name  # what the base model brings
     return TrainingSettings.objects.create(**{"project": project, **small, **fields})
 
 

@@ -41,6 +41,8 @@ def test_every_setting_has_its_value_preset_default_and_limits(
     assert field(answer, "sft", "dtype")["one_of"] == ["auto", "fp32", "bf16"]
     assert field(answer, "sft", "epochs")["kind"] == "integer"
     assert (answer.json()["preset"], answer.json()["suggested_preset"]) == ("tiny", "tiny")
+    assert answer.json()["preset_by_hand"] is False
+    assert answer.json()["preset_reason"] == "Chosen automatically for the built-in tiny model."
 
 
 def test_a_change_names_what_it_changes_and_everything_else_stays(

@@ -35,6 +35,9 @@ class BaseModelSerializer(serializers.Serializer[Any]):
     why_not = serializers.SerializerMethodField()
     sha256 = serializers.SerializerMethodField()
     findings = serializers.SerializerMethodField()
+    preset = serializers.SerializerMethodField(
+        help_text="The preset of a project that chooses it; null while it cannot be used."
+    )
     report = serializers.SerializerMethodField(help_text="What the engine measured; empty before the check.")
 
     def get_can_be_used(self, folder: Folder) -> bool:
@@ -48,6 +51,9 @@ class BaseModelSerializer(serializers.Serializer[Any]):
 
     def get_findings(self, folder: Folder) -> list[dict[str, str]]:
         return [remark._asdict() for remark in adoption_words.findings(folder.report)]
+
+    def get_preset(self, folder: Folder) -> str | None:
+        return folder.preset.name if folder.preset else None
 
     def get_report(self, folder: Folder) -> dict[str, Any]:
         return folder.report

@@ -74,6 +74,8 @@ class StageSettingsSerializer(serializers.Serializer[Any]):
 class TrainingSettingsSerializer(serializers.Serializer[Any]):
     preset = serializers.CharField()
     suggested_preset = serializers.CharField(help_text="The preset recommended for the base model's size.")
+    preset_by_hand = serializers.BooleanField(help_text="Whether someone has chosen a preset for the project.")
+    preset_reason = serializers.CharField(help_text="The same in words, with the size of the base model.")
     context = serializers.IntegerField(  # type: ignore[assignment]  # the document's word for it
         allow_null=True, help_text="The base model's context length in tokens, if known."
     )
@@ -134,6 +136,8 @@ def _answer(project: Project) -> Response:
     shown = {
         "preset": training.preset,
         "suggested_preset": training_settings.suggest(training).name,
+        "preset_by_hand": training_settings.is_preset_by_hand(training),
+        "preset_reason": training_settings.preset_reason(training),
         "context": training_settings.context_of(training),
         "presets": presets,
         "stages": stages,

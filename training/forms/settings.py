@@ -6,12 +6,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.utils.functional import cached_property
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
 from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
+from training.presets import PRESETS
 from training.services.registry import base_models, training_settings
 
 if TYPE_CHECKING:
@@ -51,19 +54,25 @@ class TrainingSettingsForm(ModelForm):
             current=self.instance.base_model,
             disabled=stored is not None and base_models.is_settled(stored.project),
         )
-
-    @cached_property
-    def changed_data(self) -> list[str]:
-        """With the preset, which follows the base model."""
-        changed = super().changed_data
-        return [*changed, "preset"] if "base_model" in changed else changed
+        if stored:
+            help_text = self.fields["base_model"].help_text
+            self.fields["base_model"].help_text = format_html("{}{}", help_text, _preset(stored))
 
     def save(self, commit: bool = True) -> TrainingSettings:
-        """Store them; the project then has its base model at once, where it can be had."""
-        if "preset" in self.changed_data:
-            self.instance.preset = training_settings.suggest(self.instance).name
+        """Store them; the project then has its base model and its preset at once, where they can be had."""
         training = super().save(commit)
         # The folder may have changed a moment ago, the disk may be full: pages say so, and the next sweep tries again.
         with suppress(base_models.NotAdopted, base_models.UnknownFolder, OSError):
             base_models.register(training.project)
         return training
+
+
+def _preset(training: TrainingSettings) -> SafeString:
+    """Which preset the project has for its base model, why, and where to change it."""
+    return format_html(
+        '<p id="base-model-preset">{} {} <a href="{}">{}</a></p>',
+        _("Preset: %(preset)s.") % {"preset": PRESETS[training.preset].label},
+        training_settings.preset_reason(training),
+        reverse("training:settings", args=[training.project.slug]),
+        _("View training settings"),
+    )

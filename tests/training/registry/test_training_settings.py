@@ -17,10 +17,11 @@ from pytest_django import Settings
 from annotate.models import AuditEvent, Member, Project, User
 from tests.factories import make_user
 from tests.training import machine
-from training.models import ModelVersion, Run, TrainingSettings
+from training.forms.settings import TrainingSettingsForm
+from training.models import Adoption, ModelVersion, Run, TrainingSettings
 from training.presets import PRESETS, for_size
 from training.rlhf.config import STAGES, to_json
-from training.services.registry import configs, settings_changes, training_settings
+from training.services.registry import base_models, configs, settings_changes, training_settings
 from training.services.registry.settings_changes import Changed, PresetChanged, Refused
 from training.services.registry.training_settings import Setting
 from training.services.run_files import config_fields
@@ -78,11 +79,38 @@ def test_the_values_of_every_preset_are_taken_by_every_stage(training: TrainingS
         assert config.items() >= PRESETS[name].values.get(stage, {}).items()
     assert all(str(source.where).endswith(".") for source in PRESETS[name].sources)
     assert PRESETS[name].is_measured == (name == "tiny"), "what nobody has measured here says so"
+    sources = " ".join(str(source.where) for source in PRESETS[name].sources)
+    assert PRESETS[name].is_measured or "Not benchmarked." in sources
+
+
+@pytest.mark.parametrize(("name", "fits"), [("0.5B", True), ("1.5B", True), ("3B", False), ("8B", False)])
+def test_a_preset_says_for_which_sizes_ppo_does_not_fit_on_a_gpu(name: str, fits: bool) -> None:
+    assert ("PPO does not" in str(PRESETS[name].suits)) != fits
+    billions = float(name.removesuffix("B"))
+    held = billions * 1e9 * 4 * 9  # five networks and the moments of two optimisers in fp32, and no batch yet
+    assert (held < 80e9) == fits
+
+
+def test_a_larger_model_is_never_pushed_harder() -> None:
+    sizes = [PRESETS[name].values for name in ("0.5B", "1.5B", "3B", "8B")]
+    for stage, name in [("sft", "learning_rate"), ("ppo", "learning_rate"), ("ppo", "batch_tokens")]:
+        given = [values[stage][name] for values in sizes]
+        assert given == sorted(given, reverse=True)
 
 
 @pytest.mark.parametrize(
     ("parameters", "name"),
-    [(0, "defaults"), (640_000, "tiny"), (494_000_000, "0.5B"), (1_540_000_000, "1.5B"), (7_600_000_000, "defaults")],
+    [
+        (0, "defaults"),
+        (640_000, "tiny"),
+        (494_000_000, "0.5B"),
+        (1_100_000_000, "1.5B"),
+        (2_610_000_000, "3B"),
+        (4_020_000_000, "3B"),
+        (7_620_000_000, "8B"),
+        (9_240_000_000, "8B"),
+        (14_800_000_000, "defaults"),
+    ],
 )
 def test_a_preset_is_suggested_by_the_size_of_the_base_model(parameters: int, name: str) -> None:
     assert for_size(parameters).name == name
@@ -244,20 +272,90 @@ def test_the_shipped_base_model_has_no_settings_of_its_pretraining(training: Tra
         change(training, {"pretraining": {"tokens": 5000}}, actor=actor)
 
 
-def test_another_base_model_brings_the_preset_of_its_size(
-    project: Project, built_base: Path, settings: Settings, data_dir: Path
-) -> None:
-    from training.forms.settings import TrainingSettingsForm
-
+@pytest.fixture
+def folder(built_base: Path, settings: Settings, data_dir: Path) -> str:
+    """A folder of BASE_MODELS_DIR with a model of half a billion parameters, as its examination says."""
     settings.BASE_MODELS_DIR = data_dir / "base-models"
     shutil.copytree(built_base, settings.BASE_MODELS_DIR / machine.BASE)
     machine.adopt(machine.BASE, parameters=494_000_000)
+    return machine.BASE
+
+
+def choose_base(project: Project, folder: str) -> None:
+    """What an admin does in the project's settings."""
     fields = {"completions_per_slate": 4, "slates_per_round": 9, "demonstrations_minimum": 9, "rankings_minimum": 9}
     data = {f"training-{name}": value for name, value in fields.items()} | {"training-ppo_start": "sft"}
-    form = TrainingSettingsForm(data | {"training-base_model": machine.BASE}, project=project)
+    form = TrainingSettingsForm(data | {"training-base_model": folder}, project=project)
     assert form.is_valid()
-    assert form.save().preset == "0.5B"
-    assert "preset" in form.changed_data
+    form.save()
+
+
+def test_a_base_model_brings_the_preset_of_its_size_and_the_audit_says_so(project: Project, folder: str) -> None:
+    choose_base(project, folder)
+    training = TrainingSettings.objects.get()
+    assert training.preset == "0.5B"
+    event = AuditEvent.objects.get(action="training_settings.preset_chosen")
+    assert (event.project, event.actor) == (project, None)
+    assert event.detail == {"preset": ["tiny", "0.5B"], "base_model": folder, "parameters": 494_000_000}
+    assert training_settings.preset_reason(training) == "Chosen automatically for “random” (494 million parameters)."
+    base_models.register(project)
+    assert AuditEvent.objects.filter(action="training_settings.preset_chosen").count() == 1
+
+
+def test_the_built_in_model_keeps_the_tiny_preset_and_nothing_is_written_down(project: Project, data_dir: Path) -> None:
+    choose_base(project, TrainingSettings.TINY)
+    training = TrainingSettings.objects.get()
+    assert training.preset == "tiny"
+    assert training_settings.preset_reason(training) == "Chosen automatically for the built-in tiny model."
+    assert not AuditEvent.objects.filter(action="training_settings.preset_chosen").exists()
+
+
+def test_a_preset_chosen_by_hand_stays_and_the_one_that_suits_is_offered(
+    training: TrainingSettings, actor: User, folder: str
+) -> None:
+    choose(training, "1.5B", actor=actor)
+    choose_base(training.project, folder)
+    training.refresh_from_db()
+    assert training.preset == "1.5B"
+    reason = training_settings.preset_reason(training)
+    assert reason == "Chosen by hand. Recommended for “random” (494 million parameters): 0.5B."
+    choose(training, "0.5B", actor=actor)
+    training.base_model = folder
+    assert training_settings.preset_reason(training) == "Chosen by hand."
+
+
+def test_own_values_say_nothing_about_the_preset_and_stay_over_the_one_that_comes(
+    training: TrainingSettings, actor: User, folder: str
+) -> None:
+    change(training, {"ppo": {"beta": 0.1}}, actor=actor)
+    choose_base(training.project, folder)
+    training.refresh_from_db()
+    assert (training.preset, training.overrides) == ("0.5B", {"ppo": {"beta": 0.1}})
+
+
+def test_the_preset_comes_when_the_base_model_is_taken_over_not_before_its_size_is_known(
+    project: Project, folder: str, actor: User
+) -> None:
+    Adoption.objects.all().delete()
+    training = TrainingSettings.objects.create(project=project, base_model=folder)
+    assert training_settings.preset_reason(training) == "The size of “random” is not known."
+    with pytest.raises(base_models.NotAdopted):
+        base_models.register(project)
+    training.refresh_from_db()
+    assert training.preset == "tiny"
+    machine.adopt(folder, parameters=3_090_000_000)
+    base_models.register(project)
+    training.refresh_from_db()
+    assert training.preset == "3B"
+
+
+def test_a_project_that_has_its_base_model_keeps_its_preset(project: Project, base: ModelVersion) -> None:
+    TrainingSettings.objects.update(preset="defaults")
+    base_models.register(project)
+    training = TrainingSettings.objects.get()
+    assert training.preset == "defaults"
+    reason = training_settings.preset_reason(training)
+    assert reason == "Recommended for “random” (1.1 billion parameters): 1.5B."
 
 
 def test_every_unit_has_words_and_every_link_leads_to_a_setting() -> None:

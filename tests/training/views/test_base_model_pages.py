@@ -73,11 +73,14 @@ def test_the_page_tells_every_folder_with_its_facts_findings_and_files(
         "2 files used (235.0\xa0KB)",
         "README.md",
         "44.7",
+        "Preset: 1.5B",
+        "For base models of about 1.5 billion parameters",
         "new &lt;b&gt;",
         "not checked yet",
         "No worker is running",
     ):
         assert said in page
+    assert page.count("Preset: ") == 1, "of what cannot be chosen there is none"
 
 
 def test_the_page_costs_the_same_however_many_folders_there_are(
@@ -193,6 +196,7 @@ def test_the_api_lists_the_folders_and_has_one_examined(client: Client, folders:
         }
     ]
     assert listed[1]["report"]["parameters"] == 1_100_000_000
+    assert [one["preset"] for one in listed] == [None, "1.5B", None]
     address = reverse("training-api:base-model-examine", args=["new <b>"])
     answer = client.post(address, {"context": 9}, headers=headers, content_type="application/json")
     assert (answer.status_code, answer.json()["state"]) == (201, "pending")

@@ -129,11 +129,32 @@ def test_a_preset_is_chosen_and_its_sources_stand_beside_it(page: Client, base: 
     shown = page.get(address(project)).content.decode()
     assert "InstructGPT" in shown
     assert "not benchmarked" in shown
-    page.post(address(project, "settings-preset"), {"preset": "1.5B", "seen": "defaults"})
-    assert TrainingSettings.objects.get().preset == "1.5B"
-    answer = page.post(address(project, "settings-preset"), {"preset": "0.5B", "seen": "defaults"}, follow=True)
+    page.post(address(project, "settings-preset"), {"preset": "3B", "seen": "1.5B"})
+    assert TrainingSettings.objects.get().preset == "3B"
+    answer = page.post(address(project, "settings-preset"), {"preset": "0.5B", "seen": "1.5B"}, follow=True)
     assert "Someone else has chosen another preset in the meantime." in answer.content.decode()
-    assert TrainingSettings.objects.get().preset == "1.5B"
+    assert TrainingSettings.objects.get().preset == "3B"
+
+
+def test_the_page_says_why_the_project_has_its_preset_and_unfolds_the_others_where_one_suits_better(
+    page: Client, base: ModelVersion, project: Project
+) -> None:
+    shown = page.get(address(project)).content.decode()
+    assert "Chosen automatically for “random” (1.1 billion parameters)." in shown
+    assert '<details id="presets" >' in shown
+    page.post(address(project, "settings-preset"), {"preset": "3B", "seen": "1.5B"})
+    shown = page.get(address(project)).content.decode()
+    assert "Chosen by hand. Recommended for “random” (1.1 billion parameters): 1.5B." in shown
+    assert '<details id="presets" open>' in shown
+
+
+def test_the_projects_settings_say_which_preset_its_base_model_has_brought(
+    page: Client, base: ModelVersion, project: Project
+) -> None:
+    shown = page.get(reverse("annotate:settings", args=[project.slug])).content.decode()
+    (said,) = (part.split("</p>")[0] for part in shown.split('<p id="base-model-preset">')[1:])
+    assert said.startswith("Preset: 1.5B. Chosen automatically for “random” (1.1 billion parameters).")
+    assert f'href="{address(project)}"' in said
 
 
 def test_a_preset_that_does_not_fit_says_why(page: Client, training: TrainingSettings) -> None:
@@ -166,6 +187,7 @@ def test_the_preflight_leads_to_the_setting_that_is_refused_or_that_memory_asks_
     page: Client, project: Project, base: ModelVersion, annotator: Member
 ) -> None:
     machine.write_demonstrations(annotator, 3)
+    TrainingSettings.objects.update(preset="defaults")  # with which the first stage takes as much as any
     workers.beat("gpu@here", queue="gpu", host="here", device="2 CPU cores", pid=1, memory=1 << 20)
     shown = page.get(address(project, "rounds")).content.decode()
     assert "Memory may not be enough" in shown

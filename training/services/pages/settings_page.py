@@ -21,6 +21,7 @@ class SettingsPage:
     stages: list[StageSettings]
     preset: Preset
     suggested: Preset
+    reason: str  # in words, why the project has its preset, and which one suits its base model
     context: int | None  # tokens that the base model reads at once; None where that is not known yet
     round: Round | None  # the one that runs
     started: list[str]  # the labels of its stages that keep the values they were queued with
@@ -49,6 +50,7 @@ def build(project: Project) -> SettingsPage | None:
         stages=training_settings.build(training),
         preset=PRESETS[training.preset],
         suggested=training_settings.suggest(training),
+        reason=training_settings.preset_reason(training),
         context=training_settings.context_of(training),
         round=round,
         started=[str(stages.find(name).label) for name in planned if name in queued],

@@ -21,8 +21,9 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from annotate.models import User
-from training import doorbell
+from training import doorbell, presets
 from training.models import Adoption, IllegalMove, LostRace, Worker, note
+from training.presets import Preset
 from training.services.machines.workers import REPLACED_AFTER
 from training.services.registry import adoption_words, model_folders
 from training.services.registry.model_folders import Unreadable
@@ -79,6 +80,11 @@ class Folder:
     def report(self) -> dict[str, Any]:
         """What the engine has measured of the folder as it is now; empty before it has."""
         return self.settled.report if self.settled else {}
+
+    @property
+    def preset(self) -> Preset | None:
+        """What a project gets with it; None where no project can choose it."""
+        return presets.for_size(self.adopted.report.get("parameters", 0)) if self.adopted else None
 
     @property
     def is_examined(self) -> bool:

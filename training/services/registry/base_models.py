@@ -14,7 +14,7 @@ from annotate.services import audit
 from training.models import ModelVersion, Run, TrainingSettings
 from training.rlhf.config import to_json
 from training.rlhf.run.manifest import MANIFEST
-from training.services.registry import adoptions
+from training.services.registry import adoptions, settings_changes
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
 from training.stages import Stage
 from training.tiny import recipe
@@ -39,8 +39,9 @@ def why_missing(training: TrainingSettings) -> str:
     return _("The base model “%(name)s” will be available in a moment.") % {"name": name}
 
 
+@transaction.atomic
 def register(project: Project, *, asked_by: User | None = None) -> None:
-    """Make sure that `project` has its base model. Raises UnknownFolder or NotAdopted."""
+    """Make sure that `project` has its base model, and the preset that suits it. Raises UnknownFolder or NotAdopted."""
     if is_settled(project):
         return
     training = TrainingSettings.objects.get(project=project)
@@ -48,6 +49,7 @@ def register(project: Project, *, asked_by: User | None = None) -> None:
         _copy_tiny(project, asked_by)
     else:
         _adopt(project, training.base_model, asked_by)
+    settings_changes.follow_base_model(project)
 
 
 def copy_built_in(target: Path) -> None:
@@ -63,7 +65,6 @@ def _is_pretraining(project: Project) -> bool:
     return Run.objects.unfinished().filter(project=project, stage=Stage.PRETRAINING).exists()
 
 
-@transaction.atomic
 def _copy_tiny(project: Project, asked_by: User | None) -> None:
     """Give `project` a copy of the built-in model: two megabytes, and an upgrade of the code never changes it."""
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
@@ -83,7 +84,6 @@ def _copy_tiny(project: Project, asked_by: User | None) -> None:
     audit.record("model.copied", actor=asked_by, project=project, subject=base.name)
 
 
-@transaction.atomic
 def _adopt(project: Project, folder: str, asked_by: User | None) -> None:
     """Make what was adopted from the folder the base model; its hash makes every later change of it visible."""
     adoption = adoptions.adopted(folder)

@@ -90,6 +90,22 @@ def choose_preset(project: Project, *, name: str, actor: User, seen: str = "") -
     return _save(training, actor, {"preset": [before, name]} if before != name else {})
 
 
+@transaction.atomic
+def follow_base_model(project: Project) -> None:
+    """Take the preset that suits the size of the base model, unless someone has chosen one by hand."""
+    training = _lock(project)
+    before, suggested = training.preset, training_settings.suggest(training).name
+    if before == suggested or training_settings.is_preset_by_hand(training):
+        return
+    training.preset = suggested
+    training.save(update_fields=["preset"])
+    reason: dict[str, Any] = {"base_model": training.base_model}
+    if parameters := training_settings.base_parameters(training):
+        reason["parameters"] = parameters
+    chosen = [before, suggested]
+    audit.record("training_settings.preset_chosen", project=project, subject=project.name, preset=chosen, **reason)
+
+
 def _lock(project: Project) -> TrainingSettings:
     """The row, for this transaction alone. Raises TrainingSettings.DoesNotExist where the project does not train."""
     return TrainingSettings.objects.select_for_update(no_key=True).get(project=project)
@@ -99,7 +115,7 @@ def _save(training: TrainingSettings, actor: User, changed: dict[str, list[Any]]
     training.save(update_fields=["preset", "overrides"])
     if changed:
         project = training.project
-        audit.record("training_settings.changed", actor=actor, project=project, subject=project.name, fields=changed)
+        audit.record(training_settings.CHANGED, actor=actor, project=project, subject=project.name, fields=changed)
     return list(changed)
 
 

@@ -11,16 +11,21 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext as _
+
+from annotate.models import AuditEvent
 from training import presets, stages
 from training.models import ModelVersion, TrainingSettings
 from training.presets import Preset
 from training.rlhf.config import Limits, RunConfig
-from training.services.registry import adoptions, configs
+from training.services.registry import adoption_words, adoptions, configs
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
 from training.services.run_files.config_fields import SET_ELSEWHERE, UNITS, SettingLink, words_of
 from training.stages import StageDefinition
 from training.stages.metric import Words
 from training.tiny import recipe
+
+CHANGED = "training_settings.changed"  # in the audit log: someone has changed them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,36 @@ def suggest(training: TrainingSettings) -> Preset:
     """The preset for a base model of that size."""
     if _is_built_in(training):
         return presets.TINY
-    return presets.for_size(_report(training).get("parameters", 0))
+    return presets.for_size(base_parameters(training))
+
+
+def base_parameters(training: TrainingSettings) -> int:
+    """How many an adopted base model has; 0 where nobody has counted them."""
+    return 0 if _is_built_in(training) else int(_report(training).get("parameters", 0))
+
+
+def is_preset_by_hand(training: TrainingSettings) -> bool:
+    """Whether someone has ever chosen a preset for the project, which the audit log knows."""
+    changes = AuditEvent.objects.filter(project=training.project_id, action=CHANGED)
+    return changes.filter(detail__fields__has_key="preset").exists()
+
+
+def preset_reason(training: TrainingSettings) -> str:
+    """In words: who or what has chosen the preset, and which one suits the base model."""
+    by_hand = _("Chosen by hand.") if is_preset_by_hand(training) else ""
+    suggested, parameters = suggest(training), base_parameters(training)
+    if _is_built_in(training):
+        model = _("the built-in tiny model")
+    elif parameters:
+        about = {"name": training.base_model, "size": adoption_words.parameters(parameters)}
+        model = _("“%(name)s” (%(size)s)") % about
+    else:
+        unknown = _("The size of “%(name)s” is not known.") % {"name": training.base_model}
+        return f"{by_hand} {unknown}".strip()
+    if suggested.name == training.preset:
+        return by_hand or _("Chosen automatically for %(model)s.") % {"model": model}
+    advice = _("Recommended for %(model)s: %(preset)s.") % {"model": model, "preset": suggested.label}
+    return f"{by_hand} {advice}".strip()
 
 
 def context_of(training: TrainingSettings) -> int | None:
