@@ -84,6 +84,7 @@ def _training(project) -> dict[str, object]:
     )
     model = ModelVersion.objects.create(project=project, kind="base", number=1, manifest_sha256="0" * 64)
     run = engine_files.make_run(project, status=Run.Status.FAILED)
+    engine_files.write_origin(run)
     engine_files.write_samples(run, 1, prompt_id=str(project.prompts.earliest("pk").pk))
     return {"round": old.number, "model": model.pk, "run": run.pk, "step": 1, "index": 0} | _around(model)
 

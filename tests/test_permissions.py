@@ -130,6 +130,7 @@ ROWS = [
     *page("training:run-live", ADMINS, **RUN),
     *page("training:run-curves", ADMINS, **RUN),
     *page("training:run-csv", ADMINS, **RUN),
+    *page("training:run-origin", ADMINS, **RUN),
     *page("training:run-resume", ADMINS, "POST", **RUN),
     *page("training:run-repeat", ADMINS, "POST", **RUN),
     *page("training:run-change", ADMINS, "GET POST", **RUN),

@@ -37,6 +37,7 @@ urlpatterns = [
     path("projects/<slug:slug>/runs/<int:pk>/live/", runs.live, name="run-live"),
     path("projects/<slug:slug>/runs/<int:pk>/curves/", runs.curves_of, name="run-curves"),
     path("projects/<slug:slug>/runs/<int:pk>/metrics.csv", runs.metrics_csv, name="run-csv"),
+    path("projects/<slug:slug>/runs/<int:pk>/origin.json", runs.origin, name="run-origin"),
     path("projects/<slug:slug>/runs/<int:pk>/resume/", retries.resume, name="run-resume"),
     path("projects/<slug:slug>/runs/<int:pk>/repeat/", retries.repeat, name="run-repeat"),
     path("projects/<slug:slug>/runs/<int:pk>/change/", retries.change, name="run-change"),

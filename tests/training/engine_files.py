@@ -13,6 +13,7 @@ from annotate.models import Project
 from training.models import ModelVersion, Run
 from training.presets import TINY
 from training.rlhf.config import parse, to_json
+from training.rlhf.run import origin_file
 from training.rlhf.run.manifest import sealed
 from training.services.run_files import directories
 from training.stages import Stage
@@ -75,6 +76,21 @@ def begin_attempt(run: Run, seconds_ago: float, *, fence: int | None = None) -> 
     said = attempt(run, fence) / directories.ENVIRONMENT
     said.write_text("{}", "utf-8")
     os.utime(said, (time.time() - seconds_ago,) * 2)
+
+
+def write_origin(run: Run, *, fence: int | None = None, **facts: Any) -> None:
+    """What an engine leaves that computed on one GPU for 73 seconds, from the first attempt on."""
+    gpu = {"name": "Tensor Works T1", "memory_bytes": 80 * 2**30}
+    origin = {
+        "schema": origin_file.SCHEMA,
+        "code": {"version": "0.1.0", "commit": "c0ffee" * 6, "is_changed": False, "sha256": "5" * 64},
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": None},
+        "hardware": {"cpu": "Abacus 9", "instructions": "AVX2", "threads": 2, "gpus": [gpu], "driver": "570.1"},
+        "earlier": [],
+        "wall_s": 73.2,
+        "exit": origin_file.DONE,
+    }
+    (attempt(run, fence) / origin_file.FILE).write_text(json.dumps(origin | facts), "utf-8")
 
 
 def ppo_metrics(steps: int) -> list[dict[str, float]]:

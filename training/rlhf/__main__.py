@@ -1,4 +1,7 @@
-"""The command line: `python -m training.rlhf STAGE RUN_DIR`; `inspect`, `examine` and `adopt` look at what it uses."""
+"""The command line: `python -m training.rlhf STAGE RUN_DIR`; `reproduce` runs it again and compares the bytes.
+
+`inspect`, `examine` and `adopt` look at what a stage uses.
+"""
 
 import argparse
 import faulthandler
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from . import endings
 from .config import STAGES, RunConfig, load_config
-from .exits import DONE, EngineExit, InvalidInput, NeedsPerson, current_fence
+from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, current_fence
 
 if TYPE_CHECKING:
     from .run.directory import RunDirectory
@@ -31,12 +34,29 @@ ENVIRONMENT = {
 
 def main(arguments: list[str]) -> int:
     """Run a command; its exit status tells the supervisor what to do next."""
+    options = parse_arguments(arguments)
+    if options.command == "inspect":  # only reads, and writes no ending
+        return exit_status(lambda: show(options.run_dir, options.step), None)
+    if options.command == "reproduce":  # writes elsewhere
+        return exit_status(lambda: reproduce(options.run_dir), None)
+    if options.command == "examine":
+        folder = options.directory if options.directory.is_dir() else None
+        return exit_status(lambda: examine(options.directory), folder)
+    if options.command == "adopt":
+        options.out.mkdir(parents=True, exist_ok=True)
+        return exit_status(lambda: adopt(options.directory, options.out, options.context), options.out)
+    return exit_status(lambda: run_attempt(options.command, options.run_dir), attempt_folder(options.run_dir))
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command and what it is about."""
     parser = argparse.ArgumentParser(prog="python -m training.rlhf", description=__doc__)
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="|".join([*STAGES, "inspect", "examine", "adopt"])
-    )
+    names = "|".join([*STAGES, "reproduce", "inspect", "examine", "adopt"])
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
+    reproduce_parser = commands.add_parser("reproduce", help="run a finished run again and compare the bytes")
+    reproduce_parser.add_argument("run_dir", type=Path)
     inspect_parser = commands.add_parser("inspect", help="print samples of a PPO step, token by token")
     inspect_parser.add_argument("run_dir", type=Path)
     inspect_parser.add_argument("step", type=int)
@@ -48,24 +68,15 @@ def main(arguments: list[str]) -> int:
     adopt_parser.add_argument(
         "--context", type=int, help="context length in tokens, if the config has none or to use a shorter one"
     )
-    options = parser.parse_args(arguments)
-    if options.command == "inspect":  # only reads, and writes no ending
-        return exit_status(lambda: show(options.run_dir, options.step), None)
-    if options.command == "examine":
-        folder = options.directory if options.directory.is_dir() else None
-        return exit_status(lambda: examine(options.directory), folder)
-    if options.command == "adopt":
-        options.out.mkdir(parents=True, exist_ok=True)
-        return exit_status(lambda: adopt(options.directory, options.out, options.context), options.out)
-    return exit_status(lambda: run_attempt(options.command, options.run_dir), attempt_folder(options.run_dir))
+    return parser.parse_args(arguments)
 
 
-def exit_status(work: Callable[[], None], folder: Path | None) -> int:
+def exit_status(work: Callable[[], int | None], folder: Path | None) -> int:
     """The exit status of `work`. Where it fails, `folder` gets an ending.json, and a crash is raised again."""
     if folder:
         (folder / endings.FILE).unlink(missing_ok=True)  # of an earlier try
     try:
-        work()
+        return work() or DONE
     except Exception as error:
         end = error
         if endings.is_disk_full(error):
@@ -76,7 +87,6 @@ def exit_status(work: Callable[[], None], folder: Path | None) -> int:
             raise
         print(end, file=sys.stderr)
         return end.code
-    return DONE
 
 
 def attempt_folder(run_dir: Path) -> Path | None:
@@ -109,6 +119,14 @@ def run_attempt(stage: str, run_dir: Path) -> None:
 def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:
     """Call the stage's module in stages/, which has its name; no other is imported."""
     import_module(f"{__package__}.stages.{cfg.stage}").run_stage(run, cfg)
+
+
+def reproduce(run_dir: Path) -> int:
+    """Run a finished run again in another directory and print whether both agree. Raises EngineExit."""
+    os.environ.update(ENVIRONMENT)
+    from .run import reproduction
+
+    return DONE if reproduction.reproduce(run_dir, run_attempt) else NOT_REPRODUCED
 
 
 def show(run_dir: Path, step: int) -> None:

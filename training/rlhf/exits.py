@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 DONE = 0
+NOT_REPRODUCED = 80  # of the command `reproduce`: the stage ended well, with other bytes
 FIRST_FENCE = "1"  # of a run without a supervisor
 LONGEST_QUOTE = 300  # characters
 

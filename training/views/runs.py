@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
@@ -13,7 +13,7 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Worker
 from training.services.pages import heldout_accuracy, progress, schedule
-from training.services.run_files import config_fields, curves, step_samples
+from training.services.run_files import config_fields, curves, origin_facts, step_samples
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
 from training.stages import Stage
@@ -26,7 +26,8 @@ LIMIT_SETTINGS = ("kl_limit", "learning_rate", "beta")  # which decide when PPO 
 def detail(request: ProjectRequest, pk: int) -> HttpResponse:
     """The whole page; everything on it is read from rows and files."""
     files = fetch(request, pk)
-    return render(request, "training/runs/detail.html", live_context(request, files) | curves_context(request, files))
+    context = live_context(request, files) | curves_context(request, files) | {"origin": origin_facts.describe(files)}
+    return render(request, "training/runs/detail.html", context)
 
 
 @role_required(Role.ADMIN)
@@ -60,6 +61,18 @@ def metrics_csv(request: ProjectRequest, pk: int) -> HttpResponse:
     writer = csv.writer(answer)
     writer.writerow(["step", "total", *names])
     writer.writerows([row.step, row.total, *(row.metrics.get(name, "") for name in names)] for row in rows)
+    return answer
+
+
+@role_required(Role.ADMIN)
+@require_safe
+def origin(request: ProjectRequest, pk: int) -> HttpResponse:
+    """What the run was computed with and from, as its engine recorded it; 404 where it did not."""
+    files = fetch(request, pk)
+    if files.origin_file is None:
+        raise Http404
+    answer = HttpResponse(files.origin_file.read_bytes(), content_type="application/json")
+    answer["Content-Disposition"] = f'attachment; filename="run-{files.run.pk}-{files.run.stage}-origin.json"'
     return answer
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forward_hooks import forward_hook, interrupted_at_forward
-from tests.rlhf.reward_runs import demonstration, question, ranked_slate
+from tests.rlhf.reward_runs import question, ranked_slate
 from tests.rlhf.run.test_resume import finished, metrics, weights
 from training.rlhf import memory
 from training.rlhf.__main__ import main
@@ -26,17 +26,6 @@ from training.rlhf.networks.scalar_model import ScalarModel
 from training.rlhf.run import recovery
 from training.rlhf.run.directory import RunDirectory
 from training.rlhf.run.recovery_log import Recovery, RecoveryLog
-
-SFT = {"epochs": 3, "batch_size": 2, "learning_rate": 1e-3, "max_response": 32}  # nine steps of six demonstrations
-
-
-@pytest.fixture
-def make_sft(make_run: MakeRun, models: dict[str, Path]) -> Callable[..., Path]:
-    def make(name: str, **options: Any) -> Path:
-        rows = {"demonstrations": [demonstration(n) for n in range(6)]}
-        return make_run("sft", parents={"base": models["llama"]}, data=rows, name=name, **{**SFT, **options})
-
-    return make
 
 
 @contextmanager

@@ -178,3 +178,31 @@ def test_two_browsers_see_the_same_picture(page: Client, running: Run) -> None:
 def test_a_run_whose_directory_is_gone_still_has_a_page(page: Client, project: Project) -> None:
     run = Run.objects.create(project=project, stage="sft", status=Run.Status.CANCELLED)
     assert "directory no longer exists" in shown(page, run)
+
+
+def test_the_page_says_what_the_run_was_computed_with_and_offers_the_file(page: Client, running: Run) -> None:
+    engine_files.write_origin(running)
+    html = " ".join(shown(page, running).split('id="origin-title"')[1].split("</section>")[0].split())
+    assert f"python -m training.rlhf reproduce $DATA_DIR/runs/{running.uuid}</code>" in html
+    assert "0.1.0, commit c0ffeec0…" in html
+    assert "python 3.11.2, torch 2.13.0 </dd>" in html
+    assert "Tensor Works T1 with 80.0 GB, driver 570.1, Abacus 9 (AVX2), 2 threads" in html
+    assert "1 min 13 s </dd>" in html
+    answer = page.get(url(running, "run-origin"))
+    assert answer["Content-Type"] == "application/json"
+    assert answer["Content-Disposition"] == f'attachment; filename="run-{running.pk}-ppo-origin.json"'
+    assert answer.json()["wall_s"] == 73.2
+
+
+def test_the_origin_is_that_of_the_newest_attempt_and_counts_those_before(page: Client, running: Run) -> None:
+    code = {"version": None, "commit": None, "is_changed": None, "sha256": "ab" * 32}
+    engine_files.write_origin(running)
+    engine_files.write_origin(running, fence=running.fence + 1, code=code, earlier=[{"attempt": "1"}])
+    html = shown(page, running)
+    assert "?, files abababab…" in html
+    assert "after 1 earlier attempt</span>" in html
+
+
+def test_a_run_from_before_origins_has_a_page_without_one(page: Client, running: Run) -> None:
+    assert "Origin" not in shown(page, running)
+    assert page.get(url(running, "run-origin")).status_code == 404

@@ -2,7 +2,7 @@
 
 config.json   what to do                          fence   number of the attempt that may write
 data/*.jsonl  the records                         alive   its time stamp is the last progress
-attempts/<fence>/metrics.jsonl, phase.json, setbacks.json, ending.json, checkpoints/step-000200/, output/
+attempts/<fence>/origin.json, metrics.jsonl, phase.json, setbacks.json, ending.json, checkpoints/step-000200/, output/
 """
 
 import json
@@ -50,6 +50,10 @@ class RunDirectory:
     def data(self, name: str) -> Path:
         """The records called `name`; the file need not exist."""
         return self.path / "data" / f"{name}.jsonl"
+
+    def data_files(self) -> list[Path]:
+        """The files of records, by name."""
+        return sorted((self.path / "data").glob("*.jsonl"))
 
     def parent(self, cfg: RunConfig, role: str) -> Path:
         """The model directory in this role. Raises InvalidInput where it is missing or does not have its hash."""

@@ -13,6 +13,7 @@ import torch
 from .. import memory
 from ..config import RunConfig
 from ..exits import Diverged, InvalidInput
+from . import origin
 from .directory import RunDirectory
 from .recovery_log import Recovery, RecoveryLog
 
@@ -24,20 +25,22 @@ Stage = Callable[[RunDirectory, RunConfig], None]
 
 def run_with_recovery(run: RunDirectory, cfg: RunConfig, stage: Stage) -> None:
     """Run `stage` to its end. Raises Diverged or InvalidInput, with advice, where a recovery did not help."""
-    while True:
-        adapted = adapted_config(cfg, run.recovery_log)
-        try:
-            return stage(run, adapted)
-        except Diverged as end:
-            if not lower_learning_rate_helps(adapted, end):
-                raise
-            halve_learning_rate(run, adapted, end)
-        except (RuntimeError, MemoryError, OSError) as error:
-            if not memory.ran_out(error):
-                raise
-            halve_micro_batch(run, adapted)
-        gc.collect()  # free the failed try's networks before those of the next one are loaded
-        torch.cuda.empty_cache()
+    with origin.recorded(run) as begin:
+        while True:
+            adapted = adapted_config(cfg, run.recovery_log)
+            begin(adapted)
+            try:
+                return stage(run, adapted)
+            except Diverged as end:
+                if not lower_learning_rate_helps(adapted, end):
+                    raise
+                halve_learning_rate(run, adapted, end)
+            except (RuntimeError, MemoryError, OSError) as error:
+                if not memory.ran_out(error):
+                    raise
+                halve_micro_batch(run, adapted)
+            gc.collect()  # free the failed try's networks before those of the next one are loaded
+            torch.cuda.empty_cache()
 
 
 def adapted_config(cfg: RunConfig, recovery_log: RecoveryLog) -> RunConfig:

@@ -33,6 +33,11 @@ class RecoveryLog:
         if self._entries:
             self._write()
 
+    @property
+    def entries(self) -> tuple[Recovery, ...]:
+        """All of them, the oldest first."""
+        return tuple(self._entries)
+
     def has(self, kind: Kind) -> bool:
         """Whether there is an entry of this kind."""
         return any(entry.kind == kind for entry in self._entries)

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from training.models import Run, Worker
+from training.rlhf.run import origin_file
 from training.services.run_files import directories
 from training.services.run_files.directories import ENVIRONMENT
 from training.services.run_files.reader import RunFiles
-
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
 
 
 def write(run: Run, attempt: Path) -> None:
@@ -37,13 +34,7 @@ def write(run: Run, attempt: Path) -> None:
 
 def versions() -> dict[str, str]:
     """What is installed here, by name."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = _("not installed")
-    return found
+    return {name: number or _("not installed") for name, number in origin_file.versions().items()}
 
 
 def changes(run: Run, attempt: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from training.models import Run
-from training.rlhf.run import recovery_log
+from training.rlhf.run import origin_file, recovery_log
 from training.services.run_files import directories, metrics
 from training.services.run_files.metrics import Pace, Row
 
@@ -34,6 +34,17 @@ class RunFiles:
         """The config that was saved with the run; it never changes. Empty where the directory is gone."""
         config = directories.read_json(self.run.directory / "config.json")
         return config if isinstance(config, dict) else {}
+
+    @property
+    def origin_file(self) -> Path | None:
+        """Where the newest attempt that says so says what it computed with and from."""
+        attempt = self.newest_attempt(origin_file.FILE)
+        return attempt / origin_file.FILE if attempt else None
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What is in that file; empty where there is none, as in runs from before it was kept."""
+        return origin_file.read(self.origin_file.parent) if self.origin_file else {}
 
     @cached_property
     def history(self) -> list[Row]:

@@ -22,7 +22,7 @@ from training import doorbell
 from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
-from training.rlhf.run import recovery_log
+from training.rlhf.run import origin_file, recovery_log
 from training.services.run_files import directories, environment, integrity, metrics, saved_steps
 from training.services.run_files.reader import RunFiles
 from training.services.run_files.saved_steps import SavedStep
@@ -191,7 +191,7 @@ def _inherit(saved: SavedStep, target: Path) -> None:
     (target / "samples").mkdir(parents=True)
     checkpoint = target / "checkpoints" / saved.path.name
     shutil.copytree(saved.path, checkpoint, copy_function=lambda source, copy: link(Path(source), Path(copy)))
-    for name in (metrics.FILE, directories.ENVIRONMENT):
+    for name in (metrics.FILE, directories.ENVIRONMENT, origin_file.FILE):
         if (saved.attempt / name).exists():
             link(saved.attempt / name, target / name)
     logs = directories.find(saved.attempt.parents[1], recovery_log.FILE)
