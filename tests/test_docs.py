@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted(
-    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if path.name != "CHANGELOG.md"
-)  # which tells of what was, too
-# `annotate/services/work.py`, `training/rlhf/` or `annotate/services/work.py:claim`
+OF_THE_PAST = {"CHANGELOG.md", "test-durations.md"}  # what these name may be gone
+PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if path.name not in OF_THE_PAST)
+# `annotate/services/work.py`, `training/rlhf/`, `annotate/services/work.py:claim` or `tests/test_docs.py::test_…`
 NAMED = re.compile(
-    r"`((?:annotate|benchmarks|config|deploy|docs|static|templates|tests|training|\.ci)/[\w./-]*)(?::([\w.]+))?`"
+    r"`((?:annotate|benchmarks|config|deploy|docs|static|templates|tests|training|\.ci)/[\w./-]*)(?:::?([\w.]+))?`"
 )
 LINKED = re.compile(r"\]\(([^)#\s]+)?(?:#([\w-]+))?\)")
 
@@ -61,3 +60,16 @@ def test_each_of_thirty_questions_is_answered_by_at_most_two_files() -> None:
     assert len(rows) >= 30
     files = {row.split("|")[1].strip(): {path for path, _symbol in NAMED.findall(row)} for row in rows}
     assert {question: found for question, found in files.items() if not 1 <= len(found) <= 2} == {}
+
+
+def test_each_of_fifty_details_of_the_method_names_the_test_that_proves_it_or_says_why_it_is_not_applied() -> None:
+    page = (ROOT / "docs/correctness.md").read_text()
+    introduction, *parts = re.split(r"^\*\*(\d+)\. ", page, flags=re.MULTILINE)
+    entries = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
+    assert list(entries) == list(range(1, 51))
+    left_out = {number for number, entry in entries.items() if "\n- not applied: " in entry}
+    assert {number for number, entry in entries.items() if "\n- test: `tests/" not in entry} <= left_out
+    (listed,) = re.findall(r"\*\*Not applied[^*]*\*\* ([\d, ]+)\.", introduction)
+    assert [int(number) for number in listed.split(", ")] == sorted(left_out)
+    tests = [symbol for path, symbol in NAMED.findall(page) if path.startswith("tests/rlhf/") and symbol]
+    assert all(name.startswith("test_") for name in tests)

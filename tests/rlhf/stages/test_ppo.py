@@ -21,7 +21,7 @@ from training.rlhf.seeding import generator
 from training.rlhf.stages.inspection import after_update
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.ppo import Trainer, policy_step, value_step, whiten_advantages
-from training.rlhf.stages.rollouts import Rollout, rollout_metrics
+from training.rlhf.stages.rollouts import Rollout, iteration_prompts, rollout_metrics
 from training.rlhf.stages.scoring import Answer
 
 PROMPTS = [
@@ -83,6 +83,25 @@ def test_a_policy_that_is_its_reference_has_no_divergence_and_earns_its_score(ma
         assert rollout.rewards.sum(1).tolist() == scores
 
 
+def test_each_answer_trains_once_in_one_minibatch(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    minibatches = trainer.roll_out(PROMPTS, 0, trainer.report_progress)
+    numbers = [[episode.position for rollout in part for episode in rollout.episodes] for part in minibatches]
+    assert [len(part) for part in numbers] == [4, 4]
+    assert sorted(number for part in numbers for number in part) == list(range(8))
+    trainer.update(minibatches, 0)
+    steps = [state["step"].item() for state in trainer.policy_learner.optimizer.state_dict()["state"].values()]
+    assert set(steps) == {2}
+
+
+def test_every_prompt_is_answered_before_any_comes_again() -> None:
+    cfg = configured()
+    asked = [prompt.id for iteration in range(6) for prompt in iteration_prompts(iteration, PROMPTS, cfg)]
+    rounds = [asked[start : start + 6] for start in range(0, 48, 6)]
+    assert all(sorted(one) == [prompt.id for prompt in PROMPTS] for one in rounds)
+    assert len(set(map(tuple, rounds))) > 1
+
+
 def test_the_reward_lands_on_the_last_token_of_the_answer(make_trainer: MakeTrainer) -> None:
     for rollout in rolled_out(make_trainer(rewarder=lambda answers: torch.full((len(answers),), 3.0))):
         for row, episode in enumerate(rollout.episodes):
@@ -132,7 +151,9 @@ def test_gradients_are_those_of_the_whole_minibatch_however_it_is_cut(make_train
         trainer = make_trainer(batch_tokens=batch_tokens)
         minibatch = trainer.roll_out(PROMPTS, 0, trainer.report_progress)[0]
         policy_step(trainer.policy, trainer.policy_learner, minibatch, learning_rate=0.0, clip=0.2)
-        moments = trainer.policy_learner.optimizer.state_dict()["state"].values()
+        value_step(trainer.critic, trainer.critic_learner, minibatch, learning_rate=0.0, clip=0.2)
+        optimizers = trainer.policy_learner.optimizer, trainer.critic_learner.optimizer
+        moments = [moment for each in optimizers for moment in each.state_dict()["state"].values()]
         gradients.append(torch.cat([moment["exp_avg"].flatten() for moment in moments]))
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0], atol=1e-6, rtol=0)

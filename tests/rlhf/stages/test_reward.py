@@ -12,6 +12,7 @@ import torch
 from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forks import FORKS
+from tests.rlhf.forward_hooks import forward_hook
 from tests.rlhf.reward_runs import GOOD, demonstration, question, ranked_slate
 from training.rlhf import seeding
 from training.rlhf.__main__ import main
@@ -19,7 +20,7 @@ from training.rlhf.config import Parent, RewardConfig
 from training.rlhf.data.chat import Chat
 from training.rlhf.exits import InvalidInput
 from training.rlhf.networks.policy import load_policy
-from training.rlhf.networks.scalar_model import ScalarModel, load_reward, scalar_from_policy
+from training.rlhf.networks.scalar_model import ScalarModel, load_reward, save_reward, scalar_from_policy
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.reward import Slate, ranking_loss, train_step, weigh
 from training.rlhf.stages.scoring import Answer, Scorer
@@ -79,6 +80,26 @@ def test_the_cut_into_micro_batches_never_parts_a_slate_nor_changes_the_update(m
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], atol=1e-5, rtol=0)
+
+
+def test_each_completion_of_a_slate_is_read_once_however_many_it_is_compared_with(model_dir: Path) -> None:
+    scorer, chat = fresh(model_dir), Chat.load(model_dir)
+    texts = [f"{text} {number}" for number in range(3) for text in GOOD]
+    slate = Slate([chat.rendered(question(1), text, stopped=True) for text in texts], [[*range(1, 10)]])
+    read: list[int] = []
+    with forward_hook(lambda network, tokens, scores: read.append(len(tokens))):
+        train_step(scorer, Learner(scorer.model, "reward"), [slate], learning_rate=0.0)
+    assert sum(read) == 9  # of 36 pairs
+
+
+def test_an_answer_that_was_cut_is_learnt_without_an_end(make_run: MakeRun, models: dict[str, Path]) -> None:
+    """Of two equal texts the one that ends is preferred: nothing but the end could tell them apart."""
+    completions = [{"text": "Drink water.", "finish_reason": reason} for reason in ("stop", "length")]
+    slates = [{**ranked_slate(n, [1, 2]), "completions": completions} for n in range(4)]
+    options = {"epochs": 8, "batch_size": 4, "learning_rate": 3e-3, "max_response": 64}
+    run = make_run("reward", parents={"policy": models["llama"]}, data={"rankings": slates}, **options)
+    lines = (reward_runs.train(run).parent / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["metrics"]["reward/accuracy"] == 1
 
 
 def test_training_and_scoring_read_the_same_number(model_dir: Path) -> None:
@@ -149,6 +170,22 @@ def test_a_fresh_process_scores_bitwise_the_same(trained: Path, model_dir: Path,
     process.join()
     write_scores(trained, model_dir, tmp_path / "ours")
     assert (tmp_path / "theirs").read_text() == (tmp_path / "ours").read_text()
+
+
+def test_the_whole_head_is_saved_its_bias_included(model_dir: Path, tmp_path: Path) -> None:
+    """A loss over pairs leaves the bias at 0, so no trained model would show that it is lost."""
+    scorer = fresh(model_dir)
+    with torch.no_grad():
+        scorer.model.head.bias.fill_(0.7)
+        scorer.model.offset.fill_(-0.3)
+        scorer.model.gain.fill_(1.9)
+    answers = [Answer(question(n), text, stopped=True) for n, text in enumerate(GOOD)]
+    save_reward(scorer.model, scorer.chat, tmp_path, {"canaries": []})
+    loaded, card = load_reward(tmp_path, "fp32")
+    assert card == {"canaries": []}
+    again = Scorer(loaded, scorer.chat, scorer.batch_tokens, report_progress=lambda: None)
+    assert torch.equal(again.scores(answers), scorer.scores(answers))
+    assert loaded.head.bias.item() == scorer.model.head.bias.item() != 0
 
 
 @pytest.mark.parametrize("name", ["head.safetensors", "model.safetensors"])

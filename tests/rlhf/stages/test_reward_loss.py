@@ -46,6 +46,10 @@ def test_a_slate_of_nine_weighs_the_same_as_a_slate_of_four() -> None:
     scores = random_scores(13)
     apart = (loss(scores[:4], [four]) + loss(scores[4:], [nine])) / 2
     torch.testing.assert_close(loss(scores, [four], [nine]), apart)
+    weights = weigh([[four], [nine]]).weight
+    assert len(weights) == math.comb(4, 2) + math.comb(9, 2)
+    assert weights[: math.comb(4, 2)].sum().item() == pytest.approx(1 / 2)
+    assert weights.sum().item() == pytest.approx(1)
 
 
 def test_judgements_of_one_slate_share_its_weight_and_a_tied_one_has_no_say() -> None:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.rlhf.conftest import MakeRun
 from training.rlhf import seeding
@@ -73,6 +75,21 @@ def test_answers_are_drawn_from_the_whole_distribution(policy: Policy, chat: Cha
     assert abs(chi_squared - freedom) < 5 * (2 * freedom) ** 0.5
 
 
+@torch.no_grad()
+def test_each_token_is_drawn_from_the_training_forward_pass_at_temperature_one(policy: Policy, chat: Chat) -> None:
+    """At temperature 1, with no token left out: the distribution is that of the training forward pass."""
+    prompts, answers = draw(policy, chat, 8)
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        uniforms = seeding.uniforms(LONGEST, seeding.generator(0, "test", 0, "p", number))[: len(answer.response)]
+        ids = torch.tensor([prompt + answer.response])
+        logits = policy(ids, torch.ones_like(ids, dtype=torch.bool))[0, len(prompt) - 1 : -1]
+        reached = logits.double().softmax(-1).cumsum(-1)
+        chosen = torch.tensor(answer.response)[:, None]
+        above = reached.gather(1, chosen).squeeze(1)
+        below = above - logits.double().softmax(-1).gather(1, chosen).squeeze(1)
+        assert ((below - 1e-6 <= uniforms) & (uniforms <= above + 1e-6)).all()
+
+
 def test_an_impossible_token_is_never_drawn() -> None:
     logprobs = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).log().expand(3, -1)
     extremes = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
@@ -87,6 +104,37 @@ def test_an_answer_ends_with_its_first_stop_id_or_is_cut(policy: Policy, chat: C
         assert answer.stopped == (answer.response[-1] in chat.stop_ids)
         assert answer.stopped or len(answer.response) == LONGEST
         assert len(answer.logprobs) == len(answer.response)
+
+
+class LivingLogits(TorchDispatchMode):
+    """Follows the tensors whose last dimension is the vocabulary; `most` is what lived at once, in numbers."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size, self.most = vocab_size, 0
+        self._living: WeakSet[Tensor] = WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.dim() and result.shape[-1] == self.vocab_size:
+            self._living.add(result)
+            self.most = max(self.most, sum(tensor.numel() for tensor in self._living))
+        return result
+
+
+def test_a_longer_answer_holds_no_more_logits(models: dict[str, Path]) -> None:
+    """They are reduced to the log-probability of the drawn token at each step, and never kept or stacked."""
+    chat = Chat.load(models["gpt2"])
+    policy = load_policy(models["gpt2"], chat, "fp32")
+    prompts = [chat.prompt_ids([{"role": "user", "content": text}]) for text in QUESTIONS]
+    most = []
+    for longest in (3, 60):
+        draws = [seeding.generator(0, "test", 0, "p", number) for number in range(len(prompts))]
+        with LivingLogits(chat.vocab_size) as logits:
+            answers = generate(policy, chat, prompts, draws, longest, 100_000, lambda: None)
+        assert max(len(answer.response) for answer in answers) > longest // 2
+        most.append(logits.most)
+    assert most[0] == most[1] > 0
 
 
 def prompts(count: int) -> list[dict[str, Any]]:

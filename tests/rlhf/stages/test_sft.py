@@ -55,6 +55,25 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(policy: Policy, chat
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
 
 
+@torch.no_grad()
+def nats_of_answer(policy: Policy, sample: Rendered) -> list[float]:
+    """The log-probability of each answer token, from this sequence alone and one token after the other."""
+    ids = sample.prompt + sample.response
+    logits = policy(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))[0].double()
+    start = len(sample.prompt)
+    return [logits[at - 1].log_softmax(-1)[ids[at]].item() for at in range(start, len(ids))]
+
+
+def test_the_loss_is_the_mean_over_the_tokens_of_all_answers_and_none_of_the_prompts(
+    policy: Policy, chat: Chat
+) -> None:
+    batch = render([Demonstration(**row) for row in demonstrations(5)], chat, 32).used
+    nats = [each for sample in batch for each in nats_of_answer(policy, sample)]
+    for batch_tokens in (1, 100, 100_000):
+        loss = train_step(policy, Learner(policy, "policy"), batch, 0.0, chat.pad_id, batch_tokens, lambda: None)
+        assert loss == pytest.approx(-sum(nats) / len(nats), abs=1e-5)
+
+
 def test_a_demonstration_that_is_cut_has_no_end_to_learn(chat: Chat) -> None:
     row = Demonstration(id="d", messages=[{"role": "user", "content": "Why?"}], response="Because " * 30)
     filtered = render([row], chat, max_response=10)
