@@ -1,0 +1,77 @@
+"""The speed benchmark can run each of its works, and its figures are what their names promise. No peer is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.engine import summary
+from benchmarks.speed import work
+from benchmarks.speed.ours import STEPS, Models, measure
+from benchmarks.speed.profiling import Clock, profile
+from training.rlhf import seeding
+from training.rlhf.networks.policy import load_policy
+from training.rlhf.stages import ppo, sampling
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALLEST = "0.5M"
+
+
+@pytest.fixture(autouse=True)
+def generate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PPO's step of the benchmark puts a clock around this name; in a process of its own that need not be undone."""
+    monkeypatch.setattr(ppo, "generate", ppo.generate)  # type: ignore[attr-defined]
+
+
+def made(folder: Path, name: str) -> dict[str, object]:
+    work.write(folder, name, SMALLEST, smoke=True)
+    job: dict[str, object] = json.loads((folder / "job.json").read_text())
+    return job
+
+
+@pytest.mark.parametrize("name", [name for name in work.WORKS if name not in ("generation4", "reward9-long")])
+def test_every_work_has_a_rate_and_a_peak_of_memory(name: str, tmp_path: Path) -> None:
+    job = made(tmp_path, name)
+    measured = measure(job, STEPS[str(job["stage"])](job, Models(tmp_path), Clock()))
+    assert min(measured["rate"], measured["cpu_rate"], measured["peak_mib"]) > 0
+
+
+def test_the_shares_of_a_profile_add_up_and_each_stage_of_ppo_has_one(tmp_path: Path) -> None:
+    job, clock = made(tmp_path, "ppo"), Clock()
+    profiled = profile(job, STEPS["ppo"](job, Models(tmp_path), clock), clock)
+    shares = [profiled[name] for name in ("generate", "score", "update", "wait")]
+    assert sum(shares) == pytest.approx(1) and min(shares) > 0
+    assert profiled["gflop_per_s"] > 0
+
+
+@pytest.mark.parametrize(("name", "mean"), [("generation", 48.0), ("generation-half", 24.0)])
+def test_answers_are_as_long_as_the_work_promises(name: str, mean: float, tmp_path: Path) -> None:
+    job = made(tmp_path, name)
+    models = Models(tmp_path)
+    prompts = job["rows"] * 4  # type: ignore[operator]
+    generators = [seeding.generator(0, "test", sample=number) for number in range(len(prompts))]
+    policy = load_policy(models.folder, models.chat, "fp32")
+    answers = sampling.generate(policy, models.chat, prompts, generators, 48, 8192, lambda: None)
+    lengths = torch.tensor([float(len(answer.response)) for answer in answers])
+    assert lengths.mean().item() == pytest.approx(mean, abs=4 if mean < 48 else 0)
+
+
+def test_a_ratio_is_the_median_of_the_repeats_and_its_spread_their_range() -> None:
+    ours = [{"rate": rate, "cpu_rate": 2 * rate, "peak_mib": 300.0} for rate in (20.0, 30.0, 80.0)]
+    theirs = [{"rate": 10.0, "cpu_rate": 10.0, "peak_mib": 900.0}] * 3
+    line = summary(ours, theirs)
+    assert (line["ours"], line["peer"], line["ratio"], line["spread"]) == (30, 10, 3, [2, 8])
+    assert (line["cpu_ratio"], line["ours_peak_mib"], line["peer_peak_mib"]) == (6, 300, 900)
+
+
+def test_the_command_prints_a_line_for_each_work_without_a_peer() -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "engine.py", "--smoke", "--works", "sft", "--params", SMALLEST]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    line = json.loads(done.stdout)
+    assert (line["work"], line["params"], line["unit"], line["peer"]) == ("sft", SMALLEST, "tokens/s", None)
+    assert line["ours"] > 0
