@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from training.rlhf.advantages import generalized_advantages, shaped_rewards, whitened
-from training.rlhf.logprobs import entropy_of, exact_kl, logprobs_of
+from training.rlhf.logprobs import CHUNK_BYTES, entropy_of, exact_kl, in_chunks, logprobs_and_entropy, logprobs_of
 from training.rlhf.stages.ppo import policy_loss, value_loss
 from training.rlhf.stages.reward import ranking_loss, weigh
 from training.rlhf.stages.sampling import inverse_cdf
@@ -50,12 +50,12 @@ def responses(draw: st.DrawFn) -> Tensor:
 
 @st.composite
 def projections(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """The end of a language model: hidden states (B, T, D), the output weight (V, D), and target ids (B, T)."""
-    batch, width, size, vocabulary = (draw(st.integers(low, high)) for low, high in ((1, 3), (2, 5), (1, 3), (2, 9)))
+    """The end of a language model: hidden states (A, D), the output weight (V, D), and target ids (A,)."""
+    count, size, vocabulary = (draw(st.integers(low, high)) for low, high in ((1, 9), (1, 3), (2, 9)))
     numbers = st.floats(-3, 3, width=32)
-    hidden, weight = draw(tensors((batch, width, size), numbers)), draw(tensors((vocabulary, size), numbers))
-    ids = st.lists(st.integers(0, vocabulary - 1), min_size=batch * width, max_size=batch * width)
-    return hidden, weight, torch.tensor(draw(ids)).reshape(batch, width)
+    hidden, weight = draw(tensors((count, size), numbers)), draw(tensors((vocabulary, size), numbers))
+    ids = st.lists(st.integers(0, vocabulary - 1), min_size=count, max_size=count)
+    return hidden, weight, torch.tensor(draw(ids))
 
 
 def slow_logprobs(logits: Sequence[float]) -> list[float]:
@@ -183,21 +183,34 @@ def test_the_ranking_loss_is_a_mean_over_pairs_then_judgements_then_slates(
 
 @given(projection=projections())
 @on_random_input
-def test_log_probabilities_and_entropies_are_those_of_the_softmax_before_each_token(
-    projection: tuple[Tensor, Tensor, Tensor],
+def test_log_probabilities_and_entropies_are_those_of_the_softmax(projection: tuple[Tensor, Tensor, Tensor]) -> None:
+    hidden, weight, targets = projection
+    logits = hidden @ weight.T  # (A, V)
+    nats = [slow_logprobs(row) for row in logits.tolist()]
+    chosen = [row[target] for row, target in zip(nats, targets.tolist(), strict=True)]
+    entropies = [-math.fsum(math.exp(each) * each for each in row) for row in nats]
+    assert logprobs_of(logits, targets).tolist() == pytest.approx(chosen, abs=1e-5)
+    assert entropy_of(logits).tolist() == pytest.approx(entropies, abs=1e-5)
+    assert logprobs_and_entropy(logits, targets).T.flatten().tolist() == pytest.approx([*chosen, *entropies], abs=1e-5)
+
+
+@given(projection=projections(), size=st.integers(1, 9))
+@on_random_input
+def test_chunks_of_any_size_give_the_numbers_and_the_gradient_of_the_whole(
+    projection: tuple[Tensor, Tensor, Tensor], size: int
 ) -> None:
     hidden, weight, targets = projection
-    logits = hidden @ weight.T  # (B, T, V)
 
-    def logprob(row: int, column: int) -> float:
-        return slow_logprobs(logits[row, column - 1].tolist())[int(targets[row, column])] if column else 0.0
+    def through(vocabulary: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        states, projected = (each.detach().to(dtype, copy=True).requires_grad_() for each in (hidden, weight))
+        numbers = in_chunks(logprobs_of, lambda part: part @ projected.T, states, targets, vocabulary)
+        (numbers * torch.arange(1.0, len(numbers) + 1, dtype=dtype)).sum().backward()
+        return numbers.detach(), *(each.grad for each in (states, projected))  # type: ignore[return-value]
 
-    def entropy(row: int, column: int) -> float:
-        nats = slow_logprobs(logits[row, column - 1].tolist())
-        return -math.fsum(math.exp(each) * each for each in nats) if column else 0.0
-
-    agrees(logprobs_of(logits, targets), logprob, atol=1e-5)
-    agrees(entropy_of(logits), entropy)
+    chunked = through(CHUNK_BYTES // (4 * size), torch.float32)  # a vocabulary of which `size` tokens fill a chunk
+    whole = through(1, torch.float64)
+    for ours, theirs in zip(chunked, whole, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, atol=1e-5, rtol=1e-5)
 
 
 @given(data=st.data(), projection=projections())
@@ -206,17 +219,13 @@ def test_the_exact_divergence_is_the_sum_over_the_vocabulary(
     data: st.DataObject, projection: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     hidden, weight, _targets = projection
-    ours = hidden @ weight.T  # (B, T, V)
+    ours = hidden @ weight.T  # (A, V)
     theirs = data.draw(tensors(ours.shape, st.floats(-10, 10, width=32)))
-
-    def divergence(row: int, column: int) -> float:
-        if not column:
-            return 0.0
-        policy, reference = (slow_logprobs(logits[row, column - 1].tolist()) for logits in (ours, theirs))
-        return math.fsum(math.exp(p) * (p - q) for p, q in zip(policy, reference, strict=True))
-
-    agrees(exact_kl(ours, theirs), divergence)
-    torch.testing.assert_close(exact_kl(ours, ours), torch.zeros(ours.shape[:2]))
+    expected = []
+    for ps, qs in zip(map(slow_logprobs, ours.tolist()), map(slow_logprobs, theirs.tolist()), strict=True):
+        expected.append(math.fsum(math.exp(p) * (p - q) for p, q in zip(ps, qs, strict=True)))
+    assert exact_kl(ours, theirs).tolist() == pytest.approx(expected, abs=1e-4, rel=1e-5)
+    torch.testing.assert_close(exact_kl(ours, ours), torch.zeros(len(ours)))
 
 
 @given(data=st.data(), shape=st.tuples(st.integers(1, 4), st.integers(1, 8)), clip=st.floats(0.0625, 0.875, width=32))

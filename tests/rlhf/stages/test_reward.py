@@ -82,14 +82,14 @@ def test_the_cut_into_micro_batches_never_parts_a_slate_nor_changes_the_update(m
         torch.testing.assert_close(other, weights[0], atol=1e-5, rtol=0)
 
 
-def test_each_completion_of_a_slate_is_read_once_however_many_it_is_compared_with(model_dir: Path) -> None:
+def test_a_slate_is_read_once_its_prompt_and_each_completion_however_many_pairs_it_has(model_dir: Path) -> None:
     scorer, chat = fresh(model_dir), Chat.load(model_dir)
     texts = [f"{text} {number}" for number in range(3) for text in GOOD]
     slate = Slate([chat.rendered(question(1), text, stopped=True) for text in texts], [[*range(1, 10)]])
     read: list[int] = []
     with forward_hook(lambda network, tokens, scores: read.append(len(tokens))):
         train_step(scorer, Learner(scorer.model, "reward"), [slate], learning_rate=0.0)
-    assert sum(read) == 9  # of 36 pairs
+    assert read == [len(slate.completions[0].prompt) + sum(len(one.response) for one in slate.completions)]
 
 
 def test_an_answer_that_was_cut_is_learnt_without_an_end(make_run: MakeRun, models: dict[str, Path]) -> None:

@@ -82,7 +82,7 @@ def test_each_token_is_drawn_from_the_training_forward_pass_at_temperature_one(p
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         uniforms = seeding.uniforms(LONGEST, seeding.generator(0, "test", 0, "p", number))[: len(answer.response)]
         ids = torch.tensor([prompt + answer.response])
-        logits = policy(ids, torch.ones_like(ids, dtype=torch.bool))[0, len(prompt) - 1 : -1]
+        logits = policy.logits(ids, torch.ones_like(ids, dtype=torch.bool))[0, len(prompt) - 1 : -1]
         reached = logits.double().softmax(-1).cumsum(-1)
         chosen = torch.tensor(answer.response)[:, None]
         above = reached.gather(1, chosen).squeeze(1)

@@ -59,7 +59,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(policy: Policy, chat
 def nats_of_answer(policy: Policy, sample: Rendered) -> list[float]:
     """The log-probability of each answer token, from this sequence alone and one token after the other."""
     ids = sample.prompt + sample.response
-    logits = policy(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))[0].double()
+    logits = policy.logits(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))[0].double()
     start = len(sample.prompt)
     return [logits[at - 1].log_softmax(-1)[ids[at]].item() for at in range(start, len(ids))]
 

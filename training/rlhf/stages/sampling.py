@@ -57,11 +57,7 @@ def generate(
     called now and then with the number of answers that ended since. Raises Diverged where the logits are not finite.
     """
     sampler, device = policy.for_sampling(), policy.device
-    uniforms = torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device)  # (N, R) float64
-    stop_ids = torch.tensor(sorted(chat.stop_ids), device=device)
-    tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=device)  # (N, R)
-    logprobs = torch.zeros(uniforms.shape, device=device)  # (N, R) nats
-    lengths = torch.zeros(len(prompts), dtype=torch.int64, device=device)  # (N,) of the answers so far
+    answers = _Answers(chat, torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device))
     # Prompts that are equal join together, and rows that are decoded together have similar lengths.
     waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
     width = max(map(len, prompts)) + max_response
@@ -74,23 +70,16 @@ def generate(
             joining = _first_waiting(waiting, decoding.room, prompts)
             decoding.join([prompts[index] for index in joining])
             rows = torch.cat([rows, torch.tensor(joining, device=device)])
-        distribution = decoding.next_logits().log_softmax(dim=-1)  # (A, V)
-        columns = lengths[rows]  # (A,)
-        chosen = inverse_cdf(distribution, uniforms[rows, columns])  # (A,)
-        tokens[rows, columns] = chosen
-        logprobs[rows, columns] = distribution.gather(1, chosen[:, None]).squeeze(1)
-        lengths[rows] = columns + 1
-        going = (~torch.isin(chosen, stop_ids) & (columns + 1 < max_response)).nonzero().squeeze(1)
+        chosen, going = answers.draw(rows, decoding.next_logits())
         decoding.append(chosen, going)
-        ended_since += len(rows) - len(going)
-        rows, steps = rows[going], steps + 1
+        steps, ended_since = steps + 1, ended_since + len(rows) - len(going)
+        rows = rows[going]
         if steps % PROGRESS_EVERY == 0:
             report_progress()
         if on_sampled and (ended_since * PROGRESS_PARTS >= len(prompts) or not (waiting or len(rows))):
             on_sampled(ended_since)
             ended_since = 0
-    require_finite(logprobs, "the policy's logits", "logits_not_finite")
-    return _collect(tokens, logprobs, lengths, chat)
+    return answers.collect()
 
 
 def _first_waiting(waiting: deque[int], room: int, prompts: Sequence[list[int]]) -> list[int]:
@@ -102,6 +91,37 @@ def _first_waiting(waiting: deque[int], room: int, prompts: Sequence[list[int]])
     return taken
 
 
+class _Answers:
+    """N answers of at most R tokens as they are drawn, each by its row of uniform random numbers (N, R)."""
+
+    def __init__(self, chat: Chat, uniforms: Tensor) -> None:
+        self._chat, self._uniforms = chat, uniforms
+        self._stop_ids = torch.tensor(sorted(chat.stop_ids), device=uniforms.device)
+        self._tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)  # (N, R)
+        self._logprobs = torch.zeros(uniforms.shape, device=uniforms.device)  # (N, R) nats
+        self._lengths = torch.zeros(len(uniforms), dtype=torch.int64, device=uniforms.device)  # (N,) so far
+
+    def draw(self, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The next tokens (A,) of the answers `rows` (A,) from their logits (A, V), and which of the A rows go on."""
+        logprobs = logits.log_softmax(dim=-1)  # (A, V)
+        columns = self._lengths[rows]  # (A,)
+        chosen = inverse_cdf(logprobs, self._uniforms[rows, columns])  # (A,)
+        self._tokens[rows, columns] = chosen
+        self._logprobs[rows, columns] = logprobs.gather(1, chosen[:, None]).squeeze(1)
+        self._lengths[rows] = columns + 1
+        ended = torch.isin(chosen, self._stop_ids) | (columns + 1 == self._uniforms.shape[1])
+        return chosen, (~ended).nonzero().squeeze(1)
+
+    def collect(self) -> list[SampledTokens]:
+        """All answers. Raises Diverged where one was drawn from logits that are not finite."""
+        require_finite(self._logprobs, "the policy's logits", "logits_not_finite")
+        columns = zip(self._tokens.tolist(), self._logprobs.tolist(), self._lengths.tolist(), strict=True)
+        return [
+            SampledTokens(ids[:length], nats[:length], ids[length - 1] in self._chat.stop_ids)
+            for ids, nats, length in columns
+        ]
+
+
 def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     """(B,) ids: where the cumulative probabilities of `logprobs` (B, V), in nats, first exceed `uniforms` (B,).
 
@@ -110,13 +130,6 @@ def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     cumulative = logprobs.double().exp().cumsum(dim=-1)  # (B, V)
     target = uniforms[:, None] * cumulative[:, -1:]  # (B, 1), scaled since rounding keeps the sum from being 1
     return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logprobs.shape[1] - 1)
-
-
-def _collect(tokens: Tensor, logprobs: Tensor, lengths: Tensor, chat: Chat) -> list[SampledTokens]:
-    answers = []
-    for ids, nats, length in zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True):
-        answers.append(SampledTokens(ids[:length], nats[:length], ids[length - 1] in chat.stop_ids))
-    return answers
 
 
 class SampledAnswer(NamedTuple):

@@ -55,6 +55,7 @@ class SettingLink(NamedTuple):
 
 UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
     "": "",
+    "MB": _("MB"),
     "answers": _("answers"),
     "demonstrations per step": _("demonstrations per step"),
     "documents per step": _("texts per step"),
