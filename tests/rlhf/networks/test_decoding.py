@@ -62,20 +62,20 @@ def test_a_prompt_with_several_answers_is_read_once(
     policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    attend = WholeSequences.attend
+    attend = WholeSequences.read
 
-    def counted(self: WholeSequences, layer: int, heads: decoding.Heads, options: decoding.Options) -> Tensor:
-        read.append(len(heads.query))
-        return attend(self, layer, heads, options)
+    def counted(self: WholeSequences, heads: decoding.Heads, options: decoding.Options) -> Tensor:
+        read.append(heads.query.shape[0] * heads.query.shape[2])
+        return attend(self, heads, options)
 
-    monkeypatch.setattr(WholeSequences, "attend", counted)
+    monkeypatch.setattr(WholeSequences, "read", counted)
     answers = draw(policy, chat, [PROMPTS[4]] * 6)
     assert set(read) == {len(PROMPTS[4])}
     assert len(set(map(tuple, answers))) > 1
 
 
 def test_slots_of_answers_that_ended_are_not_computed_for_long(policy: Policy, chat: Chat) -> None:
-    rows = SlotDecoding(policy, 8, 40)
+    rows = SlotDecoding(policy, 8)
     rows.join(PROMPTS[:8])
     rows.next_logits()
     rows.append(torch.arange(30, 38), torch.tensor([1, 6]))

@@ -74,7 +74,7 @@ def attend(
     on_cpu = query.device.type == "cpu"
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
         read = layout.attend(_layer_of(module), heads, options)  # (N, H * D)
-    return read.to(value.dtype).view(1, *heads.query.shape[:2], -1), None
+    return read.view(1, *heads.query.shape[:2], -1), None
 
 
 def _layer_of(module: nn.Module) -> int:
@@ -161,7 +161,11 @@ def sees(query: Tensor, key: Tensor, window: int | None) -> Tensor:
 
 def scores(query: Tensor, key: Tensor, options: Options) -> Tensor:
     """(S, H, T, U) before the softmax: of queries (S, H, T, D) and keys (S, H or fewer, U, D)."""
-    raw = (query * options.scaling) @ alike(key, query).transpose(-1, -2)
+    return capped((query * options.scaling) @ alike(key, query).transpose(-1, -2), options)
+
+
+def capped(raw: Tensor, options: Options) -> Tensor:
+    """Scores, squashed where the architecture does so."""
     return raw if options.softcap is None else (raw / options.softcap).tanh() * options.softcap
 
 
@@ -172,4 +176,5 @@ def weighted(masked: Tensor, value: Tensor) -> Tensor:
 
 def alike(states: Tensor, query: Tensor) -> Tensor:
     """The states with as many heads as the query, where several of its heads share a key and a value."""
-    return states.repeat_interleave(query.shape[1] // states.shape[1], dim=1)
+    groups = query.shape[1] // states.shape[1]
+    return states if groups == 1 else states.repeat_interleave(groups, dim=1)

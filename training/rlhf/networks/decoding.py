@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 MOST_ROWS = 512  # that are decoded at a time: with more a step takes longer, and no less for each
-LENGTH_STEP = 32  # the part of the cache that is read grows by this many tokens
+LENGTH_STEP = 32  # the cache grows by this many tokens
 FEWEST_LIVE = 0.75  # of the slots in use; with fewer, those that live are moved together
 
 
@@ -55,18 +55,18 @@ def rows_that_fit(policy: "Policy", width: int, cache_mb: int) -> int:
     return max(1, min(MOST_ROWS, cache_mb * 1_000_000 // (numbers * (2 if policy.bf16 else 4))))
 
 
-def new_decoding(policy: "Policy", capacity: int, width: int, pad_id: int) -> Decoding:
-    """Decoding of at most `capacity` rows at a time, of at most `width` tokens each, prompts included."""
-    return SlotDecoding(policy, capacity, width) if policy.trunk.packs else BatchDecoding(policy, capacity, pad_id)
+def new_decoding(policy: "Policy", capacity: int, pad_id: int) -> Decoding:
+    """Decoding of at most `capacity` rows at a time."""
+    return SlotDecoding(policy, capacity) if policy.trunk.packs else BatchDecoding(policy, capacity, pad_id)
 
 
 class SlotDecoding:
-    """Rows in the slots of one cache, (capacity, H, width, D) for each layer."""
+    """Rows in the slots of one cache."""
 
-    def __init__(self, policy: "Policy", capacity: int, width: int) -> None:
+    def __init__(self, policy: "Policy", capacity: int) -> None:
         self._policy = policy
-        self._capacity, self._width = capacity, width + 1  # a slot that is not in use writes behind its tokens
-        self._cache: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values, by layer
+        self._capacity = capacity
+        self._cache: dict[int, tuple[Tensor, ...]] = {}  # keys and values, by layer
         self._used = 0  # U: slots from the first one on
         self._lengths = torch.zeros(capacity, dtype=torch.int64, device=policy.device)  # tokens in the cache
         self._tokens = torch.zeros(capacity, dtype=torch.int64, device=policy.device)  # that are not in it yet
@@ -85,12 +85,12 @@ class SlotDecoding:
         slots = self._free_slots(len(prompts))
         prompt_of = torch.tensor([numbers[tuple(prompt)] for prompt in prompts], device=slots.device)  # one a row
         mask, tokens = _rectangle([list(prompt) for prompt in numbers], slots.device)
+        self._longest = max(self._longest, tokens.shape[1])
         layout = _Prompts(tokens, mask, self, slots, prompt_of)
         states = self._read(layout)[layout.last]
         self._joined = torch.cat([self._joined, self._policy.logits_of(states)[prompt_of]])
         self._lengths[slots] = mask.sum(dim=1)[prompt_of]
         self._rows = torch.cat([self._rows, slots])
-        self._longest = max(self._longest, tokens.shape[1])
 
     def next_logits(self) -> Tensor:
         """See Decoding."""
@@ -111,13 +111,21 @@ class SlotDecoding:
         if len(self._rows) < FEWEST_LIVE * self._used:
             self._move_together()
 
-    def store(self, layer: int, slots: Tensor, positions: Tensor | slice, key: Tensor, value: Tensor) -> None:
-        """Put keys and values into the slots of a layer's cache, at the positions."""
+    def cache(self, layer: int, heads: Heads) -> tuple[Tensor, ...]:
+        """The cache of a layer: keys and values, (capacity, H, L, D) each.
+
+        It is as wide as what is read of it: a part of it would be copied for every token.
+        """
+        width = -(-self._longest // LENGTH_STEP) * LENGTH_STEP  # L
         if layer not in self._cache:
-            shape = (self._capacity, key.shape[1], self._width, key.shape[-1])
-            self._cache[layer] = (key.new_zeros(shape), value.new_zeros((*shape[:-1], value.shape[-1])))
-        for cache, states in zip(self._cache[layer], (key, value), strict=True):
-            cache[slots, :, positions] = states
+            empty = (
+                states.new_zeros((self._capacity, states.shape[1], width, states.shape[2])) for states in heads[1:]
+            )
+            self._cache[layer] = tuple(empty)
+        keys, values = self._cache[layer]
+        if (missing := width - keys.shape[2]) > 0:
+            self._cache[layer] = (F.pad(keys, (0, 0, 0, missing)), F.pad(values, (0, 0, 0, missing)))
+        return self._cache[layer]
 
     def _read(self, layout: Layout) -> Tensor:
         with self._policy.autocast():
@@ -151,10 +159,12 @@ class _Prompts(WholeSequences):
         self._decoding, self._slots, self._prompt_of = decoding, slots, prompt_of
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
-        heads = heads.each(lambda states: states.to(heads.value.dtype))
-        key, value = (self.rows.spread(states)[self._prompt_of] for states in (heads.key, heads.value))
-        self._decoding.store(layer, self._slots, slice(0, key.shape[2]), key, value)
-        return super().attend(layer, heads, options)
+        heads = _alike(heads)
+        cache = self._decoding.cache(layer, heads)
+        rectangles = heads.each(self.rows.spread)  # (S, H, T, D) each
+        for part, states in zip(cache, rectangles[1:], strict=True):
+            part[self._slots, :, : self.rows.width] = states[self._prompt_of]
+        return self.read(rectangles, options)
 
 
 class _Step:
@@ -165,22 +175,32 @@ class _Step:
         used = decoding._used
         self.tokens, self.positions = decoding._tokens[:used], decoding._lengths[:used]
         self._slots = torch.arange(used, device=self.tokens.device)
-        self._width = min(-(-decoding._longest // LENGTH_STEP) * LENGTH_STEP, decoding._width)  # L
-        self._keys = torch.arange(self._width, device=self.tokens.device)  # (L,) positions
+        self._unseen: dict[int | None, Tensor] = {}  # what is added to scores (U, 1, 1, L), by the layers' window
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
-        query, key, value = heads.each(lambda states: states.to(heads.value.dtype))  # (U, H, D) each
-        self._decoding.store(layer, self._slots, self.positions, key, value)
-        keys, values = (part[: len(query), :, : self._width] for part in self._decoding._cache[layer])
-        seen = attention.sees(self.positions[:, None], self._keys, options.window)[:, None, None]  # (U, 1, 1, L)
-        if options.softcap is None:
-            answer = F.scaled_dot_product_attention(
-                query[:, :, None], keys, values, seen, scale=options.scaling, enable_gqa=keys.shape[1] < query.shape[1]
-            )
-        else:
-            scores = attention.scores(query[:, :, None], keys, options)  # (U, H, 1, L)
-            answer = attention.weighted(scores.where(seen, -torch.inf), values)
-        return answer.flatten(1)  # (U, H * D)
+        heads = _alike(heads)
+        keys, values = self._decoding.cache(layer, heads)
+        keys[self._slots, :, self.positions], values[self._slots, :, self.positions] = heads.key, heads.value
+        # With its heads in their groups a query needs no copy of the cache. One token at a time is too few for the
+        # fused kernels: on a CPU they take several times as long in bf16.
+        grouped = heads.query.unflatten(1, (keys.shape[1], -1))  # (U, G, H / G, D), for G heads of keys and values
+        scores = attention.capped((grouped * options.scaling) @ keys[: len(grouped)].transpose(2, 3), options)
+        weights = (scores + self._mask(keys.shape[2], options.window)).softmax(dim=-1)  # (U, G, H / G, L)
+        return (weights.to(values.dtype) @ values[: len(grouped)]).flatten(1)  # (U, H * D)
+
+    def _mask(self, width: int, window: int | None) -> Tensor:
+        """(U, 1, 1, L) fp32: 0 where a slot's newest token sees what is stored, else minus infinity."""
+        if window not in self._unseen:
+            stored = torch.arange(width, device=self.positions.device)
+            seen = attention.sees(self.positions[:, None], stored, window)  # (U, L)
+            mask = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)
+            self._unseen[window] = mask[:, None, None]
+        return self._unseen[window]
+
+
+def _alike(heads: Heads) -> Heads:
+    """All in one dtype, where rotary positions gave queries and keys another."""
+    return heads.each(lambda states: states.to(heads.value.dtype))
 
 
 def _rectangle(prompts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,11 @@ class WholeSequences:
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
         """See Layout."""
-        return self.rows.gather(attention.causal(heads.for_training().each(self.rows.spread), options))
+        return self.read(heads.each(self.rows.spread), options)
+
+    def read(self, heads: Heads, options: Options) -> Tensor:
+        """What `attend` gives, of heads that are in a rectangle already, (S, H, T, D) each."""
+        return self.rows.gather(attention.causal(heads.for_training(), options).to(heads.value.dtype))
 
 
 class SharedPrompts:
@@ -66,19 +70,19 @@ class SharedPrompts:
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
         """See Layout."""
-        prompts, completions, heads = self._prompts, self._completions, heads.for_training()
-        of_prompts = heads.each(lambda states: prompts.spread(states[: self._read]))  # (G, H, P, D) each
-        read = prompts.gather(attention.causal(of_prompts, options))
+        prompts, completions, dtype = self._prompts, self._completions, heads.value.dtype
+        of_prompts = heads.each(lambda states: prompts.spread(states[: self._read])).for_training()  # (G, H, P, D)
+        read = prompts.gather(attention.causal(of_prompts, options).to(dtype))
         if not completions.width:
             return read
-        own = heads.each(lambda states: completions.spread(states[self._read :]))  # (G * K, H, C, D) each
+        own = heads.each(lambda states: completions.spread(states[self._read :])).for_training()  # (G * K, H, C, D)
         before = self._ungrouped(attention.scores(self._grouped(own.query), of_prompts.key, options))
         scores = torch.cat([before, attention.scores(own.query, own.key, options)], dim=-1)  # (G * K, H, C, P + C)
         weights = scores.where(self._seen(options.window), -torch.inf).softmax(dim=-1)
         on_prompt, on_own = weights.split([prompts.width, completions.width], dim=-1)
         from_prompt = self._grouped(on_prompt) @ attention.alike(of_prompts.value, own.query)
         answer = self._ungrouped(from_prompt) + on_own @ attention.alike(own.value, own.query)  # (G * K, H, C, D)
-        return torch.cat([read, completions.gather(answer)])
+        return torch.cat([read, completions.gather(answer.to(dtype))])
 
     def _seen(self, window: int | None) -> Tensor:
         """(G * K, 1, C, P + C): which tokens of its prompt and of itself a token of a completion sees."""
