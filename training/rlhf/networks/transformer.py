@@ -16,7 +16,7 @@ from ..data.batching import positions
 from ..exits import InvalidInput
 from ..model_folder import architecture, model_files
 
-BF16_WORTHWHILE = 2_000_000  # parameters from which bf16 is faster on a CPU that multiplies matrices in it
+BF16_WORTHWHILE = 500_000  # parameters from which bf16 is faster on a CPU that multiplies matrices in it
 
 
 # What a network may raise that cannot be called as it is. Memory that ran out is among them, and no fault of it.
