@@ -185,7 +185,7 @@ def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: d
     answers = [Answer(question(n), text, stopped=True) for n in range(3) for text in ("A fox.", "Drink water.")]
     rewards = Scorer.load(reward_model, chat, cfg, report_progress=lambda: None).scores(answers)
     critic, _ = load_reward(reward_model, "fp32")
-    batch = collate([chat.rendered(*answer) for answer in answers], chat.pad_id)
+    batch = collate([chat.rendered(*answer[:3]) for answer in answers], chat.pad_id)
     # Behind the last token stands what the critic thinks once it has read it.
     extended = batch._replace(
         tokens=torch.nn.functional.pad(batch.tokens, (0, 1)), attention=torch.nn.functional.pad(batch.attention, (0, 1))

@@ -248,9 +248,12 @@ def sample_episodes(
         seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in enumerate(prompts)
     ]
     samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.cache_mb, report_progress)
+    texts = [chat.decode(sample.response) for sample in samples]
+    written = list(zip(prompts, texts, samples, strict=True))
+    rendered = [chat.rendered(prompt.messages, text, sample.stopped) for prompt, text, sample in written]
     answers = [
-        Answer(prompt.messages, chat.decode(sample.response), sample.stopped)
-        for prompt, sample in zip(prompts, samples, strict=True)
+        Answer(prompt.messages, text, sample.stopped, ids)
+        for (prompt, text, sample), ids in zip(written, rendered, strict=True)
     ]
     rewards = rewarder(answers).tolist()
     episodes = []
@@ -261,7 +264,7 @@ def sample_episodes(
             rendered=Rendered(prompt_ids[position], sample.response),
             sampler_logprobs=sample.logprobs,
             stopped=sample.stopped,
-            canonical=chat.rendered(*answers[position]).response == sample.response,
+            canonical=rendered[position].response == sample.response,
             reward=rewards[position],
         )
         episodes.append(episode)

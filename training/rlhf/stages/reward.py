@@ -46,10 +46,11 @@ class Slate(NamedTuple):
     completions: list[Rendered]
     judgements: list[Places]
 
-    @property
-    def area(self) -> int:
-        """Tokens, padding to its longest completion included."""
-        return len(self.completions) * max(completion.length for completion in self.completions)
+    def size(self, *, shares_prompt: bool) -> int:
+        """Tokens, padding to its longest completion included; the prompt counts once where it is read once."""
+        longest = max(completion.length for completion in self.completions)
+        prompt = len(self.completions[0].prompt) if shares_prompt else 0
+        return prompt + len(self.completions) * (longest - prompt)
 
 
 def untied_pairs(places: Places) -> list[tuple[int, int]]:
@@ -92,7 +93,8 @@ def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_ra
     Raises Diverged, as Learner.step does.
     """
     loss = accuracy = torch.zeros(())
-    for indices in micro_batches([slate.area for slate in batch], scorer.batch_tokens):
+    sizes = [slate.size(shares_prompt=scorer.model.trunk.packs) for slate in batch]
+    for indices in micro_batches(sizes, scorer.batch_tokens):
         part = [batch[index] for index in indices]
         share = len(part) / len(batch)
         completions = [completion for slate in part for completion in slate.completions]

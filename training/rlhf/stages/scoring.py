@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..config import RunConfig
 from ..data.batching import micro_batches
-from ..data.chat import Chat
+from ..data.chat import Chat, Rendered
 from ..data.records import Message
 from ..exits import InvalidInput
 from ..limits import require_finite
@@ -30,6 +30,7 @@ class Answer(NamedTuple):
     messages: list[Message]
     text: str
     stopped: bool
+    rendered: Rendered | None = None  # its ids, where the same chat has rendered it before
 
 
 class Scorer:
@@ -63,7 +64,7 @@ class Scorer:
 
     @torch.no_grad()
     def _scores(self, answers: Sequence[Answer]) -> Tensor:
-        rendered = [self.chat.rendered(*answer) for answer in answers]
+        rendered = [one.rendered or self.chat.rendered(one.messages, one.text, one.stopped) for one in answers]
         scores = torch.zeros(len(rendered))
         for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
             chosen = [rendered[index] for index in indices]
@@ -75,7 +76,7 @@ class Scorer:
         """What loading the model has to check, with canaries spread over `answers`. Raises Diverged."""
         chosen = answers[:: -(-len(answers) // CANARIES)]
         canaries = [
-            {**answer._asdict(), "reward": reward}
+            {"messages": answer.messages, "text": answer.text, "stopped": answer.stopped, "reward": reward}
             for answer, reward in zip(chosen, self.scores(chosen).tolist(), strict=True)
         ]
         dtype = "bf16" if self.model.bf16 else "fp32"
