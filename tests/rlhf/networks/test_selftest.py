@@ -17,7 +17,7 @@ from training.rlhf import seeding
 from training.rlhf.__main__ import main
 from training.rlhf.data.chat import Chat
 from training.rlhf.exits import InvalidInput
-from training.rlhf.networks import selftest
+from training.rlhf.networks import attention, selftest
 from training.rlhf.networks.decoding import BatchDecoding
 from training.rlhf.networks.policy import Policy, load_policy
 from training.rlhf.stages.sampling import generate
@@ -98,6 +98,15 @@ def test_memory_that_runs_out_is_not_blamed_on_the_model(policy: Policy, chat: C
 
     with inner(policy.network.get_input_embeddings(), run_out), pytest.raises(RuntimeError, match="out of memory"):
         selftest.check(policy, chat)
+
+
+def test_a_policy_that_cannot_decode_in_slots_decodes_in_batches(
+    policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert policy.trunk.packs
+    monkeypatch.setattr(attention, "_layer_of", lambda module: 0)  # layers that do not know which one they are
+    assert max(selftest.check(policy, chat)) < 1e-5
+    assert not policy.trunk.packs
 
 
 def test_a_cache_that_forgets_a_row_keeps_its_rows_from_then_on(

@@ -159,6 +159,7 @@ class _Prompts(WholeSequences):
         self._decoding, self._slots, self._prompt_of = decoding, slots, prompt_of
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
+        """See Layout."""
         heads = _alike(heads)
         cache = self._decoding.cache(layer, heads)
         rectangles = heads.each(self.rows.spread)  # (S, H, T, D) each
@@ -175,9 +176,10 @@ class _Step:
         used = decoding._used
         self.tokens, self.positions = decoding._tokens[:used], decoding._lengths[:used]
         self._slots = torch.arange(used, device=self.tokens.device)
-        self._unseen: dict[int | None, Tensor] = {}  # what is added to scores (U, 1, 1, L), by the layers' window
+        self._masks: dict[int | None, Tensor] = {}  # what is added to scores (U, 1, 1, L), by the layers' window
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
+        """See Layout."""
         heads = _alike(heads)
         keys, values = self._decoding.cache(layer, heads)
         keys[self._slots, :, self.positions], values[self._slots, :, self.positions] = heads.key, heads.value
@@ -190,12 +192,12 @@ class _Step:
 
     def _mask(self, width: int, window: int | None) -> Tensor:
         """(U, 1, 1, L) fp32: 0 where a slot's newest token sees what is stored, else minus infinity."""
-        if window not in self._unseen:
+        if window not in self._masks:
             stored = torch.arange(width, device=self.positions.device)
             seen = attention.sees(self.positions[:, None], stored, window)  # (U, L)
             mask = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)
-            self._unseen[window] = mask[:, None, None]
-        return self._unseen[window]
+            self._masks[window] = mask[:, None, None]
+        return self._masks[window]
 
 
 def _alike(heads: Heads) -> Heads:

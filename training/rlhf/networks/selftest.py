@@ -55,7 +55,8 @@ FAULTS = {  # measure -> (kind, the fault in words)
 def check(policy: "Policy", chat: Chat) -> Measures:
     """The policy's measures, in fp32. Raises InvalidInput where it fails the self-test.
 
-    Where rows cannot leave its cache, this sets `cache_drops_rows` to False, and sampling keeps them to the end.
+    Where it cannot decode in slots, it stops packing. Where rows cannot leave its cache, this sets `cache_drops_rows`
+    to False, and sampling keeps them to the end.
     """
     if not all(weight.isfinite().all() for weight in policy.parameters()):  # also of tokens that the test does not use
         raise _not_finite("weights")
@@ -153,17 +154,24 @@ def _not_finite(what: str) -> InvalidInput:
 
 
 def _cached(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int, limit: float) -> float:
-    """The sampler's difference where rows leave the batch, or else where they stay in it."""
-    try:
-        gap = _sampler_gap(policy, samples, together, pad_id)
-    except (RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
-        if memory.ran_out(error):
-            raise
-        gap = float("inf")
-    if gap <= limit:
+    """The sampler's difference in slots, or else in batches whose rows leave, or else in batches whose rows stay."""
+    if policy.trunk.packs:
+        if (gap := _gap_or_infinity(policy, samples, together, pad_id)) <= limit:
+            return gap
+        policy.trunk.stop_packing()
+    if (gap := _gap_or_infinity(policy, samples, together, pad_id)) <= limit:
         return gap
     policy.cache_drops_rows = False
     return _sampler_gap(policy, samples, together, pad_id)
+
+
+def _gap_or_infinity(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int) -> float:
+    try:
+        return _sampler_gap(policy, samples, together, pad_id)
+    except CANNOT_RUN as error:
+        if memory.ran_out(error):
+            raise
+        return float("inf")
 
 
 def _sampler_gap(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int) -> float:
