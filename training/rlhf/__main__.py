@@ -1,6 +1,6 @@
 """The command line: `python -m training.rlhf STAGE RUN_DIR`; `reproduce` runs it again and compares the bytes.
 
-`inspect`, `examine` and `adopt` look at what a stage uses.
+`inspect`, `examine` and `adopt` look at what a stage uses, `memory` counts what it needs.
 """
 
 import argparse
@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if options.command == "inspect":  # only reads, and writes no ending
         return exit_status(lambda: show(options.run_dir, options.step), None)
+    if options.command == "memory":  # likewise
+        return exit_status(lambda: count_memory(options.run_dir, options.device, as_json=options.json), None)
     if options.command == "reproduce":  # writes elsewhere
         return exit_status(lambda: reproduce(options.run_dir), None)
     if options.command == "examine":
@@ -51,12 +53,16 @@ def main(arguments: list[str]) -> int:
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command and what it is about."""
     parser = argparse.ArgumentParser(prog="python -m training.rlhf", description=__doc__)
-    names = "|".join([*STAGES, "reproduce", "inspect", "examine", "adopt"])
+    names = "|".join([*STAGES, "reproduce", "memory", "inspect", "examine", "adopt"])
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
     reproduce_parser = commands.add_parser("reproduce", help="run a finished run again and compare the bytes")
     reproduce_parser.add_argument("run_dir", type=Path)
+    memory_parser = commands.add_parser("memory", help="count a stage's peak memory, without loading weights")
+    memory_parser.add_argument("run_dir", type=Path)
+    memory_parser.add_argument("--device", choices=("cuda", "cpu"), help="count for this one, and not the one here")
+    memory_parser.add_argument("--json", action="store_true", help="print bytes as JSON")
     inspect_parser = commands.add_parser("inspect", help="print samples of a PPO step, token by token")
     inspect_parser.add_argument("run_dir", type=Path)
     inspect_parser.add_argument("step", type=int)
@@ -117,7 +123,11 @@ def run_attempt(stage: str, run_dir: Path) -> None:
 
 
 def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:
-    """Call the stage's module in stages/, which has its name; no other is imported."""
+    """Call the stage's module in stages/, which has its name."""
+    if getattr(cfg, "activation_checkpointing", "") == "auto":
+        from .memory_count import decision
+
+        cfg = decision.with_checkpointing_decided(run.path, cfg)
     import_module(f"{__package__}.stages.{cfg.stage}").run_stage(run, cfg)
 
 
@@ -134,6 +144,14 @@ def show(run_dir: Path, step: int) -> None:
     from .stages import inspection
 
     inspection.show(run_dir, step)
+
+
+def count_memory(run_dir: Path, kind: str | None, *, as_json: bool) -> None:
+    """Print what the stage in a run directory needs at its peaks."""
+    os.environ.update(ENVIRONMENT)
+    from .memory_count import report
+
+    report.show(run_dir, kind, as_json=as_json)
 
 
 def examine(directory: Path) -> None:

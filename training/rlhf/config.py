@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 SCHEMA = 1
 DTYPES = ("auto", "fp32", "bf16")
+SWITCH = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearningConfig(RunConfig):
+    """The fields of every stage that trains an existing model."""
+
+    # compute each layer again for its gradient: less memory, a third more time; auto: only where memory needs it
+    activation_checkpointing: str = setting("auto", one_of=SWITCH)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainingConfig(RunConfig):
     """A small model from nothing: its tokenizer, its shape and how long it reads."""
 
@@ -124,7 +133,7 @@ class PretrainingConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFTConfig(RunConfig):
+class SFTConfig(LearningConfig):
     """How long the base model imitates the demonstrations."""
 
     stage: ClassVar[str] = "sft"
@@ -140,7 +149,7 @@ class SFTConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardConfig(RunConfig):
+class RewardConfig(LearningConfig):
     """How the preferences of the slates become a number."""
 
     stage: ClassVar[str] = "reward"
@@ -165,7 +174,7 @@ class AnsweringConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(AnsweringConfig):
+class PPOConfig(AnsweringConfig, LearningConfig):
     """How hard one round pushes the policy."""
 
     stage: ClassVar[str] = "ppo"

@@ -6,12 +6,17 @@ Imports no torch, because the supervisor needs the same where the kernel killed 
 import dataclasses
 import errno
 import re
+from pathlib import Path
 from typing import TypeVar
 
 from .config import STAGES, RunConfig
 
 LOGITS_COPIES = 4  # of (tokens, vocabulary) in fp32, while a loss is computed
 PROCESS_BYTES = 600_000_000  # an engine that has loaded nothing yet
+ALLOCATOR_SHARE = 1.1  # of the bytes of all tensors, that an allocator takes for them
+ACTIVATIONS_A_LAYER = 64  # of (tokens, width), that a layer keeps for its gradient; few keep more than half as many
+MEMORY = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")  # its limits, as it sees them itself
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -47,6 +52,41 @@ def peak_bytes(parameters: int, vocabulary: int) -> dict[str, int]:
 def logits_bytes(batch_tokens: int, vocabulary: int) -> int:
     """Bytes of the logits of a full batch, in fp32."""
     return batch_tokens * vocabulary * 4 * LOGITS_COPIES
+
+
+def activation_bytes(tokens: int, layers: int, width: int) -> int:
+    """Bytes, at most, of what layers keep of so many tokens for the gradient, in fp32."""
+    return tokens * layers * width * 4 * ACTIVATIONS_A_LAYER
+
+
+def fits(counted: int, free: int) -> bool:
+    """Whether a stage whose tensors take so many bytes fits into so many free ones."""
+    return int(counted * ALLOCATOR_SHARE) + PROCESS_BYTES <= free
+
+
+def free_bytes() -> int | None:
+    """The bytes that Linux could give to a new process without swapping, within a container's limit; None if unknown.
+
+    Of the memory of the machine, and not of its graphics cards.
+    """
+    free = [found for found in (_available(), _left_in_container()) if found is not None]
+    return min(free, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = dict(line.split(":", 1) for line in MEMORY.read_text("utf-8").splitlines() if ":" in line)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def _left_in_container() -> int | None:
+    try:
+        limit, used = (int((CONTAINER / f"memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+    except (OSError, ValueError):  # "max": there is no limit
+        return None
+    return max(0, limit - used)
 
 
 def halved(cfg: C) -> C:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from training.rlhf import memory
 from training.services.machines import resources
 
 
@@ -13,8 +14,9 @@ from training.services.machines import resources
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without cards, with 8 GiB to spare."""
     (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable:    8388608 kB\n")
-    for name, value in {"CARDS": "gpus", "MEMORY": "meminfo", "CONTAINER": "cgroup"}.items():
-        monkeypatch.setattr(resources, name, tmp_path / value)
+    monkeypatch.setattr(resources, "CARDS", tmp_path / "gpus")
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path / "cgroup")
     resources._memory_of_cards.cache_clear()
     return tmp_path
 

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from . import device
+
 NAME = "packed"  # of this attention among those of transformers
 
 
@@ -30,7 +32,7 @@ class Heads(NamedTuple):
 
     def for_training(self) -> "Heads":
         """As training reads them: on a CPU, the backward pass of attention in bf16 takes several times that in fp32."""
-        return self.each(Tensor.float) if self.query.device.type == "cpu" else self
+        return self.each(Tensor.float) if not device.on_accelerator() else self
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Heads":
         """All three, changed alike."""
@@ -71,7 +73,7 @@ def attend(
     """The attention of one layer, as transformers calls it: (1, H, N, D) each, and the result is (1, N, H, D)."""
     options = Options(scaling or query.shape[-1] ** -0.5, sliding_window, softcap)
     heads = Heads(query, key, value).each(lambda states: states.transpose(1, 2)[0])  # (N, H, D) each
-    on_cpu = query.device.type == "cpu"
+    on_cpu = not device.on_accelerator()
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
         read = layout.attend(_layer_of(module), heads, options)  # (N, H * D)
     return read.view(1, *heads.query.shape[:2], -1), None

@@ -15,9 +15,9 @@ from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..logprobs import Read, in_chunks, logprobs_of, shift
-from . import selftest
+from . import device, frozen, selftest
 from .head import head_of
-from .transformer import ForwardPass, default_device, load_network, runs_in_bf16
+from .transformer import ForwardPass, load_network, runs_in_bf16
 from .trunk import Trunk
 
 
@@ -39,8 +39,9 @@ class Policy(nn.Module):
         self.bf16 = runs_in_bf16(network, dtype)
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
+        self.is_frozen = False
         self._copies: list[Policy] = []  # at most one, for sampling; in a list, for it is no part of this module
-        self.to(default_device())
+        device.place(self)
         self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
         self._head = head_of(network, self.trunk)
         if self._head:
@@ -83,23 +84,44 @@ class Policy(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        device: torch.device = self.network.device
-        return device
+        return self.network.device  # type: ignore[no-any-return]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether its head can be told apart from its trunk."""
+        return self._head is not None
+
+    def freeze(self) -> None:
+        """It does not train: where it runs in bf16 on an accelerator, it holds bf16 weights; see `frozen`."""
+        self.is_frozen = True
+        if self.bf16 and device.on_accelerator():
+            frozen.hold_in_bf16(self.network, self.trunk)
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether it samples with a copy."""
+        return self.bf16 and not (self.is_frozen and device.on_accelerator())
 
     def for_sampling(self) -> "Policy":
-        """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token."""
-        if not self.bf16:
+        """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
+
+        On an accelerator a policy that does not train has cast them already, and serves itself.
+        """
+        if not self.needs_copy:
             return self
         if not self._copies:
-            copied = copy.deepcopy(self)
-            for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
-                parameter.data = parameter.data.to(torch.bfloat16)
-            self._copies.append(copied)
+            self.sample_with(copy.deepcopy(self))
         (copied,) = self._copies
         for ours, theirs in zip(self.parameters(), copied.parameters(), strict=True):
             theirs.data.copy_(ours.data)
         copied.cache_drops_rows = self.cache_drops_rows
         return copied
+
+    def sample_with(self, copied: "Policy") -> None:
+        """Use this copy for sampling."""
+        for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
+            parameter.data = parameter.data.to(torch.bfloat16)
+        self._copies.append(copied)
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""
@@ -136,13 +158,15 @@ def token_logprobs(policy: nn.Module, batch: Batch) -> Tensor:
     return logprobs
 
 
-def load_policy(directory: Path, chat: Chat, dtype: str) -> Policy:
-    """The policy in a transformers directory, once it has passed its self-test.
+def load_policy(directory: Path, chat: Chat, dtype: str, *, trains: bool = True) -> Policy:
+    """The policy in a transformers directory, once it has passed its self-test; frozen if it does not train.
 
     Raises InvalidInput where it is unsafe or incomplete, or fails the self-test.
     """
     policy, _unused = read_policy(directory, chat, dtype)
     selftest.check(policy, chat)
+    if not trains:
+        policy.freeze()
     return policy
 
 

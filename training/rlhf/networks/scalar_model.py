@@ -18,9 +18,10 @@ from ..data.batching import Batch, collate, last_column
 from ..data.chat import Chat, Rendered
 from ..exits import InvalidInput
 from ..logprobs import shift
+from . import device, frozen
 from .layouts import SharedPrompts
 from .policy import Policy
-from .transformer import default_device, load_network, runs_in_bf16
+from .transformer import load_network, runs_in_bf16
 from .trunk import Trunk
 
 HEAD = "head.safetensors"
@@ -41,7 +42,7 @@ class ScalarModel(nn.Module):
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("gain", torch.ones(()))
         self.bf16 = runs_in_bf16(backbone, dtype)
-        self.to(default_device())
+        device.place(self)
         self.trunk.try_packing()
 
     def reset_head(self, generator: torch.Generator) -> None:
@@ -54,6 +55,11 @@ class ScalarModel(nn.Module):
         with torch.no_grad():
             self.head.weight.copy_(weight)
             self.head.bias.zero_()
+
+    def freeze(self) -> None:
+        """It does not train: where it runs in bf16 on an accelerator, its trunk holds bf16 weights; see `frozen`."""
+        if self.bf16 and device.on_accelerator():
+            frozen.hold_in_bf16(self.backbone, self.trunk)
 
     def forward(self, read: Batch | SharedPrompts) -> Tensor:
         """(B, T) fp32 of a batch: column t judges the text up to and including token t; 0 on padding.

@@ -15,6 +15,7 @@ from .. import memory
 from ..data.batching import positions
 from ..exits import InvalidInput
 from ..model_folder import architecture, model_files
+from . import device
 
 BF16_WORTHWHILE = 500_000  # parameters from which bf16 is faster on a CPU that multiplies matrices in it
 
@@ -45,16 +46,11 @@ class ForwardPass:
         return self._network(tokens, attention_mask=attention, **known)
 
 
-def default_device() -> torch.device:
-    """Where the networks live: the first GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def runs_in_bf16(network: nn.Module, dtype: str) -> bool:
     """Whether the linear layers run in bf16 under a config's `dtype`."""
     if dtype != "auto":
         return dtype == "bf16"
-    if default_device().type == "cuda":
+    if device.on_accelerator():
         return True
     multiplies: bool = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return multiplies and sum(p.numel() for p in network.parameters()) >= BF16_WORTHWHILE

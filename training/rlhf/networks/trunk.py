@@ -5,11 +5,15 @@ is tried on a few tokens when a network is loaded: many networks of transformers
 equal numbers prove that every layer attends as it should. All others read rectangles with padding, as they always can.
 """
 
-from typing import Any
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .. import memory
 from . import attention
@@ -19,6 +23,17 @@ from .transformer import CANNOT_RUN, ForwardPass
 
 TRIED = (9, 2, 13)  # tokens of the sequences that both ways are compared on
 TOLERANCE = 1e-4  # of the largest hidden state; rounding stays far below
+
+
+class Found(NamedTuple):
+    """What loading a network finds out by comparing numbers."""
+
+    packs: bool  # its trunk reads layouts
+    has_head: bool  # that can be told apart from its trunk
+
+
+# What was found out on a network of the same kind, for networks without numbers, on which nothing can be compared.
+assumed: ContextVar[Found | None] = ContextVar("assumed", default=None)
 
 
 class Trunk:
@@ -48,10 +63,25 @@ class Trunk:
         self.packs = False
         self._network.set_attn_implementation("sdpa" if self._network._supports_sdpa else "eager")
 
+    def checkpoint_activations(self) -> None:
+        """From now on keep only the input of each layer, and compute the layer again for its gradient.
+
+        Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". The gradient stays the same to the last bit.
+        What transformers has for it works in training mode only, and with that comes dropout.
+        """
+        for layer in self._network.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
     @torch.no_grad()
     def try_packing(self) -> None:
         """Replace the network's attention, unless that changes its hidden states by more than rounding."""
         if not self._network._can_set_attn_implementation():
+            return
+        if known := assumed.get():
+            if known.packs:
+                self._network.set_attn_implementation(attention.NAME)
+                self.packs = True
             return
         tokens, mask = tried(self._network)
         try:

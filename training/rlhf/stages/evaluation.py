@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..config import EvaluationConfig
-from ..data.batching import collate, micro_batches
+from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_prompts, usable_records
 from ..data.leakage import refuse_leak
 from ..data.records import Prompt, RankedSlate, read_rankings, write
 from ..limits import require_finite
 from ..logprobs import entropy_of, exact_kl
+from ..networks.policy import Policy
 from ..run.directory import RunDirectory
 from .reward import untied_pairs
 from .sampling import Progress, SampledAnswer, Sampler, load_sampler
@@ -107,18 +108,23 @@ def divergence(
     run.phases.enter("working", "divergence")
     rendered = [Rendered(policy.chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
     kl, entropy = torch.zeros(2, len(answers), device=policy.policy.device)
-
-    def kl_and_entropy(logits: Tensor, states: Tensor) -> Tensor:
-        return torch.stack([exact_kl(logits, reference.policy.logits_of(states)), entropy_of(logits)], dim=-1)
-
     for indices in micro_batches([one.length for one in rendered], cfg.batch_tokens):
         batch = collate([rendered[index] for index in indices], policy.chat.pad_id, policy.policy.device)
-        numbers = policy.policy(batch, kl_and_entropy, reference.policy.states(batch))  # (B, T, 2)
+        numbers = kl_and_entropy(policy.policy, reference.policy, batch)  # (B, T, 2)
         kl[indices], entropy[indices] = numbers.sum(dim=1).unbind(dim=-1)
         run.report_progress_or_stop()
     require_finite(kl, "the KL values from the reference", "kl_not_finite")
     require_finite(entropy, "the policy's logits", "logits_not_finite")
     return kl.tolist(), entropy.tolist()
+
+
+def kl_and_entropy(policy: Policy, reference: Policy, batch: Batch) -> Tensor:
+    """(B, T, 2) nats at each answer token: KL(policy, reference), and the policy's entropy."""
+
+    def read(logits: Tensor, states: Tensor) -> Tensor:
+        return torch.stack([exact_kl(logits, reference.logits_of(states)), entropy_of(logits)], dim=-1)
+
+    return policy(batch, read, reference.states(batch))  # type: ignore[no-any-return]
 
 
 def proxy_metrics(policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:

@@ -60,9 +60,12 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
     scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress)
     reference_directory = run.parent(cfg, "reference")
     chat.refuse_other(Chat.load(reference_directory), "reference")
-    reference = load_policy(reference_directory, chat, cfg.dtype)
+    reference = load_policy(reference_directory, chat, cfg.dtype, trains=False)
     critic, _card = load_reward(run.parent(cfg, "reward"), cfg.dtype)
     policy = load_policy(policy_directory, chat, cfg.dtype)
+    if cfg.activation_checkpointing == "on":
+        policy.trunk.checkpoint_activations()
+        critic.trunk.checkpoint_activations()
     run_iterations(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress), filtered)
     with run.output() as directory:
         save_policy(policy, chat, directory)
@@ -142,7 +145,9 @@ class Trainer:
         self.cfg, self.report_progress = cfg, report_progress
         self.policy_learner = Learner(policy, "policy")
         self.critic_learner = Learner(critic, "critic")
-        self._within_limit: Tensors = _copied(policy)  # the last weights that were measured within the KL limit
+        # The last weights that were measured within the KL limit. On the CPU: an accelerator's memory is scarce.
+        weights = module_tensors(policy)
+        self._within_limit: Tensors = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
         self.went_too_far = False  # beyond the KL limit: the policy was reverted, and training is over
 
     def roll_out(
@@ -175,7 +180,7 @@ class Trainer:
         """One step of policy and critic for each minibatch; returns the means of what they report."""
         cfg = self.cfg
         decay = 1 - iteration / cfg.iterations  # of both learning rates, linear from their peaks
-        self._within_limit = _copied(self.policy)
+        self._keep_weights()
         reports: list[dict[str, float]] = []
         for minibatch in minibatches:
             report = policy_step(self.policy, self.policy_learner, minibatch, decay * cfg.learning_rate, cfg.clip)
@@ -199,6 +204,11 @@ class Trainer:
         if is_beyond(metrics["rollout/kl"], self.cfg.kl_limit):
             self.revert_policy()
         return {"rollout/final_kl": metrics["rollout/kl"]}
+
+    def _keep_weights(self) -> None:
+        """Keep the policy's weights as they are. Into the same memory: there is no room for two copies."""
+        for name, tensor in module_tensors(self.policy).items():
+            self._within_limit[name].copy_(tensor)
 
     def revert_policy(self) -> None:
         """Give the policy its last weights that were measured within the KL limit, and end training."""
@@ -390,7 +400,3 @@ def value_loss(values: Tensor, before: Tensor, returns: Tensor, clip: float) -> 
     """
     clipped = before + (values - before).clamp(-clip, clip)
     return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2
-
-
-def _copied(policy: Policy) -> Tensors:
-    return {name: tensor.clone() for name, tensor in module_tensors(policy).items()}

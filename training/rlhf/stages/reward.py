@@ -168,8 +168,10 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     filtered = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
     ranked = filtered.used
     model = scalar_from_policy(load_policy(policy, chat, cfg.dtype), cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
+    if cfg.activation_checkpointing == "on":
+        model.trunk.checkpoint_activations()
     scorer = Scorer(model, chat, cfg.batch_tokens, run.report_progress)
-    slates = [_render_slate(slate, chat) for slate in run.phases.read("rankings", ranked)]
+    slates = [render_slate(slate, chat) for slate in run.phases.read("rankings", ranked)]
     fit(run, cfg, scorer, slates, filtered.metrics())
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
     normalise(scorer, _demonstrations(run, chat, cfg), answers)
@@ -177,7 +179,8 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
         save_reward(model, chat, directory, scorer.card(answers))
 
 
-def _render_slate(slate: RankedSlate, chat: Chat) -> Slate:
+def render_slate(slate: RankedSlate, chat: Chat) -> Slate:
+    """A slate as token ids."""
     completions = [chat.rendered(slate.messages, one.text, one.stopped) for one in slate.completions]
     return Slate(completions, [judgement.places for judgement in slate.judgements])
 

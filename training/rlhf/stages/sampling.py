@@ -67,7 +67,7 @@ def generate(
     steps = ended_since = 0
     while waiting or len(rows):
         if waiting and decoding.room >= min(len(waiting), max(1, most_rows // JOIN_SHARE)):
-            joining = _first_waiting(waiting, decoding.room, prompts)
+            joining = first_waiting(waiting, decoding.room, prompts)
             decoding.join([prompts[index] for index in joining])
             rows = torch.cat([rows, torch.tensor(joining, device=device)])
         chosen, going = answers.draw(rows, decoding.next_logits())
@@ -82,7 +82,7 @@ def generate(
     return answers.collect()
 
 
-def _first_waiting(waiting: deque[int], room: int, prompts: Sequence[list[int]]) -> list[int]:
+def first_waiting(waiting: deque[int], room: int, prompts: Sequence[list[int]]) -> list[int]:
     """Take the first of those that wait, as many as there is room for and as are read at once."""
     taken = [waiting.popleft()]
     read = len(prompts[taken[0]])
@@ -262,7 +262,7 @@ def load_sampler(run: RunDirectory, cfg: SamplingConfig | EvaluationConfig, role
     """The policy in this role. Raises InvalidInput where it does not write conversations as `chat` does."""
     directory = run.parent(cfg, role)
     chat.refuse_other(Chat.load(directory), role)
-    return Sampler(role, load_policy(directory, chat, cfg.dtype), chat)
+    return Sampler(role, load_policy(directory, chat, cfg.dtype, trains=False), chat)
 
 
 def keep_new(answers: Sequence[SampledAnswer], slates: Slates) -> None:

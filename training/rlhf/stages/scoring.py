@@ -49,6 +49,7 @@ class Scorer:
         Raises InvalidInput where it renders texts in another way, or no longer gives its canaries their rewards.
         """
         model, card = load_reward(directory, cfg.dtype)
+        model.freeze()
         chat = Chat.load(directory)
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
             raise InvalidInput(

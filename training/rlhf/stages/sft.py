@@ -28,6 +28,8 @@ def run_stage(run: RunDirectory, cfg: SFTConfig) -> None:
     filtered = render(run.phases.read("demonstrations", rows), chat, cfg.max_response)
     samples = filtered.used
     policy = load_policy(base, chat, cfg.dtype)
+    if cfg.activation_checkpointing == "on":
+        policy.trunk.checkpoint_activations()
     learner = Learner(policy, "policy")
     per_epoch = -(-len(samples) // cfg.batch_size)
     total = cfg.epochs * per_epoch

@@ -15,9 +15,9 @@ from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
+from training.rlhf import memory as engine_memory
+
 CARDS = Path("/proc/driver/nvidia/gpus")
-MEMORY = Path("/proc/meminfo")
-CONTAINER = Path("/sys/fs/cgroup")  # its limits, as it sees them itself
 MIB = 1 << 20
 
 
@@ -38,8 +38,7 @@ def memory() -> int | None:
     """
     if list(CARDS.glob("*")):
         return _memory_of_cards()
-    free = [bytes for bytes in (_available(), _left_in_container()) if bytes is not None]
-    return min(free, default=None)
+    return engine_memory.free_bytes()
 
 
 def disk_shortage() -> str:
@@ -69,21 +68,6 @@ def _memory_of_cards() -> int | None:
         return min(int(line) for line in sizes.splitlines()) * MIB
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-
-
-def _available() -> int | None:
-    try:
-        return int(_field(MEMORY.read_text("utf-8"), "MemAvailable").split()[0]) * 1024
-    except (OSError, ValueError):
-        return None
-
-
-def _left_in_container() -> int | None:
-    try:
-        limit, used = (int((CONTAINER / f"memory.{name}").read_text("utf-8")) for name in ("max", "current"))
-    except (OSError, ValueError):  # "max": there is no limit
-        return None
-    return max(0, limit - used)
 
 
 def _field(text: str, name: str) -> str:

@@ -58,6 +58,7 @@ UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
     "MB": _("MB"),
     "answers": _("answers"),
     "demonstrations per step": _("demonstrations per step"),
+    "MB": _("MB"),
     "documents per step": _("texts per step"),
     "nats per answer": _("nats per answer"),
     "reward": _("σ (standard deviations of the reward)"),
@@ -82,6 +83,11 @@ FIELDS: dict[str, Field] = {
         _("number format"),
         _("fp32 is more precise, bf16 is faster, auto picks what suits the machine."),
         _("bf16 takes less time and memory where the machine supports it."),
+    ),
+    "activation_checkpointing": Field(
+        _("activation checkpointing"),
+        _("Computes each layer twice instead of keeping its results. auto does so where memory would run out."),
+        _("on takes less memory and about a third more time."),
     ),
     "batch_tokens": Field(
         _("batch tokens"), _("Tokens processed at once."), _("Higher values are faster and need more memory.")

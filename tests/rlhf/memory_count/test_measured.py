@@ -1,0 +1,32 @@
+"""The counted peak of a stage beside what a process that runs its steps really takes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.rlhf.memory_count.measured import RUNS, VOCABULARY, config, measured, sequences, shape, slates
+from training.rlhf.data.chat import Chat
+from training.rlhf.memory_count import stages
+from training.rlhf.memory_count.longest import Longest
+
+TOLERANCE = 0.15
+
+
+def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> int:
+    """The bytes at the peak of the stage's steps, on a CPU."""
+    chat.vocab_size = VOCABULARY
+    cfg = config(size, RUNS[stage][0], activation_checkpointing="on" if recomputes else "off")
+    longest = Longest(sequences(cfg.batch_tokens), slates(cfg.batch_tokens), [one.prompt for one in sequences(512)])
+    peaks = stages.count(cfg, dict.fromkeys(cfg.parents, shape(size)), chat, longest, "cpu")
+    return max(peak.total for peak in peaks if peak.moment != "sampling")
+
+
+@pytest.mark.parametrize(
+    ("size", "stage", "recomputes"),
+    [("1M", "ppo", False), ("8M", "reward", False), ("8M", "sft", True), ("40M", "sft", False)],
+)
+def test_the_counted_peak_is_what_a_process_takes(
+    models: dict[str, Path], size: str, stage: str, recomputes: bool
+) -> None:
+    real = measured(size, stage, models["llama"], recomputes=recomputes)
+    assert counted(size, stage, Chat.load(models["llama"]), recomputes=recomputes) == pytest.approx(real, rel=TOLERANCE)

@@ -1,0 +1,109 @@
+"""`python -m training.rlhf memory RUN_DIR`, and what a stage makes of the count."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.rlhf.conftest import MakeRun
+from tests.rlhf.reward_runs import demonstration, question, ranked_slate
+from training.rlhf import memory
+from training.rlhf.__main__ import main
+from training.rlhf.config import load_config
+from training.rlhf.memory_count.decision import with_checkpointing_decided
+
+PROMPTS = [{"id": n, "messages": question(n)} for n in range(4)]
+DATA = {
+    "sft": {"demonstrations": [demonstration(n) for n in range(8)]},
+    "reward": {"rankings": [ranked_slate(n) for n in range(8)]},
+    "ppo": {"prompts": PROMPTS},
+    "evaluation": {"heldout_prompts": PROMPTS},
+    "sampling": {"prompts": PROMPTS},
+}
+ROLES = {
+    "sft": ["base"],
+    "reward": ["policy"],
+    "ppo": ["policy", "reference", "reward"],
+    "evaluation": ["policy", "reference", "parent", "reward"],
+    "sampling": ["policy", "parent", "reward"],
+}
+SMALL_ROLLOUT = {"rollout_size": 8, "minibatch_size": 4}
+
+
+@pytest.fixture
+def parents(models: dict[str, Path], reward_models: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """A policy's and a reward model's directory, both without weights."""
+    directories = {"policy": models["qwen2"], "reward": reward_models["qwen2"]}
+    for name, directory in directories.items():
+        shutil.copytree(directory, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    return {name: tmp_path / name for name in directories}
+
+
+@pytest.fixture(params=DATA)
+def run(request: pytest.FixtureRequest, parents: dict[str, Path], make_run: MakeRun) -> Path:
+    """A run directory of each stage in turn, whose parents have no weights."""
+    stage = request.param
+    roles = {role: parents["reward" if role == "reward" else "policy"] for role in ROLES[stage]}
+    options = SMALL_ROLLOUT if stage == "ppo" else {}
+    return make_run(stage, parents=roles, data=DATA[stage], max_response=16, **options)
+
+
+@pytest.fixture
+def free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file by which the machine says how much memory is free."""
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path / "cgroup")
+    return tmp_path / "meminfo"
+
+
+def counted(run: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, int]]:
+    assert main(["memory", str(run), "--json", *options]) == 0
+    return json.loads(capsys.readouterr().out)["counted"][0]["peaks"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_stage_is_counted_without_weights(run: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for peak in counted(run, capsys, "--device", device):
+        parts = [peak[part] for part in ("weights", "gradients", "optimiser", "cache", "activations")]
+        assert peak["weights"] > 0
+        assert min(parts) >= 0
+        assert peak["total"] == sum(parts)
+    assert not (run / "attempts").exists()
+
+
+def test_the_table_has_a_row_for_each_moment_and_marks_the_highest(
+    parents: dict[str, Path], make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("sft", parents={"base": parents["policy"]}, data=DATA["sft"], max_response=16)
+    assert main(["memory", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("sft on ")
+    assert shown.count("* step ") == 2  # without and with activation checkpointing
+
+
+def test_a_stage_that_trains_holds_weights_a_gradient_and_two_moments(
+    parents: dict[str, Path], make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("sft", parents={"base": parents["policy"]}, data=DATA["sft"], max_response=16)
+    (peak,) = counted(run, capsys, "--device", "cpu")
+    assert peak["optimiser"] == pytest.approx(2 * peak["gradients"], rel=0.01)
+    assert peak["weights"] == pytest.approx(peak["gradients"], rel=0.01)
+
+
+def test_a_run_without_usable_records_is_refused(
+    parents: dict[str, Path], make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("sft", parents={"base": parents["policy"]}, data={"demonstrations": []})
+    assert main(["memory", str(run)]) == 77
+    assert "no usable demonstrations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("free_gb", "chosen"), [(64, "off"), (0.3, "on")])
+def test_auto_computes_activations_again_only_where_memory_is_short(
+    models: dict[str, Path], make_run: MakeRun, free: Path, free_gb: float, chosen: str
+) -> None:
+    free.write_text(f"MemAvailable: {int(free_gb * 1e6)} kB\n")
+    run = make_run("sft", parents={"base": models["qwen2"]}, data=DATA["sft"], max_response=16)
+    cfg = with_checkpointing_decided(run, load_config(run / "config.json"))
+    assert cfg.activation_checkpointing == chosen  # type: ignore[attr-defined]
