@@ -1,6 +1,7 @@
 """The longest of what a run reads: what passes through a stage's networks when they need most memory."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -50,8 +51,9 @@ def of_demonstrations(samples: Sequence[Rendered], cfg: SFTConfig) -> Longest:
 
 def of_slates(slates: Sequence[Slate], cfg: RewardConfig) -> Longest:
     """The largest step over the largest of these slates."""
-    largest = sorted(slates, key=lambda slate: slate.area)[-cfg.batch_size :]
-    step, accumulates = largest_step(largest, lambda slate: slate.area, cfg.batch_tokens)
+    # Where a prompt is not read once, the step is cut into more micro-batches.
+    size = partial(Slate.size, shares_prompt=True)
+    step, accumulates = largest_step(sorted(slates, key=size)[-cfg.batch_size :], size, cfg.batch_tokens)
     return Longest(slates=step, accumulates=accumulates)
 
 

@@ -55,7 +55,6 @@ class SettingLink(NamedTuple):
 
 UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
     "": "",
-    "MB": _("MB"),
     "answers": _("answers"),
     "demonstrations per step": _("demonstrations per step"),
     "MB": _("MB"),
