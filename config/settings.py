@@ -305,6 +305,14 @@ RECONCILE_S = env.float("ROUNDTABLE_RECONCILE_S", default=20.0)
 MAIL_S = 30.0
 # What speaks the engine's contract: `python -m ENGINE_MODULE STAGE RUN_DIR`.
 ENGINE_MODULE = env("ROUNDTABLE_ENGINE_MODULE", default="training.rlhf")
+# What starts the processes of a run that wants several; `-m ENGINE_MODULE STAGE RUN_DIR` follows. It passes SIGTERM on,
+# and lets them save a checkpoint before it kills them. {python} is this interpreter, {processes} their number.
+ENGINE_LAUNCHER = env(
+    "ROUNDTABLE_ENGINE_LAUNCHER",
+    default="{python} -m torch.distributed.run --standalone --nproc-per-node {processes} --shutdown-timeout 60",
+)
+# How many processes of a run that launcher has room for; 0: one on each graphics card of the worker, or each CPU core.
+ENGINE_PROCESSES = env.int("ROUNDTABLE_ENGINE_PROCESSES", default=0)
 # A run is held while the disk with the data has less room than this, in bytes.
 MIN_FREE_BYTES = env.int("ROUNDTABLE_MIN_FREE_BYTES", default=500_000_000)
 # Directories that no row knows are removed after this time, in seconds: what a crash left between disk and database.

@@ -6,10 +6,10 @@ Its commands, and what follows from its end, are theirs. None of them imports to
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import multiprocessing.sharedctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,17 +23,16 @@ from django.db import Error as DatabaseFailure
 from django.db import close_old_connections
 
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
+from training.rlhf.parent_process import die_with
 
 POLL_S = 0.25
 NICENESS = 10  # people's requests come first on a shared machine
 OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes what serves them
-PR_SET_PDEATHSIG = 1
 GPU = "CUDA_VISIBLE_DEVICES"
 # The engine gets what it computes with, and no secret of the web side.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", GPU, FAILPOINTS)
 
 T = TypeVar("T")
-_libc = ctypes.CDLL(None, use_errno=True)
 logger = logging.getLogger(__name__)
 
 
@@ -78,16 +77,22 @@ class ProgressFile:
 
 @contextlib.contextmanager
 def started(
-    arguments: Sequence[str], *, log: Path, module: str = "training.rlhf", environment: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    module: str = "training.rlhf",
+    processes: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The engine as the leader of its own process group, of which nothing is left at the end of the block.
 
-    `environment` is added to what every engine gets; what it writes to its output is appended to `log`.
+    Several `processes` are children of a launcher, which is what is yielded then; they die with it. `environment` is
+    added to what every engine gets; what it writes to its output is appended to `log`.
     """
     parent = os.getpid()
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*(launcher(processes) if processes > 1 else [sys.executable]), "-m", module, *arguments],
             cwd=settings.BASE_DIR,
             env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | dict(environment or {}),
             stdin=subprocess.DEVNULL,
@@ -101,6 +106,15 @@ def started(
     finally:
         signal_group(process, signal.SIGKILL)
         process.wait()
+
+
+def launcher(processes: int) -> list[str]:
+    """The command that starts so many processes of a Python module, which `-m` and its name follow."""
+    values = {"{python}": sys.executable, "{processes}": str(processes)}
+    words = shlex.split(settings.ENGINE_LAUNCHER)
+    for name, value in values.items():
+        words = [word.replace(name, value) for word in words]
+    return words
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float = POLL_S) -> int | None:
@@ -129,9 +143,7 @@ def heartbeat(write: Callable[[], T], *, of: str) -> T | None:
 
 def _bind_to(parent: int) -> None:
     """In the child before exec: die with the parent, and let others go first."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
+    die_with(parent)
     os.nice(NICENESS)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE, "ascii")

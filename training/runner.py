@@ -6,7 +6,10 @@ the newest checkpoint. It never imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import platform
 import signal
 import subprocess
 import time
@@ -20,8 +23,11 @@ from training.engine_process import ProgressFile, draining, signal_group
 from training.models import LostRace, Run
 from training.rlhf import endings, exits
 from training.rlhf.failpoints import reach
+from training.rlhf.run import rank_notes
+from training.rlhf.run.rank_notes import RankNote
 from training.services.machines import resources, workers
 from training.services.run_files import directories, environment, metrics
+from training.services.run_files.reader import RunFiles
 from training.services.running import memory_kills, results, rounds, runs
 from training.services.running.runs import Ending
 
@@ -92,8 +98,10 @@ class Engine:
         self.position = metrics.BEGINNING  # how far they were read
         self.stopping_since: float | None = None
         self.is_stalled = False
+        self.hanging: RankNote | None = None  # the one of several processes that the others waited for then
         self.shortage = ""  # why the run has to be held
         self.memory_kills = memory_kills.Counter(memory_kills.own_events())
+        self.processes = RunFiles(run).processes
 
     def supervise(self) -> Ending:
         """Start the engine, follow it and return how it ended. Raises LostRace when the run is no longer ours."""
@@ -108,7 +116,8 @@ class Engine:
         environment.write(self.run, self.attempt)
         command = [self.run.stage, str(self.run.directory)]
         log = self.attempt / directories.LOG
-        with engine_process.started(command, log=log, module=settings.ENGINE_MODULE) as process:
+        module = settings.ENGINE_MODULE
+        with engine_process.started(command, log=log, module=module, processes=self.processes) as process:
             exit_code = self._follow(process)
         self._read_progress()
         return self._ending(exit_code)
@@ -158,9 +167,19 @@ class Engine:
             signal_group(process, signal.SIGKILL)
         if self.progress.unchanged_s() > settings.RUN_STALL_S:
             self.is_stalled = True
-            signal_group(process, signal.SIGUSR1)
+            self.hanging = rank_notes.last(self.attempt)
+            self._have_stacks_logged(process)
             time.sleep(DUMP_S)
             signal_group(process, signal.SIGKILL)
+
+    def _have_stacks_logged(self, process: subprocess.Popen[bytes]) -> None:
+        """Have the engine log where it hangs: a launcher passes no such signal on, but its processes are known."""
+        here = [note.pid for note in rank_notes.read(self.attempt) if note.host == platform.node()]
+        for pid in here:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+        if not here:
+            signal_group(process, signal.SIGUSR1)
 
     def _ask_to_stop(self, process: subprocess.Popen[bytes]) -> None:
         if self.stopping_since is None:
@@ -176,14 +195,25 @@ class Engine:
     def _ending(self, exit_code: int) -> Ending:
         if self.is_stalled:
             error = f"The engine made no progress for {settings.RUN_STALL_S / 60:.0f} minutes."
+            if self.hanging:
+                error += f" Its other processes waited for number {self.hanging.rank}, on {self.hanging.host}."
             return Ending(exit_code, error, {"kind": "stall"})
         if self.shortage and self.stopping_since and exit_code != exits.DONE:
             return Ending(exits.NeedsPerson.code, self.shortage, {"kind": "disk"})
-        if exit_code < 0:
-            return self._killed(signal.Signals(-exit_code))
         if exit_code == exits.DONE:
             return Ending(exit_code, "")
+        if self.processes > 1:
+            exit_code = self._decided(exit_code)
+        if exit_code < 0:
+            return self._killed(signal.Signals(-exit_code))
         return self._exited(exit_code)
+
+    def _decided(self, exit_code: int) -> int:
+        """The exit code of the process that made the others end, where the launcher had `exit_code`."""
+        if ending := endings.read(self.attempt):
+            return int(ending.get("exit_code", exit_code))
+        # One that is killed says nothing, and the others do not know why it went.
+        return -signal.SIGKILL if rank_notes.read(self.attempt) else exit_code
 
     def _exited(self, exit_code: int) -> Ending:
         """The ending of an engine that left by itself, on purpose or with an exception."""

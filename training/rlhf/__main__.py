@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import endings
+from . import endings, parent_process
 from .config import STAGES, RunConfig, load_config
-from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, current_fence
+from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, RankLost, current_fence
 
 if TYPE_CHECKING:
     from .run.directory import RunDirectory
@@ -30,6 +31,9 @@ ENVIRONMENT = {
     "GOMP_SPINCOUNT": "5000",  # spin for a moment still: not to spin at all costs a small model a third of its step
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it sums on a GPU differ from run to run
 }
+
+
+CRASHED = 1  # the interpreter's own exit status after an exception
 
 
 def main(arguments: list[str]) -> int:
@@ -79,20 +83,36 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def exit_status(work: Callable[[], int | None], folder: Path | None) -> int:
     """The exit status of `work`. Where it fails, `folder` gets an ending.json, and a crash is raised again."""
-    if folder:
+    if folder and not endings.own_rank():
         (folder / endings.FILE).unlink(missing_ok=True)  # of an earlier try
     try:
         return work() or DONE
+    except RankLost as error:
+        print(error, file=sys.stderr)
+        return CRASHED
     except Exception as error:
         end = error
         if endings.is_disk_full(error):
             end = NeedsPerson(f"the disk is full: {error}", kind="disk")
         if folder:
-            endings.write(folder, endings.describe(end))
+            write_ending(folder, end)
         if not isinstance(end, EngineExit):
             raise
         print(end, file=sys.stderr)
         return end.code
+
+
+def write_ending(folder: Path, end: Exception) -> None:
+    """Write why this process ends; of several ranks, only the one that made the others end as well."""
+    ending = endings.describe(end)
+    rank = endings.own_rank()
+    if rank is None:
+        endings.write(folder, ending)
+    elif endings.claim(folder):
+        # The launcher has an exit status of its own, so the supervisor reads this one here.
+        endings.write(
+            folder, {**ending, "rank": rank, "exit_code": end.code if isinstance(end, EngineExit) else CRASHED}
+        )
 
 
 def attempt_folder(run_dir: Path) -> Path | None:
@@ -102,24 +122,29 @@ def attempt_folder(run_dir: Path) -> Path | None:
 
 def run_attempt(stage: str, run_dir: Path) -> None:
     """Run a stage in its directory, or resume it from the newest checkpoint. Raises EngineExit."""
+    if endings.own_rank() is not None:  # the signals of a supervisor reach its launcher only
+        parent_process.die_with(os.getppid())
     cfg = load_config(run_dir / "config.json")
     if cfg.stage != stage:
         raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}", kind="config", field="stage")
     os.environ.update(ENVIRONMENT)
     import torch  # only here: a bad config is refused at once
 
-    from .run import recovery
+    from . import ranks
+    from .run import rank_notes, recovery
     from .run.directory import RunDirectory
 
     torch.set_num_threads(cfg.threads)
     if torch.cuda.is_available():  # the CPU's algorithms are deterministic anyway
         torch.use_deterministic_algorithms(True, warn_only=True)
-    run = RunDirectory(run_dir)
-    run.stop_on_sigterm()
     # Before a supervisor kills an engine that hangs, this signal has it print on standard error where it hangs.
     faulthandler.register(signal.SIGUSR1, file=2)
+    ranks.join(cfg.processes, partial(rank_notes.write, run_dir / "attempts" / current_fence(run_dir)))
+    run = RunDirectory(run_dir)
+    run.stop_on_sigterm()
     if not run.is_finished:
         recovery.run_with_recovery(run, cfg, call_stage)
+    ranks.leave()
 
 
 def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""From a reward model's score to the advantage of every token. Pure functions: no model, no state, no randomness.
+"""From a reward model's score to the advantage of every token. Functions without a model, state or randomness.
 
 Dims: B samples, T positions. Column t of every (B, T) tensor is about token t itself; `response` is True on the
 tokens of the answer, which stand together in a row. Outside of it every result is 0.
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .logprobs import k1
+from .ranks import mean_and_variance
 
 
 def shaped_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, response: Tensor, beta: float) -> Tensor:
@@ -47,12 +48,12 @@ def generalized_advantages(rewards: Tensor, values: Tensor, response: Tensor, ga
 
 
 def whitened(advantages: Sequence[Tensor], responses: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of a rollout, shifted and scaled together to mean 0 and variance 1 over all answer tokens.
+    """The parts of a rollout, shifted and scaled together to mean 0 and variance 1 over all answer tokens of all ranks.
 
     Each part is (B, T) with its own B and T: how a rollout is cut must not change what a token is worth. Whitening of
     advantages is described by Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO".
     """
     pairs = list(zip(advantages, responses, strict=True))
-    counted = torch.cat([part[response] for part, response in pairs])  # (N,)
-    mean, scale = counted.mean(), (counted.var(correction=0) + 1e-8).rsqrt()
+    mean, variance = mean_and_variance(torch.cat([part[response] for part, response in pairs]))  # of (N,)
+    scale = (variance + 1e-8).rsqrt()
     return [(part - mean) * scale * response for part, response in pairs]

@@ -80,6 +80,8 @@ class RunConfig:
     seed: int  # of all random numbers of the run
     # CPU threads of the process; a run resumes exactly only with the same number
     threads: int = setting(1, at_least=1, at_most=1024)
+    # that train one model together, each with a graphics card or cores of its own; started by torchrun
+    processes: int = setting(1, at_least=1, at_most=4096)
     dtype: str = setting("auto", one_of=DTYPES)  # of the linear layers: fp32, bf16, or what suits the machine
     parents: Mapping[str, Parent] = field(default_factory=dict)
     # padding included, that go through a network at once
@@ -203,6 +205,7 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rollout_size % self.minibatch_size == 0, "rollout_size", "must be a multiple of minibatch_size")
+        require(self.processes <= self.minibatch_size, "processes", "must not be more than minibatch_size")
 
 
 @dataclass(frozen=True, kw_only=True)

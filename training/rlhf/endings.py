@@ -5,6 +5,7 @@ Imports no torch, because the supervisor reads these files.
 
 import errno
 import json
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,27 @@ def write(folder: Path, ending: dict[str, Any]) -> None:
         write_json(folder / FILE, ending, ensure_ascii=False, default=str)
 
 
+def claim(folder: Path) -> bool:
+    """Whether this process may write the ending in `folder`; of several ranks, the first that asks.
+
+    What makes the others end is only that the first has.
+    """
+    rank = own_rank()
+    if rank is None:
+        return True
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FILE).open("x", encoding="utf-8") as ending:
+            json.dump({"rank": rank}, ending)
+    return _content(folder).get("rank") == rank
+
+
+def own_rank() -> int | None:
+    """The number that a launcher of several processes gave to this one; None where there was no launcher."""
+    rank = os.environ.get("RANK")
+    return None if rank is None else int(rank)
+
+
 def last_line(output: str) -> str:
     """The last line that an engine printed, without the progress bar that may stand before it."""
     return output.strip().rpartition("\n")[2].rpartition("\r")[2][-LONGEST:]
@@ -63,8 +85,13 @@ def last_line(output: str) -> str:
 
 def read(folder: Path) -> dict[str, Any]:
     """The ending in a folder; empty where there is none, or not one that `write` has written."""
+    ending = _content(folder)
+    return ending if isinstance(ending.get("kind"), str) else {}
+
+
+def _content(folder: Path) -> dict[str, Any]:
     try:
-        ending = json.loads((folder / FILE).read_text("utf-8"))
+        content = json.loads((folder / FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return ending if isinstance(ending, dict) and isinstance(ending.get("kind"), str) else {}
+    return content if isinstance(content, dict) else {}

@@ -72,6 +72,10 @@ class Diverged(EngineExit):
     kind = "diverged"
 
 
+class RankLost(Exception):
+    """Another process of the run has ended, so this one cannot go on. Why, only the other one knows."""
+
+
 def in_one_line(message: object) -> str:
     """Another program's message, short enough to be quoted in a sentence."""
     return " ".join(str(message).split())[:LONGEST_QUOTE]

@@ -22,9 +22,9 @@ def require_finite(numbers: Tensor, what: str, kind: str) -> Tensor:
     return numbers
 
 
-def sampler_gap(sampler_logprobs: Tensor, training_logprobs: Tensor) -> float:
-    """The mean of exp|difference| - 1 of the log-probabilities (N,), in nats, that both give to the same tokens."""
-    return (training_logprobs - sampler_logprobs).abs().expm1().mean().item()
+def sampler_gap(sampler_logprobs: Tensor, training_logprobs: Tensor) -> Tensor:
+    """(N,): exp|difference| - 1 of the log-probabilities, in nats, that both give to the same token."""
+    return (training_logprobs - sampler_logprobs).abs().expm1()
 
 
 def refuse_sampler_gap(gap: float, *, bf16: bool) -> None:

@@ -179,6 +179,12 @@ def test_what_is_needed_and_gone_is_named(sft: Path, reproduce: Reproduce) -> No
         assert reproduce(sft) == (77, gone)
 
 
+def test_a_run_of_several_processes_is_not_repeated_by_one(make_sft: MakeSft, reproduce: Reproduce) -> None:
+    status, said = reproduce(make_sft(processes=2))
+    assert status == 77
+    assert "had 2 processes" in said
+
+
 def test_a_run_that_has_not_finished_has_nothing_to_compare_with(
     make_sft: MakeSft,
     reproduce: Reproduce,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from training.rlhf import memory
 from training.services.machines import resources
@@ -17,7 +19,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(resources, "CARDS", tmp_path / "gpus")
     monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CONTAINER", tmp_path / "cgroup")
+    monkeypatch.setattr(resources, "CPU", tmp_path / "cpuinfo")
     resources._memory_of_cards.cache_clear()
+    resources._has_bf16.cache_clear()
     return tmp_path
 
 
@@ -40,7 +44,7 @@ def test_a_machine_with_cards_has_what_the_smallest_of_them_has(machine: Path, m
         card.write_text("Model: \t\t NVIDIA T4\nIRQ:   \t\t 61\n")
     tool = machine / "bin" / "nvidia-smi"
     tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\necho 15360\necho 14000\n")
+    tool.write_text('#!/bin/sh\ncase "$1" in *compute_cap) echo 7.5;; *) echo 15360; echo 14000;; esac\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
     assert resources.device() == "2 × NVIDIA T4"
@@ -51,3 +55,28 @@ def test_cards_that_tell_nothing_are_not_taken_for_the_machine(machine: Path, mo
     (machine / "gpus/0").mkdir(parents=True)
     monkeypatch.setenv("PATH", str(machine))
     assert resources.memory() is None
+
+
+@pytest.mark.parametrize(("visible", "places"), [(None, 4), ("0,2", 2), ("1,-1,2", 1)])
+def test_a_worker_offers_the_cards_that_it_may_use(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, places: int
+) -> None:
+    for number in range(4):
+        (machine / "gpus" / str(number)).mkdir(parents=True)
+        (machine / "gpus" / str(number) / "information").write_text("Model: NVIDIA H200\n")
+    (machine / "nvidia-smi").write_text("#!/bin/sh\necho 9.0\n")
+    (machine / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(machine), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert resources.processes() == places
+    assert resources.device() == f"{places} × NVIDIA H200, bf16"
+
+
+def test_a_worker_without_cards_offers_its_cores_or_what_a_setting_says(machine: Path, settings: Settings) -> None:
+    assert resources.processes() == len(os.sched_getaffinity(0))
+    (machine / "cpuinfo").write_text("flags\t: fpu sse2 avx512_bf16\n")
+    assert resources.device() == f"{len(os.sched_getaffinity(0))} CPU cores, bf16"
+    settings.ENGINE_PROCESSES = 16
+    assert resources.processes() == 16

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import seeding
+from .. import ranks, seeding
 from .chat import Rendered
 
 
@@ -68,6 +68,12 @@ def micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
+
+
+def own_micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """The same for the share of this rank, where several processes work on one batch: each has short and long ones."""
+    own = ranks.share(sorted(range(len(lengths)), key=lambda index: lengths[index]))
+    return [[own[number] for number in group] for group in micro_batches([lengths[index] for index in own], tokens)]
 
 
 def epoch_batches(count: int, size: int, generator: torch.Generator) -> list[list[int]]:

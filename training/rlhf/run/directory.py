@@ -3,6 +3,7 @@
 config.json   what to do                          fence   number of the attempt that may write
 data/*.jsonl  the records                         alive   its time stamp is the last progress
 attempts/<fence>/origin.json, metrics.jsonl, phase.json, setbacks.json, ending.json, checkpoints/step-000200/, output/
+attempts/<fence>/ranks/  where a run has several processes; all else is written by the first of them
 """
 
 import json
@@ -13,10 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from .. import endings, ranks
 from ..config import RunConfig, load_config
-from ..exits import Diverged, FenceLost, Interrupted, InvalidInput, current_fence
+from ..exits import Diverged, FenceLost, Interrupted, InvalidInput, RankLost, current_fence
 from ..failpoints import reach
 from ..json_files import replacing
 from . import checkpoint
@@ -38,8 +40,9 @@ class RunDirectory:
         self.attempt.mkdir(parents=True, exist_ok=True)
         self.interrupted = False  # a SIGTERM has asked to save and stop
         self.step = 0  # the last that is finished
-        self.phases = Phases(self.attempt, self.report_progress)
-        self.recovery_log = RecoveryLog(self.attempt)
+        self.writes = ranks.is_first()  # what is written once, though every process of the run computes it
+        self.phases = Phases(self.attempt, self.report_progress, writes=self.writes)
+        self.recovery_log = RecoveryLog(self.attempt, keeps=self.writes)
         self._checked: set[tuple[Path, str]] = set()  # model directories and their hashes, once they were verified
         self._saved_at = time.monotonic()
 
@@ -111,10 +114,21 @@ class RunDirectory:
         """Whether this attempt has written its output already."""
         return verifies(self.attempt / "output")
 
+    def claim_ending(self) -> None:
+        """Decide how the attempt ends. Raises RankLost where another process of it has done so already."""
+        if not endings.claim(self.attempt):
+            raise RankLost("another process of the run has ended first")
+
     def output(self) -> AbstractContextManager[Path]:
         """A directory to fill, which becomes this attempt's output when the block ends."""
         self.phases.enter("saving", "output")
         return sealed(self.attempt / "output", self.check_fence)
+
+    def write_output(self, fill: Callable[[Path], None]) -> None:
+        """Have `fill` write the output into a directory: once, whatever the number of processes."""
+        if self.writes:
+            with self.output() as directory:
+                fill(directory)
 
     def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Append the metrics after `step` of `total`. Raises Diverged where one is not finite."""
@@ -124,14 +138,22 @@ class RunDirectory:
                     f"{name} is not finite ({value}) after step {step}", kind="metric_not_finite", field=name
                 )
         line = {"step": step, "total": total, "time": time.time(), "metrics": metrics}
-        with self._metrics.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
+        if self.writes:
+            with self._metrics.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
         self.step = step
         self.report_progress()
 
     def resume(self) -> Checkpoint | None:
         """The newest checkpoint of any attempt, if there is one; metrics.jsonl keeps the lines up to its step."""
         self.phases.enter("loading", "checkpoint")
+        found = ranks.first_says(self._prepare_resume() if self.writes else None)
+        self.step = found.step if found else 0
+        self.phases.enter("working", "steps")
+        return found
+
+    def _prepare_resume(self) -> Checkpoint | None:
+        """Find the newest checkpoint, and leave of the attempts before what belongs to it."""
         found = self.newest_checkpoint()
         kept: list[str] = []
         if found:
@@ -142,8 +164,6 @@ class RunDirectory:
             shutil.rmtree(draft, ignore_errors=True)
         with replacing(self._metrics) as cut:
             cut.write_text("".join(kept), "utf-8")
-        self.step = found.step if found else 0
-        self.phases.enter("working", "steps")
         return found
 
     def newest_checkpoint(self) -> Checkpoint | None:
@@ -165,9 +185,25 @@ class RunDirectory:
     def save_if_due(
         self, step: int, total: int, every_seconds: int, contents: Callable[[], CheckpointContents]
     ) -> None:
-        """Save a checkpoint after `step` when it is time, at the end, and on request, raising Interrupted then."""
+        """Save a checkpoint after `step` when it is time, at the end, and on request, raising Interrupted then.
+
+        Where there are several processes, all have to call it after the same steps: they stop together.
+        """
+        stop = ranks.any_says(self.interrupted)
         due = time.monotonic() - self._saved_at >= every_seconds
-        if not (due or self.interrupted or step == total):
+        if due or stop or step == total:
+            self._save(step, contents)
+        if stop:
+            ranks.wait_for_all()  # or the launcher would end the one that saves, as soon as another has left
+            raise Interrupted(_stopped_after(step))
+
+    def save_and_stop(self, step: int, contents: Callable[[], CheckpointContents]) -> NoReturn:
+        """Save a checkpoint after `step`, which ended some time ago, and raise Interrupted."""
+        self._save(step, contents)
+        raise Interrupted(_stopped_after(step))
+
+    def _save(self, step: int, contents: Callable[[], CheckpointContents]) -> None:
+        if not self.writes:
             return
         tensors, state = contents()
         self.phases.enter("saving", "checkpoint", total=checkpoint.size(tensors), unit="bytes")
@@ -176,8 +212,6 @@ class RunDirectory:
         checkpoint.prune(self._checkpoints())
         self.phases.enter("working", "steps")
         self._saved_at = time.monotonic()
-        if self.interrupted:
-            raise Interrupted(f"stopped on request after step {step}, with a checkpoint")
 
     def _checkpoints(self) -> Iterator[Path]:
         return self.path.glob("attempts/*/checkpoints")
@@ -188,6 +222,10 @@ class RunDirectory:
 
     def _interrupt(self, signum: int, frame: object) -> None:
         self.interrupted = True
+
+
+def _stopped_after(step: int) -> str:
+    return f"stopped on request after step {step}, with a checkpoint"
 
 
 def _complete_lines(path: Path) -> Iterator[str]:

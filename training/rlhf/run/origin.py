@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from .. import endings
+from .. import endings, ranks
 from ..config import RunConfig
+from ..exits import RankLost
 from ..json_files import write_json
 from . import origin_file
 from .directory import RunDirectory
@@ -33,7 +34,8 @@ def recorded(run: RunDirectory) -> Iterator[Callable[[RunConfig], None]]:
 
     def write() -> None:
         origin["recoveries"] = [entry._asdict() for entry in run.recovery_log.entries]
-        write_json(run.attempt / origin_file.FILE, origin, indent=1)
+        if run.writes:
+            write_json(run.attempt / origin_file.FILE, origin, indent=1)
 
     def begin(cfg: RunConfig) -> None:
         origin.update(origin_file.config_facts(cfg))
@@ -46,6 +48,8 @@ def recorded(run: RunDirectory) -> Iterator[Callable[[RunConfig], None]]:
 
     try:
         yield begin
+    except RankLost:  # this process knows no end
+        raise
     except Exception as error:
         end(endings.describe(error)["kind"])
         raise
@@ -64,7 +68,7 @@ def hardware() -> dict[str, Any]:
         "gpus": [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in gpus],
         "driver": _found(DRIVER_VERSION, Path("/proc/driver/nvidia/version")) if gpus else None,
         "cuda": torch.version.cuda if gpus else None,
-        "world_size": 1,  # processes
+        "world_size": ranks.count(),  # processes
     }
 
 

@@ -23,7 +23,8 @@ WRITE_EVERY_S = 0.5
 class Phases:
     """The phase that an attempt is in. What is counted here is also reported as progress."""
 
-    def __init__(self, attempt: Path, report_progress: Callable[[], None]) -> None:
+    def __init__(self, attempt: Path, report_progress: Callable[[], None], *, writes: bool = True) -> None:
+        self._writes = writes
         self._file = attempt / "phase.json"
         self._report_progress = report_progress
         self._name: Name = "working"
@@ -56,6 +57,7 @@ class Phases:
 
     def _write(self) -> None:
         phase = {"name": self._name, "what": self._what, "done": self._done, "total": self._total, "unit": self._unit}
-        write_json(self._file, phase)
+        if self._writes:
+            write_json(self._file, phase)
         self._written_at = time.monotonic()
         self._report_progress()

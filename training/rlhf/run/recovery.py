@@ -1,7 +1,9 @@
 """What a stage does by itself about gradients that are not finite and about memory that runs out.
 
 Either is answered once in the life of a run: the stage goes back to its newest checkpoint, as after a kill, and on at
-half the learning rate or with half the micro-batch. A second time it ends with advice.
+half the learning rate or with half the micro-batch. A second time it ends with advice. Where there are several
+processes, the others wait for the one in trouble and cannot go back by themselves: the attempt ends, and the next one
+goes on.
 """
 
 import dataclasses
@@ -10,9 +12,9 @@ from collections.abc import Callable
 
 import torch
 
-from .. import memory
+from .. import memory, ranks
 from ..config import RunConfig
-from ..exits import Diverged, InvalidInput
+from ..exits import Diverged, Interrupted, InvalidInput
 from . import origin
 from .directory import RunDirectory
 from .recovery_log import Recovery, RecoveryLog
@@ -34,11 +36,15 @@ def run_with_recovery(run: RunDirectory, cfg: RunConfig, stage: Stage) -> None:
             except Diverged as end:
                 if not lower_learning_rate_helps(adapted, end):
                     raise
+                run.claim_ending()
                 halve_learning_rate(run, adapted, end)
             except (RuntimeError, MemoryError, OSError) as error:
                 if not memory.ran_out(error):
                     raise
+                run.claim_ending()
                 halve_micro_batch(run, adapted)
+            if ranks.count() > 1:
+                raise Interrupted(run.recovery_log.entries[-1].text)
             gc.collect()  # free the failed try's networks before those of the next one are loaded
             torch.cuda.empty_cache()
 

@@ -24,13 +24,16 @@ class Recovery(NamedTuple):
 
 
 class RecoveryLog:
-    """All recoveries of a run so far, kept in the folder of the newest attempt."""
+    """All recoveries of a run so far, kept in the folder of the newest attempt.
 
-    def __init__(self, attempt: Path) -> None:
+    Of several processes, one `keeps` what it finds there; whichever a fault has struck adds to it.
+    """
+
+    def __init__(self, attempt: Path, *, keeps: bool = True) -> None:
         self._file = attempt / FILE
         # Each attempt begins with the entries of those before it, so the longest list is the complete one.
         self._entries = max((_read(path) for path in attempt.parent.glob(f"*/{FILE}")), key=len, default=[])
-        if self._entries:
+        if self._entries and keeps:
             self._write()
 
     @property

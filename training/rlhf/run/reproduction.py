@@ -34,10 +34,16 @@ class Original(NamedTuple):
 def reproduce(run_dir: Path, run_attempt: RunAttempt) -> bool:
     """Run it again in a temporary directory, and print whether the bytes agree and what explains it if not.
 
-    Raises InvalidInput where the run has not finished, or its data or parents are not there any more; EngineExit where
-    the stage does not end well this time.
+    Raises InvalidInput where the run has not finished or had several processes, or its data or parents are not there
+    any more; EngineExit where the stage does not end well this time.
     """
     cfg = load_config(run_dir / "config.json")
+    if cfg.processes > 1:
+        raise InvalidInput(
+            f"this run had {cfg.processes} processes, and only those of one can be repeated",
+            kind="config",
+            field="processes",
+        )
     original = find_original(run_dir, cfg.stage)
     require_files(run_dir, original)
     with tempfile.TemporaryDirectory(prefix="reproduce-") as scratch:

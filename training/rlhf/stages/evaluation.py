@@ -6,12 +6,14 @@ policy was trained to raise. Left out on purpose: win rates by any other judge, 
 from the answers that are written here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .. import ranks
 from ..config import EvaluationConfig
 from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import Chat, Rendered
@@ -50,7 +52,7 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     wanted = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
     progress = Progress(run, len(prompts), len(samplers) * len(wanted))
     answers = {role: sampler.sample(wanted, cfg, run, progress.advance) for role, sampler in samplers.items()}
-    kl, entropy = divergence(samplers["policy"], samplers["reference"], answers["policy"], cfg, run)
+    kl, entropy = zip(*ranks.spread(answers["policy"], partial(divergence, samplers, cfg=cfg, run=run)), strict=True)
     answer_tokens = sum(len(one.sampled.response) for one in answers["policy"])
     metrics = length_metrics(answers) | {"heldout/kl": _mean(kl), "heldout/entropy": sum(entropy) / answer_tokens}
     kls: dict[str, list[float | None]] = {role: [None] * len(wanted) for role in samplers}
@@ -59,18 +61,17 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     if "reward" in cfg.parents:
         scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
         run.phases.enter("working", "rewards")
-        scores = {role: scorer.scores([one.answer for one in answers[role]]).tolist() for role in samplers}
+        scores = {role: scorer.scores_by_all_ranks([one.answer for one in answers[role]]).tolist() for role in samplers}
         metrics |= proxy_metrics(scores["policy"], scores["reference"], cfg.draws)
         metrics |= reward_accuracy_metrics(scorer, slates.used)
         rewards = {**scores}
     run.log(len(prompts), len(prompts), metrics)  # before the output, with which the stage counts as finished
-    with run.output() as directory:
-        rows = [
-            one.row(reward, kl)
-            for role in samplers
-            for one, reward, kl in zip(answers[role], rewards[role], kls[role], strict=True)
-        ]
-        write(directory / "completions.jsonl", rows)
+    rows = [
+        one.row(reward, kl)
+        for role in samplers
+        for one, reward, kl in zip(answers[role], rewards[role], kls[role], strict=True)
+    ]
+    run.write_output(lambda directory: write(directory / "completions.jsonl", rows))
 
 
 def usable_heldout_slates(run: RunDirectory, chat: Chat, cfg: EvaluationConfig) -> FilteredRecords[RankedSlate]:
@@ -98,13 +99,14 @@ def length_metrics(answers: dict[str, list[SampledAnswer]]) -> dict[str, float]:
 
 @torch.no_grad()
 def divergence(
-    policy: Sampler, reference: Sampler, answers: list[SampledAnswer], cfg: EvaluationConfig, run: RunDirectory
-) -> tuple[list[float], list[float]]:
+    samplers: Mapping[str, Sampler], answers: Sequence[SampledAnswer], *, cfg: EvaluationConfig, run: RunDirectory
+) -> list[tuple[float, float]]:
     """KL(policy, reference) and the policy's entropy, in nats, summed over the tokens of each of its own answers.
 
     At every token the divergence of the two whole distributions is taken, which has less noise than an estimate from
     the sampled token. Raises Diverged where one is not finite.
     """
+    policy, reference = samplers["policy"], samplers["reference"]
     run.phases.enter("working", "divergence")
     rendered = [Rendered(policy.chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
     kl, entropy = torch.zeros(2, len(answers), device=policy.policy.device)
@@ -115,7 +117,7 @@ def divergence(
         run.report_progress_or_stop()
     require_finite(kl, "the KL values from the reference", "kl_not_finite")
     require_finite(entropy, "the policy's logits", "logits_not_finite")
-    return kl.tolist(), entropy.tolist()
+    return list(zip(kl.tolist(), entropy.tolist(), strict=True))
 
 
 def kl_and_entropy(policy: Policy, reference: Policy, batch: Batch) -> Tensor:
@@ -145,7 +147,7 @@ def proxy_metrics(policy: Sequence[float], reference: Sequence[float], draws: in
 def reward_accuracy_metrics(scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
     """How often the reward model prefers what people preferred, over untied pairs: overall, by gap and by round."""
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in slates for one in slate.completions]
-    scores = iter(scorer.scores(answers).tolist())
+    scores = iter(scorer.scores_by_all_ranks(answers).tolist())
     pairs: list[PairResult] = []
     ties = 0
     for slate in slates:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .. import ranks
 from ..config import RunConfig
 from ..exits import Diverged
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, optimizer_tensors, restore_module, restore_optimizer
@@ -29,9 +30,11 @@ class Learner:
     def step(self, learning_rate: float) -> float:
         """Take a step with the accumulated gradient, clear it, and return its norm before clipping.
 
-        Gradients are clipped by their norm (Pascanu et al. 2013). One that is not finite is skipped and counted.
+        The gradient is the sum over all ranks: all take the same step, or all skip it. It is clipped by its norm
+        (Pascanu et al. 2013). One that is not finite is skipped and counted.
         Raises Diverged at the last of MAX_SKIPPED_IN_A_ROW.
         """
+        ranks.sum_gradients(self.network.parameters())
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM).item()
         if math.isfinite(norm):
             self.optimizer.param_groups[0]["lr"] = learning_rate

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .. import seeding
+from .. import ranks, seeding
 from ..advantages import generalized_advantages, shaped_rewards, whitened
 from ..config import PPOConfig
 from ..data.batching import collate
@@ -67,8 +67,7 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
         policy.trunk.checkpoint_activations()
         critic.trunk.checkpoint_activations()
     run_iterations(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress), filtered)
-    with run.output() as directory:
-        save_policy(policy, chat, directory)
+    run.write_output(partial(save_policy, policy, chat))
 
 
 def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredRecords[Prompt]) -> None:
@@ -110,7 +109,8 @@ def run_iteration(
     else:
         metrics |= trainer.update(minibatches, iteration)
         after = inspection.after_update(trainer.policy, trainer.critic, inspected.batch)
-    inspection.record(run.attempt, iteration + 1, inspected, after)
+    if run.writes:
+        inspection.record(run.attempt, iteration + 1, inspected, after)
     if iteration + 1 == cfg.iterations and not trainer.went_too_far:
         # A part of the last iteration, so that a kill meanwhile repeats both.
         metrics |= trainer.measure_result(prompts)
@@ -118,13 +118,15 @@ def run_iteration(
 
 
 def report_sampling_progress(run: RunDirectory, trainer: "Trainer", finished_iterations: int) -> None:
-    """Report progress while answers are sampled. Raises Interrupted on request, with the finished iterations saved."""
+    """Report progress while answers are sampled. Raises Interrupted on request, with the finished iterations saved.
+
+    Of several processes, the one that saves decides: the others wait for its answers.
+    """
     run.report_progress()
-    if finished_iterations and run.interrupted and trainer.took_last_step:
-        run.save_if_due(
-            finished_iterations, trainer.cfg.iterations, trainer.cfg.checkpoint_seconds, trainer.checkpoint_contents
-        )
-    run.stop_if_requested()
+    if run.writes:
+        if finished_iterations and run.interrupted and trainer.took_last_step:
+            run.save_and_stop(finished_iterations, trainer.checkpoint_contents)
+        run.stop_if_requested()
 
 
 class Trainer:
@@ -157,10 +159,14 @@ class Trainer:
 
         The cut into minibatches and micro-batches comes before the evaluation, and updates keep it. So the old
         log-probabilities come from the very forward pass that training repeats, and the first ratio is exactly 1.
+        Each rank samples a share of the episodes, knows all, and evaluates and trains its share of every minibatch.
         """
         cfg = self.cfg
-        chosen = iteration_prompts(iteration, prompts, cfg)
-        episodes = sample_episodes(self.policy, self.chat, self.rewarder, chosen, iteration, cfg, report_progress)
+
+        def sample(share: Sequence[tuple[int, Prompt]]) -> list[Episode]:
+            return sample_episodes(self.policy, self.chat, self.rewarder, share, iteration, cfg, report_progress)
+
+        episodes = ranks.spread(list(enumerate(iteration_prompts(iteration, prompts, cfg))), sample)
         minibatches = []
         for minibatch in split_minibatches(episodes, seeding.generator(cfg.seed, "ppo/minibatches", iteration), cfg):
             rollouts = []
@@ -247,16 +253,15 @@ def sample_episodes(
     policy: Policy,
     chat: Chat,
     rewarder: Rewarder,
-    prompts: Sequence[Prompt],
+    numbered: Sequence[tuple[int, Prompt]],
     iteration: int,
     cfg: PPOConfig,
     report_progress: Callable[[], None],
 ) -> list[Episode]:
-    """One episode for each prompt: an answer sampled from the policy, and the reward of its text."""
+    """One episode for each prompt and its position: an answer sampled from the policy, and the reward of its text."""
+    prompts = [prompt for _position, prompt in numbered]
     prompt_ids = [chat.prompt_ids(prompt.messages) for prompt in prompts]
-    generators = [
-        seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in enumerate(prompts)
-    ]
+    generators = [seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in numbered]
     samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.cache_mb, report_progress)
     texts = [chat.decode(sample.response) for sample in samples]
     written = list(zip(prompts, texts, samples, strict=True))
@@ -267,15 +272,15 @@ def sample_episodes(
     ]
     rewards = rewarder(answers).tolist()
     episodes = []
-    for position, (prompt, sample) in enumerate(zip(prompts, samples, strict=True)):
+    for row, ((position, prompt), sample) in enumerate(zip(numbered, samples, strict=True)):
         episode = Episode(
             position=position,
             prompt_id=prompt.id,
-            rendered=Rendered(prompt_ids[position], sample.response),
+            rendered=Rendered(prompt_ids[row], sample.response),
             sampler_logprobs=sample.logprobs,
             stopped=sample.stopped,
-            canonical=rendered[position].response == sample.response,
-            reward=rewards[position],
+            canonical=rendered[row].response == sample.response,
+            reward=rewards[row],
         )
         episodes.append(episode)
     return episodes
@@ -341,7 +346,7 @@ def whiten_advantages(minibatches: list[list[Rollout]]) -> list[list[Rollout]]:
 def policy_step(
     policy: Policy, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
 ) -> dict[str, float]:
-    """One update on a minibatch. Its losses are means over all its answer tokens, however it is cut.
+    """One update on a minibatch. Its losses are means over all its answer tokens on all ranks, however it is cut.
 
     Raises Diverged where the gradient was not finite too often in a row.
     """
@@ -358,12 +363,8 @@ def policy_step(
             kl += masked_sum(k3(rollout.logprobs, logprobs), response) / answer_tokens
             clipped += (((log_ratio.exp() - 1).abs() > clip) & response).sum() / answer_tokens
     norm = learner.step(learning_rate)
-    return {
-        "policy/loss": loss.item(),
-        "policy/approx_kl": kl.item(),
-        "policy/clip_fraction": clipped.item(),
-        "policy/grad_norm": norm,
-    }
+    loss, kl, clipped = ranks.summed(torch.stack([loss, kl, clipped])).tolist()
+    return {"policy/loss": loss, "policy/approx_kl": kl, "policy/clip_fraction": clipped, "policy/grad_norm": norm}
 
 
 def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
@@ -389,7 +390,7 @@ def value_step(
         part.backward()
         loss += part.detach()
     learner.step(learning_rate)
-    return {"value/loss": loss.item()}
+    return {"value/loss": ranks.summed(loss).item()}
 
 
 def value_loss(values: Tensor, before: Tensor, returns: Tensor, clip: float) -> Tensor:

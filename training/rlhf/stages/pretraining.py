@@ -4,6 +4,8 @@ It exists so that the whole loop runs on a laptop with nothing downloaded. Its o
 any other, with a chat template whose turns begin and end with tokens of their own.
 """
 
+from functools import partial
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -50,8 +52,7 @@ def run_stage(run: RunDirectory, cfg: PretrainingConfig) -> None:
         return {"pretraining/loss": loss}
 
     learner.take_steps(run, cfg, total, step, filtered.metrics())
-    with run.output() as directory:
-        save_policy(policy, chat, directory)
+    run.write_output(partial(save_policy, policy, chat))
 
 
 def learn_tokenizer(corpus: list[Document], cfg: PretrainingConfig) -> Chat:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from .. import seeding
+from .. import ranks, seeding
 from ..config import RewardConfig
-from ..data.batching import epoch_batches, micro_batches
+from ..data.batching import epoch_batches, own_micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, filter_records, usable_records
 from ..data.leakage import refuse_leak
@@ -88,13 +88,13 @@ def ranking_loss(scores: Tensor, pairs: Comparisons) -> Tensor:
 
 
 def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_rate: float) -> dict[str, float]:
-    """One update on a batch of slates. The cut into micro-batches, which never splits a slate, changes nothing.
+    """One update on a batch of slates. Their cut into ranks and micro-batches changes nothing: it never splits a slate.
 
     Raises Diverged, as Learner.step does.
     """
     loss = accuracy = torch.zeros(())
     sizes = [slate.size(shares_prompt=scorer.model.trunk.packs) for slate in batch]
-    for indices in micro_batches(sizes, scorer.batch_tokens):
+    for indices in own_micro_batches(sizes, scorer.batch_tokens):
         part = [batch[index] for index in indices]
         share = len(part) / len(batch)
         completions = [completion for slate in part for completion in slate.completions]
@@ -106,7 +106,7 @@ def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_ra
         accuracy = accuracy + share * pairs.weight[scores[pairs.better] > scores[pairs.worse]].sum()
         scorer.report_progress()
     learner.step(learning_rate)
-    return {"reward/loss": loss.item(), "reward/accuracy": accuracy.item()}
+    return {"reward/loss": ranks.summed(loss).item(), "reward/accuracy": ranks.summed(accuracy).item()}
 
 
 def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate], data: Mapping[str, float]) -> None:
@@ -130,7 +130,7 @@ def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]
     The bias is that of Ouyang et al. 2022, section 3.5; Ziegler et al. 2019 scale to variance 1, too. Raises
     InvalidInput where the scores of the ranked answers differ by no more than rounding errors.
     """
-    scores = scorer.scores(ranked)  # (N,)
+    scores = scorer.scores_by_all_ranks(ranked)  # (N,)
     spread = scores.std(correction=0)
     if not spread >= SMALLEST_SPREAD:
         raise InvalidInput(
@@ -138,7 +138,7 @@ def normalise(scorer: Scorer, demonstrations: list[Answer], ranked: list[Answer]
             " differ, try another learning_rate",
             kind="answers_alike",
         )
-    centre = scorer.scores(demonstrations) if demonstrations else scores
+    centre = scorer.scores_by_all_ranks(demonstrations) if demonstrations else scores
     scorer.model.offset.fill_(centre.mean())
     scorer.model.gain.fill_(1 / spread)
 
@@ -175,8 +175,7 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     fit(run, cfg, scorer, slates, filtered.metrics())
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
     normalise(scorer, _demonstrations(run, chat, cfg), answers)
-    with run.output() as directory:
-        save_reward(model, chat, directory, scorer.card(answers))
+    run.write_output(lambda directory: save_reward(model, chat, directory, scorer.card(answers)))
 
 
 def render_slate(slate: RankedSlate, chat: Chat) -> Slate:

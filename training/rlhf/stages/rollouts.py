@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import seeding
+from .. import ranks, seeding
 from ..config import PPOConfig
-from ..data.batching import Batch, micro_batches
+from ..data.batching import Batch, own_micro_batches
 from ..data.chat import Rendered
 from ..data.records import Prompt
 from ..limits import sampler_gap
@@ -68,12 +68,12 @@ def iteration_prompts(iteration: int, prompts: Sequence[Prompt], cfg: PPOConfig)
 def split_minibatches(
     episodes: Sequence[Episode], generator: torch.Generator, cfg: PPOConfig
 ) -> list[list[list[Episode]]]:
-    """Minibatches of random episodes, each cut into micro-batches of similar length."""
+    """Minibatches of random episodes, each cut into micro-batches of similar length: those of this rank."""
     order = seeding.permutation(len(episodes), generator)
     minibatches = []
     for start in range(0, len(order), cfg.minibatch_size):
         minibatch = [episodes[index] for index in order[start : start + cfg.minibatch_size]]
-        cuts = micro_batches([episode.rendered.length for episode in minibatch], cfg.batch_tokens)
+        cuts = own_micro_batches([episode.rendered.length for episode in minibatch], cfg.batch_tokens)
         minibatches.append([[minibatch[index] for index in cut] for cut in cuts])
     return minibatches
 
@@ -84,12 +84,12 @@ def flat(minibatches: list[list[Rollout]]) -> list[Rollout]:
 
 
 def count_answer_tokens(rollouts: Sequence[Rollout]) -> Tensor:
-    """Scalar: what the losses of a minibatch are divided by."""
-    return torch.stack([rollout.batch.response.sum() for rollout in rollouts]).sum()
+    """Scalar: what the losses of a minibatch are divided by, its answer tokens on all ranks."""
+    return ranks.summed(torch.stack([rollout.batch.response.sum() for rollout in rollouts]).sum())
 
 
 def rollout_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """What to plot of an iteration. Means over episodes or over answer tokens: padding counts nowhere.
+    """What to plot of an iteration. Means over episodes or answer tokens of all ranks: padding counts nowhere.
 
     rollout/kl is in nats per episode, the sum of k1 over its tokens; rollout/entropy in nats per token.
     value/explained_variance is 1 - Var[return - value] / Var[return].
@@ -97,17 +97,35 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     episodes = [episode for rollout in rollouts for episode in rollout.episodes]
     logprobs, values, returns = (_answer_tokens(rollouts, name) for name in ("logprobs", "values", "returns"))
     log_ratio = k1(logprobs, _answer_tokens(rollouts, "reference_logprobs"))
-    unexplained = (returns - values).var(correction=0) / returns.var(correction=0).clamp(min=1e-8)
-    return {
-        "rollout/reward": sum(episode.reward for episode in episodes) / len(episodes),
-        "rollout/kl": log_ratio.sum().item() / len(episodes),
-        "rollout/length": len(logprobs) / len(episodes),
-        "rollout/stop_rate": sum(episode.stopped for episode in episodes) / len(episodes),
-        "rollout/entropy": _answer_tokens(rollouts, "entropy").mean().item(),
-        "rollout/sampler_gap": sampler_gap(_answer_tokens(rollouts, "sampler_logprobs"), logprobs),
-        "rollout/noncanonical": sum(not episode.canonical for episode in episodes),
-        "value/explained_variance": 1 - unexplained.item(),
+    gaps = sampler_gap(_answer_tokens(rollouts, "sampler_logprobs"), logprobs)
+    _mean, unexplained = ranks.mean_and_variance(returns - values)
+    _mean, spread = ranks.mean_and_variance(returns)
+    sums = {
+        "reward": sum(episode.reward for episode in episodes),
+        "kl": _sum(log_ratio),
+        "stopped": sum(episode.stopped for episode in episodes),
+        "entropy": _sum(_answer_tokens(rollouts, "entropy")),
+        "gap": _sum(gaps),
+        "noncanonical": sum(not episode.canonical for episode in episodes),
+        "tokens": len(logprobs),
+        "episodes": len(episodes),
     }
+    totals = ranks.summed(torch.tensor(list(sums.values()), dtype=torch.float64))
+    total = dict(zip(sums, totals.tolist(), strict=True))
+    return {
+        "rollout/reward": total["reward"] / total["episodes"],
+        "rollout/kl": total["kl"] / total["episodes"],
+        "rollout/length": total["tokens"] / total["episodes"],
+        "rollout/stop_rate": total["stopped"] / total["episodes"],
+        "rollout/entropy": total["entropy"] / total["tokens"],
+        "rollout/sampler_gap": total["gap"] / total["tokens"],
+        "rollout/noncanonical": total["noncanonical"],
+        "value/explained_variance": 1 - (unexplained / spread.clamp(min=1e-8)).item(),
+    }
+
+
+def _sum(numbers: Tensor) -> float:
+    return numbers.double().sum().item()
 
 
 def _answer_tokens(rollouts: Sequence[Rollout], name: str) -> Tensor:

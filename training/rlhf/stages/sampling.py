@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import seeding
+from .. import ranks, seeding
 from ..config import EvaluationConfig, SamplingConfig
 from ..data.batching import collate
 from ..data.chat import Chat, Rendered
@@ -169,8 +169,8 @@ class Progress:
         self._prompts, self._answers, self._sampled = prompts, answers, 0
 
     def advance(self, answers: int) -> None:
-        """Log that `answers` more are sampled, as a share of the prompts."""
-        self._sampled += answers
+        """Log that `answers` more are sampled, as a share of the prompts; other ranks are taken to be as far."""
+        self._sampled = min(self._answers, self._sampled + answers * ranks.count())
         self._run.log(self._prompts * self._sampled // self._answers, self._prompts, {})
 
 
@@ -189,7 +189,25 @@ class Sampler(NamedTuple):
         on_sampled: Callable[[int], None] | None,
         redraw: int = 0,
     ) -> list[SampledAnswer]:
-        """The answer of each wanted number to its prompt. Raises Diverged, or Interrupted on request."""
+        """The answer of each wanted number to its prompt, each rank its share. Raises Diverged, or Interrupted."""
+
+        def sample_share(share: Sequence[tuple[Prompt, int]]) -> list[SampledTokens]:
+            return self._sample(share, cfg, run, on_sampled, redraw)
+
+        sampled = ranks.spread(wanted, sample_share)
+        return [
+            SampledAnswer(self.role, prompt, number, one, self.chat.decode(one.response))
+            for (prompt, number), one in zip(wanted, sampled, strict=True)
+        ]
+
+    def _sample(
+        self,
+        wanted: Sequence[tuple[Prompt, int]],
+        cfg: SamplingConfig | EvaluationConfig,
+        run: RunDirectory,
+        on_sampled: Callable[[int], None] | None,
+        redraw: int,
+    ) -> list[SampledTokens]:
         run.phases.enter("working", "answers")
         stream = f"{cfg.stage}/{self.role}"
         generators = [seeding.generator(cfg.seed, stream, redraw, prompt.id, number) for prompt, number in wanted]
@@ -199,10 +217,7 @@ class Sampler(NamedTuple):
             self.policy, self.chat, ids, generators, cfg.max_response, cfg.cache_mb, report_progress, on_sampled
         )
         self._check_sampler_gap(ids[:COMPARED], sampled[:COMPARED])
-        return [
-            SampledAnswer(self.role, prompt, number, one, self.chat.decode(one.response))
-            for (prompt, number), one in zip(wanted, sampled, strict=True)
-        ]
+        return sampled
 
     @torch.no_grad()
     def _check_sampler_gap(self, prompts: Sequence[list[int]], sampled: Sequence[SampledTokens]) -> None:
@@ -210,7 +225,7 @@ class Sampler(NamedTuple):
         for prompt, one in zip(prompts, sampled, strict=True):
             batch = collate([Rendered(prompt, one.response)], self.chat.pad_id, self.policy.device)
             logprobs = token_logprobs(self.policy, batch)[batch.response]
-            gap = sampler_gap(torch.tensor(one.logprobs, device=logprobs.device), logprobs)
+            gap = sampler_gap(torch.tensor(one.logprobs, device=logprobs.device), logprobs).mean().item()
             refuse_sampler_gap(gap, bf16=self.policy.bf16)
 
 
@@ -241,12 +256,11 @@ def run_stage(run: RunDirectory, cfg: SamplingConfig) -> None:
     rewards: list[float | None] = [None] * len(kept)
     if "reward" in cfg.parents and kept:
         scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
-        rewards = scorer.scores([one.answer for one in kept]).tolist()
+        rewards = scorer.scores_by_all_ranks([one.answer for one in kept]).tolist()
     metrics = {"sampling/slates": len({one.prompt.id for one in kept}), "sampling/completions": len(kept)}
     run.log(len(prompts), len(prompts), metrics)
-    with run.output() as directory:
-        rows = [one.row(reward) for one, reward in zip(kept, rewards, strict=True)]
-        write(directory / "completions.jsonl", rows)
+    rows = [one.row(reward) for one, reward in zip(kept, rewards, strict=True)]
+    run.write_output(lambda directory: write(directory / "completions.jsonl", rows))
 
 
 def numbers_by_role(cfg: SamplingConfig) -> dict[str, range]:

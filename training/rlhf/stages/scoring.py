@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import ranks
 from ..config import RunConfig
 from ..data.batching import micro_batches
 from ..data.chat import Chat, Rendered
@@ -62,6 +63,10 @@ class Scorer:
     def scores(self, answers: Sequence[Answer]) -> Tensor:
         """(N,) fp32 on the CPU: the reward of each answer, in reward units. Raises Diverged where one is not finite."""
         return require_finite(self._scores(answers), "the rewards", "reward_not_finite")
+
+    def scores_by_all_ranks(self, answers: Sequence[Answer]) -> Tensor:
+        """What `scores` gives, where all ranks ask for the same answers: each scores a share of them."""
+        return torch.tensor(ranks.spread(answers, lambda share: self.scores(share).tolist()))
 
     @torch.no_grad()
     def _scores(self, answers: Sequence[Answer]) -> Tensor:

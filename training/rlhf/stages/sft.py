@@ -5,12 +5,13 @@ step. Left out on purpose: packing of several demonstrations into a row, and cho
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 
-from .. import seeding
+from .. import ranks, seeding
 from ..config import SFTConfig
-from ..data.batching import collate, epoch_batches, micro_batches
+from ..data.batching import collate, epoch_batches, own_micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_records
 from ..data.records import Demonstration, read_demonstrations
@@ -43,8 +44,7 @@ def run_stage(run: RunDirectory, cfg: SFTConfig) -> None:
         return {"sft/loss": loss}
 
     learner.take_steps(run, cfg, total, step, filtered.metrics())
-    with run.output() as directory:
-        save_policy(policy, chat, directory)
+    run.write_output(partial(save_policy, policy, chat))
 
 
 def train_step(
@@ -58,19 +58,19 @@ def train_step(
 ) -> float:
     """One update that makes the answers of a batch more likely; returns the loss in nats per answer token.
 
-    The loss is the mean over the answer tokens of the whole batch, so the cut into micro-batches of at most
+    The loss is the mean over the answer tokens of the whole batch, so the cut into ranks and micro-batches of at most
     `batch_tokens` changes nothing. Raises Diverged, as Learner.step does.
     """
     answer_tokens = sum(len(sample.response) for sample in batch)
     loss = torch.zeros((), device=policy.device)
-    for indices in micro_batches([sample.length for sample in batch], batch_tokens):
+    for indices in own_micro_batches([sample.length for sample in batch], batch_tokens):
         part = collate([batch[index] for index in indices], pad_id, policy.device)
         part_loss = -masked_sum(token_logprobs(policy, part), part.response) / answer_tokens
         part_loss.backward()
         loss += part_loss.detach()
         report_progress()
     learner.step(learning_rate)
-    return loss.item()
+    return ranks.summed(loss).item()
 
 
 def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import seeding
+from .. import ranks, seeding
 from ..config import PPOConfig
 from ..data import records
 from ..data.chat import Chat
@@ -54,13 +54,18 @@ class StepSampleWriter:
             for episode, kl in zip(rollout.episodes, kls, strict=True):
                 if episode.position < self._cfg.shown_samples:
                     shown.append((episode, kl))
-        shown.sort(key=lambda pair: pair[0].position)
+        everyones = [pair for part in ranks.gathered(shown) for pair in part]
+        everyones.sort(key=lambda pair: pair[0].position)
+        if not ranks.is_first():
+            return
         self._folder.mkdir(exist_ok=True)
         with replacing(self._folder / f"step-{iteration + 1:06d}.jsonl") as draft:
-            records.write(draft, [self._row(episode, kl) for episode, kl in shown])
+            records.write(draft, [self._row(episode, kl) for episode, kl in everyones])
 
     def resume_from(self, saved: Checkpoint | None) -> None:
         """Copy the samples up to a checkpoint from the attempt that wrote it, and delete those after it."""
+        if not ranks.is_first():
+            return
         last = saved.step if saved else 0
         for path in self._folder.glob(FILES):
             if _step_of(path) > last:
@@ -83,6 +88,12 @@ class StepSampleWriter:
         last = min(cfg.iterations, iteration + max(1, cfg.rollout_size // cfg.shown_samples))
         prompts = {prompt.id: prompt for number in range(iteration, last) for prompt in self._shown_prompts(number)}
         new = [prompt for prompt in prompts.values() if prompt.id not in self._answers]
+        for prompt, answer in zip(new, ranks.spread(new, self._sample_answers), strict=True):
+            self._answers[prompt.id] = answer
+
+    def _sample_answers(self, new: Sequence[Prompt]) -> list[tuple[str, float]]:
+        """The text of the reference's answer to each prompt, and its reward."""
+        cfg = self._cfg
         generators = [seeding.generator(cfg.seed, "ppo/reference", 0, prompt.id) for prompt in new]
         ids = [self._chat.prompt_ids(prompt.messages) for prompt in new]
         samples = generate(
@@ -92,8 +103,7 @@ class StepSampleWriter:
             Answer(prompt.messages, self._chat.decode(sample.response), sample.stopped)
             for prompt, sample in zip(new, samples, strict=True)
         ]
-        for prompt, answer, reward in zip(new, answers, self._rewarder(answers).tolist(), strict=True):
-            self._answers[prompt.id] = (answer.text, reward)
+        return [(answer.text, reward) for answer, reward in zip(answers, self._rewarder(answers).tolist(), strict=True)]
 
     def _shown_prompts(self, iteration: int) -> list[Prompt]:
         return iteration_prompts(iteration, self._prompts, self._cfg)[: self._cfg.shown_samples]

@@ -6,6 +6,7 @@ Found without torch.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,16 +19,26 @@ from django.utils.translation import gettext as _
 from training.rlhf import memory as engine_memory
 
 CARDS = Path("/proc/driver/nvidia/gpus")
+CPU = Path("/proc/cpuinfo")
 MIB = 1 << 20
+FIRST_WITH_BF16 = 8.0  # compute capability of a card
 
 
 def device() -> str:
-    """The graphics cards, else the processor's cores."""
+    """The graphics cards that an engine may use, else the processor's cores, and whether they multiply in bf16."""
     cards = [path.read_text("utf-8") for path in CARDS.glob("*/information")]
     models = [_field(card, "Model") for card in cards]
-    if models:
-        return f"{len(models)} × {models[0]}"
-    return f"{os.cpu_count()} CPU cores"
+    number = _cards()
+    found = f"{number} × {models[0]}" if number and models else f"{_cores()} CPU cores"
+    return f"{found}, bf16" if _has_bf16(number) else found
+
+
+def processes() -> int:
+    """How many processes of a run work here side by side: one for each card, or on each core where there is none.
+
+    A launcher that reaches other hosts starts more, as a setting says.
+    """
+    return settings.ENGINE_PROCESSES or _cards() or _cores()
 
 
 def memory() -> int | None:
@@ -68,6 +79,32 @@ def _memory_of_cards() -> int | None:
         return min(int(line) for line in sizes.splitlines()) * MIB
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def _cards() -> int:
+    """The cards that CUDA shows to the engine: CUDA_VISIBLE_DEVICES is a list that ends at the first invalid entry."""
+    there = len(list(CARDS.glob("*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return there
+    listed = itertools.takewhile(lambda card: card.strip() not in ("", "-1"), visible.split(","))
+    return len(list(listed)) if there else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@functools.cache
+def _has_bf16(cards: int) -> bool:
+    if not cards:
+        return any(flag in CPU.read_text("utf-8") for flag in ("amx_bf16", "avx512_bf16")) if CPU.exists() else False
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, check=True, timeout=30, text=True).stdout
+        return all(float(line) >= FIRST_WITH_BF16 for line in found.splitlines())
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False
 
 
 def _field(text: str, name: str) -> str:

@@ -18,6 +18,7 @@ from training.models import Round, Run, Worker
 from training.services.planning import plans, stage_states
 from training.services.planning.estimates import Estimate, History
 from training.services.planning.stage_states import LATER, LOST
+from training.services.run_files.reader import RunFiles
 
 UNKNOWN = datetime.max.replace(tzinfo=UTC)  # later than anything
 WAITING = (Run.Status.QUEUED, Run.Status.INTERRUPTED)
@@ -45,6 +46,11 @@ class Job:
     def is_waiting(self) -> bool:
         """It is a run that no worker has taken yet."""
         return self.state in WAITING
+
+    @property
+    def processes(self) -> int:
+        """How many processes it wants: a worker with fewer cards or cores leaves it."""
+        return RunFiles(self.run).processes if self.run else 1
 
     @property
     def start(self) -> datetime | None:

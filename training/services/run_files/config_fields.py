@@ -75,8 +75,13 @@ FIELDS: dict[str, Field] = {
     "seed": Field(_("seed"), _("Determines every random draw of the run."), FREE),
     "threads": Field(
         _("threads"),
-        _("CPU threads used. Changes the last digits of results."),
+        _("CPU threads of each process. Changes the last digits of results."),
         _("More are faster, up to the number of CPU cores."),
+    ),
+    "processes": Field(
+        _("processes"),
+        _("Processes that train the model together. Each has its own graphics card, or its own threads on a CPU."),
+        _("More are faster. The run waits for a worker with that many graphics cards or CPU cores."),
     ),
     "dtype": Field(
         _("number format"),

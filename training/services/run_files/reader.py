@@ -36,6 +36,12 @@ class RunFiles:
         return config if isinstance(config, dict) else {}
 
     @property
+    def processes(self) -> int:
+        """How many processes the run wants; 1 where its config does not say so plainly, which the engine refuses."""
+        wanted = self.config.get("processes", 1)
+        return wanted if isinstance(wanted, int) and wanted > 0 else 1
+
+    @property
     def origin_file(self) -> Path | None:
         """Where the newest attempt that says so says what it computed with and from."""
         attempt = self.newest_attempt(origin_file.FILE)

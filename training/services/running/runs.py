@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from training.rlhf.run.manifest import OnBytes
 from training.services.machines import resources
 from training.services.run_files import directories
 from training.services.run_files.directories import Record
+from training.services.run_files.reader import RunFiles
 from training.services.running import notices, publishing
 
 MOST_FRUITLESS_ATTEMPTS = 3
@@ -81,10 +82,11 @@ def queue(
 def claim(run_pk: int, *, owner: str) -> Run | None:
     """Take run `run_pk`, or one that stands before it, for `owner` under a new fence; None when there is none.
 
-    A message that comes twice, late or for a run that is over finds nothing.
+    A message that comes twice, late or for a run that is over finds nothing. Runs that want more processes than this
+    machine has room for are left to other workers.
     """
     asked = Run.objects.filter(pk=run_pk).first()
-    for run in Run.objects.queued().up_to(asked) if asked else ():
+    for run in _fitting(Run.objects.queued().up_to(asked)) if asked else ():
         with contextlib.suppress(LostRace):
             run.move_to(
                 Status.RUNNING,
@@ -167,8 +169,12 @@ def _reclaim(run: Run, condition: Q) -> bool:
 
 def ring_next() -> None:
     """A worker is free: ring for the run that stands first."""
-    if run := Run.objects.queued().first():
+    if run := next(_fitting(Run.objects.queued()), None):
         doorbell.ring(run)
+
+
+def _fitting(waiting: Iterable[Run]) -> Iterator[Run]:
+    return (run for run in waiting if RunFiles(run).processes <= resources.processes())
 
 
 def cancel(run: Run, *, actor: User | None = None) -> None:

@@ -17,6 +17,7 @@ from annotate.models import Assignment, Project
 from training.models import ModelVersion, Promotion, Run, Worker
 from training.services.office.doctor.findings import Check, Finding, Level
 from training.services.registry.base_models import why_missing
+from training.services.run_files.reader import RunFiles
 from training.stages import Stage
 
 QUEUED_TOO_LONG = timedelta(minutes=1)  # with a free worker
@@ -66,6 +67,11 @@ def runs_that_wait() -> Iterator[Finding]:
     for run in Run.objects.queued().filter(created_at__lt=recently):
         fault = _("%(run)s has been waiting for %(time)s although a gpu-worker is free.")
         remedy = _("Its message has not arrived. Make sure that the broker, beat and worker are running.")
+        if (number := RunFiles(run).processes) > 1:
+            remedy = _(
+                "It wants %(number)d processes: start a gpu-worker on a machine with that many graphics cards or CPU"
+                " cores, or cancel it and lower “processes”."
+            ) % {"number": number}
         yield Finding("runs", fault % {"run": _name(run), "time": timesince(run.created_at)}, remedy)
 
 
