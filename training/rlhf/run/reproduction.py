@@ -63,7 +63,7 @@ def find_original(run_dir: Path, stage: str) -> Original:
     raise InvalidInput(
         f"this run has not finished, so there is nothing to compare with: finish it with"
         f" python -m training.rlhf {stage} {run_dir.name}",
-        kind="not_finished",
+        kind="input",
     )
 
 
@@ -75,7 +75,7 @@ def require_files(run_dir: Path, original: Original) -> None:
             name = path.relative_to(run_dir).as_posix()
             raise InvalidInput(
                 f"{name} is no longer there, and the run cannot be reproduced without it: restore it first",
-                kind="file_gone",
+                kind="records",
                 field=name,
             )
 
