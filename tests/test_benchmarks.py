@@ -1,4 +1,7 @@
-"""The speed benchmark can run each of its works, and its figures are what their names promise. No peer is needed."""
+"""The benchmarks of speed can run each of their works, and their figures are what their names promise.
+
+No peer and no GPU is needed.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.engine import summary
+from benchmarks.gpu import Bench, Part
 from benchmarks.speed import work
 from benchmarks.speed.ours import STEPS, Models, measure
 from benchmarks.speed.profiling import Clock, profile
@@ -75,3 +79,35 @@ def test_the_command_prints_a_line_for_each_work_without_a_peer() -> None:
     line = json.loads(done.stdout)
     assert (line["work"], line["params"], line["unit"], line["peer"]) == ("sft", SMALLEST, "tokens/s", None)
     assert line["ours"] > 0
+
+
+@pytest.mark.slow
+def test_all_that_is_measured_on_a_gpu_runs_on_a_cpu_with_tiny_shapes() -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--small", "--seconds", "280"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line for line in lines if line.keys() & {"failed", "skipped", "stopped"}] == []
+    assert done.returncode == 0, done.stderr
+    measured = {line["measurement"]: line for line in lines if "measurement" in line}
+    stages = {"sft", "reward", "ppo", "sampling", "evaluation"}
+    assert stages | {"generation", "decoding, as it is", "decoding, compiled"} <= measured.keys()
+    assert min(measured[stage]["rate"] for stage in stages) > 0
+    assert measured["sft"]["share_of_matrix_peak"] > 0
+    assert measured["ppo"]["largest_distance_of_ratio_from_1"] == 0
+    assert measured["ppo"]["sampler_gap"] < 1e-5
+    killed, short = measured["kill and resume"], measured["memory, too little"]
+    assert (killed["killed_by_signal"], killed["resumed_differs_in"]) == (9, [])
+    assert short["exit_status"] == 0
+    assert "half as many tokens per batch (batch_tokens 64)" in short["recorded"][0]
+
+
+def test_a_part_for_which_no_time_is_left_is_skipped_or_stopped_and_a_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, 0.5, small=True)
+    assert not bench.run(Part("matrices", needs_s=20))
+    assert not bench.run(Part("matrices", needs_s=0))
+    skipped, stopped = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert "it needs 20" in skipped["skipped"]
+    assert stopped["stopped"] == "no time was left"
+    assert stopped["seconds"] < 10

@@ -99,7 +99,8 @@ def reward_step(job: Job, models: Models, clock: Clock) -> Step:
     return step
 
 
-def ppo_step(job: Job, models: Models, clock: Clock) -> Step:
+def ppo_trainer(job: Job, models: Models) -> tuple[ppo.Trainer, list[Prompt]]:
+    """The networks of PPO, and the prompts of an iteration."""
     roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
     cfg = PPOConfig(
         seed=0,
@@ -117,6 +118,15 @@ def ppo_step(job: Job, models: Models, clock: Clock) -> Step:
         Prompt(id=str(number), messages=[{"role": "user", "content": models.chat.decode(ids)}])
         for number, ids in enumerate(job["rows"])
     ]
+    return trainer, prompts
+
+
+def ppo_step(job: Job, models: Models, clock: Clock) -> Step:
+    return ppo_iterations(*ppo_trainer(job, models), clock)
+
+
+def ppo_iterations(trainer: ppo.Trainer, prompts: list[Prompt], clock: Clock) -> Step:
+    """An iteration on these prompts, without what is kept for people to read."""
     ppo.generate = clock.timed("generate", sampling.generate)  # type: ignore[attr-defined]  # it imports the name
     roll_out, update = clock.timed("score", trainer.roll_out), clock.timed("update", trainer.update)
     numbers = count()

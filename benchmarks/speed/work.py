@@ -76,24 +76,28 @@ def write(folder: Path, name: str, params: str, *, smoke: bool) -> None:
     """The model into `folder`/model, and job.json: what each side has to do with it."""
     work, shape = WORKS[name], SHAPES[params]
     write_model(folder / "model", shape, work.stop_chance)
-    draw = random.Random(0)
-    job = {
-        **work._asdict(),
-        "rows": rows(work, shape, draw),
-        "batch": ROWS_PER_BATCH,
-        "pairs": work.rankings * work.completions * (work.completions - 1) // 2,
-        "new_tokens": NEW_TOKENS,
-    }
+    job = job_of(work, shape.vocabulary)
     if smoke:
         job |= {"ours": (1, 1), "peer": (1, 1)}
     (folder / "job.json").write_text(json.dumps(job))
 
 
-def rows(work: Work, shape: Shape, draw: random.Random) -> list[Any]:
+def job_of(work: Work, vocabulary: int) -> dict[str, Any]:
+    """What a side has to do, with random texts of a vocabulary of this size."""
+    return {
+        **work._asdict(),
+        "rows": rows(work, vocabulary, random.Random(0)),
+        "batch": ROWS_PER_BATCH,
+        "pairs": work.rankings * work.completions * (work.completions - 1) // 2,
+        "new_tokens": NEW_TOKENS,
+    }
+
+
+def rows(work: Work, vocabulary: int, draw: random.Random) -> list[Any]:
     """The texts of SFT, {prompt, completions} of rankings with the best first, or prompts; all as token ids."""
 
     def text(lengths: tuple[int, int]) -> list[int]:
-        return [draw.randrange(len(SPECIAL), shape.vocabulary) for _ in range(draw.randint(*lengths))]
+        return [draw.randrange(len(SPECIAL), vocabulary) for _ in range(draw.randint(*lengths))]
 
     def prompt() -> list[int]:
         fewest, most = work.prompt
