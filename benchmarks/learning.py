@@ -95,12 +95,16 @@ class Loop:
             "judgements": [{"id": name, "annotator": "1", "round": number, "places": [places[key] for key in texts]}],
         }
 
-    def learn(self, number: int, sft: Path) -> tuple[Path, Path]:
-        """The reward model and the policy of a round after the first."""
+    def reward_model(self, number: int, sft: Path) -> Path:
+        """The reward model of a round after the first."""
         demonstrations = read(sft.parents[2] / "data" / "demonstrations.jsonl")
         train = [slate for slate in self.rankings if not is_held_out(slate["prompt_id"])]
         records = {"rankings": train, "demonstrations": demonstrations}
-        reward = self.stage("reward", {"policy": sft}, records, number=number)
+        return self.stage("reward", {"policy": sft}, records, number=number)
+
+    def learn(self, number: int, sft: Path) -> tuple[Path, Path]:
+        """The reward model and the policy of a round after the first."""
+        reward = self.reward_model(number, sft)
         prompts = {"prompts": [prompt(phrasing) for phrasing in self.train]}
         parents = {"policy": sft, "reference": sft, "reward": reward}
         return reward, self.stage("ppo", parents, prompts, number=number)

@@ -1,0 +1,61 @@
+"""What both sides of benchmarks/ppo_quality.py start from: an SFT policy and a reward model."""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.learning import Loop
+from training.rlhf import seeding
+from training.rlhf.data.chat import Chat
+from training.rlhf.data.records import Prompt
+from training.rlhf.networks.policy import load_policy
+from training.rlhf.networks.scalar_model import save_reward, scalar_from_policy
+from training.rlhf.stages.scoring import Answer, Scorer
+from training.tiny import preset
+from training.tiny.annotators import Behaviour
+from training.tiny.corpus import question
+from training.tiny.demo import SHUFFLE
+from training.tiny.recipe import BASE
+from training.tiny.world import Phrasing
+
+
+class Parents(NamedTuple):
+    """Model directories."""
+
+    sft: Path  # the policy to begin with, and the reference
+    reward: Path  # the reward model, and the critic to begin with
+
+
+def new_loop(work: Path, seed: int) -> Loop:
+    """The stages of `make demo` without a server, one thread each."""
+    options = {"seed": seed, "threads": 1, "slates": preset.SLATES_PER_ROUND, "set": []}
+    behaviour = {"noise": Behaviour.noise, "shuffle": SHUFFLE}
+    return Loop(work, argparse.Namespace(**options, **behaviour))
+
+
+def trained(work: Path, seed: int) -> Parents:
+    """SFT from the shipped base model on demonstrations, and a reward model from rankings of its answers."""
+    marker = work / f"parents-{seed}"
+    if not marker.exists():
+        loop = new_loop(work, seed)
+        sft = loop.sft(BASE)
+        loop.sample(1, {"policy": sft, "parent": BASE})
+        marker.write_text(f"{sft}\n{loop.reward_model(1, sft)}")
+    sft_directory, reward_directory = marker.read_text().split("\n")
+    return Parents(Path(sft_directory), Path(reward_directory))
+
+
+def untrained(work: Path) -> Parents:
+    """The shipped base model, and a reward model on its trunk with a random head: enough to see that all runs."""
+    chat = Chat.load(BASE)
+    model = scalar_from_policy(load_policy(BASE, chat, "fp32"), "fp32", seeding.generator(0, "reward"))
+    reward = work / "reward"
+    reward.mkdir()
+    answers = [Answer(as_prompt(phrasing).messages, "Please help.", True) for phrasing in new_loop(work, 0).train[:2]]
+    save_reward(model, chat, reward, Scorer(model, chat, 8192, lambda: None).card(answers))
+    return Parents(BASE, reward)
+
+
+def as_prompt(phrasing: Phrasing) -> Prompt:
+    """A question of the tiny world as the engine reads it."""
+    return Prompt(id=phrasing.group, messages=question(phrasing))
