@@ -40,6 +40,7 @@ from .rollouts import (
     count_answer_tokens,
     flat,
     iteration_prompts,
+    penalised_scores,
     rollout_metrics,
     split_minibatches,
 )
@@ -320,17 +321,6 @@ def evaluate_rollout(
         rewards=rewards,
         advantages=advantages,
         returns=advantages + values,
-    )
-
-
-def penalised_scores(episodes: Sequence[Episode], missing_eos_penalty: float) -> Tensor:
-    """(B,) the reward of each episode, less the penalty where the answer did not end by itself; both in reward units.
-
-    The "EOS trick" of Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO", but subtracted from the
-    reward instead of replacing it.
-    """
-    return torch.tensor(
-        [episode.reward if episode.stopped else episode.reward - missing_eos_penalty for episode in episodes]
     )
 
 

@@ -88,6 +88,17 @@ def count_answer_tokens(rollouts: Sequence[Rollout]) -> Tensor:
     return ranks.summed(torch.stack([rollout.batch.response.sum() for rollout in rollouts]).sum())
 
 
+def penalised_scores(episodes: Sequence[Episode], missing_eos_penalty: float) -> Tensor:
+    """(B,) the reward of each episode, less the penalty where the answer did not end by itself; both in reward units.
+
+    The "EOS trick" of Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO", but subtracted from the
+    reward instead of replacing it.
+    """
+    return torch.tensor(
+        [episode.reward if episode.stopped else episode.reward - missing_eos_penalty for episode in episodes]
+    )
+
+
 def rollout_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """What to plot of an iteration. Means over episodes or answer tokens of all ranks: padding counts nowhere.
 
