@@ -2,7 +2,7 @@
 
 Nothing is loaded and no GPU is needed: see training/rlhf/memory_count/. Prints the peak of each moment in GiB.
 
-    python benchmarks/memory.py [--models 0.5B,1.5B,7B] [--stages sft,reward,ppo] [--checkpointing off,on]
+    python benchmarks/memory.py [--models 0.5B,1.5B,3B,7B,8B] [--stages sft,reward,ppo] [--checkpointing off,on]
 """
 
 import argparse
@@ -23,15 +23,19 @@ from training.rlhf.stages.reward import Slate  # noqa: E402
 
 PROMPT = RESPONSE = 256  # tokens
 SLATE = 4  # answers
-MODELS = {  # hidden size, size of the MLP, layers, heads, key-value heads, vocabulary, tied embedding: those of Qwen2
+# Hidden size, size of the MLP, layers, heads, key-value heads, vocabulary, tied embedding: those of Qwen2, at 3B of
+# Qwen2.5, and at 8B of Llama 3.
+MODELS = {
     "0.5B": (896, 4864, 24, 14, 2, 151_936, True),
     "1.5B": (1536, 8960, 28, 12, 2, 151_936, True),
+    "3B": (2048, 11008, 36, 16, 2, 151_936, True),
     "7B": (3584, 18944, 28, 28, 4, 152_064, False),
+    "8B": (4096, 14336, 32, 32, 8, 128_256, False),
 }
 
 
 def shape(model: str) -> Qwen2Config:
-    """The architecture of a Qwen2 of this size."""
+    """The architecture of a model of this size, with the layers of Qwen2."""
     hidden, mlp, layers, heads, groups, vocabulary, tied = MODELS[model]
     return Qwen2Config(
         vocab_size=vocabulary,
