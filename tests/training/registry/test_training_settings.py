@@ -94,7 +94,7 @@ def test_the_values_of_every_preset_are_taken_by_every_stage(training: TrainingS
 )
 def test_a_preset_says_on_which_gpu_ppo_fits(name: str, card_gb: int | None, said: str) -> None:
     assert str(PRESETS[name].suits).endswith(said)
-    # In fp32 policy and critic, their moments and the gradient of one; in bf16 reference and reward model; no batch yet.
+    # In fp32 policy and critic, their moments and one gradient; in bf16 reference and reward model; no batch yet.
     held = float(name.removesuffix("B")) * 1e9 * (4 * (2 + 4 + 1) + 2 * 2)
     assert next((gb for gb in (80, 141) if held < gb * 1e9), None) == card_gb
 
