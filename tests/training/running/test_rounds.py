@@ -40,7 +40,7 @@ def test_a_round_of_every_stage_with_the_real_engine_ends_in_a_policy_and_its_an
     Project.objects.update(heldout_share=0.5)
     annotator.refresh_from_db()
     machine.write_demonstrations(annotator, 4)
-    machine.rank_new_slates(annotator, 12)
+    machine.rank_new_slates(annotator, 24)  # so many that both sides of the split have enough, whatever their texts
     round = rounds.open(annotator.project, opened_by=None)
     machine.work_off()
     round.refresh_from_db()

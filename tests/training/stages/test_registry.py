@@ -65,7 +65,7 @@ def labelled(project: Project, base: ModelVersion, annotator: Member) -> Project
     Project.objects.update(heldout_share=0.5)
     annotator.refresh_from_db()
     machine.write_demonstrations(annotator, 4)
-    machine.rank_new_slates(annotator, 12)
+    machine.rank_new_slates(annotator, 24)  # so many that both sides of the split have enough, whatever their texts
     return annotator.project
 
 
