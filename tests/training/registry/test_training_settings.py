@@ -19,7 +19,6 @@ from tests.factories import make_user
 from tests.training import machine
 from training.forms.settings import TrainingSettingsForm
 from training.models import Adoption, ModelVersion, Run, TrainingSettings
-from training.presets import PRESETS, for_size
 from training.rlhf.config import STAGES, to_json
 from training.services.registry import base_models, configs, settings_changes, training_settings
 from training.services.registry.settings_changes import Changed, PresetChanged, Refused
@@ -69,59 +68,6 @@ def test_a_value_comes_from_the_engine_the_preset_and_the_project_in_this_order(
     beta = setting(training, "ppo", "beta")
     assert (beta.value, beta.preset_value, beta.differs) == (0.1, 0.2, True)
     assert to_json(configs.check(training, "ppo"))["beta"] == 0.1
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_values_of_every_preset_are_taken_by_every_stage(training: TrainingSettings, name: str) -> None:
-    training.preset = name
-    for stage in STAGES:
-        config = to_json(configs.check(training, stage))
-        assert config.items() >= PRESETS[name].values.get(stage, {}).items()
-    assert all(str(source.where).endswith(".") for source in PRESETS[name].sources)
-    assert PRESETS[name].is_measured == (name == "tiny"), "what nobody has measured here says so"
-    sources = " ".join(str(source.where) for source in PRESETS[name].sources)
-    assert PRESETS[name].is_measured or "Not benchmarked." in sources
-
-
-@pytest.mark.parametrize(
-    ("name", "card_gb", "said"),
-    [
-        ("0.5B", 80, "on one GPU with 80 GB."),
-        ("1.5B", 80, "on one GPU with 80 GB."),
-        ("3B", 141, "PPO needs one with 141 GB."),
-        ("8B", None, "PPO does not fit on one GPU."),
-    ],
-)
-def test_a_preset_says_on_which_gpu_ppo_fits(name: str, card_gb: int | None, said: str) -> None:
-    assert str(PRESETS[name].suits).endswith(said)
-    # In fp32 policy and critic, their moments and one gradient; in bf16 reference and reward model; no batch yet.
-    held = float(name.removesuffix("B")) * 1e9 * (4 * (2 + 4 + 1) + 2 * 2)
-    assert next((gb for gb in (80, 141) if held < gb * 1e9), None) == card_gb
-
-
-def test_a_larger_model_is_never_pushed_harder() -> None:
-    sizes = [PRESETS[name].values for name in ("0.5B", "1.5B", "3B", "8B")]
-    for stage, name in [("sft", "learning_rate"), ("ppo", "learning_rate"), ("ppo", "batch_tokens")]:
-        given = [values[stage][name] for values in sizes]
-        assert given == sorted(given, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "name"),
-    [
-        (0, "defaults"),
-        (640_000, "tiny"),
-        (494_000_000, "0.5B"),
-        (1_100_000_000, "1.5B"),
-        (2_610_000_000, "3B"),
-        (4_020_000_000, "3B"),
-        (7_620_000_000, "8B"),
-        (9_240_000_000, "8B"),
-        (14_800_000_000, "defaults"),
-    ],
-)
-def test_a_preset_is_suggested_by_the_size_of_the_base_model(parameters: int, name: str) -> None:
-    assert for_size(parameters).name == name
 
 
 def test_the_size_and_the_context_of_an_adopted_base_model_are_those_of_its_examination(

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.batching import collate_prompts
+from ..data.batching import collate, collate_prompts
+from ..data.chat import Rendered
 from . import attention
 from .attention import Heads, Layout, Options
 from .layouts import WholeSequences
@@ -84,12 +85,12 @@ class SlotDecoding:
         numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
         slots = self._free_slots(len(prompts))
         prompt_of = torch.tensor([numbers[tuple(prompt)] for prompt in prompts], device=slots.device)  # one a row
-        mask, tokens = _rectangle([list(prompt) for prompt in numbers], slots.device)
-        self._longest = max(self._longest, tokens.shape[1])
-        layout = _Prompts(tokens, mask, self, slots, prompt_of)
+        read = collate([Rendered(list(prompt), []) for prompt in numbers], 0, slots.device)
+        self._longest = max(self._longest, read.tokens.shape[1])
+        layout = _Prompts(read.tokens, read.attention, self, slots, prompt_of)
         states = self._read(layout)[layout.last]
         self._joined = torch.cat([self._joined, self._policy.logits_of(states)[prompt_of]])
-        self._lengths[slots] = mask.sum(dim=1)[prompt_of]
+        self._lengths[slots] = read.attention.sum(dim=1)[prompt_of]
         self._rows = torch.cat([self._rows, slots])
 
     def next_logits(self) -> Tensor:
@@ -203,15 +204,6 @@ class _Step:
 def _alike(heads: Heads) -> Heads:
     """All in one dtype, where rotary positions gave queries and keys another."""
     return heads.each(lambda states: states.to(heads.value.dtype))
-
-
-def _rectangle(prompts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The mask of prompts padded on the right, and their tokens, (B, T) each."""
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    tokens = torch.zeros(mask.shape, dtype=torch.int64)
-    tokens[mask] = torch.tensor([token for prompt in prompts for token in prompt])
-    return mask.to(device), tokens.to(device)
 
 
 class BatchDecoding:
