@@ -1,15 +1,18 @@
 """Sequences end to end in one row: the same numbers as in a rectangle with padding."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AttentionInterface
 
 from tests.rlhf import architectures
 from training.rlhf import seeding
 from training.rlhf.data.batching import Batch, collate
 from training.rlhf.data.chat import Chat, Rendered
+from training.rlhf.networks import attention
 from training.rlhf.networks.layouts import SharedPrompts
 from training.rlhf.networks.policy import Policy, read_policy, token_logprobs
 from training.rlhf.networks.scalar_model import ScalarModel, scalar_from_policy
@@ -109,9 +112,12 @@ def test_a_window_that_comes_with_the_mask_alone_is_not_forgotten(
     monkeypatch.setitem(EVERY, "a window", ("mistral", architectures.TINY | {"sliding_window": 100}))
     policy = made("a window", tmp_path)
     assert policy.trunk.packs
-    policy.network.config.sliding_window = 90  # which the layers, built before, do not know
-    for layer in policy.network.model.layers:
-        layer.self_attn.config = type(policy.network.config)(**architectures.TINY, sliding_window=None)
-        layer.self_attn.config._attn_implementation = "packed"
+    policy.trunk.stop_packing()
+
+    def without_window(*arguments: Any, sliding_window: int | None, **options: Any) -> Any:
+        assert sliding_window == 100
+        return attention.attend(*arguments, **options)
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.NAME, without_window)
     policy.trunk.try_packing()
     assert not policy.trunk.packs

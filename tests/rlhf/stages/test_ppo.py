@@ -11,8 +11,8 @@ from torch import Tensor
 from training.rlhf.advantages import generalized_advantages
 from training.rlhf.config import Parent, PPOConfig
 from training.rlhf.data.batching import Batch
-from training.rlhf.data.chat import Chat
-from training.rlhf.data.records import Prompt
+from training.rlhf.data.chat import Chat, Rendered
+from training.rlhf.data.records import Message, Prompt
 from training.rlhf.exits import Diverged
 from training.rlhf.networks.policy import load_policy
 from training.rlhf.networks.scalar_model import scalar_from_policy
@@ -22,7 +22,7 @@ from training.rlhf.stages.inspection import after_update
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.ppo import Trainer, policy_step, value_step, whiten_advantages
 from training.rlhf.stages.rollouts import Rollout, iteration_prompts, rollout_metrics
-from training.rlhf.stages.scoring import Answer
+from training.rlhf.stages.scoring import Answer, Scorer
 
 PROMPTS = [
     Prompt(id=str(number), messages=[{"role": "user", "content": f"What is {'a red ' * number}fox?"}])
@@ -100,6 +100,23 @@ def test_every_prompt_is_answered_before_any_comes_again() -> None:
     rounds = [asked[start : start + 6] for start in range(0, 48, 6)]
     assert all(sorted(one) == [prompt.id for prompt in PROMPTS] for one in rounds)
     assert len(set(map(tuple, rounds))) > 1
+
+
+def test_an_answer_is_tokenised_once_for_its_reward_and_the_check_of_its_ids(
+    make_trainer: MakeTrainer, model_dir: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", generator(0, "reward"))
+    trainer = make_trainer(rewarder=Scorer(model, chat, 8192, lambda: None).scores)
+    texts: list[str] = []
+    render = Chat.rendered
+
+    def counted(self: Chat, messages: list[Message], text: str, stopped: bool) -> Rendered:
+        texts.append(text)
+        return render(self, messages, text, stopped)
+
+    monkeypatch.setattr(Chat, "rendered", counted)
+    rolled_out(trainer)
+    assert len(texts) == trainer.cfg.rollout_size
 
 
 def test_the_reward_lands_on_the_last_token_of_the_answer(make_trainer: MakeTrainer) -> None:
