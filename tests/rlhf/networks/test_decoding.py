@@ -6,9 +6,8 @@ from torch import Tensor
 
 from training.rlhf import seeding
 from training.rlhf.data.chat import Chat
-from training.rlhf.networks import decoding
+from training.rlhf.networks import attention, decoding
 from training.rlhf.networks.decoding import SlotDecoding
-from training.rlhf.networks.layouts import WholeSequences
 from training.rlhf.networks.policy import Policy, load_policy
 from training.rlhf.stages import sampling
 from training.rlhf.stages.sampling import generate
@@ -62,20 +61,20 @@ def test_a_prompt_with_several_answers_is_read_once(
     policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    attend = WholeSequences.read
+    causal = attention.causal
 
-    def counted(self: WholeSequences, heads: decoding.Heads, options: decoding.Options) -> Tensor:
+    def counted(heads: attention.Heads, options: attention.Options) -> Tensor:
         read.append(heads.query.shape[0] * heads.query.shape[2])
-        return attend(self, heads, options)
+        return causal(heads, options)
 
-    monkeypatch.setattr(WholeSequences, "read", counted)
+    monkeypatch.setattr(attention, "causal", counted)
     answers = draw(policy, chat, [PROMPTS[4]] * 6)
     assert set(read) == {len(PROMPTS[4])}
     assert len(set(map(tuple, answers))) > 1
 
 
 def test_slots_of_answers_that_ended_are_not_computed_for_long(policy: Policy, chat: Chat) -> None:
-    rows = SlotDecoding(policy, 8)
+    rows = SlotDecoding(policy, 8, 64)
     rows.join(PROMPTS[:8])
     rows.next_logits()
     rows.append(torch.arange(30, 38), torch.tensor([1, 6]))

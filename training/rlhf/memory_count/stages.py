@@ -146,7 +146,7 @@ def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
     width = max(map(len, prompts)) + cfg.max_response
     rows = min(len(prompts), rows_that_fit(sampler, width, cfg.cache_mb))
     with stage.measuring("sampling", has_cache=True):
-        decoding = new_decoding(sampler, rows, counter.chat.pad_id)
+        decoding = new_decoding(sampler, rows, width, counter.chat.pad_id)
         # As long as rows become, so that the cache is as wide as it becomes.
         grown = [prompt + [0] * (width - 2 - len(prompt)) for prompt in prompts]
         read = [grown[index] for index in first_waiting(deque(range(len(grown))), decoding.room, grown)]

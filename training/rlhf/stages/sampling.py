@@ -62,7 +62,7 @@ def generate(
     waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
     width = max(map(len, prompts)) + max_response
     most_rows = min(len(prompts), rows_that_fit(sampler, width, cache_mb))
-    decoding = new_decoding(sampler, most_rows, chat.pad_id)
+    decoding = new_decoding(sampler, most_rows, width, chat.pad_id)
     rows = torch.arange(0, device=device)  # (A,) the answers that are decoded
     steps = ended_since = 0
     while waiting or len(rows):
