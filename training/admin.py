@@ -37,9 +37,18 @@ class RoundAdmin(ReadOnlyAdmin):
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ReadOnlyAdmin):
-    list_display = ("project", "name", "parent", "reward", "reference", "uses_withdrawn_labels", "created_at")
+    list_display = (
+        "project",
+        "name",
+        "parent",
+        "reward",
+        "reference",
+        "stands_on",
+        "uses_withdrawn_labels",
+        "created_at",
+    )
     list_filter = ("kind", "uses_withdrawn_labels")
-    list_select_related = ("project", "parent", "reward", "reference")
+    list_select_related = ("project", "parent", "reward", "reference", "stands_on")
 
 
 @admin.register(Adoption)

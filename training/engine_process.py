@@ -1,4 +1,4 @@
-"""The engine as a child process: starting, watching and ending it, for the runner, the adopter and the examiner.
+"""The engine as a child process: starting, watching and ending it, for the runner and those that need its answer.
 
 Its commands, and what follows from its end, are theirs. None of them imports torch.
 """

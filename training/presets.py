@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from training.stages.metric import Words
@@ -30,7 +31,7 @@ class Preset:
     name: str  # as it is stored, and as the API calls it
     label: Words
     suits: Words  # one sentence: for which base models
-    largest: float  # parameters of the largest base model that it is suggested for
+    largest: float  # parameters of the largest base model that it suits; others for the same size have the same
     is_measured: bool  # whether whole rounds were trained with it, and measured
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {stage: {field of its config: value}}
     sources: tuple[Source, ...] = ()
@@ -77,6 +78,60 @@ def _full(*, sft: float, policy: float, supervised_tokens: int, ppo_tokens: int)
         },
     }
 
+
+def _lora(*, policy: float) -> dict[str, dict[str, Any]]:
+    """LoRA with the learning rate of PPO's policy; adapters of the same shape, on which the next stage can go on."""
+    values = _full(sft=1e-4, policy=policy, supervised_tokens=8192, ppo_tokens=8192)
+    values["reward"]["learning_rate"] = 1e-4
+    values["ppo"]["value_learning_rate"] = 9e-5
+    return {stage: own | {"adapter_rank": 16, "adapter_alpha": 32.0} for stage, own in values.items()}
+
+
+def _lora_preset(full: Preset, *, suits: Words, policy: float, rate: Words, memory: Words) -> Preset:
+    """The preset with adapters for the base models of a preset that trains all weights."""
+    return Preset(
+        name=f"{full.name}-lora",
+        label=format_lazy("{size} LoRA", size=full.label),
+        suits=suits,
+        largest=full.largest,
+        is_measured=False,
+        values=_lora(policy=policy),
+        sources=(
+            _ADAPTERS,
+            _LORA_RATES,
+            Source(what=_("PPO learning rate"), where=rate),
+            _BATCHES_OF_LORA,
+            Source(what=_("batch tokens"), where=memory),
+        ),
+    )
+
+
+_ADAPTERS = Source(
+    what=_("adapter rank and alpha"),
+    where=_(
+        "Rank 16 on all linear layers: Hugging Face's alignment handbook (Zephyr 7B). Dettmers et al. 2023 (QLoRA) "
+        "found no effect of the rank once all layers have adapters; Schulman et al. 2025 (LoRA Without Regret) found "
+        "that SFT on large data sets needs more, and that rank 1 is enough for reinforcement learning. Alpha 32: "
+        "Schulman et al. Not benchmarked."
+    ),
+)
+_LORA_RATES = Source(
+    what=_("learning rates of SFT and reward model"),
+    where=_(
+        "About ten times those for all weights, as Schulman et al. 2025 (LoRA Without Regret) found best at every "
+        "size. SFT 1e-4: Dettmers et al. 2023 (QLoRA) used 2e-4 for 7B and 13B and 1e-4 above, the alignment handbook "
+        "2e-4 for 7B. Reward model 1e-4: TRL's example for 0.5B. Not benchmarked."
+    ),
+)
+_BATCHES_OF_LORA = Source(
+    what=_("batch sizes and PPO"),
+    where=_(
+        "As for all weights: 32 demonstrations, 64 sets of answers, 512 answers per step, 64 per update (Ouyang et al. "
+        "2022, appendix C), beta 0.05. Schulman et al. 2025 found that LoRA loses more with very large batches. Critic "
+        "learning rate 9e-5: ten times InstructGPT's. Sun et al. 2023 trained PPO for LLaMA 7B with LoRA on two GPUs "
+        "instead of eight, with better results than the published model that trained all weights. Not benchmarked."
+    ),
+)
 
 TINY = Preset(
     name="tiny",
@@ -218,6 +273,52 @@ EIGHT_BILLION = Preset(
         ),
     ),
 )
+HALF_BILLION_LORA = _lora_preset(
+    HALF_BILLION,
+    suits=_("LoRA for base models of about half a billion parameters, on one GPU with 16 GB."),
+    policy=3e-5,
+    rate=_("3e-5: ten times that for all weights. Not benchmarked."),
+    memory=_(
+        "8,192 everywhere. Counted for Qwen2-0.5B and 512 tokens an answer with its prompt: PPO peaks at 14 GiB, or at "
+        "6 GiB with activation checkpointing. Not measured on a GPU."
+    ),
+)
+ONE_AND_A_HALF_BILLION_LORA = _lora_preset(
+    ONE_AND_A_HALF_BILLION,
+    suits=_("LoRA for base models of about 1.5 billion parameters, on one GPU with 16 GB."),
+    policy=1e-5,
+    rate=_(
+        "1e-5: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
+    ),
+    memory=_(
+        "8,192 everywhere. Counted for Qwen2-1.5B with activation checkpointing, which starts by itself where memory "
+        "needs it: PPO peaks at 9 GiB, SFT at 6 GiB. Not measured on a GPU."
+    ),
+)
+THREE_BILLION_LORA = _lora_preset(
+    THREE_BILLION,
+    suits=_("LoRA for base models of about 3 billion parameters, on one GPU with 24 GB."),
+    policy=1e-5,
+    rate=_(
+        "1e-5: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
+    ),
+    memory=_(
+        "8,192 everywhere. Counted for Qwen2.5-3B with activation checkpointing, which starts by itself where memory "
+        "needs it: PPO peaks at 13 GiB, SFT at 11 GiB. Not measured on a GPU."
+    ),
+)
+EIGHT_BILLION_LORA = _lora_preset(
+    EIGHT_BILLION,
+    suits=_("LoRA for base models of about 8 billion parameters, on one GPU with 40 GB."),
+    policy=5e-6,
+    rate=_(
+        "5e-6: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
+    ),
+    memory=_(
+        "8,192 everywhere. Counted for Llama 3 8B with activation checkpointing, which starts by itself where memory "
+        "needs it: PPO peaks at 24 GiB, SFT at 23 GiB. Not measured on a GPU."
+    ),
+)
 DEFAULTS = Preset(
     name="defaults",
     label=_("Engine defaults"),
@@ -238,13 +339,29 @@ DEFAULTS = Preset(
 # stands behind the one that is to be suggested.
 PRESETS = {
     preset.name: preset
-    for preset in (TINY, HALF_BILLION, ONE_AND_A_HALF_BILLION, THREE_BILLION, EIGHT_BILLION, DEFAULTS)
+    for preset in (
+        TINY,
+        HALF_BILLION,
+        HALF_BILLION_LORA,
+        ONE_AND_A_HALF_BILLION,
+        ONE_AND_A_HALF_BILLION_LORA,
+        THREE_BILLION,
+        THREE_BILLION_LORA,
+        EIGHT_BILLION,
+        EIGHT_BILLION_LORA,
+        DEFAULTS,
+    )
 }
 
 
 def for_size(parameters: int) -> Preset:
     """The preset to suggest for a base model with that many parameters; 0 where nobody has counted them."""
     return next(preset for preset in PRESETS.values() if parameters <= preset.largest) if parameters else DEFAULTS
+
+
+def others_for_size_of(preset: Preset) -> list[Preset]:
+    """The other presets for base models of the same size."""
+    return [one for one in PRESETS.values() if one.largest == preset.largest and one is not preset]
 
 
 def choices() -> list[tuple[str, Words]]:

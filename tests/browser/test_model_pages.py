@@ -94,6 +94,8 @@ def test_every_page_of_models_fits_its_window_and_can_be_read_by_everybody(
         run = machine.queue_run(project, "sampling", status=Run.Status.SUCCEEDED)
         texts = [{"text": "Rest, and drink water. " * 20, "finish_reason": "length"}]
         question.answers.create(model_version=models[name], run=run, texts=texts)
+        config = models[name].config | {"adapter_rank": 16}
+        ModelVersion.objects.filter(pk=models[name].pk).update(stands_on=models["base-1"], config=config)
     page = open_as(admin.user, "/")
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=colours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import shutil
 from datetime import timedelta
 from typing import Any
@@ -100,6 +101,17 @@ def make_model(project: Project, kind: str, **fields: object) -> ModelVersion:
     number = ModelVersion.objects.next_number(project, kind)
     values = {"project": project, "kind": kind, "number": number, "manifest_sha256": "0" * 64}
     return ModelVersion.objects.create(**values | fields)
+
+
+def make_adapter(base: ModelVersion, kind: str, *, rank: int = 16, alpha: float = 32.0, **fields: Any) -> ModelVersion:
+    """An adapter that stands on `base`, with the two files that the platform reads."""
+    config = {"adapter_rank": rank, "adapter_alpha": alpha}
+    values = {"parent": base, "stands_on": base, "config": config} | fields
+    adapter = make_model(base.project, kind, **values)
+    adapter.directory.mkdir(parents=True)
+    (adapter.directory / "base.json").write_text(json.dumps({"manifest_sha256": base.manifest_sha256}), "utf-8")
+    (adapter.directory / "adapter_model.safetensors").write_bytes(b"adapter" * 100)
+    return adapter
 
 
 def write_demonstrations(annotator: Member, number: int) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from annotate.models import Project
 from training.models import TrainingSettings
-from training.presets import PRESETS, for_size
+from training.presets import PRESETS, for_size, others_for_size_of
 from training.rlhf.config import STAGES, to_json
 from training.services.registry import configs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
+
+SIZES = ("0.5B", "1.5B", "3B", "8B")
 
 
 @pytest.fixture
@@ -46,11 +48,32 @@ def test_a_preset_says_on_which_gpu_ppo_fits(name: str, card_gb: int | None, sai
     assert next((gb for gb in (80, 141) if held < gb * 1e9), None) == card_gb
 
 
-def test_a_larger_model_is_never_pushed_harder() -> None:
-    sizes = [PRESETS[name].values for name in ("0.5B", "1.5B", "3B", "8B")]
+@pytest.mark.parametrize(("name", "card_gb"), [("0.5B", 16), ("1.5B", 16), ("3B", 24), ("8B", 40)])
+def test_a_lora_preset_fits_on_a_smaller_gpu(name: str, card_gb: int) -> None:
+    assert str(PRESETS[f"{name}-lora"].suits).endswith(f"on one GPU with {card_gb} GB.")
+    # One copy of the weights in bf16, and up to 10 GB of adapters, answer cache, activations and libraries.
+    held = float(name.removesuffix("B")) * 1e9 * 2 + 10e9
+    assert next(gb for gb in (16, 24, 40, 80) if held < gb * 1e9) == card_gb
+
+
+@pytest.mark.parametrize("kind", ["", "-lora"])
+def test_a_larger_model_is_never_pushed_harder(kind: str) -> None:
+    sizes = [PRESETS[name + kind].values for name in SIZES]
     for stage, name in [("sft", "learning_rate"), ("ppo", "learning_rate"), ("ppo", "batch_tokens")]:
         given = [values[stage][name] for values in sizes]
         assert given == sorted(given, reverse=True)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_each_size_has_a_preset_for_adapters_that_go_on_from_one_stage_to_the_next(name: str) -> None:
+    full, lora = PRESETS[name], PRESETS[f"{name}-lora"]
+    assert others_for_size_of(full) == [lora]
+    for stage in ("sft", "reward", "ppo"):
+        assert (lora.values[stage]["adapter_rank"], lora.values[stage]["adapter_alpha"]) == (16, 32.0)
+        assert full.values[stage].get("adapter_rank", 0) == 0
+        for rate in ("learning_rate", "value_learning_rate"):
+            if rate in full.values[stage]:
+                assert 9 <= lora.values[stage][rate] / full.values[stage][rate] <= 20, "about ten times"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class BaseModelSerializer(serializers.Serializer[Any]):
     preset = serializers.SerializerMethodField(
         help_text="The preset of a project that chooses it; null while it cannot be used."
     )
+    other_presets = serializers.SerializerMethodField(help_text="Presets for the same size that its admins can choose.")
     report = serializers.SerializerMethodField(help_text="What the engine measured; empty before the check.")
 
     def get_can_be_used(self, folder: Folder) -> bool:
@@ -54,6 +55,9 @@ class BaseModelSerializer(serializers.Serializer[Any]):
 
     def get_preset(self, folder: Folder) -> str | None:
         return folder.preset.name if folder.preset else None
+
+    def get_other_presets(self, folder: Folder) -> list[str]:
+        return [preset.name for preset in folder.other_presets]
 
     def get_report(self, folder: Folder) -> dict[str, Any]:
         return folder.report

@@ -26,7 +26,7 @@ class DownloadQuerySet(models.QuerySet["Download"]):
         return self.filter(project__in=Project.objects.administered_by(user))
 
     def live(self) -> DownloadQuerySet:
-        """Those that are packed, being packed or waiting for it: a model has one at most."""
+        """Those that are packed, being packed or waiting for it: a model has one at most of each form."""
         return self.filter(status__in=Download.LIVE)
 
 
@@ -52,10 +52,14 @@ class Download(models.Model):
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)  # the file's name
     project = models.ForeignKey(Project, models.PROTECT, related_name="downloads")
     model_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="downloads")
+    is_merged = models.BooleanField(
+        default=False
+    )  # an adapter in the weights of its base, and not the files as they lie
     asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     status = models.CharField(max_length=7, choices=Status, default=Status.WAITING)
+    fence = models.PositiveIntegerField(default=0)  # the number of its packer: an earlier one may write nothing more
     done = models.PositiveBigIntegerField(default=0)  # bytes
-    total = models.PositiveBigIntegerField()  # bytes
+    total = models.PositiveBigIntegerField()  # bytes; about, until an adapter has been merged
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     touched_at = models.DateTimeField(default=timezone.now)  # the last sign of life of its packer
@@ -66,7 +70,7 @@ class Download(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["model_version"],
+                fields=["model_version", "is_merged"],
                 condition=Q(status__in=["waiting", "packing", "ready"]),
                 name="download_one_live_per_model",
             ),
@@ -85,9 +89,20 @@ class Download(models.Model):
         return str(self)
 
     @property
+    def name(self) -> str:
+        """What is packed, as its folder and its file are called."""
+        is_adapter_alone = self.model_version.stands_on_id and not self.is_merged
+        return f"{self.model_version.name}-adapter" if is_adapter_alone else self.model_version.name
+
+    @property
     def path(self) -> Path:
         """Where the packed file lies once it is ready."""
         return Path(settings.DATA_DIR) / "downloads" / f"{self.uuid}.tar"
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether its packer has yet to merge the adapter, or is at it."""
+        return self.status == self.Status.PACKING and self.is_merged and not self.done
 
     @property
     def is_under_way(self) -> bool:

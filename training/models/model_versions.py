@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from training.models.adoptions import Adoption
@@ -73,6 +74,8 @@ class ModelVersion(models.Model):
     # PPO has two more: the reward model that scored it and the SFT it was kept near.
     reward = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="taught")
     reference = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="anchored")
+    # The whole model that an adapter was trained on; None for a whole one. The adapter cannot be read without it.
+    stands_on = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="adapters")
     run = models.OneToOneField(Run, models.PROTECT, null=True, blank=True, related_name="model_version")
     attempt = models.PositiveIntegerField(default=0)  # the fence of the attempt that was published
     snapshot = models.ForeignKey(Snapshot, models.PROTECT, null=True, blank=True, related_name="model_versions")
@@ -94,6 +97,9 @@ class ModelVersion(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["project", "kind", "number"], name="model_version_number_once"),
             models.CheckConstraint(condition=~Q(kind=""), name="model_version_kind_named"),
+            models.CheckConstraint(
+                condition=~Q(kind="base") | Q(stands_on__isnull=True), name="model_version_base_is_whole"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -112,6 +118,23 @@ class ModelVersion(models.Model):
     def can_answer(self) -> bool:
         """Whether it could be served or asked now: a policy whose weights have not been deleted."""
         return self.is_policy and self.weights_deleted_at is None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its files are there: nobody has deleted them, be it by hand."""
+        return self.weights_deleted_at is None and self.directory.is_dir()
+
+    @property
+    def adapter_rank(self) -> int | None:
+        """The rank of the adapter; None for a whole model."""
+        return self.config.get("adapter_rank") if self.stands_on_id else None
+
+    @property
+    def adapter_words(self) -> str:
+        """What an adapter is, in words; empty for a whole model."""
+        if self.stands_on is None:
+            return ""
+        return _("adapter of %(base)s, rank %(rank)s") % {"base": self.stands_on.name, "rank": self.adapter_rank}
 
     @property
     def directory(self) -> Path:

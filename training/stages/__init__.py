@@ -6,7 +6,7 @@ done is shown in docs/architecture.md.
 
 from __future__ import annotations
 
-from training.stages.definition import ROLES, Makes, Stage, StageDefinition
+from training.stages.definition import ROLES, TRUNKS, Makes, Stage, StageDefinition
 from training.stages.evaluation import EVALUATION
 from training.stages.metric import Metric, Words
 from training.stages.planning import ParentRole
@@ -19,6 +19,7 @@ from training.stages.sft import SFT
 __all__ = [
     "DEFINITIONS",
     "ROLES",
+    "TRUNKS",
     "Makes",
     "Metric",
     "ParentRole",

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from training.rlhf.config import RunConfig
+from training.rlhf.config import RunConfig, trunk_role
 from training.stages.metric import Metric, Words
 from training.stages.planning import ParentRole, Situation, StagePlan
 from training.stages.remedies import Rule
@@ -41,6 +42,9 @@ ROLES: dict[str, Words] = {  # what a parent is to a stage, where the stage says
     ParentRole.REFERENCE: _("reference"),
     ParentRole.REWARD: _("reward model"),
     ParentRole.PARENT: _("policy before"),
+}
+TRUNKS: dict[str, Words] = {  # likewise, of the whole models that adapters in these roles stand on
+    trunk_role(role): format_lazy(_("model that the {role} stands on"), role=label) for role, label in ROLES.items()
 }
 
 
@@ -109,4 +113,4 @@ class StageDefinition:
 
     def role_label(self, role: str) -> str:
         """What the parent `role` is to this stage."""
-        return str(self.roles.get(role, ROLES.get(role, role)))
+        return str({**TRUNKS, **ROLES, **self.roles}.get(role, role))

@@ -178,7 +178,7 @@ def stage_purpose(stage: str) -> str:
 @register.filter
 def role_label(role: str, stage: str = "") -> str:
     """What a model is to a run; `stage` makes it plainer where it is known."""
-    return stages.find(stage).role_label(role) if stage else str(stages.ROLES.get(role, role))
+    return stages.find(stage).role_label(role) if stage else str({**stages.TRUNKS, **stages.ROLES}.get(role, role))
 
 
 @register.filter

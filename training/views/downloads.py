@@ -15,22 +15,23 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Download
 from training.services.registry import downloads
-from training.views.models import fetch
+from training.views.models import download_context, fetch
 
 
 @role_required(Role.ADMIN)
 @require_http_methods(["GET", "HEAD", "POST"])
 @fragment_of("training:model", "slug", "pk")
 def download(request: ProjectRequest, pk: int) -> HttpResponse:
-    """How far the download of a model is; POST asks for one."""
+    """How far the downloads of a model are; POST asks for one, of an adapter merged with its base unless it says so."""
     model = fetch(request, pk)
     if request.method == "POST":
         try:
-            downloads.ask(model, asked_by=request.user)
+            alone = request.POST.get("form") == "adapter"
+            downloads.ask(model, asked_by=request.user, adapter_alone=alone)
         except downloads.NoWeights as refusal:
             messages.error(request, str(refusal))
         return redirect("training:model", request.project.slug, model.pk)
-    context = {"project": request.project, "model": model, "download": downloads.newest(model)}
+    context = {"project": request.project, "model": model, **download_context(model)}
     return render(request, "training/downloads/_download.html", context)
 
 
@@ -44,6 +45,6 @@ def file(request: ProjectRequest, pk: int) -> HttpResponse:
         content = found.path.open("rb")
     except FileNotFoundError:
         raise Http404(_("This download has expired. Create a new one.")) from None
-    name = f"{request.project.slug}-{found.model_version.name}.tar"
+    name = f"{request.project.slug}-{found.name}.tar"
     packed = FileResponse(content, as_attachment=True, filename=name, content_type="application/x-tar")
     return cast(HttpResponse, packed)  # what the decorator promises; a file is streamed instead of held

@@ -37,7 +37,7 @@ def index(request: ProjectRequest) -> HttpResponse:
     """All models, and how they came from each other and from what people judged."""
     project = request.project
     champion, rounds, bases = promotions.champion(project), lineage.rounds(project), lineage.base_models(project)
-    rows = _visible(request).select_related("parent", "run__round")
+    rows = _visible(request).select_related("parent", "stands_on", "run__round")
     context = {
         "project": project,
         "champion": champion,
@@ -69,7 +69,8 @@ def detail(request: ProjectRequest, pk: int) -> HttpResponse:
         "settings": list(config_fields.describe(model.config)),
         "files": model.manifest.get("files", {}),
         "promotions": model.promotions.select_related("promoted_by"),
-        "download": downloads.newest(model),
+        "adapters": model.adapters.with_weights().order_by("pk"),
+        **download_context(model),
     }
     return render(request, "training/models/detail.html", context)
 
@@ -97,12 +98,15 @@ def labels(request: ProjectRequest, pk: int, kind: str) -> HttpResponse:
 def compare(request: ProjectRequest) -> HttpResponse:
     """Up to five models side by side: only what differs."""
     chosen = [int(pk) for pk in request.GET.getlist("model") if pk.isascii() and pk.isdigit() and len(pk) < 19]
-    found = _visible(request).select_related("run__round", "reward__snapshot", "snapshot", "parent__parent__snapshot")
+    found = _visible(request).select_related(
+        "run__round", "reward__snapshot", "snapshot", "parent__parent__snapshot", "stands_on"
+    )
     by_pk = found.in_bulk(chosen[: model_comparison.MOST])
     compared = [by_pk[pk] for pk in dict.fromkeys(chosen) if pk in by_pk]
     context = {
         "project": request.project,
         "models": compared,
+        "has_adapters": any(model.stands_on_id for model in compared),
         "can_all_answer": all(model.is_policy for model in compared),
         "champion": promotions.champion(request.project),
         "others": _visible(request).order_by("-pk")[:PAGE_SIZE],
@@ -176,10 +180,16 @@ def roll_back(request: ProjectRequest) -> HttpResponse:
     return _ask(request, "roll_back", {"champion": champion, "predecessor": before, "form": form})
 
 
+def download_context(model: ModelVersion) -> dict[str, Any]:
+    """What the fragment with the downloads of a model shows."""
+    offers = downloads.offers(model)
+    return {"offers": offers, "is_packing": any(one.download and one.download.is_under_way for one in offers)}
+
+
 def fetch(request: ProjectRequest, pk: int) -> ModelVersion:
     """The model with this id, if it is one of the project and this person may see it."""
     everything = _visible(request).select_related(
-        "parent", "reward__snapshot", "reference", "run__round", "snapshot", "parent__parent"
+        "parent", "reward__snapshot", "reference", "stands_on", "run__round", "snapshot", "parent__parent"
     )
     return get_object_or_404(everything, pk=pk)
 

@@ -17,6 +17,7 @@ from tests.factories import make_project
 from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run
 from training.services.registry import promotions, pruning
+from training.services.registry.pruning import Prunable
 from training.services.run_files import directories
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database, pytest.mark.usefixtures("data_dir")]
@@ -97,6 +98,35 @@ def test_parents_of_the_champion_and_of_the_newest_stay(make_model: MakeModel, a
     make_model("ppo", parent=_newest)
     assert needed.name not in " ".join(found())
     assert found() == [f"weights of ppo-2 in “{needed.project.name}”"]
+
+
+def test_what_an_adapter_stands_on_stays_as_long_as_the_adapter_and_the_command_says_why(
+    make_model: MakeModel, admin: Member
+) -> None:
+    base = make_model("sft")
+    make_model("sft")
+    adapter = make_model("ppo", stands_on=base)
+    promotions.promote(adapter, promoted_by=admin.user, reason="better")
+    make_model("ppo")
+    assert found() == []
+    assert not pruning.free(Prunable("", "", (base.directory,), 0, base.run, base))
+    assert base.has_weights
+    written = StringIO()
+    call_command("prune", "--yes", stdout=written)
+    kept = f"kept  weights of sft-1 in “{base.project.name}”: needed by its adapters: ppo-1"
+    assert [line.strip() for line in written.getvalue().splitlines()] == [kept, "Nothing to delete."]
+
+
+def test_an_adapter_that_nothing_needs_goes_first_and_then_what_it_stood_on(make_model: MakeModel) -> None:
+    base = make_model("sft")
+    make_model("ppo", stands_on=base)
+    make_model("sft")
+    make_model("ppo")
+    for name in ("ppo-1", "sft-1"):
+        assert found() == [f"weights of {name} in “{base.project.name}”"]
+        assert prune_all() == [True]
+    assert found() == []
+    assert pruning.kept_for_adapters() == []
 
 
 def test_base_models_and_folders_of_the_operator_stay(project: Project, make_model: MakeModel) -> None:

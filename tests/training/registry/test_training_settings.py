@@ -273,9 +273,10 @@ def test_a_preset_chosen_by_hand_stays_and_the_one_that_suits_is_offered(
     assert training.preset == "1.5B"
     reason = training_settings.preset_reason(training)
     assert reason == "Chosen by hand. Recommended for “random” (494 million parameters): 0.5B."
-    choose(training, "0.5B", actor=actor)
-    training.base_model = folder
-    assert training_settings.preset_reason(training) == "Chosen by hand."
+    for suits in ("0.5B", "0.5B-lora"):
+        choose(training, suits, actor=actor)
+        training.base_model = folder
+        assert training_settings.preset_reason(training) == "Chosen by hand."
 
 
 def test_own_values_say_nothing_about_the_preset_and_stay_over_the_one_that_comes(

@@ -197,6 +197,7 @@ def test_the_api_lists_the_folders_and_has_one_examined(client: Client, folders:
     ]
     assert listed[1]["report"]["parameters"] == 1_100_000_000
     assert [one["preset"] for one in listed] == [None, "1.5B", None]
+    assert [one["other_presets"] for one in listed] == [[], ["1.5B-lora"], []]
     address = reverse("training-api:base-model-examine", args=["new <b>"])
     answer = client.post(address, {"context": 9}, headers=headers, content_type="application/json")
     assert (answer.status_code, answer.json()["state"]) == (201, "pending")

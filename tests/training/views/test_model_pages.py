@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
 from annotate.models import AuditEvent, Member, Project
-from tests.factories import make_demonstration, make_project, make_ranking
+from tests.factories import bearer, make_demonstration, make_project, make_ranking
 from tests.training import history, machine
 from training.models import ModelVersion, Promotion
 from training.services.pages.model_pages import lineage, lineage_picture, model_comparison, model_curves
@@ -104,6 +105,43 @@ def test_a_model_page_names_its_parents_its_data_and_its_hash(
     assert "1 ranking" in html
     assert "via reward-1" in html
     assert "ab" * 32 in html
+
+
+def test_an_adapter_is_called_one_wherever_it_is_shown_and_its_base_names_it(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    base, sft = models["base-1"], models["sft-1"]
+    words = "adapter of base-1, rank 16"
+    pages = {
+        "list": address(project),
+        "adapter": address(project, "model", sft.pk),
+        "comparison": f"{address(project, 'models-compare')}?model={base.pk}&model={sft.pk}",
+    }
+    assert [name for name, url in pages.items() if words in shown(page, url)] == []
+    ModelVersion.objects.filter(pk=sft.pk).update(stands_on=base, config={"adapter_rank": 16})
+    assert [name for name, url in pages.items() if words not in shown(page, url)] == []
+    assert words in shown(page, address(project)).split('<ol class="lineage-list">')[1].split("</ol>")[0]
+    assert "base-1: whole model; sft-1: adapter of base-1, rank 16." in shown(page, pages["comparison"])
+    facts = shown(page, address(project, "model", base.pk)).split("Kept for its adapters")[1].split("</dd>")[0]
+    assert address(project, "model", sft.pk) in facts
+
+
+def test_a_base_model_is_never_an_adapter(models: dict[str, ModelVersion]) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ModelVersion.objects.filter(kind="base").update(stands_on=models["sft-1"])
+
+
+def test_the_api_says_what_a_model_stands_on_and_where_it_can_be_downloaded(
+    client: Client, admin: Member, models: dict[str, ModelVersion]
+) -> None:
+    project, sft = admin.project, models["sft-1"]
+    ModelVersion.objects.filter(pk=sft.pk).update(stands_on=models["base-1"], config={"adapter_rank": 16})
+    answer = client.get(reverse("training-api:models", args=[project.slug]), headers=bearer(admin.user))
+    listed = answer.json()["results"]
+    found = {model["name"]: (model["stands_on"], model["adapter_rank"]) for model in listed}
+    assert (found["sft-1"], found["base-1"]) == (("base-1", 16), (None, None))
+    (champion,) = (model for model in listed if model["is_champion"])
+    assert champion["download_page"] == f"{address(project, 'model', models['base-1'].pk)}#download"
 
 
 def test_the_labels_that_made_a_model_are_listed_and_open_in_the_review(

@@ -28,6 +28,8 @@ class Command(BaseCommand):
         found = pruning.find(older_than=timedelta(days=days))
         for prunable in found:
             self.stdout.write(_line(prunable))
+        for kept in pruning.kept_for_adapters():
+            self.stdout.write(f"{'kept':>10}  {kept.what}: {kept.why}")
         if not found:
             self.stdout.write("Nothing to delete.")
         elif yes:

@@ -28,6 +28,11 @@ class SettingsPage:
     to_come: list[str]  # of those that will take what is saved now
 
     @property
+    def is_preset_for_size(self) -> bool:
+        """Whether the preset is one for base models of that size, if not the suggested one."""
+        return self.preset.largest == self.suggested.largest
+
+    @property
     def presets(self) -> list[Preset]:
         return list(PRESETS.values())
 

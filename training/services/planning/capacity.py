@@ -1,13 +1,13 @@
 """Capacity: how much memory and disk a round takes, and how much is there, as far as the workers know.
 
-The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch.
+The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch. Where
+all stages train adapters, one copy of the weights is held, and what trains and is written is a small share of them.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -15,10 +15,11 @@ from training import stages
 from training.models import ModelVersion, Worker
 from training.rlhf import memory
 from training.rlhf.config import RunConfig
+from training.services.planning import adapters
 from training.services.planning.plans import Plan
+from training.services.registry import model_sizes
 
 SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
-HALF_PRECISION = ("bfloat16", "float16")
 
 
 class Required(NamedTuple):
@@ -38,15 +39,17 @@ class Available(NamedTuple):
 
 def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Required:
     """What the stages of `plan` take, whose models all descend from `base`."""
-    shape, running = _shape(base), [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
-    weights = _weights(base, shape)
+    shape, running = model_sizes.shape_of(base), [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
+    weights = model_sizes.fp32_bytes(base, shape)
     vocabulary = int(shape.get("vocab_size", 0))
-    held = max((stage.config.weights_held * weights for stage in running), default=0)
+    share = adapters.largest_share(configs, shape)
+    trained = int(share * weights)
+    held = max((stage.config.weights_held * trained for stage in running), default=0) + (weights if share < 1 else 0)
     batches = {stage.name: memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running}
     hungriest = max(batches, key=batches.__getitem__, default="")
     logits = batches.get(hungriest, 0)
-    written = max((stage.weights_on_disk * weights for stage in running), default=0)
-    kept = sum(weights for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once
+    written = max((stage.weights_on_disk * trained for stage in running), default=0)
+    kept = sum(trained for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once
     return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES, hungriest=hungriest)
 
 
@@ -56,19 +59,3 @@ def available(workers: list[Worker]) -> Available:
     return Available(
         min(known) if known and len(known) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free
     )
-
-
-def _weights(base: ModelVersion, shape: dict[str, Any]) -> int:
-    """The bytes of the base model's weights as the engine holds them."""
-    files = base.manifest.get("files", {})
-    stored = sum(facts["size"] for name, facts in files.items() if name.endswith(".safetensors"))
-    is_half = shape.get("dtype", shape.get("torch_dtype")) in HALF_PRECISION
-    return int(stored * 2 if is_half else stored)
-
-
-def _shape(base: ModelVersion) -> dict[str, Any]:
-    try:
-        shape: dict[str, Any] = json.loads((base.directory / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}  # the stage that reads it will say so
-    return shape

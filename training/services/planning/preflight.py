@@ -16,7 +16,8 @@ from annotate.models import Project
 from training.models import Examination, ModelVersion, Run, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
 from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
-from training.services.planning import capacity, examination_words, examinations
+from training.services.planning import adapters, capacity, examination_words, examinations
+from training.services.planning.adapters import Existing
 from training.services.planning.estimates import History
 from training.services.planning.failure_rules import rule_of
 from training.services.planning.plans import Plan
@@ -85,6 +86,9 @@ def gather(project: Project) -> Facts:
 
 def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
+    existing = adapters.existing(plan)
+    if missing := list(_missing_bases(existing)):  # without which no stage has a config
+        return Preflight([*_obstacle(project, plan, facts), *missing])
     try:
         stage_configs = _configs(plan, facts)
         examination = examinations.current(project, plan, facts.training) if facts.base else None
@@ -93,6 +97,7 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     is_awaited = examination is not None and examinations.is_awaited(examination)
     lines = [
         *_obstacle(project, plan, facts),
+        *_adapters(plan, stage_configs, existing),
         *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
         *_ties(plan),
         *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
@@ -105,13 +110,19 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
 
 def refusal(project: Project, plan: Plan) -> str:
     """Why the round must not start now, as far as it is known without asking a worker; empty where it may."""
-    facts = gather(project)
+    facts, existing = gather(project), adapters.existing(plan)
+    if missing := list(_missing_bases(existing)):
+        return str(missing[0])
     try:
         stage_configs, examination = _configs(plan, facts), examinations.find(project, plan, facts.training)
     except BadSettings as refused:
         return str(refused)
     is_awaited = examination is not None and examinations.is_awaited(examination)
-    lines = [*_examined(examination, is_awaited=is_awaited), *_memory_and_disk(plan, stage_configs, facts)]
+    lines = [
+        *_adapters(plan, stage_configs, existing),
+        *_examined(examination, is_awaited=is_awaited),
+        *_memory_and_disk(plan, stage_configs, facts),
+    ]
     return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
@@ -138,6 +149,18 @@ def _obstacle(project: Project, plan: Plan, facts: Facts) -> Iterator[Line]:
     if not plan.obstacle:
         return
     yield Line(BLOCK, plan.obstacle, Remedy.MEMBERS if facts.base else Remedy.SETTINGS)
+
+
+def _missing_bases(existing: Existing) -> Iterator[Line]:
+    for text in adapters.missing_bases(existing):
+        yield Line(BLOCK, text, Remedy.MODEL_FILES)
+
+
+def _adapters(plan: Plan, stage_configs: dict[str, RunConfig], existing: Existing) -> Iterator[Line]:
+    """Stages that would go on from an adapter of another shape."""
+    for conflict in adapters.conflicts(plan, stage_configs, existing):
+        settings = config_fields.links(conflict.stage, ["adapter_rank", "adapter_alpha"])
+        yield Line(BLOCK, conflict.text, Remedy.TRAINING, settings=settings)
 
 
 def _examined(examination: Examination | None, *, is_awaited: bool) -> Iterator[Line]:

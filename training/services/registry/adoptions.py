@@ -87,6 +87,11 @@ class Folder:
         return presets.for_size(self.adopted.report.get("parameters", 0)) if self.adopted else None
 
     @property
+    def other_presets(self) -> list[Preset]:
+        """What the project's admins can choose instead, because it is for models of the same size."""
+        return presets.others_for_size_of(self.preset) if self.preset else []
+
+    @property
     def is_examined(self) -> bool:
         """Whether the folder as it is now has been examined, or will be."""
         return self.state not in (adoption_words.NEW, adoption_words.CHANGED)

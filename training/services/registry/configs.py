@@ -12,8 +12,9 @@ from django.conf import settings
 from training import stages
 from training.models import ModelVersion, TrainingSettings
 from training.presets import PRESETS
-from training.rlhf.config import SCHEMA, RunConfig, parse
+from training.rlhf.config import SCHEMA, RunConfig, parse, trunk_role
 from training.rlhf.exits import InvalidInput
+from training.services.registry import model_versions
 from training.stages import Stage
 
 ROUNDS_PER_SEED = 1_000  # two rounds of a project never draw the same numbers
@@ -31,9 +32,19 @@ class BadSettings(InvalidInput):
 def make(
     training: TrainingSettings, stage: str, *, round_number: int, parents: Mapping[str, ModelVersion]
 ) -> RunConfig:
-    """The config of a stage of a round, with the settings as they are now. Raises BadSettings."""
+    """The config of a stage of a round, with the settings as they are now. Raises BadSettings.
+
+    Beside an adapter it names the whole model that this stands on; where that is gone, BadSettings says so.
+    """
     seed = training.seed * ROUNDS_PER_SEED + round_number
-    return _parse(training, stage, seed, {role: _parent(model) for role, model in parents.items()})
+    named = {role: _parent(model) for role, model in parents.items()}
+    for role, model in parents.items():
+        if reason := model_versions.why_base_missing(model):
+            field = f"parents.{trunk_role(role)}"
+            raise BadSettings(stage, InvalidInput(reason, kind="trunk_missing", field=field))
+        if model.stands_on:
+            named[trunk_role(role)] = _parent(model.stands_on)
+    return _parse(training, stage, seed, named)
 
 
 def check(training: TrainingSettings, stage: str) -> RunConfig:

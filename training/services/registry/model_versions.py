@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from training import stages
 from training.models import ModelVersion, Run, Snapshot
+from training.rlhf.exits import InvalidInput
+from training.rlhf.model_folder import adapter_files
 from training.rlhf.run.manifest import MANIFEST
 from training.services.run_files import directories
 from training.stages import ParentRole
@@ -20,7 +23,7 @@ from training.stages import ParentRole
 def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> ModelVersion:
     """The model that `run` made from its `parents` (by role), as its attempt left it in `output`.
 
-    Called inside the transaction that ends the run.
+    Called inside the transaction that ends the run. Raises InvalidInput as base_of does.
     """
     manifest = json.loads((output / MANIFEST).read_text("utf-8"))
     stage = stages.find(run.stage)
@@ -31,6 +34,7 @@ def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> Mode
         parent=parents.get(stage.starts_from),
         reward=parents.get(ParentRole.REWARD),
         reference=parents.get(ParentRole.REFERENCE),
+        stands_on=base_of(output, parents.values()),
         run=run,
         attempt=run.fence,
         snapshot=run.snapshot,
@@ -48,6 +52,28 @@ def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> Mode
         shutil.rmtree(model.directory, ignore_errors=True)
         raise
     return model
+
+
+def base_of(output: Path, parents: Iterable[ModelVersion]) -> ModelVersion | None:
+    """The whole model that the adapter in `output` stands on; None where a whole model lies there, or none at all.
+
+    It is one of the parents, or what one of them stands on. Raises InvalidInput for an adapter of any other model.
+    """
+    if not adapter_files.is_adapter(output):
+        return None
+    sha256 = adapter_files.base_sha256(output)
+    known = {base.manifest_sha256: base for base in (parent.stands_on or parent for parent in parents)}
+    if sha256 not in known:
+        raise InvalidInput(f"its base {sha256[:8]}… is none of the models it was trained from", kind="trunk_differs")
+    return known[sha256]
+
+
+def why_base_missing(model: ModelVersion) -> str:
+    """Why the adapter `model` cannot be read; empty where its base is there, and for a whole model."""
+    if model.stands_on is None or model.stands_on.has_weights:
+        return ""
+    names = {"model": model.name, "base": model.stands_on.name}
+    return _("%(model)s is an adapter of %(base)s, whose weights no longer exist. Restore them from a backup.") % names
 
 
 def mark_withdrawn(label: str, ids: Iterable[int]) -> None:

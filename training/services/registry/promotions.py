@@ -40,7 +40,7 @@ class ChampionPeriod:
 
 def champion(project: Project) -> ModelVersion | None:
     """The policy that `project` serves: the one promoted last, at first the base model."""
-    newest = Promotion.objects.filter(project=project).select_related("model_version").first()
+    newest = Promotion.objects.filter(project=project).select_related("model_version__stands_on").first()
     return newest.model_version if newest else _base(project)
 
 
@@ -59,7 +59,7 @@ def history(project: Project) -> list[ChampionPeriod]:
     """The champions of `project`, newest first."""
     until: datetime | None = None
     champions = []
-    rows = Promotion.objects.filter(project=project).select_related("model_version", "promoted_by")
+    rows = Promotion.objects.filter(project=project).select_related("model_version__stands_on", "promoted_by")
     rollbacks = AuditEvent.objects.filter(project=project, action=ROLLED_BACK).values_list("created_at", flat=True)
     for row in rows:
         is_rollback = any(row.created_at <= moment and (until is None or moment < until) for moment in rollbacks)

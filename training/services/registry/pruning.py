@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -26,6 +26,13 @@ from training.services.run_files.directories import size_of
 
 ENDED_BADLY = (Run.Status.FAILED, Run.Status.CANCELLED)
 PARENTS = ("parent", "reward", "reference")
+
+
+class Kept(NamedTuple):
+    """Something that would be removed, were it not for what still needs it, which `why` names."""
+
+    what: str
+    why: str
 
 
 class Prunable(NamedTuple):
@@ -57,8 +64,28 @@ def free(prunable: Prunable) -> bool:
     return may_go
 
 
+def kept_for_adapters() -> list[Kept]:
+    """The weights that only adapters need which stand on them."""
+    found = []
+    for model in _unneeded_by_rounds().filter(pk__in=_bases_of_adapters()).select_related("project").order_by("pk"):
+        names = ", ".join(adapter.name for adapter in model.adapters.with_weights().order_by("pk"))
+        found.append(Kept(_weights_of(model), _("needed by its adapters: %(names)s") % {"names": names}))
+    return found
+
+
 def unneeded_models() -> QuerySet[ModelVersion]:
-    """Models that no project serves, has served, or would start its next round from, and no parent of those."""
+    """Models that no project serves, has served, or would start its next round from, no parent of those, and no model
+    that an adapter stands on.
+    """
+    return _unneeded_by_rounds().exclude(pk__in=_bases_of_adapters())
+
+
+def _bases_of_adapters() -> QuerySet[ModelVersion, Any]:
+    """The ids of the models on which adapters stand whose own weights are there."""
+    return ModelVersion.objects.with_weights().filter(stands_on__isnull=False).values("stands_on")
+
+
+def _unneeded_by_rounds() -> QuerySet[ModelVersion]:
     busy = Run.objects.unfinished().values("project")
     # A rollback goes to what was promoted at any time; the next round starts from the newest of each kind.
     live = set(Promotion.objects.values_list("model_version", flat=True))
@@ -118,9 +145,12 @@ def _weights() -> Iterator[Prunable]:
         output = directories.attempt(model.run.directory, model.attempt) / "output"
         paths = tuple(path for path in (model.directory, output) if path.exists())
         if paths:
-            what = _("weights of %(model)s in “%(project)s”") % {"model": model.name, "project": model.project.name}
             why = _("never promoted, and not an ancestor of a promoted model")
-            yield Prunable(what, why, paths, size_of(*paths), model.run, model)
+            yield Prunable(_weights_of(model), why, paths, size_of(*paths), model.run, model)
+
+
+def _weights_of(model: ModelVersion) -> str:
+    return _("weights of %(model)s in “%(project)s”") % {"model": model.name, "project": model.project.name}
 
 
 def _below_attempts(run: Run, pattern: str) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from annotate.models import AuditEvent
 from training import presets, stages
 from training.models import ModelVersion, TrainingSettings
-from training.presets import Preset
+from training.presets import PRESETS, Preset
 from training.rlhf.config import Limits, RunConfig
 from training.services.registry import adoption_words, adoptions, configs
 from training.services.registry.adoptions import NotAdopted, UnknownFolder
@@ -107,7 +107,7 @@ def preset_reason(training: TrainingSettings) -> str:
     else:
         unknown = _("The size of “%(name)s” is not known.") % {"name": training.base_model}
         return f"{by_hand} {unknown}".strip()
-    if suggested.name == training.preset:
+    if PRESETS[training.preset].largest == suggested.largest:  # it, or another for that size
         return by_hand or _("Chosen automatically for %(model)s.") % {"model": model}
     advice = _("Recommended for %(model)s: %(preset)s.") % {"model": model, "preset": suggested.label}
     return f"{by_hand} {advice}".strip()

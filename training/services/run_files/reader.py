@@ -9,6 +9,7 @@ from typing import Any
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
+from training import stages
 from training.models import Run
 from training.rlhf.run import origin_file, recovery_log
 from training.services.run_files import directories, metrics
@@ -89,7 +90,8 @@ class RunFiles:
         }  # none while it works: then the page shows its steps
         if not (sentence := sentences.get(str(phase.get("name")))):
             return ""
-        return ", ".join(filter(None, [sentence % {"what": phase["what"]}, _amount(phase)]))
+        what = stages.TRUNKS.get(str(phase["what"]), phase["what"])
+        return ", ".join(filter(None, [sentence % {"what": what}, _amount(phase)]))
 
     @property
     def recoveries(self) -> list[str]:

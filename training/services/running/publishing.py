@@ -12,6 +12,7 @@ from training import stages
 from training.models import Answer, ModelVersion, Run
 from training.rlhf import exits
 from training.rlhf.data.records import read_completions
+from training.rlhf.exits import InvalidInput
 from training.rlhf.failpoints import reach
 from training.rlhf.run.manifest import OnBytes, verifies
 from training.services.labels import slates
@@ -39,6 +40,10 @@ def publish(run: Run, *, counted: OnBytes) -> None:
     output = attempt / "output"
     if not verifies(output, counted):
         raise DamagedOutput(f"the output of attempt {run.fence} is missing or damaged")
+    try:
+        model_versions.base_of(output, plans.parents_of(run).values())
+    except InvalidInput as error:
+        raise DamagedOutput(f"the adapter of attempt {run.fence} cannot be published: {error}") from error
     with transaction.atomic():
         # The move comes first: it locks the row, so that nobody cancels or reclaims while the rest is written.
         run.move_to(

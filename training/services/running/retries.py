@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, User
 from annotate.services import audit
-from training import doorbell
+from training import doorbell, stages
 from training.models import Round, Run, note
 from training.rlhf.config import RunConfig, parse, to_json
 from training.rlhf.exits import InvalidInput
@@ -225,15 +225,15 @@ def _directory_of(run: Run, parent: dict[str, str]) -> Path:
 def _changed_parents(run: Run) -> Iterator[str]:
     """What is wrong with the models that `run` starts from."""
     for role, parent in RunFiles(run).config.get("parents", {}).items():
-        found = integrity.model_sha256(run, _directory_of(run, parent))
+        found, name = integrity.model_sha256(run, _directory_of(run, parent)), stages.TRUNKS.get(role, role)
         if found is None:
             continue  # a worker is reading it; the engine refuses one that has changed
         if not found:
             yield _("The model it starts from (%(role)s) no longer exists. Restore it, or start a new round.") % {
-                "role": role
+                "role": name
             }
         elif found != parent["manifest_sha256"]:
-            change = {"role": role, "old": parent["manifest_sha256"][:8], "new": found[:8]}
+            change = {"role": name, "old": parent["manifest_sha256"][:8], "new": found[:8]}
             yield (
                 _(
                     "The model it starts from (%(role)s) has changed (hash %(old)s… is now "

@@ -49,7 +49,7 @@ def rounds(project: Project) -> list[LineageRound]:
     productive = Round.objects.filter(made, project=project).distinct().select_related("snapshot").order_by("-number")
     newest = list(productive[:MOST_ROUNDS])[::-1]
     models = ModelVersion.objects.filter(run__round__in=newest).order_by("pk")
-    models = models.select_related("run", "parent", "reward", "reference")
+    models = models.select_related("run", "parent", "reward", "reference", "stands_on")
     sampled = {
         run.round_id: run
         for run in Run.objects.filter(round__in=newest, stage=Stage.SAMPLING, status=Run.Status.SUCCEEDED)

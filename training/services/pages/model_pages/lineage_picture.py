@@ -148,7 +148,7 @@ def _note(model: ModelVersion) -> str:
     ):
         if metric in model.metrics:
             return sentence % {"share": percent(model.metrics[metric])}
-    return ""
+    return _("adapter of %(base)s") % {"base": model.stands_on.name} if model.stands_on else ""
 
 
 def _columns() -> dict[str, Words]:
