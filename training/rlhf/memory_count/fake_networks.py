@@ -41,12 +41,6 @@ class FakeNetworks:
                 policy.freeze()
         return policy
 
-    def sampler_of(self, policy: Policy, dtype: str) -> Policy:
-        """What samples for a policy. Its copy in bf16, where it needs one, is made anew: fakes cannot be copied."""
-        if policy.needs_copy:
-            policy.sample_with(self.policy(policy.network.config, policy.vocab_size, dtype))
-        return policy.for_sampling()
-
     def scalar_model(self, config: PreTrainedConfig, dtype: str, *, trains: bool = True) -> ScalarModel:
         """What load_reward would return for a directory with this config."""
         with self._mode:
