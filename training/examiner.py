@@ -24,9 +24,7 @@ from training.rlhf.exits import InvalidInput
 from training.services.planning import examinations, memory_counts, plans
 
 LONGEST_S = 240
-LONGEST_COUNT_S = (
-    900  # on busy cores, a stage of a large model takes up to two minutes for each variant of its settings
-)
+LONGEST_COUNT_S = 900  # on busy cores, each variant of a large model's stage takes up to two minutes
 HEARTBEAT_S = 5.0  # shorter than a run's: a person waits for the result, and another worker soon takes it over
 
 logger = logging.getLogger(__name__)
