@@ -82,7 +82,7 @@ def test_a_worker_counts_what_the_stages_of_a_plan_need(ready: Project) -> None:
     assert all(stage.is_counted for stage in stages)
     assert all(0 < stage.needed < bounds[stage.stage] for stage in stages)
     assert planned(ready).changes == []
-    assert any("needed, by count, 14.9 GB free" in line for line in lines(ready, "note"))
+    assert any("needed (counted), 14.9 GB free" in line for line in lines(ready, "note"))
 
 
 def test_the_settings_that_the_engine_found_make_a_stage_fit(ready: Project, admin: Member) -> None:

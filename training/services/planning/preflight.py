@@ -266,7 +266,7 @@ def _memory(memory: MemoryPlan, alive: list[Worker]) -> Iterator[Line]:
         yield Line(WARN, text % sizes, Remedy.TRAINING, settings=settings)
     elif not any(stage.lacks for stage in memory.stages):
         text = _("Memory: at most %(needed)s needed, %(free)s free.")
-        counted = _("Memory: %(needed)s needed, by count, %(free)s free.")
+        counted = _("Memory: %(needed)s needed (counted), %(free)s free.")
         yield Line(NOTE, (text if guessed else counted) % sizes, Remedy.TRAINING)
 
 
