@@ -59,7 +59,7 @@ def free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def counted(run: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, int]]:
     assert main(["memory", str(run), "--json", *options]) == 0
-    return json.loads(capsys.readouterr().out)["counted"][0]["peaks"]
+    return json.loads(capsys.readouterr().out)["stages"][0]["counted"][0]["peaks"]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

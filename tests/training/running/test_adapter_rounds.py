@@ -17,7 +17,7 @@ from annotate.models import Member, Project
 from tests.training import engine_files, machine
 from training.models import Download, ModelVersion, Round, Run, TrainingSettings
 from training.rlhf import exits
-from training.services.planning import capacity, plans, preflight
+from training.services.planning import capacity, memory_counts, plans, preflight
 from training.services.registry import configs, downloads, model_versions
 from training.services.registry.configs import BadSettings
 from training.services.run_files.reader import RunFiles
@@ -170,20 +170,15 @@ def test_a_round_that_trains_adapters_needs_less_disk_and_memory(base: ModelVers
     machine.write_demonstrations(annotator, 3)
     plan = plans.draft(base.project)
 
-    def required() -> capacity.Required:
-        training = TrainingSettings.objects.get()
-        names = [stage for stage in plan.stages if stage.will_run]
-        made = {
-            stage.stage: configs.make(training, stage.stage, round_number=1, parents=dict.fromkeys(stage.parents, base))
-            for stage in names
-        }
-        return capacity.required(base, plan, made)
+    def bounds() -> tuple[int, int]:
+        made = memory_counts.make_configs(plan, TrainingSettings.objects.get(), base)
+        return capacity.disk_bound(base, plan, made), max(capacity.memory_bounds(base, plan, made).values())
 
-    whole = required()
+    whole_disk, whole_memory = bounds()
     train_adapters(base.project, *LEARNING, rank=16)
-    adapters = required()
-    assert adapters.disk < whole.disk / 20
-    assert 16 << 30 < adapters.memory < whole.memory / 2
+    disk, memory = bounds()
+    assert disk < whole_disk / 20
+    assert 16 << 30 < memory < whole_memory / 2
 
 
 def test_the_model_an_adapter_stands_on_is_named_in_words_while_it_is_loaded(

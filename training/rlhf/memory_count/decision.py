@@ -10,7 +10,7 @@ from ..config import LearningConfig, RunConfig
 from ..exits import InvalidInput
 from ..networks import device
 from ..networks.transformer import CANNOT_RUN
-from .report import count_run
+from .run_count import RunCount
 
 
 def with_checkpointing_decided(run_dir: Path, cfg: RunConfig) -> RunConfig:
@@ -30,7 +30,8 @@ def with_checkpointing_decided(run_dir: Path, cfg: RunConfig) -> RunConfig:
 
 
 def _fits(run_dir: Path, cfg: RunConfig, free: int) -> bool:
-    return memory.fits(max(peak.total for peak in count_run(run_dir, cfg, device.kind())), free)
+    peaks = RunCount(run_dir, cfg, device.kind()).peaks(cfg)
+    return memory.fits(max(peak.total for peak in peaks), free)
 
 
 def _surely_fits(run_dir: Path, cfg: RunConfig, free: int) -> bool:

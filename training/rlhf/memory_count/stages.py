@@ -142,7 +142,7 @@ def _sampling(counter: Counter) -> None:
 def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
     """Two steps of all rows that `generate` would decode at a time, once it has read their prompts."""
     stage, prompts = counter.stage, counter.longest.prompts
-    sampler = counter.networks.sampler_of(policy, counter.cfg.dtype)
+    sampler = policy.for_sampling()
     width = max(map(len, prompts)) + cfg.max_response
     rows = min(len(prompts), rows_that_fit(sampler, width, cfg.cache_mb))
     with stage.measuring("sampling", has_cache=True):

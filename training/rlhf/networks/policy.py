@@ -40,7 +40,6 @@ class Policy(nn.Module):
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
         self.is_frozen = False
-        self._copies: list[Policy] = []  # at most one, for sampling; in a list, for it is no part of this module
         device.place(self)
         self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
         self._head = head_of(network, self.trunk)
@@ -92,36 +91,24 @@ class Policy(nn.Module):
         return self._head is not None
 
     def freeze(self) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, it holds bf16 weights; see `frozen`."""
+        """It does not train: where it runs in bf16, it holds bf16 weights; see `frozen`."""
         self.is_frozen = True
-        if self.bf16 and device.on_accelerator():
+        if self.bf16:
             frozen.hold_in_bf16(self.network, self.trunk)
-
-    @property
-    def needs_copy(self) -> bool:
-        """Whether it samples with a copy."""
-        return self.bf16 and not (self.is_frozen and device.on_accelerator())
 
     def for_sampling(self) -> "Policy":
         """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
 
-        On an accelerator a policy that does not train has cast them already, and serves itself.
+        Let go of it after sampling: gradients need its room. A policy that does not train has cast its weights
+        already, and serves itself.
         """
-        if not self.needs_copy:
+        if self.is_frozen or not self.bf16:
             return self
-        if not self._copies:
-            self.sample_with(copy.deepcopy(self))
-        (copied,) = self._copies
-        for ours, theirs in zip(self.parameters(), copied.parameters(), strict=True):
-            theirs.data.copy_(ours.data)
-        copied.cache_drops_rows = self.cache_drops_rows
-        return copied
-
-    def sample_with(self, copied: "Policy") -> None:
-        """Use this copy for sampling."""
-        for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
-            parameter.data = parameter.data.to(torch.bfloat16)
-        self._copies.append(copied)
+        # Rotary frequencies are buffers, and need all their bits.
+        copies: dict[int, Tensor] = {id(buffer): buffer.clone() for buffer in self.buffers()}
+        for parameter in self.parameters():
+            copies[id(parameter)] = nn.Parameter(parameter.data.to(torch.bfloat16), requires_grad=False)
+        return copy.deepcopy(self, copies)
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""

@@ -57,8 +57,8 @@ class ScalarModel(nn.Module):
             self.head.bias.zero_()
 
     def freeze(self) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, its trunk holds bf16 weights; see `frozen`."""
-        if self.bf16 and device.on_accelerator():
+        """It does not train: where it runs in bf16, its trunk holds bf16 weights; see `frozen`."""
+        if self.bf16:
             frozen.hold_in_bf16(self.backbone, self.trunk)
 
     def forward(self, read: Batch | SharedPrompts) -> Tensor:

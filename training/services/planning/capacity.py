@@ -1,61 +1,62 @@
-"""Capacity: how much memory and disk a round takes, and how much is there, as far as the workers know.
+"""Capacity: how much memory and disk a round takes at most, by the size of the base model alone.
 
-The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch. Where
-all stages train adapters, one copy of the weights is held, and what trains and is written is a small share of them.
+Weights and optimiser count in fp32, with the largest batch. Where all stages train adapters, one copy of the weights is
+held, and what trains and is written is a small share of them. What a worker has counted is used instead, once it has:
+training/services/planning/memory_plan.py.
 """
 
 from __future__ import annotations
 
 import shutil
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from django.conf import settings
 
 from training import stages
-from training.models import ModelVersion, Worker
+from training.models import ModelVersion
 from training.rlhf import memory
 from training.rlhf.config import RunConfig
 from training.services.planning import adapters
 from training.services.planning.plans import Plan
 from training.services.registry import model_sizes
+from training.stages import StageDefinition
 
 SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
 
 
-class Required(NamedTuple):
-    """What a round takes at most, in bytes."""
+def memory_bounds(base: ModelVersion, plan: Plan, configs: Mapping[str, RunConfig]) -> dict[str, int]:
+    """The bytes of memory that each stage of `plan` takes at most, whose models all descend from `base`."""
+    shape = model_sizes.shape_of(base)
+    weights, vocabulary = model_sizes.fp32_bytes(base, shape), int(shape.get("vocab_size", 0))
+    trained = _trained_bytes(base, configs)
+    frozen = weights if trained < weights else 0
+    return {
+        stage.name: stage.config.weights_held * trained
+        + frozen
+        + memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary)
+        + memory.PROCESS_BYTES
+        for stage in _running(plan)
+    }
 
-    memory: int
-    disk: int
-    hungriest: str = ""  # the stage whose batch takes most memory
 
-
-class Available(NamedTuple):
-    """What is free, in bytes. `memory` is None where no worker is there, or one does not know what it has."""
-
-    memory: int | None
-    disk: int
-
-
-def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Required:
-    """What the stages of `plan` take, whose models all descend from `base`."""
-    shape, running = model_sizes.shape_of(base), [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
-    weights = model_sizes.fp32_bytes(base, shape)
-    vocabulary = int(shape.get("vocab_size", 0))
-    share = adapters.largest_share(configs, shape)
-    trained = int(share * weights)
-    held = max((stage.config.weights_held * trained for stage in running), default=0) + (weights if share < 1 else 0)
-    batches = {stage.name: memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running}
-    hungriest = max(batches, key=batches.__getitem__, default="")
-    logits = batches.get(hungriest, 0)
+def disk_bound(base: ModelVersion, plan: Plan, configs: Mapping[str, RunConfig]) -> int:
+    """The bytes of disk that the stages of `plan` take at most."""
+    trained, running = _trained_bytes(base, configs), _running(plan)
     written = max((stage.weights_on_disk * trained for stage in running), default=0)
     kept = sum(trained for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once
-    return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES, hungriest=hungriest)
+    return written + kept + SPARE_BYTES
 
 
-def available(workers: list[Worker]) -> Available:
-    """What is free for `workers`, on any of which the round may run."""
-    known = [worker.memory for worker in workers if worker.memory is not None]
-    return Available(
-        min(known) if known and len(known) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free
-    )
+def free_disk() -> int:
+    """The bytes that are free where the data is."""
+    return shutil.disk_usage(settings.DATA_DIR).free
+
+
+def _trained_bytes(base: ModelVersion, configs: Mapping[str, RunConfig]) -> int:
+    """The bytes of the weights that a stage trains at most."""
+    shape = model_sizes.shape_of(base)
+    return int(adapters.largest_share(configs, shape) * model_sizes.fp32_bytes(base, shape))
+
+
+def _running(plan: Plan) -> list[StageDefinition]:
+    return [stages.find(stage.stage) for stage in plan.stages if stage.will_run]

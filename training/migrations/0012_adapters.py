@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('training', '0010_preset'),
+        ('training', '0011_memory_counts'),
     ]
 
     operations = [
