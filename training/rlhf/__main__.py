@@ -1,6 +1,7 @@
 """The command line: `python -m training.rlhf STAGE RUN_DIR`; `reproduce` runs it again and compares the bytes.
 
-`inspect`, `examine` and `adopt` look at what a stage uses, `memory` counts what it needs.
+`inspect`, `examine` and `adopt` look at what a stage uses, `memory` counts what it needs; `merge` makes a whole model
+of an adapter.
 """
 
 import argparse
@@ -39,12 +40,14 @@ CRASHED = 1  # the interpreter's own exit status after an exception
 def main(arguments: list[str]) -> int:
     """Run a command; its exit status tells the supervisor what to do next."""
     options = parse_arguments(arguments)
-    if options.command == "inspect":  # only reads, and writes no ending
-        return exit_status(lambda: show(options.run_dir, options.step), None)
-    if options.command == "memory":  # likewise
-        return exit_status(lambda: count_memory(options.run_dir, options.device, as_json=options.json), None)
-    if options.command == "reproduce":  # writes elsewhere
-        return exit_status(lambda: reproduce(options.run_dir), None)
+    without_ending: dict[str, Callable[[], int | None]] = {
+        "inspect": lambda: show(options.run_dir, options.step),
+        "memory": lambda: count_memory(options.run_dir, options.device, as_json=options.json),
+        "reproduce": lambda: reproduce(options.run_dir),
+        "merge": lambda: merge(options.adapter_dir, options.trunk_dir, options.out_dir),
+    }
+    if options.command in without_ending:  # they only read, or write elsewhere
+        return exit_status(without_ending[options.command], None)
     if options.command == "examine":
         folder = options.directory if options.directory.is_dir() else None
         return exit_status(lambda: examine(options.directory), folder)
@@ -57,7 +60,7 @@ def main(arguments: list[str]) -> int:
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command and what it is about."""
     parser = argparse.ArgumentParser(prog="python -m training.rlhf", description=__doc__)
-    names = "|".join([*STAGES, "reproduce", "memory", "inspect", "examine", "adopt"])
+    names = "|".join([*STAGES, "reproduce", "memory", "merge", "inspect", "examine", "adopt"])
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
@@ -67,6 +70,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     memory_parser.add_argument("run_dir", type=Path)
     memory_parser.add_argument("--device", choices=("cuda", "cpu"), help="count for this one, and not the one here")
     memory_parser.add_argument("--json", action="store_true", help="print bytes as JSON")
+    merge_parser = commands.add_parser("merge", help="make a whole model of an adapter and the model it stands on")
+    for name in ("adapter_dir", "trunk_dir", "out_dir"):
+        merge_parser.add_argument(name, type=Path)
     inspect_parser = commands.add_parser("inspect", help="print samples of a PPO step, token by token")
     inspect_parser.add_argument("run_dir", type=Path)
     inspect_parser.add_argument("step", type=int)
@@ -177,6 +183,14 @@ def count_memory(run_dir: Path, kind: str | None, *, as_json: bool) -> None:
     from .memory_count import report
 
     report.show(run_dir, kind, as_json=as_json)
+
+
+def merge(adapter: Path, trunk: Path, out: Path) -> None:
+    """Make a whole model of an adapter and its base."""
+    os.environ.update(ENVIRONMENT)
+    from .networks import merging
+
+    merging.merge(adapter, trunk, out)
 
 
 def examine(directory: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rlhf import adapter_runs
+from tests.rlhf.adapter_runs import LORA
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from training.rlhf import memory
@@ -107,3 +109,38 @@ def test_auto_computes_activations_again_only_where_memory_is_short(
     run = make_run("sft", parents={"base": models["qwen2"]}, data=DATA["sft"], max_response=16)
     cfg = with_checkpointing_decided(run, load_config(run / "config.json"))
     assert cfg.activation_checkpointing == chosen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_adapters_on_one_base_need_its_weights_once(
+    models: dict[str, Path], tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = models["qwen2"]
+    outputs = adapter_runs.chain(tmp_path / "round", base)
+    parents = {"policy": outputs["sft"], "reference": outputs["sft"], "reward": outputs["reward"]}
+    for path in tmp_path.glob("round/*/attempts/1/output/adapter_model.safetensors"):
+        path.unlink()  # the matrices are not read
+    whole = adapter_runs.write(tmp_path / "whole", "sft", {"base": base})
+    (alone,) = counted(whole, capsys, "--device", device)
+    peaks = counted(adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA), capsys, "--device", device)
+    steps = [peak for peak in peaks if peak["gradients"]]
+    assert [peak["moment"] for peak in steps] == ["step of the policy", "step of the critic"]
+    assert steps[0]["optimiser"] == pytest.approx(2 * sum(peak["gradients"] for peak in steps), rel=0.02)
+    assert all(peak["gradients"] < 0.2 * alone["gradients"] for peak in steps)
+    # Four adapters, and a copy of the policy's for stepping back, which counts where the networks are on the CPU, too.
+    weights = alone["weights"] + {"cpu": 5, "cuda": 4}[device] * steps[0]["gradients"]
+    assert peaks[0]["weights"] == pytest.approx(weights, rel=0.02)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_every_stage_is_counted_that_starts_from_adapters(
+    models: dict[str, Path], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that train go on with the adapters, or with all weights."""
+    outputs = adapter_runs.chain(tmp_path / "round", models["qwen2"])
+    roles = {"base": outputs["sft"], "policy": outputs["sft"], "reference": outputs["sft"], "parent": outputs["policy"]}
+    for stage, names in ROLES.items():
+        options = {**LORA, "adapter_rank": rank} if stage in ("sft", "reward", "ppo") else {}
+        parents = {name: roles.get(name, outputs["reward"]) for name in names}
+        run = adapter_runs.write(tmp_path / stage, stage, parents, outputs["base"], **options)
+        assert min(peak["total"] for peak in counted(run, capsys)) > 0

@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from ..config import LearningConfig, RunConfig, load_config
 from ..data.chat import Chat
 from ..exits import InvalidInput
+from ..model_folder.adapter_files import is_adapter, shape_of
 from ..networks import device
 from . import longest, stages
 from .peaks import Peak
@@ -34,7 +35,8 @@ def count_run(run_dir: Path, cfg: RunConfig, kind: str) -> list[Peak]:
         }
     except (OSError, ValueError) as error:
         raise InvalidInput(f"a parent's config.json cannot be read: {error}", kind="model_files") from error
-    return stages.count(cfg, models, chat, longest.of_run(run_dir, cfg, chat), kind)
+    adapters = {role: shape_of(directory) for role, directory in directories.items() if is_adapter(directory)}
+    return stages.count(cfg, models, chat, longest.of_run(run_dir, cfg, chat), kind, adapters)
 
 
 def show(run_dir: Path, kind: str | None, *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from ..config import (
 )
 from ..data.batching import collate, micro_batches
 from ..data.chat import Chat, Rendered
+from ..model_folder.adapter_files import Shape
 from ..networks import device
 from ..networks.decoding import new_decoding, rows_that_fit
 from ..networks.policy import Policy
@@ -33,16 +34,20 @@ from .longest import Longest
 from .peaks import Peak, Stage
 
 Models = Mapping[str, PreTrainedConfig]  # by role among the parents
+Shapes = Mapping[str, Shape]  # of the parents that are adapters, by role
+NO_ADAPTERS: Shapes = {}
 
 
-def count(cfg: RunConfig, models: Models, chat: Chat, longest: Longest, kind: str) -> list[Peak]:
+def count(
+    cfg: RunConfig, models: Models, chat: Chat, longest: Longest, kind: str, adapters: Shapes = NO_ADAPTERS
+) -> list[Peak]:
     """The peaks of a stage's moments on a device of this kind, by its config, its parents' and its data.
 
     `activation_checkpointing` auto is counted as off.
     """
     live = LiveBytes()
     with device.following(kind), live:
-        counter = Counter(live, cfg, models, chat, longest)
+        counter = Counter(live, cfg, FakeNetworks(cfg, models, adapters, chat.vocab_size), chat, longest)
         MOMENTS[type(cfg)](counter)
     return counter.stage.peaks
 
@@ -50,21 +55,20 @@ def count(cfg: RunConfig, models: Models, chat: Chat, longest: Longest, kind: st
 class Counter:
     """What the moments of a stage are counted with."""
 
-    def __init__(self, live: LiveBytes, cfg: RunConfig, models: Models, chat: Chat, longest: Longest) -> None:
+    def __init__(self, live: LiveBytes, cfg: RunConfig, networks: FakeNetworks, chat: Chat, longest: Longest) -> None:
         self.stage = Stage(live, accumulates=longest.accumulates)
-        self.cfg, self.models, self.chat, self.longest = cfg, models, chat, longest
-        self.networks = FakeNetworks()
+        self.cfg, self.networks, self.chat, self.longest = cfg, networks, chat, longest
 
     def policy(self, role: str, *, trains: bool = False) -> Policy:
         """The policy in a role, as the stage loads it."""
-        policy = self.networks.policy(self.models[role], self.chat.vocab_size, self.cfg.dtype, trains=trains)
+        policy = self.networks.policy(role, trains=trains)
         if trains and self._recomputes:
             policy.trunk.checkpoint_activations()
         return policy
 
     def reward_model(self, *, trains: bool = False) -> ScalarModel:
         """The reward model, as the stage loads it."""
-        model = self.networks.scalar_model(self.models["reward"], self.cfg.dtype, trains=trains)
+        model, _card = self.networks.reward_model(trains=trains)
         if trains and self._recomputes:
             model.trunk.checkpoint_activations()
         return model
@@ -90,7 +94,7 @@ def _sft(counter: Counter) -> None:
 
 def _reward(counter: Counter) -> None:
     cfg, stage = counter.cfg, counter.stage
-    model = counter.networks.scalar_from_policy(counter.policy("policy", trains=True), cfg.dtype)
+    model = counter.networks.scalar_from_policy(counter.policy("policy", trains=True))
     learner = stage.learner(model)
     scorer = Scorer(model, counter.chat, cfg.batch_tokens, _nothing)
     with stage.measuring("step", trained=model):
@@ -142,7 +146,7 @@ def _sampling(counter: Counter) -> None:
 def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
     """Two steps of all rows that `generate` would decode at a time, once it has read their prompts."""
     stage, prompts = counter.stage, counter.longest.prompts
-    sampler = counter.networks.sampler_of(policy, counter.cfg.dtype)
+    sampler = counter.networks.sampler_of(policy)
     width = max(map(len, prompts)) + cfg.max_response
     rows = min(len(prompts), rows_that_fit(sampler, width, cfg.cache_mb))
     with stage.measuring("sampling", has_cache=True):

@@ -16,6 +16,7 @@ from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..logprobs import Read, in_chunks, logprobs_of, shift
 from . import device, frozen, selftest
+from .adapters import Adapter
 from .head import head_of
 from .transformer import ForwardPass, load_network, runs_in_bf16
 from .trunk import Trunk
@@ -39,7 +40,7 @@ class Policy(nn.Module):
         self.bf16 = runs_in_bf16(network, dtype)
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
-        self.is_frozen = False
+        self.is_held = False  # its linear weights are in the dtype that they run in
         self._copies: list[Policy] = []  # at most one, for sampling; in a list, for it is no part of this module
         device.place(self)
         self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
@@ -91,21 +92,35 @@ class Policy(nn.Module):
         """Whether its head can be told apart from its trunk."""
         return self._head is not None
 
-    def freeze(self) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, it holds bf16 weights; see `frozen`."""
-        self.is_frozen = True
-        if self.bf16 and device.on_accelerator():
+    def freeze(self, *, for_adapters: bool = False) -> None:
+        """It does not train: where it runs in bf16 on an accelerator, it holds bf16 weights; see `frozen`.
+
+        `for_adapters`: so it does on a CPU, where networks with adapters cannot sample with a copy either.
+        """
+        self.network.requires_grad_(False)
+        if self.bf16 and (for_adapters or device.on_accelerator()):
+            self._copies.clear()
             frozen.hold_in_bf16(self.network, self.trunk)
+            self.is_held = True
+
+    def with_adapter(self, adapter: Adapter) -> "Policy":
+        """This policy with an adapter of its network. Its only parameters are the adapter's: the network is shared."""
+        adapted = copy.copy(self)
+        adapted._modules = {"adapter": adapter}
+        vars(adapted)["network"] = self.network
+        adapted.trunk = self.trunk.with_adapter(adapter)
+        adapted._copies = []
+        return adapted
 
     @property
     def needs_copy(self) -> bool:
         """Whether it samples with a copy."""
-        return self.bf16 and not (self.is_frozen and device.on_accelerator())
+        return self.bf16 and not self.is_held
 
     def for_sampling(self) -> "Policy":
         """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
 
-        On an accelerator a policy that does not train has cast them already, and serves itself.
+        On an accelerator a policy that does not train has cast them already, and serves itself, as adapters' bases do.
         """
         if not self.needs_copy:
             return self
@@ -132,6 +147,7 @@ class Policy(nn.Module):
 
         `attention` (B, T) covers the cached tokens and `tokens`.
         """
+        self.trunk.activate()
         with self.autocast():
             output = self._forward_pass(tokens, attention, cache=cache, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1, : self.vocab_size].float()
@@ -139,6 +155,7 @@ class Policy(nn.Module):
 
     def _read_whole(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, T, V) logits where trunk and head cannot be told apart."""
+        self.trunk.activate()
         logits: Tensor = self._forward_pass(tokens, mask, use_cache=False).logits
         return logits
 
@@ -164,9 +181,7 @@ def load_policy(directory: Path, chat: Chat, dtype: str, *, trains: bool = True)
     Raises InvalidInput where it is unsafe or incomplete, or fails the self-test.
     """
     policy, _unused = read_policy(directory, chat, dtype)
-    selftest.check(policy, chat)
-    if not trains:
-        policy.freeze()
+    selftest.check(policy, chat, trains=trains)
     return policy
 
 
@@ -180,6 +195,9 @@ def read_policy(directory: Path, chat: Chat, dtype: str) -> tuple[Policy, list[s
 
 
 def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
-    """Write a transformers directory that any other program can load."""
-    policy.network.save_pretrained(directory)
+    """Write a transformers directory that any other program can load; of a policy with an adapter, the adapter."""
+    if adapter := policy.trunk.adapter:
+        adapter.save(directory)
+    else:
+        policy.network.save_pretrained(directory)
     chat.save(directory)

@@ -27,8 +27,9 @@ from ..data.leakage import refuse_leak
 from ..data.records import Prompt
 from ..limits import is_beyond, refuse_sampler_gap, require_finite
 from ..logprobs import k3, logprobs_and_entropy, masked_sum
-from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
-from ..networks.scalar_model import ScalarModel, load_reward
+from ..networks.parents import ParentNetworks
+from ..networks.policy import Policy, save_policy, token_logprobs
+from ..networks.scalar_model import ScalarModel
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module
 from ..run.directory import CheckpointContents, RunDirectory
 from . import inspection
@@ -55,15 +56,14 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
     Raises InvalidInput where parents or records do not fit, Diverged where numbers go wrong, Interrupted on request.
     """
     refuse_leak(run)
-    policy_directory = run.parent(cfg, "policy")
-    chat = Chat.load(policy_directory)
+    chat = Chat.load(run.parent(cfg, "policy"))
     filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
-    scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress)
-    reference_directory = run.parent(cfg, "reference")
-    chat.refuse_other(Chat.load(reference_directory), "reference")
-    reference = load_policy(reference_directory, chat, cfg.dtype, trains=False)
-    critic, _card = load_reward(run.parent(cfg, "reward"), cfg.dtype)
-    policy = load_policy(policy_directory, chat, cfg.dtype)
+    networks = ParentNetworks(cfg, partial(run.parent, cfg))
+    scorer = Scorer.load(networks, chat, run.report_progress)
+    chat.refuse_other(Chat.load(run.parent(cfg, "reference")), "reference")
+    reference = networks.policy("reference")
+    critic, _card = networks.reward_model(trains=True)
+    policy = networks.policy("policy", trains=True)
     if cfg.activation_checkpointing == "on":
         policy.trunk.checkpoint_activations()
         critic.trunk.checkpoint_activations()

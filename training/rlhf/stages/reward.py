@@ -6,6 +6,7 @@ a single epoch. Left out on purpose: margins for graded gaps, and early stopping
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from ..data.dataset_filter import FilteredRecords, filter_records, usable_record
 from ..data.leakage import refuse_leak
 from ..data.records import RankedSlate, read_demonstrations, read_rankings
 from ..exits import InvalidInput
-from ..networks.policy import load_policy
+from ..networks.parents import ParentNetworks
 from ..networks.scalar_model import save_reward, scalar_from_policy
 from ..run.directory import RunDirectory
 from .learner import Learner, cosine
@@ -162,12 +163,12 @@ def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) 
 def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     """The stage: a fresh head on the newest SFT policy, fitted to the rankings, then normalised. Raises EngineExit."""
     refuse_leak(run)
-    policy = run.parent(cfg, "policy")
-    chat = Chat.load(policy)
+    chat = Chat.load(run.parent(cfg, "policy"))
     rows = read_rankings(run.data("rankings"))
     filtered = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
     ranked = filtered.used
-    model = scalar_from_policy(load_policy(policy, chat, cfg.dtype), cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
+    policy = ParentNetworks(cfg, partial(run.parent, cfg)).policy("policy", trains=True)
+    model = scalar_from_policy(policy, cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
     if cfg.activation_checkpointing == "on":
         model.trunk.checkpoint_activations()
     scorer = Scorer(model, chat, cfg.batch_tokens, run.report_progress)

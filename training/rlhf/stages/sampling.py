@@ -7,6 +7,7 @@ distribution.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ from ..data.dataset_filter import usable_prompts
 from ..data.records import Prompt, SampledCompletion, write
 from ..limits import refuse_sampler_gap, require_finite, sampler_gap
 from ..networks.decoding import new_decoding, rows_that_fit
-from ..networks.policy import Policy, load_policy, token_logprobs
+from ..networks.parents import ParentNetworks
+from ..networks.policy import Policy, token_logprobs
 from ..run.directory import RunDirectory
 from .scoring import Answer, Scorer
 
@@ -245,8 +247,9 @@ def run_stage(run: RunDirectory, cfg: SamplingConfig) -> None:
     run.log(0, len(prompts), filtered.metrics())
     progress = Progress(run, len(prompts), len(prompts) * cfg.k)
     slates: Slates = {prompt.id: {} for prompt in prompts}
+    networks = ParentNetworks(cfg, partial(run.parent, cfg))
     for role, numbers in numbers_by_role(cfg).items():
-        sampler = load_sampler(run, cfg, role, chat)
+        sampler = load_sampler(networks, role, chat)
         for redraw in range(REDRAWS + 1):
             wanted = [(prompt, number) for prompt in prompts for number in numbers if number not in slates[prompt.id]]
             if wanted:
@@ -255,7 +258,7 @@ def run_stage(run: RunDirectory, cfg: SamplingConfig) -> None:
     kept = [slate[number] for slate in slates.values() if len(slate) > 1 for number in sorted(slate)]
     rewards: list[float | None] = [None] * len(kept)
     if "reward" in cfg.parents and kept:
-        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
+        scorer = Scorer.load(networks, chat, run.report_progress_or_stop)
         rewards = scorer.scores_by_all_ranks([one.answer for one in kept]).tolist()
     metrics = {"sampling/slates": len({one.prompt.id for one in kept}), "sampling/completions": len(kept)}
     run.log(len(prompts), len(prompts), metrics)
@@ -272,11 +275,10 @@ def numbers_by_role(cfg: SamplingConfig) -> dict[str, range]:
     return {role: numbers for role, numbers in shares.items() if numbers}
 
 
-def load_sampler(run: RunDirectory, cfg: SamplingConfig | EvaluationConfig, role: str, chat: Chat) -> Sampler:
+def load_sampler(networks: ParentNetworks, role: str, chat: Chat) -> Sampler:
     """The policy in this role. Raises InvalidInput where it does not write conversations as `chat` does."""
-    directory = run.parent(cfg, role)
-    chat.refuse_other(Chat.load(directory), role)
-    return Sampler(role, load_policy(directory, chat, cfg.dtype, trains=False), chat)
+    chat.refuse_other(Chat.load(networks.directory(role)), role)
+    return Sampler(role, networks.policy(role), chat)
 
 
 def keep_new(answers: Sequence[SampledAnswer], slates: Slates) -> None:

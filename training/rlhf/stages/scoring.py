@@ -5,20 +5,19 @@ checks both. A reward model that reads other ids than it was trained on fails si
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import ranks
-from ..config import RunConfig
 from ..data.batching import micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.records import Message
 from ..exits import InvalidInput
 from ..limits import require_finite
-from ..networks.scalar_model import ScalarModel, load_reward
+from ..networks.parents import ParentNetworks
+from ..networks.scalar_model import ScalarModel
 
 CANARIES = 64
 # Rewards have standard deviation 1. Batches of another shape change one by 1e-6, another machine by more.
@@ -44,19 +43,18 @@ class Scorer:
         self.report_progress = report_progress
 
     @classmethod
-    def load(cls, directory: Path, policy: Chat, cfg: RunConfig, report_progress: Callable[[], None]) -> "Scorer":
-        """The reward model in a directory, for answers of a policy whose chat is `policy`.
+    def load(cls, networks: ParentNetworks, policy: Chat, report_progress: Callable[[], None]) -> "Scorer":
+        """The reward model of a run, for answers of a policy whose chat is `policy`.
 
         Raises InvalidInput where it renders texts in another way, or no longer gives its canaries their rewards.
         """
-        model, card = load_reward(directory, cfg.dtype)
-        model.freeze()
-        chat = Chat.load(directory)
+        model, card = networks.reward_model()
+        chat = Chat.load(networks.directory("reward"))
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
             raise InvalidInput(
                 "the reward model and the policy tokenize conversations differently", kind="tokens_differ"
             )
-        scorer = cls(model, chat, cfg.batch_tokens, report_progress)
+        scorer = cls(model, chat, networks.cfg.batch_tokens, report_progress)
         scorer._replay(card)
         return scorer
 

@@ -16,19 +16,19 @@ from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_records
 from ..data.records import Demonstration, read_demonstrations
 from ..logprobs import masked_sum
-from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
+from ..networks.parents import ParentNetworks
+from ..networks.policy import Policy, save_policy, token_logprobs
 from ..run.directory import RunDirectory
 from .learner import Learner, cosine
 
 
 def run_stage(run: RunDirectory, cfg: SFTConfig) -> None:
     """The stage: the base model, fitted to all demonstrations. Raises EngineExit."""
-    base = run.parent(cfg, "base")
-    chat = Chat.load(base)
+    chat = Chat.load(run.parent(cfg, "base"))
     rows = read_demonstrations(run.data("demonstrations"))
     filtered = render(run.phases.read("demonstrations", rows), chat, cfg.max_response)
     samples = filtered.used
-    policy = load_policy(base, chat, cfg.dtype)
+    policy = ParentNetworks(cfg, partial(run.parent, cfg)).policy("base", trains=True)
     if cfg.activation_checkpointing == "on":
         policy.trunk.checkpoint_activations()
     learner = Learner(policy, "policy")
