@@ -3,11 +3,15 @@
 Nothing is loaded and no GPU is needed: see training/rlhf/memory_count/. Prints the peak of each moment in GiB.
 
     python benchmarks/memory.py [--models 0.5B,1.5B,3B,7B,8B] [--stages sft,reward,ppo] [--checkpointing off,on]
+                                [--processes 1]
+
+With more processes than one, the networks are sharded, and the numbers are those of each.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -71,13 +75,15 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--stages", default="sft,reward,ppo")
     parser.add_argument("--checkpointing", default="off,on")
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     for model in options.models.split(","):
         for stage in options.stages.split(","):
             for value in options.checkpointing.split(","):
                 parents = dict.fromkeys(STAGES[stage].required_parents, Parent(path="", manifest_sha256=""))
-                cfg = STAGES[stage](seed=0, parents=parents, activation_checkpointing=value)  # type: ignore[call-arg]
-                peaks = stages.count(cfg, dict.fromkeys(parents, shape(model)), chat_of(model), read(cfg), "cuda")  # type: ignore[arg-type]
+                settings = {"activation_checkpointing": value, "sharding": "on", "processes": options.processes}
+                cfg: Any = STAGES[stage](seed=0, parents=parents, **settings)
+                peaks = stages.count(cfg, dict.fromkeys(parents, shape(model)), chat_of(model), read(cfg), "cuda")
                 print(f"{model} {stage}, activation_checkpointing {value}", *report.table(peaks), sep="\n", flush=True)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import endings, parent_process
-from .config import STAGES, RunConfig, load_config
+from .config import STAGES, LearningConfig, RunConfig, load_config
 from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, RankLost, current_fence
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ def run_attempt(stage: str, run_dir: Path) -> None:
 
 def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:
     """Call the stage's module in stages/, which has its name."""
-    if getattr(cfg, "activation_checkpointing", "") == "auto":
+    if isinstance(cfg, LearningConfig):
         from .memory_count import decision
 
-        cfg = decision.with_checkpointing_decided(run.path, cfg)
+        cfg = decision.with_auto_decided(run.path, cfg)
     import_module(f"{__package__}.stages.{cfg.stage}").run_stage(run, cfg)
 
 

@@ -108,6 +108,9 @@ class LearningConfig(RunConfig):
 
     # compute each layer again for its gradient: less memory, a third more time; auto: only where memory needs it
     activation_checkpointing: str = setting("auto", one_of=SWITCH)
+    # cut the networks over the processes instead of giving each a copy: less memory on a graphics card, more traffic
+    # between them; auto: only where memory needs it
+    sharding: str = setting("auto", one_of=SWITCH)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,11 +41,13 @@ class FakeNetworks:
                 policy.freeze()
         return policy
 
-    def sampler_of(self, policy: Policy, dtype: str) -> Policy:
-        """What samples for a policy. Its copy in bf16, where it needs one, is made anew: fakes cannot be copied."""
-        if policy.needs_copy:
-            policy.sample_with(self.policy(policy.network.config, policy.vocab_size, dtype))
-        return policy.for_sampling()
+    def sampler_of(self, policy: Policy, dtype: str, *, shards: bool) -> Policy:
+        """What samples for a policy that a stage may shard. Its copy, if any, is made anew: fakes cannot be copied."""
+        if not (shards or policy.needs_copy):
+            return policy
+        copied = self.policy(policy.network.config, policy.vocab_size, dtype)
+        policy.sample_with(copied)
+        return copied
 
     def scalar_model(self, config: PreTrainedConfig, dtype: str, *, trains: bool = True) -> ScalarModel:
         """What load_reward would return for a directory with this config."""

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import AutoConfig
 
@@ -13,6 +14,8 @@ from ..exits import InvalidInput
 from ..networks import device
 from . import longest, stages
 from .peaks import Peak
+
+C = TypeVar("C", bound=LearningConfig)
 
 GIB = 1 << 30
 PARTS = ("weights", "gradients", "optimiser", "cache", "activations", "total")
@@ -37,14 +40,25 @@ def count_run(run_dir: Path, cfg: RunConfig, kind: str) -> list[Peak]:
     return stages.count(cfg, models, chat, longest.of_run(run_dir, cfg, chat), kind)
 
 
+def variants(cfg: C, *, on_accelerator: bool) -> list[C]:
+    """The config with each auto decided, in each way: what is faster comes first, what takes less memory last.
+
+    Nothing is sharded with one process, nor, where it is left to the memory, on a CPU, whose processes share theirs.
+    """
+    sharding = {"auto": ("off", "on") if on_accelerator else ("off",)}.get(cfg.sharding, (cfg.sharding,))
+    recomputing = {"auto": ("off", "on")}.get(cfg.activation_checkpointing, (cfg.activation_checkpointing,))
+    return [
+        dataclasses.replace(cfg, sharding=shards, activation_checkpointing=recomputes)
+        for shards, recomputes in product(sharding if cfg.processes > 1 else ("off",), recomputing)
+    ]
+
+
 def show(run_dir: Path, kind: str | None, *, as_json: bool) -> None:
     """Print the peaks, as a table or as JSON. Raises InvalidInput."""
     cfg, kind = load_config(run_dir / "config.json"), kind or device.kind()
     free = device.free_bytes() if kind == device.kind() else None
-    variants = [cfg]
-    if isinstance(cfg, LearningConfig) and cfg.activation_checkpointing == "auto":
-        variants = [dataclasses.replace(cfg, activation_checkpointing=value) for value in ("off", "on")]
-    counted = {_title(one): count_run(run_dir, one, kind) for one in variants}
+    choices = variants(cfg, on_accelerator=kind != "cpu") if isinstance(cfg, LearningConfig) else [cfg]
+    counted = {_title(one): count_run(run_dir, one, kind) for one in choices}
     if as_json:
         print(json.dumps(_as_json(cfg, kind, free, counted), indent=1))
         return
@@ -82,4 +96,7 @@ def _numbers(peak: Peak) -> dict[str, int]:
 
 
 def _title(cfg: RunConfig) -> str:
-    return f"activation_checkpointing {cfg.activation_checkpointing}" if isinstance(cfg, LearningConfig) else ""
+    if not isinstance(cfg, LearningConfig):
+        return ""
+    title = f"activation_checkpointing {cfg.activation_checkpointing}"
+    return f"{title}, sharding {cfg.sharding}" if cfg.processes > 1 else title

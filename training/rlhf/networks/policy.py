@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, DynamicCache, PreTrainedModel
 
+from .. import sharding
 from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..logprobs import Read, in_chunks, logprobs_of, shift
 from . import device, frozen, selftest
 from .head import head_of
-from .transformer import ForwardPass, load_network, runs_in_bf16
+from .transformer import ForwardPass, bf16_layers, load_network, runs_in_bf16
 from .trunk import Trunk
 
 
@@ -100,28 +101,54 @@ class Policy(nn.Module):
     @property
     def needs_copy(self) -> bool:
         """Whether it samples with a copy."""
-        return self.bf16 and not (self.is_frozen and device.on_accelerator())
+        return sharding.is_sharded(self) or (self.bf16 and not (self.is_frozen and device.on_accelerator()))
 
     def for_sampling(self) -> "Policy":
         """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
 
-        On an accelerator a policy that does not train has cast them already, and serves itself.
+        On an accelerator a policy that does not train has cast them already, and serves itself. A sharded one fills its
+        whole copy, so all ranks have to ask for it.
         """
         if not self.needs_copy:
             return self
         if not self._copies:
-            self.sample_with(copy.deepcopy(self))
+            self.sample_with(self._copied())
         (copied,) = self._copies
         for ours, theirs in zip(self.parameters(), copied.parameters(), strict=True):
-            theirs.data.copy_(ours.data)
+            theirs.data.copy_(sharding.whole(ours.data, theirs.dtype))
         copied.cache_drops_rows = self.cache_drops_rows
         return copied
 
     def sample_with(self, copied: "Policy") -> None:
         """Use this copy for sampling."""
-        for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
-            parameter.data = parameter.data.to(torch.bfloat16)
-        self._copies.append(copied)
+        if self.bf16:
+            for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
+                parameter.data = parameter.data.to(torch.bfloat16)
+        self._copies = [copied]
+
+    def keep_copy(self, other: "Policy | None" = None) -> None:
+        """Have a whole copy to sample with, as a policy needs before it is sharded. It serves for `other` as well.
+
+        That is possible where both differ in their weights only, as the copy is filled anew each time.
+        """
+        if other and self._is_like(other):
+            self._copies = other._copies
+        else:
+            self.sample_with(self._copied())
+
+    def _copied(self) -> "Policy":
+        """A copy of it, as it samples."""
+        dtype = torch.bfloat16 if self.bf16 else None  # cast one by one: there may be no room for all of them twice
+        weights = {
+            id(weight): nn.Parameter(weight.detach().to(dtype, copy=True), requires_grad=False)
+            for weight in self.parameters()
+        }
+        return copy.deepcopy(self, weights)
+
+    def _is_like(self, other: "Policy") -> bool:
+        """Whether both differ in their weights only."""
+        ours, theirs = ({**one.network.config.to_dict(), "_name_or_path": ""} for one in (self, other))
+        return ours == theirs and self.trunk.packs == other.trunk.packs
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""
@@ -144,7 +171,7 @@ class Policy(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """The dtype of the linear layers, while it is entered."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_layers(self.device, enabled=self.bf16)
 
 
 def _predicted(batch: Batch) -> Tensor:
@@ -165,6 +192,7 @@ def load_policy(directory: Path, chat: Chat, dtype: str, *, trains: bool = True)
     """
     policy, _unused = read_policy(directory, chat, dtype)
     selftest.check(policy, chat)
+    policy._copies.clear()  # the self-test's: a stage that does not sample has no use for it
     if not trains:
         policy.freeze()
     return policy
@@ -179,7 +207,7 @@ def read_policy(directory: Path, chat: Chat, dtype: str) -> tuple[Policy, list[s
     return Policy(network, chat.vocab_size, dtype), unused
 
 
-def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
-    """Write a transformers directory that any other program can load."""
-    policy.network.save_pretrained(directory)
+def save_policy(policy: Policy, chat: Chat, directory: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write a transformers directory that any other program can load; of a sharded network, with its gathered state."""
+    policy.network.save_pretrained(directory, state_dict=state)
     chat.save(directory)

@@ -7,13 +7,14 @@ what follows are fp32 even where the trunk's linear layers run in bf16.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from .. import sharding
 from ..data.batching import Batch, collate, last_column
 from ..data.chat import Chat, Rendered
 from ..exits import InvalidInput
@@ -21,7 +22,7 @@ from ..logprobs import shift
 from . import device, frozen
 from .layouts import SharedPrompts
 from .policy import Policy
-from .transformer import load_network, runs_in_bf16
+from .transformer import bf16_layers, load_network, runs_in_bf16
 from .trunk import Trunk
 
 HEAD = "head.safetensors"
@@ -78,13 +79,16 @@ class ScalarModel(nn.Module):
         return shift(self(batch)[:, :-1])
 
     def final_scores(self, rendered: Sequence[Rendered], pad_id: int) -> Tensor:
-        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can."""
-        if self.trunk.packs:
+        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can.
+
+        Where there are none, it still makes a pass; see `collate`.
+        """
+        if self.trunk.packs and rendered:
             layout = SharedPrompts(rendered, self.backbone.device)
             return self(layout).index_select(0, layout.last)  # type: ignore[no-any-return]
         batch = collate(rendered, pad_id, self.backbone.device)
         scores: Tensor = self(batch)  # (S, T)
-        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)
+        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)[: len(rendered)]
 
     def _scores_of(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
@@ -92,7 +96,7 @@ class ScalarModel(nn.Module):
         return (raw - self.offset) * self.gain
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_layers(self.backbone.device, enabled=self.bf16)
 
 
 @torch.no_grad()
@@ -135,11 +139,29 @@ def _no_trunk(network: PreTrainedModel) -> InvalidInput:
     )
 
 
-def save_reward(model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any]) -> None:
-    """Write the trunk as a transformers directory, the head, and `card`: what must be checked before its use."""
-    model.backbone.save_pretrained(directory)
+class SavedWeights(NamedTuple):
+    """What a scalar model is written from. Of a sharded one, all ranks have to ask for it."""
+
+    backbone: dict[str, Tensor] | None  # None: as it is
+    head: dict[str, Tensor]
+
+    @classmethod
+    def gathered(cls, model: ScalarModel) -> "SavedWeights":
+        """For the rank that writes it; the others get none."""
+        return cls(sharding.gathered_state(model.backbone), sharding.gathered(_head_tensors(model)))
+
+
+def save_reward(
+    model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any], weights: SavedWeights | None = None
+) -> None:
+    """Write the trunk as a transformers directory, the head, and `card`: what must be checked before its use.
+
+    A sharded model is written from `weights` that were gathered.
+    """
+    weights = weights or SavedWeights.gathered(model)
+    model.backbone.save_pretrained(directory, state_dict=weights.backbone)
     chat.save(directory)
-    safetensors.torch.save_file(_head_tensors(model), directory / HEAD)
+    safetensors.torch.save_file(weights.head, directory / HEAD)
     (directory / CARD).write_text(json.dumps(card, indent=1), "utf-8")
 
 

@@ -57,11 +57,12 @@ def generate(
     called now and then with the number of answers that ended since. Raises Diverged where the logits are not finite.
     """
     sampler, device = policy.for_sampling(), policy.device
+    if not prompts:
+        return []
     answers = _Answers(chat, torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device))
     # Prompts that are equal join together, and rows that are decoded together have similar lengths.
     waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
-    width = max(map(len, prompts)) + max_response
-    most_rows = min(len(prompts), rows_that_fit(sampler, width, cache_mb))
+    most_rows = min(len(prompts), rows_that_fit(sampler, max(map(len, prompts)) + max_response, cache_mb))
     decoding = new_decoding(sampler, most_rows, chat.pad_id)
     rows = torch.arange(0, device=device)  # (A,) the answers that are decoded
     steps = ended_since = 0

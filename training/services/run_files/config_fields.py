@@ -93,6 +93,14 @@ FIELDS: dict[str, Field] = {
         _("Computes each layer twice instead of keeping its results. auto does so where memory would run out."),
         _("on takes less memory and about a third more time."),
     ),
+    "sharding": Field(
+        _("sharding"),
+        _(
+            "Cuts the networks into a part for each process instead of giving each process a whole copy. auto does so"
+            " where a graphics card is too small for the copies."
+        ),
+        _("on takes less memory of each card and more traffic between them. No effect with one process."),
+    ),
     "batch_tokens": Field(
         _("batch tokens"), _("Tokens processed at once."), _("Higher values are faster and need more memory.")
     ),
