@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if options.command == "inspect":  # only reads, and writes no ending
         return exit_status(lambda: show(options.run_dir, options.step), None)
-    if options.command == "memory":  # likewise
-        return exit_status(lambda: count_memory(options.run_dir, options.device, as_json=options.json), None)
+    if options.command == "memory":  # likewise, unless it has a file to write
+        return exit_status(lambda: count_memory(options), options.out.parent if options.out else None)
     if options.command == "reproduce":  # writes elsewhere
         return exit_status(lambda: reproduce(options.run_dir), None)
     if options.command == "examine":
@@ -63,10 +63,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
     reproduce_parser = commands.add_parser("reproduce", help="run a finished run again and compare the bytes")
     reproduce_parser.add_argument("run_dir", type=Path)
-    memory_parser = commands.add_parser("memory", help="count a stage's peak memory, without loading weights")
-    memory_parser.add_argument("run_dir", type=Path)
+    memory_parser = commands.add_parser("memory", help="count the peak memory of stages, without loading weights")
+    memory_parser.add_argument("run_dirs", type=Path, nargs="+", metavar="run_dir")
     memory_parser.add_argument("--device", choices=("cuda", "cpu"), help="count for this one, and not the one here")
+    memory_parser.add_argument(
+        "--within", type=int, metavar="BYTES", help="also look for the settings with which each stage fits into so many"
+    )
     memory_parser.add_argument("--json", action="store_true", help="print bytes as JSON")
+    memory_parser.add_argument("--out", type=Path, metavar="FILE", help="write that JSON into a file")
     inspect_parser = commands.add_parser("inspect", help="print samples of a PPO step, token by token")
     inspect_parser.add_argument("run_dir", type=Path)
     inspect_parser.add_argument("step", type=int)
@@ -171,12 +175,12 @@ def show(run_dir: Path, step: int) -> None:
     inspection.show(run_dir, step)
 
 
-def count_memory(run_dir: Path, kind: str | None, *, as_json: bool) -> None:
-    """Print what the stage in a run directory needs at its peaks."""
+def count_memory(options: argparse.Namespace) -> None:
+    """Print what the stages in run directories need at their peaks."""
     os.environ.update(ENVIRONMENT)
     from .memory_count import report
 
-    report.show(run_dir, kind, as_json=as_json)
+    report.show(options.run_dirs, options.device, within=options.within, as_json=options.json, out=options.out)
 
 
 def examine(directory: Path) -> None:

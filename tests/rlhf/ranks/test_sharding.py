@@ -40,8 +40,7 @@ def hold(folder: Path, model: Path) -> int:
         policy = load_policy(model, chat, dtype)
         first = {name: tensor.clone() for name, tensor in module_tensors(policy).items()}
         names = sorted(policy.network.state_dict())
-        policy.keep_copy()
-        sharding.shard(policy)
+        policy.shard()
         learner = Learner(policy, "policy")
         # The second rank has nothing to read.
         batch = collate([Rendered([5, 6], [7, 8, 9])] if ranks.is_first() else [], chat.pad_id)

@@ -10,7 +10,8 @@ from ..config import LearningConfig, RunConfig
 from ..exits import InvalidInput
 from ..networks import device
 from ..networks.transformer import CANNOT_RUN
-from .report import count_run, variants
+from . import search
+from .run_count import RunCount
 
 
 def with_auto_decided(run_dir: Path, cfg: RunConfig) -> RunConfig:
@@ -22,7 +23,7 @@ def with_auto_decided(run_dir: Path, cfg: RunConfig) -> RunConfig:
     """
     if not isinstance(cfg, LearningConfig):
         return cfg
-    choices = variants(cfg, on_accelerator=device.on_accelerator())
+    choices = search.decided(cfg, device.kind())
     try:
         chosen = _first_that_fits(run_dir, choices, device.free_bytes())
     except (InvalidInput, OSError, *CANNOT_RUN):
@@ -30,12 +31,13 @@ def with_auto_decided(run_dir: Path, cfg: RunConfig) -> RunConfig:
     return choices[max(ranks.gathered(chosen))]  # all ranks do the same, and one of them may have less memory
 
 
-def _first_that_fits(run_dir: Path, choices: Sequence[LearningConfig], free: int | None) -> int:
+def _first_that_fits(run_dir: Path, choices: Sequence[RunConfig], free: int | None) -> int:
     """The number of the first choice whose peak fits into so many free bytes; of the last one, which needs least."""
     if free is None or len(choices) == 1 or _surely_fits(run_dir, choices[0], free):
         return 0
+    run = RunCount(run_dir, choices[0], device.kind())
     for number, choice in enumerate(choices[:-1]):
-        if memory.fits(max(peak.total for peak in count_run(run_dir, choice, device.kind())), free):
+        if memory.fits(max(peak.total for peak in run.peaks(choice)), free):
             return number
     return len(choices) - 1
 

@@ -23,13 +23,14 @@ from ..networks.trunk import Found, assumed
 SMALL_VOCABULARY = 320
 SMALL_LAYER = 64  # numbers between the two matrices of an MLP
 
+_found: dict[str, Found] = {}  # by config: a plan counts the same networks many times
+
 
 class FakeNetworks:
     """Loads networks that have shapes only."""
 
     def __init__(self) -> None:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._found: dict[str, Found] = {}
 
     def policy(self, config: PreTrainedConfig, vocab_size: int, dtype: str, *, trains: bool = True) -> Policy:
         """What load_policy would return for a directory with this config."""
@@ -40,14 +41,6 @@ class FakeNetworks:
             if not trains:
                 policy.freeze()
         return policy
-
-    def sampler_of(self, policy: Policy, dtype: str, *, shards: bool) -> Policy:
-        """What samples for a policy that a stage may shard. Its copy, if any, is made anew: fakes cannot be copied."""
-        if not (shards or policy.needs_copy):
-            return policy
-        copied = self.policy(policy.network.config, policy.vocab_size, dtype)
-        policy.sample_with(copied)
-        return copied
 
     def scalar_model(self, config: PreTrainedConfig, dtype: str, *, trains: bool = True) -> ScalarModel:
         """What load_reward would return for a directory with this config."""
@@ -73,9 +66,9 @@ class FakeNetworks:
     @contextmanager
     def _assuming(self, config: PreTrainedConfig) -> Iterator[None]:
         key = config.to_json_string(use_diff=False)
-        if key not in self._found:
-            self._found[key] = find_out(config)
-        token = assumed.set(self._found[key])
+        if key not in _found:
+            _found[key] = find_out(config)
+        token = assumed.set(_found[key])
         try:
             yield
         finally:

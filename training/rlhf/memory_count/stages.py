@@ -145,11 +145,11 @@ def _sampling(counter: Counter) -> None:
 def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
     """Two steps of all rows that `generate` would decode at a time, once it has read their prompts."""
     stage, prompts = counter.stage, counter.longest.prompts
-    sampler = counter.networks.sampler_of(policy, counter.cfg.dtype, shards=counter.shards)
+    sampler = policy.copied() if counter.shards else policy.for_sampling()
     width = max(map(len, prompts)) + cfg.max_response
     rows = min(len(prompts), rows_that_fit(sampler, width, cfg.cache_mb))
     with stage.measuring("sampling", has_cache=True):
-        decoding = new_decoding(sampler, rows, counter.chat.pad_id)
+        decoding = new_decoding(sampler, rows, width, counter.chat.pad_id)
         # As long as rows become, so that the cache is as wide as it becomes.
         grown = [prompt + [0] * (width - 2 - len(prompt)) for prompt in prompts]
         read = [grown[index] for index in first_waiting(deque(range(len(grown))), decoding.room, grown)]

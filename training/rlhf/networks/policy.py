@@ -41,7 +41,7 @@ class Policy(nn.Module):
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
         self.is_frozen = False
-        self._copies: list[Policy] = []  # at most one, for sampling; in a list, for it is no part of this module
+        self._form: list[Policy] = []  # at most one: a sharded policy without its numbers; in a list, for it is no part
         device.place(self)
         self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
         self._head = head_of(network, self.trunk)
@@ -93,62 +93,45 @@ class Policy(nn.Module):
         return self._head is not None
 
     def freeze(self) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, it holds bf16 weights; see `frozen`."""
+        """It does not train: where it runs in bf16, it holds bf16 weights; see `frozen`."""
         self.is_frozen = True
-        if self.bf16 and device.on_accelerator():
+        if self.bf16:
             frozen.hold_in_bf16(self.network, self.trunk)
+
+    def shard(self) -> None:
+        """Cut its weights over the ranks; see `sharding`. A copy for sampling is made of its form, without numbers."""
+        copies = self._buffer_copies()
+        for weight in self.parameters():
+            copies[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+        self._form = [copy.deepcopy(self, copies)]
+        sharding.shard(self)
 
     @property
     def needs_copy(self) -> bool:
         """Whether it samples with a copy."""
-        return sharding.is_sharded(self) or (self.bf16 and not (self.is_frozen and device.on_accelerator()))
+        return sharding.is_sharded(self) or (self.bf16 and not self.is_frozen)
 
     def for_sampling(self) -> "Policy":
         """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
 
-        On an accelerator a policy that does not train has cast them already, and serves itself. A sharded one fills its
-        whole copy, so all ranks have to ask for it.
+        Let go of it after sampling: gradients need its room. A policy that does not train has cast its weights
+        already, and serves itself. A sharded one is copied whole, so all ranks have to ask for it.
         """
-        if not self.needs_copy:
-            return self
-        if not self._copies:
-            self.sample_with(self._copied())
-        (copied,) = self._copies
-        for ours, theirs in zip(self.parameters(), copied.parameters(), strict=True):
-            theirs.data.copy_(sharding.whole(ours.data, theirs.dtype))
-        copied.cache_drops_rows = self.cache_drops_rows
-        return copied
+        return self.copied() if self.needs_copy else self
 
-    def sample_with(self, copied: "Policy") -> None:
-        """Use this copy for sampling."""
-        if self.bf16:
-            for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
-                parameter.data = parameter.data.to(torch.bfloat16)
-        self._copies = [copied]
+    def copied(self) -> "Policy":
+        """A whole copy of it as it is now, in the dtype that it samples in."""
+        form = self._form[0] if self._form else self
+        dtype = torch.bfloat16 if self.bf16 and not self.is_frozen else None
+        copies = form._buffer_copies()
+        for ours, theirs in zip(self.parameters(), form.parameters(), strict=True):
+            weight = sharding.whole(ours.detach(), dtype).to(dtype or ours.dtype, copy=True)
+            copies[id(theirs)] = nn.Parameter(weight, requires_grad=False)
+        return copy.deepcopy(form, copies)
 
-    def keep_copy(self, other: "Policy | None" = None) -> None:
-        """Have a whole copy to sample with, as a policy needs before it is sharded. It serves for `other` as well.
-
-        That is possible where both differ in their weights only, as the copy is filled anew each time.
-        """
-        if other and self._is_like(other):
-            self._copies = other._copies
-        else:
-            self.sample_with(self._copied())
-
-    def _copied(self) -> "Policy":
-        """A copy of it, as it samples."""
-        dtype = torch.bfloat16 if self.bf16 else None  # cast one by one: there may be no room for all of them twice
-        weights = {
-            id(weight): nn.Parameter(weight.detach().to(dtype, copy=True), requires_grad=False)
-            for weight in self.parameters()
-        }
-        return copy.deepcopy(self, weights)
-
-    def _is_like(self, other: "Policy") -> bool:
-        """Whether both differ in their weights only."""
-        ours, theirs = ({**one.network.config.to_dict(), "_name_or_path": ""} for one in (self, other))
-        return ours == theirs and self.trunk.packs == other.trunk.packs
+    def _buffer_copies(self) -> dict[int, Tensor]:
+        """By the id of each; rotary frequencies are among them, and need all their bits."""
+        return {id(buffer): buffer.clone() for buffer in self.buffers()}
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""
@@ -192,7 +175,6 @@ def load_policy(directory: Path, chat: Chat, dtype: str, *, trains: bool = True)
     """
     policy, _unused = read_policy(directory, chat, dtype)
     selftest.check(policy, chat)
-    policy._copies.clear()  # the self-test's: a stage that does not sample has no use for it
     if not trains:
         policy.freeze()
     return policy

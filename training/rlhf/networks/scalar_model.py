@@ -58,9 +58,13 @@ class ScalarModel(nn.Module):
             self.head.bias.zero_()
 
     def freeze(self) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, its trunk holds bf16 weights; see `frozen`."""
-        if self.bf16 and device.on_accelerator():
+        """It does not train: where it runs in bf16, its trunk holds bf16 weights; see `frozen`."""
+        if self.bf16:
             frozen.hold_in_bf16(self.backbone, self.trunk)
+
+    def shard(self) -> None:
+        """Cut its weights over the ranks; see `sharding`."""
+        sharding.shard(self)
 
     def forward(self, read: Batch | SharedPrompts) -> Tensor:
         """(B, T) fp32 of a batch: column t judges the text up to and including token t; 0 on padding.

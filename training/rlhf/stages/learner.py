@@ -24,7 +24,7 @@ def prepare(network: Policy | ScalarModel, cfg: LearningConfig) -> None:
     if cfg.activation_checkpointing == "on":
         network.trunk.checkpoint_activations()
     if cfg.sharding == "on":
-        sharding.shard(network)
+        network.shard()
 
 
 class Learner:

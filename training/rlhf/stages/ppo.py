@@ -70,17 +70,14 @@ def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat) -> "Trainer":
     chat.refuse_other(Chat.load(reference_directory), "reference")
     scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress)
     if cfg.sharding == "on":
-        sharding.shard(scorer.model)
+        scorer.model.shard()
     critic, _card = load_reward(run.parent(cfg, "reward"), cfg.dtype)
     prepare(critic, cfg)
     policy = load_policy(run.parent(cfg, "policy"), chat, cfg.dtype)
-    if cfg.sharding == "on":
-        policy.keep_copy()
     prepare(policy, cfg)
     reference = load_policy(reference_directory, chat, cfg.dtype, trains=False)
     if cfg.sharding == "on":
-        reference.keep_copy(policy)
-        sharding.shard(reference)
+        reference.shard()
     return Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress)
 
 
