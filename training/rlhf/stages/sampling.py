@@ -137,7 +137,7 @@ def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     sums = blocks.sum(dim=-1).double()  # (B, N)
     block, passed = _first_beyond(sums, uniforms[:, None])  # (B, 1) each
     inside, _passed = _first_beyond(blocks[torch.arange(len(block)), block.squeeze(1)].double(), passed)
-    return (block * BLOCK + inside).squeeze(1)
+    return (block * BLOCK + inside).squeeze(1).clamp(max=logprobs.shape[1] - 1)
 
 
 def _first_beyond(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,7 @@ def _first_beyond(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """
     cumulative = weights.cumsum(dim=-1)  # (B, N)
     target = shares.clamp(max=LARGEST_SHARE) * cumulative[:, -1:]
-    first = torch.searchsorted(cumulative, target, right=True)
+    first = torch.searchsorted(cumulative, target, right=True).clamp(max=weights.shape[1] - 1)  # of NaN it is none
     weight = weights.gather(1, first)
     return first, (target - (cumulative.gather(1, first) - weight)) / weight
 
