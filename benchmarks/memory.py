@@ -3,7 +3,10 @@
 Nothing is loaded and no GPU is needed: see training/rlhf/memory_count/. Prints the peak of each moment in GiB.
 
     python benchmarks/memory.py [--models 0.5B,1.5B,3B,7B,8B] [--stages sft,reward,ppo] [--checkpointing off,on]
-                                [--adapter-rank 16]    # LoRA, from adapters on one base
+                                [--adapter-rank 16] [--processes 1]
+
+With an adapter rank, LoRA is counted, from adapters on one base. With more processes than one, the networks are
+sharded, and the numbers are those of each process.
 """
 
 import argparse
@@ -78,12 +81,13 @@ def read(cfg: SFTConfig | RewardConfig | PPOConfig) -> longest.Longest:
     return longest.of_slates([Slate([one] * SLATE, [list(range(SLATE))]) for one in sequences], cfg)
 
 
-def count(model: str, stage: str, checkpointing: str, adapter_rank: int) -> list[Peak]:
+def count(model: str, stage: str, checkpointing: str, adapter_rank: int, processes: int) -> list[Peak]:
     """The peaks of a stage whose parents are whole models, or with a rank adapters on one base."""
     roles = STAGES[stage].required_parents
     trunks = {trunk_role(role) for role in roles} if adapter_rank else set()
     parents = dict.fromkeys(roles | trunks, Parent(path="", manifest_sha256=""))
-    options = {"activation_checkpointing": checkpointing, "adapter_rank": adapter_rank}
+    options = {"activation_checkpointing": checkpointing, "adapter_rank": adapter_rank, "processes": processes}
+    options |= {"sharding": "on" if processes > 1 else "off"}
     cfg = STAGES[stage](seed=0, parents=parents, **options)  # type: ignore[arg-type]
     assert isinstance(cfg, SFTConfig | RewardConfig | PPOConfig)
     adapters = dict.fromkeys(roles, Shape(adapter_rank, LearningConfig.adapter_alpha)) if adapter_rank else {}
@@ -96,11 +100,12 @@ def main() -> None:
     parser.add_argument("--stages", default="sft,reward,ppo")
     parser.add_argument("--checkpointing", default="off,on")
     parser.add_argument("--adapter-rank", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     for model in options.models.split(","):
         for stage in options.stages.split(","):
             for value in options.checkpointing.split(","):
-                peaks = count(model, stage, value, options.adapter_rank)
+                peaks = count(model, stage, value, options.adapter_rank, options.processes)
                 print(f"{model} {stage}, activation_checkpointing {value}", *report.table(peaks), sep="\n", flush=True)
 
 

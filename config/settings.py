@@ -305,6 +305,8 @@ RECONCILE_S = env.float("ROUNDTABLE_RECONCILE_S", default=20.0)
 MAIL_S = 30.0
 # What speaks the engine's contract: `python -m ENGINE_MODULE STAGE RUN_DIR`.
 ENGINE_MODULE = env("ROUNDTABLE_ENGINE_MODULE", default="training.rlhf")
+# Whether a worker keeps an engine ready for its next run, which begins seconds sooner then; it takes some 400 MB.
+KEEP_ENGINE_READY = env.bool("ROUNDTABLE_KEEP_ENGINE_READY", default=True)
 # What starts the processes of a run that wants several; `-m ENGINE_MODULE STAGE RUN_DIR` follows. It passes SIGTERM on,
 # and lets them save a checkpoint before it kills them. {python} is this interpreter, {processes} their number.
 ENGINE_LAUNCHER = env(

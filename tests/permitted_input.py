@@ -11,7 +11,19 @@ from django.contrib.auth.hashers import make_password
 from annotate.models import Assignment, Kind, Project, User
 from tests.permission_world import World
 from tests.training import engine_files
-from training.models import ModelVersion, Promotion, Question, Round, Run, Simulation, TrainingSettings
+from training.models import (
+    Examination,
+    ModelVersion,
+    Promotion,
+    Question,
+    Round,
+    Run,
+    Simulation,
+    TrainingSettings,
+    Worker,
+)
+from training.services.planning import plans, preflight
+from training.services.planning.memory_plan import MemoryPlan
 
 Body = dict[str, Any] | list[Any]
 SUBMISSION = str(UUID(int=7))
@@ -63,6 +75,7 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
     ("POST", "annotate:record-review"): {"verdict": "accept"},
     ("POST", "training:settings"): {"before": '{"ppo-beta": 0.2}', "ppo-beta": "0.1"},
     ("POST", "training:settings-preset"): {"preset": "0.5B", "seen": "tiny"},
+    ("POST", "training:rounds-make-fit"): lambda world: {"shown": _memory(world).shown},
     ("POST", "training:run-change"): lambda world: _config(world),
     ("POST", "training:models-roll-back"): lambda world: {"reason": "It rambles.", "seen": world.values["sft"]},
     ("POST", "training:model-promote"): {"reason": "It wins."},
@@ -112,6 +125,20 @@ def _an_active_round(world: World) -> None:
 
 def _enough_labels(world: World) -> None:
     TrainingSettings.objects.update(demonstrations_minimum=1, rankings_minimum=1)
+
+
+def _too_little_memory(world: World) -> None:
+    """A worker on which no stage of the plan fits, and settings with which all do."""
+    _enough_labels(world)
+    Worker.objects.create(name="gpu@small", queue="gpu", host="small", pid=1, memory=8_000_000_000)
+    ladder = [{"settings": {}, "needed": 9_000_000_000}, {"settings": {"batch_tokens": 64}, "needed": 1}]
+    counts = {"cpu": [{"run": stage.stage, "counted": ladder} for stage in _memory(world).stages]}
+    Examination.objects.filter(kind="memory").update(status="done", counts=counts)
+
+
+def _memory(world: World) -> MemoryPlan:
+    project = Project.objects.get(slug=world.values["project"])
+    return preflight.memory_of(project, plans.draft(project), preflight.gather(project))
 
 
 def _a_checkpoint(world: World) -> None:
@@ -164,6 +191,7 @@ def _a_champion_before(world: World) -> None:
 # What must be so for the action to make sense.
 CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "training:rounds-start"): _enough_labels,
+    ("POST", "training:rounds-make-fit"): _too_little_memory,
     ("POST", "training-api:rounds"): _enough_labels,
     ("POST", "training:simulation"): _a_demo,
     ("POST", "training:stop-simulation"): _a_simulation,
@@ -235,6 +263,7 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "training:settings-preset"): "training:settings",
     ("GET", "annotate:next-review"): "annotate:review",
     ("POST", "training:rounds-start"): "training:round",
+    ("POST", "training:rounds-make-fit"): "training:rounds",
     ("POST", "training:round-cancel"): "training:round",
     ("POST", "training:run-resume"): "training:run",
     ("POST", "training:run-repeat"): "training:run",

@@ -35,3 +35,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick; t
 WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = True
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
 API_CALLS_PER_MINUTE = {"token": 1_000_000, "person": 1_000_000}  # the tests of the limits set their own
+KEEP_ENGINE_READY = False  # most tests run one engine, which would start another one for nobody

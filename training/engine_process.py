@@ -16,15 +16,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import close_old_connections
 
+from training.ready_engine import ReadyEngine
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
 from training.rlhf.parent_process import die_with
 
+ENGINE = "training.rlhf"
 POLL_S = 0.25
 NICENESS = 10  # people's requests come first on a shared machine
 OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes what serves them
@@ -75,37 +77,60 @@ class ProgressFile:
         return time.monotonic() - self._changed_at
 
 
+ready = ReadyEngine()
+
+
 @contextlib.contextmanager
 def started(
     arguments: Sequence[str],
     *,
     log: Path,
-    module: str = "training.rlhf",
+    module: str = ENGINE,
     processes: int = 1,
     environment: Mapping[str, str] | None = None,
+    keeps_one_ready: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The engine as the leader of its own process group, of which nothing is left at the end of the block.
 
     Several `processes` are children of a launcher, which is what is yielded then; they die with it. `environment` is
-    added to what every engine gets; what it writes to its output is appended to `log`.
+    added to what every engine gets; what it writes to its output is appended to `log`. With `keeps_one_ready`, it is
+    the one that waits, and another one waits from now on.
     """
-    parent = os.getpid()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*(launcher(processes) if processes > 1 else [sys.executable]), "-m", module, *arguments],
-            cwd=settings.BASE_DIR,
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # and not its own session: Linux weighs niceness within sessions only
-            preexec_fn=lambda: _bind_to(parent),
-        )
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | dict(environment or {})
+    keeps_one_ready = keeps_one_ready and module == ENGINE and processes == 1 and settings.KEEP_ENGINE_READY
+    process = ready.take(arguments, log, environment) if keeps_one_ready else None
+    if process is None:
+        interpreter = launcher(processes) if processes > 1 else [sys.executable]
+        with log.open("ab") as output:
+            process = _start([*interpreter, "-m", module, *arguments], environment, output, subprocess.DEVNULL)
     try:
+        if keeps_one_ready:
+            ready.prepare(_start_waiting, environment)
         yield process
     finally:
         signal_group(process, signal.SIGKILL)
         process.wait()
+
+
+def _start_waiting(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", f"{ENGINE}.waiting"]
+    return _start(command, environment, subprocess.DEVNULL, subprocess.PIPE)
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | int, given: int
+) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
+    return subprocess.Popen(
+        command,
+        cwd=settings.BASE_DIR,
+        env=environment,
+        stdin=given,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        process_group=0,  # and not its own session: Linux weighs niceness within sessions only
+        preexec_fn=lambda: _bind_to(parent),
+    )
 
 
 def launcher(processes: int) -> list[str]:

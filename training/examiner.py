@@ -1,4 +1,7 @@
-"""The examiner lets the engine examine what a round would train on, as a child process; it never imports torch."""
+"""The examiner lets the engine find out what the plan of a round shows, as a child process; it never imports torch.
+
+What a round would train on is examined, and what each of its stages needs at its peak is counted.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import logging
 import shutil
 import signal
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,13 @@ from django.conf import settings
 
 from annotate.services.text import repair_json, repair_text
 from training import engine_process
-from training.models import Examination
+from training.models import Examination, Worker
 from training.rlhf import endings
 from training.rlhf.exits import InvalidInput
-from training.services.planning import examinations, plans
+from training.services.planning import examinations, memory_counts, plans
 
 LONGEST_S = 240
+LONGEST_COUNT_S = 900  # on busy cores, each variant of a large model's stage takes up to two minutes
 HEARTBEAT_S = 5.0  # shorter than a run's: a person waits for the result, and another worker soon takes it over
 
 logger = logging.getLogger(__name__)
@@ -40,9 +45,7 @@ def examine(pk: int) -> None:
         return
     directory = _empty_directory(examination)
     try:
-        examinations.write_request(examination.project, plans.draft(examination.project), directory)
-        _run_engine(examination, directory)
-        found = json.loads((directory / "examination.json").read_text("utf-8"))
+        found = WAYS[examination.kind](examination, directory)
         examinations.finish(examination, status=Examination.Status.DONE, **found)
     except (OSError, InvalidInput, ExaminationFailed) as failure:
         logger.warning("examination %s failed: %s", pk, failure)
@@ -53,14 +56,44 @@ def examine(pk: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _run_engine(examination: Examination, directory: Path) -> None:
-    """Let the engine examine what lies in `directory`. Raises ExaminationFailed where it comes to no end."""
-    give_up = time.monotonic() + LONGEST_S
+def _examine_records(examination: Examination, directory: Path) -> dict[str, Any]:
+    """The findings and the examples."""
+    examinations.write_request(examination.project, plans.draft(examination.project), directory)
+    _run_engine(examination, directory, ["examine", str(directory)], LONGEST_S)
+    found: dict[str, Any] = json.loads((directory / "examination.json").read_text("utf-8"))
+    return found
+
+
+def _count_memory(examination: Examination, directory: Path) -> dict[str, Any]:
+    """What every stage needs, on each kind of device that a gpu-worker has."""
+    alive = list(Worker.objects.alive("gpu"))
+    runs = memory_counts.write_runs(examination, alive, directory)
+    if not runs:
+        examination.delete()  # of a plan that has changed meanwhile: its page has asked for another count
+        return {}
+    counts = {}
+    for kind, within in memory_counts.devices(alive).items():
+        out = directory / f"{kind}.json"
+        options = ["--device", kind, "--within", str(within), "--out", str(out)]
+        _run_engine(examination, directory, ["memory", *map(str, runs), *options], LONGEST_COUNT_S)
+        counts[kind] = json.loads(out.read_text("utf-8"))["stages"]
+    return {"counts": repair_json(counts)}
+
+
+WAYS: dict[str, Callable[[Examination, Path], dict[str, Any]]] = {
+    Examination.Kind.RECORDS: _examine_records,
+    Examination.Kind.MEMORY: _count_memory,
+}
+
+
+def _run_engine(examination: Examination, directory: Path, arguments: Sequence[str], longest_s: float) -> None:
+    """Let the engine work in `directory`. Raises ExaminationFailed where it comes to no end."""
+    give_up = time.monotonic() + longest_s
     log = directory / "engine.log"
-    with engine_process.started(["examine", str(directory)], log=log) as process:
+    with engine_process.started(arguments, log=log) as process:
         while (exit_code := engine_process.wait(process, HEARTBEAT_S)) is None:
             if time.monotonic() > give_up:
-                raise ExaminationFailed({"kind": "look_too_long", "numbers": {"seconds": LONGEST_S}})
+                raise ExaminationFailed({"kind": "look_too_long", "numbers": {"seconds": longest_s}})
             engine_process.heartbeat(lambda: examinations.heartbeat(examination), of=f"examination {examination.pk}")
     if exit_code:
         raise ExaminationFailed(endings.read(directory) or _unexplained(exit_code, log))

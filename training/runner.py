@@ -117,7 +117,9 @@ class Engine:
         command = [self.run.stage, str(self.run.directory)]
         log = self.attempt / directories.LOG
         module = settings.ENGINE_MODULE
-        with engine_process.started(command, log=log, module=module, processes=self.processes) as process:
+        with engine_process.started(
+            command, log=log, module=module, processes=self.processes, keeps_one_ready=True
+        ) as process:
             exit_code = self._follow(process)
         self._read_progress()
         return self._ending(exit_code)

@@ -30,6 +30,7 @@ urlpatterns = [
     path("projects/<slug:slug>/rounds/", rounds.index, name="rounds"),
     path("projects/<slug:slug>/rounds/next/", rounds.next_round, name="rounds-next"),
     path("projects/<slug:slug>/rounds/start/", rounds.start, name="rounds-start"),
+    path("projects/<slug:slug>/rounds/fit/", rounds.make_fit, name="rounds-make-fit"),
     path("projects/<slug:slug>/rounds/<int:number>/", rounds.detail, name="round"),
     path("projects/<slug:slug>/rounds/<int:number>/live/", rounds.live, name="round-live"),
     path("projects/<slug:slug>/rounds/<int:number>/cancel/", rounds.cancel, name="round-cancel"),

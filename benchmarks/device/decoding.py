@@ -18,19 +18,19 @@ from benchmarks.device.lines import emit
 from benchmarks.device.models import SHAPES
 from benchmarks.device.stages import synchronized
 from benchmarks.speed.ours import Models
-from training.rlhf.networks.decoding import LENGTH_STEP, Decoding, new_decoding
+from training.rlhf.networks.decoding import Decoding, new_decoding
 from training.rlhf.networks.policy import Policy
 
-WARM_UP, STEPS = 6, 20  # of which the cache need not grow: with them a row stays below LENGTH_STEP tokens
-ROWS = 64
+WARM_UP, STEPS = 6, 20
+ROWS, PROMPT, WIDTH = 64, 32, 64  # tokens of a prompt, and of the longest row
 
 Step = Callable[[], Tensor]  # (A, V) logits of the next tokens
 
 
 def decoding_of(policy: Policy, rows: int) -> Decoding:
-    """Rows that have read a prompt each, and whose cache has grown for the next LENGTH_STEP tokens."""
-    decoding = new_decoding(policy, rows, pad_id=0)
-    decoding.join([[1 + row % 7] * (LENGTH_STEP - 1) for row in range(rows)])
+    """Rows that have read a prompt each."""
+    decoding = new_decoding(policy, rows, WIDTH, pad_id=0)
+    decoding.join([[1 + row % 7] * PROMPT for row in range(rows)])
     take(decoding, decoding.next_logits, 2)
     return decoding
 

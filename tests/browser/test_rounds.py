@@ -59,7 +59,7 @@ def test_a_round_is_followed_from_its_plan_to_its_promotion(
     processes.worker("gpu")
     page.goto(f"/projects/{ready.slug}/rounds/")
     expect(page.get_by_text("The labels have not been checked yet.")).to_be_visible()
-    examiner.examine(Examination.objects.get().pk)
+    examiner.examine(Examination.objects.get(kind="records").pk)
     expect(page.locator(".piece.is-trained", has_text="Behind house 0.")).to_be_visible()
     start_round(page, ready, 1)
     expect_result(page)
@@ -136,7 +136,9 @@ def finished(ready: Project) -> Project:
     gaps = [{"gap": 1, "pairs": 40, "accuracy": [0.7, 0.55, 0.82]}]
     Result.objects.create(round=round, figures=[FIGURE, LENGTH], gaps=gaps, answers=[pair] * 3)
     TrainingSettings.objects.update(demonstrations_minimum=9)
-    examination = examinations.current(ready, plans.draft(ready), TrainingSettings.objects.get())
+    plan = plans.draft(ready)
+    key = examinations.key_of(ready, plan, TrainingSettings.objects.get())
+    examination = examinations.current(ready, Examination.Kind.RECORDS, key)
     empty = {"level": "block", "kind": "empty_answer", "numbers": {"count": 1, "ids": ["1"]}}
     examinations.finish(examination, status="done", findings=[empty], examples=SEEN)
     machine.queue_run(ready, "ppo", status=Run.Status.HELD)

@@ -57,6 +57,8 @@ ADOPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "a hybrid of states": ("falcon_h1", TINY | MAMBA2 | {"mamba_d_ssm": 64}),
     "states alone": ("mamba", STATES | {"state_size": 4, "time_step_rank": 4}),
 }
+# Of these, the ones whose attention cannot be replaced.
+PADDED = {"alibi", "a hybrid of linear attention", "a hybrid of states", "states alone"}
 ALSO_ADOPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "text and pictures": (
         "gemma3",

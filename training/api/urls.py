@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from training.api import base_models, models, rounds, training_settings
+from training.api import base_models, models, round_plans, rounds, training_settings
 
 app_name = "training-api"
 urlpatterns = [
@@ -14,6 +14,7 @@ urlpatterns = [
         name="training-settings",
     ),
     path("projects/<slug:slug>/rounds/", rounds.Rounds.as_view(), name="rounds"),
+    path("projects/<slug:slug>/rounds/plan/", round_plans.RoundPlan.as_view(), name="round-plan"),
     path("projects/<slug:slug>/rounds/<int:number>/", rounds.RoundDetail.as_view(), name="round"),
     path("projects/<slug:slug>/rounds/<int:number>/cancel/", rounds.RoundCancel.as_view(), name="round-cancel"),
     path("projects/<slug:slug>/models/", models.Models.as_view(), name="models"),

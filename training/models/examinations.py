@@ -1,4 +1,4 @@
-"""Examinations: what a worker found in the records that a round would use, before the round."""
+"""Examinations: what a worker found out for the plan of a round, before the round."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ class ExaminationQuerySet(models.QuerySet["Examination"]):
 class Examination(models.Model):
     """One examination of the models, settings and labels that `key` stands for."""
 
+    class Kind(models.TextChoices):
+        RECORDS = "records"  # what the round would train on
+        MEMORY = "memory"  # the memory count: what each stage needs at its peak
+
     class Status(models.TextChoices):
         PENDING = "pending"
         DONE = "done"
         FAILED = "failed"
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="examinations")
+    kind = models.CharField(max_length=7, choices=Kind, default=Kind.RECORDS)
     key = models.CharField(max_length=64)  # hashes of models and settings, and of the labels
     status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
     findings = models.JSONField(default=list, blank=True)  # [{"level", "kind", "numbers"}]
     examples = models.JSONField(default=dict, blank=True)  # {stage: [example]}
+    counts = models.JSONField(default=dict, blank=True)  # {kind of device: [what rlhf/memory_count/report.py writes]}
     error = models.TextField(blank=True)
     ending = models.JSONField(default=dict, blank=True)  # why it failed, as data: rlhf/endings.py
     rung_at = models.DateTimeField(null=True, blank=True)  # when a worker was last asked
@@ -41,7 +47,8 @@ class Examination(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["project", "key"], name="examination_once_per_state"),
+            models.UniqueConstraint(fields=["project", "kind", "key"], name="examination_once_per_state"),
+            models.CheckConstraint(condition=Q(kind__in=["records", "memory"]), name="examination_kind_known"),
             models.CheckConstraint(
                 condition=Q(status__in=["pending", "done", "failed"]), name="examination_status_known"
             ),
@@ -49,3 +56,8 @@ class Examination(models.Model):
 
     def __str__(self) -> str:
         return f"examination {self.pk}"
+
+    def is_about(self, key: str) -> bool:
+        """Whether `key` stands for the same models and settings, of whatever labels."""
+        half = len(key) // 2
+        return self.key[:half] == key[:half]

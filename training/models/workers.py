@@ -48,3 +48,8 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def kind(self) -> str:
+        """What it computes on, as the engine calls it: services/machines/resources.py counts cards with a ×."""
+        return "cuda" if " × " in self.device else "cpu"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import endings, parent_process
-from .config import STAGES, RunConfig, load_config
+from .config import STAGES, LearningConfig, RunConfig, load_config
 from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, RankLost, current_fence
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     without_ending: dict[str, Callable[[], int | None]] = {
         "inspect": lambda: show(options.run_dir, options.step),
-        "memory": lambda: count_memory(options.run_dir, options.device, as_json=options.json),
         "reproduce": lambda: reproduce(options.run_dir),
         "merge": lambda: merge(options.adapter_dir, options.trunk_dir, options.out_dir),
     }
     if options.command in without_ending:  # they only read, or write elsewhere
         return exit_status(without_ending[options.command], None)
+    if options.command == "memory":  # only reads, unless it has a file to write
+        return exit_status(lambda: count_memory(options), options.out.parent if options.out else None)
     if options.command == "examine":
         folder = options.directory if options.directory.is_dir() else None
         return exit_status(lambda: examine(options.directory), folder)
@@ -66,10 +67,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
     reproduce_parser = commands.add_parser("reproduce", help="run a finished run again and compare the bytes")
     reproduce_parser.add_argument("run_dir", type=Path)
-    memory_parser = commands.add_parser("memory", help="count a stage's peak memory, without loading weights")
-    memory_parser.add_argument("run_dir", type=Path)
+    memory_parser = commands.add_parser("memory", help="count the peak memory of stages, without loading weights")
+    memory_parser.add_argument("run_dirs", type=Path, nargs="+", metavar="run_dir")
     memory_parser.add_argument("--device", choices=("cuda", "cpu"), help="count for this one, and not the one here")
+    memory_parser.add_argument(
+        "--within", type=int, metavar="BYTES", help="also look for the settings with which each stage fits into so many"
+    )
     memory_parser.add_argument("--json", action="store_true", help="print bytes as JSON")
+    memory_parser.add_argument("--out", type=Path, metavar="FILE", help="write that JSON into a file")
     merge_parser = commands.add_parser("merge", help="make a whole model of an adapter and the model it stands on")
     for name in ("adapter_dir", "trunk_dir", "out_dir"):
         merge_parser.add_argument(name, type=Path)
@@ -155,10 +160,10 @@ def run_attempt(stage: str, run_dir: Path) -> None:
 
 def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:
     """Call the stage's module in stages/, which has its name."""
-    if getattr(cfg, "activation_checkpointing", "") == "auto":
+    if isinstance(cfg, LearningConfig):
         from .memory_count import decision
 
-        cfg = decision.with_checkpointing_decided(run.path, cfg)
+        cfg = decision.with_auto_decided(run.path, cfg)
     import_module(f"{__package__}.stages.{cfg.stage}").run_stage(run, cfg)
 
 
@@ -177,12 +182,12 @@ def show(run_dir: Path, step: int) -> None:
     inspection.show(run_dir, step)
 
 
-def count_memory(run_dir: Path, kind: str | None, *, as_json: bool) -> None:
-    """Print what the stage in a run directory needs at its peaks."""
+def count_memory(options: argparse.Namespace) -> None:
+    """Print what the stages in run directories need at their peaks."""
     os.environ.update(ENVIRONMENT)
     from .memory_count import report
 
-    report.show(run_dir, kind, as_json=as_json)
+    report.show(options.run_dirs, options.device, within=options.within, as_json=options.json, out=options.out)
 
 
 def merge(adapter: Path, trunk: Path, out: Path) -> None:

@@ -113,6 +113,9 @@ class LearningConfig(RunConfig):
     adapter_rank: int = setting(0, at_least=0, at_most=1024)
     # an adapter's product counts alpha / rank times
     adapter_alpha: float = setting(32.0, above=0, at_most=1_000_000)
+    # cut the networks over the processes instead of giving each a copy: less memory on a graphics card, more traffic
+    # between them; auto: only where memory needs it
+    sharding: str = setting("auto", one_of=SWITCH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +251,12 @@ STAGES: dict[str, type[RunConfig]] = {
 def trunk_role(role: str) -> str:
     """Where a config names the whole model that the adapter in a role stands on; a whole model needs no such parent."""
     return f"{role}_trunk"
+
+
+def has_adapters(cfg: RunConfig) -> bool:
+    """Whether a run trains LoRA adapters, or starts from some."""
+    trains = isinstance(cfg, LearningConfig) and cfg.adapter_rank > 0
+    return trains or any(trunk_role(role) in cfg.parents for role in cfg.parents)
 
 
 def load_config(path: Path) -> RunConfig:

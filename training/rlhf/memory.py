@@ -59,9 +59,14 @@ def activation_bytes(tokens: int, layers: int, width: int) -> int:
     return tokens * layers * width * 4 * ACTIVATIONS_A_LAYER
 
 
+def with_process(counted: int) -> int:
+    """The bytes that a process takes whose tensors take so many."""
+    return int(counted * ALLOCATOR_SHARE) + PROCESS_BYTES
+
+
 def fits(counted: int, free: int) -> bool:
     """Whether a stage whose tensors take so many bytes fits into so many free ones."""
-    return int(counted * ALLOCATOR_SHARE) + PROCESS_BYTES <= free
+    return with_process(counted) <= free
 
 
 def free_bytes() -> int | None:

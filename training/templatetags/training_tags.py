@@ -19,6 +19,8 @@ from training.rlhf.config import Limits
 from training.services.pages.outcome import FIGURES, FigureWords
 from training.services.pages.round_strip import COLLECT, FREEZE, OPEN, Cell
 from training.services.pages.schedule import Job, Schedule, Wait
+from training.services.planning import memory_words
+from training.services.planning.memory_plan import StageMemory
 from training.stages.number_format import typed
 from training.stages.remedies import Remedy
 
@@ -117,6 +119,12 @@ def figure_value(interval: list[float | None] | None, name: str) -> str:
 def figure_change(interval: list[float | None] | None, name: str) -> str:
     """A change with its interval; its sign says which way it goes."""
     return FIGURES[name].show(interval, sign="+")
+
+
+@register.filter
+def memory_fits(stage: StageMemory) -> str:
+    """Where a stage of a plan fits, in words."""
+    return memory_words.where(stage)
 
 
 @register.filter("typed")

@@ -13,6 +13,9 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import IllegalMove, LostRace, Round
 from training.services.pages import round_page
+from training.services.planning import preflight
+from training.services.planning.memory_plan import PlanChanged
+from training.services.registry import settings_changes
 from training.services.running import rounds
 
 
@@ -47,6 +50,20 @@ def start(request: ProjectRequest) -> HttpResponse:
         messages.error(request, str(obstacle))
         return redirect("training:rounds", request.project.slug)
     return redirect("training:round", request.project.slug, round.number)
+
+
+@role_required(Role.ADMIN)
+@posts_from("training:rounds", "slug")
+def make_fit(request: ProjectRequest) -> HttpResponse:
+    """Take the settings with which the stages of the plan fit into the memory of the workers."""
+    try:
+        preflight.use_lighter_settings(request.project, shown=request.POST.get("shown", ""), actor=request.user)
+        messages.success(request, _("The settings are saved. The memory of each stage is counted again."))
+    except (PlanChanged, settings_changes.Changed):
+        messages.error(request, _("The plan has changed in the meantime. Check it, then try again."))
+    except settings_changes.Refused as refused:
+        messages.error(request, _("These settings cannot be used here. %(why)s") % {"why": refused.words})
+    return redirect("training:rounds", request.project.slug)
 
 
 @role_required(Role.ADMIN)

@@ -111,7 +111,7 @@ def run_ppo(size: str, chat: Chat, *, recomputes: bool) -> None:
 def run_ppo_with_adapters(size: str, chat: Chat, *, recomputes: bool) -> None:
     """Two updates of adapters on one base."""
     base = Policy(LlamaForCausalLM(shape(size)), VOCABULARY, "fp32")
-    base.freeze(for_adapters=True)
+    base.freeze()
 
     def adapted(name: str, *, trains: bool) -> Policy:
         adapter = adapters.inject(adapters.Base(base.network, ""), name, ADAPTER, trains=trains)

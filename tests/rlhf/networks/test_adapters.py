@@ -38,7 +38,7 @@ def logits(policy: Policy) -> Tensor:
 
 def base_of(directory: Path, dtype: str = "fp32") -> Policy:
     policy = load_policy(directory, Chat.load(directory), dtype, trains=False)
-    policy.freeze(for_adapters=True)
+    policy.freeze()
     return policy
 
 

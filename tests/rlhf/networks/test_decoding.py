@@ -1,14 +1,16 @@
 """Decoding in slots: rows join and leave, and none of it shows in an answer."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
 
 from training.rlhf import seeding
 from training.rlhf.data.chat import Chat
-from training.rlhf.networks import decoding
+from training.rlhf.networks import attention, decoding
 from training.rlhf.networks.decoding import SlotDecoding
-from training.rlhf.networks.layouts import WholeSequences
 from training.rlhf.networks.policy import Policy, load_policy
 from training.rlhf.stages import sampling
 from training.rlhf.stages.sampling import generate
@@ -62,20 +64,20 @@ def test_a_prompt_with_several_answers_is_read_once(
     policy: Policy, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    attend = WholeSequences.read
+    causal = attention.causal
 
-    def counted(self: WholeSequences, heads: decoding.Heads, options: decoding.Options) -> Tensor:
+    def counted(heads: attention.Heads, options: attention.Options) -> Tensor:
         read.append(heads.query.shape[0] * heads.query.shape[2])
-        return attend(self, heads, options)
+        return causal(heads, options)
 
-    monkeypatch.setattr(WholeSequences, "read", counted)
+    monkeypatch.setattr(attention, "causal", counted)
     answers = draw(policy, chat, [PROMPTS[4]] * 6)
     assert set(read) == {len(PROMPTS[4])}
     assert len(set(map(tuple, answers))) > 1
 
 
 def test_slots_of_answers_that_ended_are_not_computed_for_long(policy: Policy, chat: Chat) -> None:
-    rows = SlotDecoding(policy, 8)
+    rows = SlotDecoding(policy, 8, 64)
     rows.join(PROMPTS[:8])
     rows.next_logits()
     rows.append(torch.arange(30, 38), torch.tensor([1, 6]))
@@ -89,15 +91,23 @@ def test_slots_of_answers_that_ended_are_not_computed_for_long(policy: Policy, c
 
 def test_in_bf16_the_sampler_reads_the_weights_as_they_are_after_each_update(chat: Chat, model_dir: object) -> None:
     policy = load_policy(model_dir, chat, "bf16")  # type: ignore[arg-type]
-    first = policy.for_sampling()
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter += 0.5
-    again = policy.for_sampling()
-    assert again is first  # one copy, that is cast anew
-    for ours, theirs in zip(policy.parameters(), again.parameters(), strict=True):
-        assert (ours.dtype, theirs.dtype) == (torch.float32, torch.bfloat16)
-        assert torch.equal(ours.bfloat16(), theirs)
+    for _update in range(2):
+        sampler = policy.for_sampling()
+        for ours, theirs in zip(policy.parameters(), sampler.parameters(), strict=True):
+            assert (ours.dtype, theirs.dtype) == (torch.float32, torch.bfloat16)
+            assert torch.equal(ours.bfloat16(), theirs)
+        for ours, theirs in zip(policy.buffers(), sampler.buffers(), strict=True):
+            assert torch.equal(ours, theirs)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter += 0.5
+
+
+def test_after_sampling_its_copy_of_the_weights_is_gone(chat: Chat, model_dir: object) -> None:
+    policy = load_policy(model_dir, chat, "bf16")  # type: ignore[arg-type]
+    copied = weakref.ref(policy.for_sampling().network.get_input_embeddings().weight)
+    gc.collect()
+    assert copied() is None
 
 
 def test_the_cache_bounds_how_many_answers_are_written_at_once(policy: Policy) -> None:

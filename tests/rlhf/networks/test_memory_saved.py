@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from training.rlhf import seeding
 from training.rlhf.data.batching import Batch, collate
 from training.rlhf.data.chat import Chat, Rendered
-from training.rlhf.networks import device
 from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
 from training.rlhf.networks.scalar_model import ScalarModel, scalar_from_policy
 
@@ -51,39 +50,31 @@ def count_layer_calls(policy: Policy) -> list[str]:
 
 
 def test_a_policy_that_does_not_train_has_the_same_numbers_in_bf16(model_dir: Path, chat: Chat) -> None:
-    with device.following("cuda"):
-        trained, frozen = (load_policy(model_dir, chat, "bf16", trains=trains) for trains in (True, False))
-        with torch.no_grad():
-            assert torch.equal(token_logprobs(trained, batch()), token_logprobs(frozen, batch()))
-        assert linear_dtypes(trained) == {torch.float32}
-        assert torch.bfloat16 in linear_dtypes(frozen)
-        assert frozen.for_sampling() is frozen
+    trained, frozen = (load_policy(model_dir, chat, "bf16", trains=trains) for trains in (True, False))
+    with torch.no_grad():
+        assert torch.equal(token_logprobs(trained, batch()), token_logprobs(frozen, batch()))
+    assert linear_dtypes(trained) == {torch.float32}
+    assert torch.bfloat16 in linear_dtypes(frozen)
+    assert frozen.for_sampling() is frozen
 
 
 def test_a_policy_that_does_not_train_is_not_copied_for_its_self_test_either(
     model_dir: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[Policy] = []
-    monkeypatch.setattr(Policy, "sample_with", lambda _policy, one: copied.append(one))
-    with device.following("cuda"):
-        load_policy(model_dir, chat, "bf16", trains=False)
+    monkeypatch.setattr(Policy, "copied", copied.append)
+    load_policy(model_dir, chat, "bf16", trains=False)
     assert copied == []
 
 
 def test_a_scalar_model_that_does_not_train_has_the_same_numbers_in_bf16(model_dir: Path, chat: Chat) -> None:
-    with device.following("cuda"):
-        model = scalar_model(model_dir, chat, "bf16")
-        with torch.no_grad():
-            before = model(batch())
-            model.freeze()
-            assert torch.equal(model(batch()), before)
-        assert linear_dtypes(model.backbone) == {torch.bfloat16}
-        assert model.head.weight.dtype == torch.float32
-
-
-def test_on_a_cpu_weights_that_do_not_train_stay_fp32(model_dir: Path, chat: Chat) -> None:
-    with device.following("cpu"):
-        assert linear_dtypes(load_policy(model_dir, chat, "bf16", trains=False)) == {torch.float32}
+    model = scalar_model(model_dir, chat, "bf16")
+    with torch.no_grad():
+        before = model(batch())
+        model.freeze()
+        assert torch.equal(model(batch()), before)
+    assert linear_dtypes(model.backbone) == {torch.bfloat16}
+    assert model.head.weight.dtype == torch.float32
 
 
 def linear_dtypes(network: nn.Module) -> set[torch.dtype]:

@@ -87,7 +87,7 @@ def test_a_disk_that_is_too_small_blocks_the_page_and_the_start(ready: Project, 
 def test_the_memory_that_is_there_is_that_of_the_worker_that_has_least(ready: Project) -> None:
     for name, memory in (("gpu@here", 80 << 30), ("gpu@there", 4 << 30)):
         workers.beat(name, queue="gpu", host=name, device="1 × NVIDIA T4", pid=1, memory=memory)
-    assert any(line.startswith("Memory: about") and "4.0\xa0GB free" in line for line in lines(ready, "note"))
+    assert any(line.startswith("Memory: at most") and "4.0\xa0GB free" in line for line in lines(ready, "note"))
     Worker.objects.update(memory=1 << 20)
     few = lines(ready, "warn")
     assert any(line.startswith("Memory may not be enough") and "1.0\xa0MB free" in line for line in few)

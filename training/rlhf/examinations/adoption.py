@@ -261,3 +261,9 @@ def _examine_numbers(draft: Path, report: Report) -> None:
             "the model's cache cannot drop finished answers, so a batch takes as long as its longest answer",
             kind="rows_stay",
         )
+    if not policy.trunk.packs:
+        report.findings.note(
+            "the model's attention cannot be replaced, so padding and repeated prompts are computed, too: training"
+            " takes longer than with a model like Llama or Qwen2",
+            kind="padding_computed",
+        )

@@ -29,6 +29,8 @@ from ..networks.trunk import Found, assumed
 SMALL_VOCABULARY = 320
 SMALL_LAYER = 64  # numbers between the two matrices of an MLP
 
+_found: dict[str, Found] = {}  # by config: a plan counts the same networks many times
+
 
 class FakeNetworks(ParentNetworks):
     """Loads networks that have shapes only: by the configs of a run's parents and the shapes of those with adapters."""
@@ -43,7 +45,6 @@ class FakeNetworks(ParentNetworks):
         super().__init__(cfg, directory=lambda _role: Path())
         self._models, self._saved_shapes, self._vocab_size = models, saved_shapes, vocab_size
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._found: dict[str, Found] = {}
 
     def saved_adapter(self, role: str) -> SavedAdapter | None:
         """See ParentNetworks."""
@@ -53,12 +54,6 @@ class FakeNetworks(ParentNetworks):
     def whole_policy(self, role: str, *, trains: bool) -> Policy:
         """See ParentNetworks."""
         return self._policy(self._models[role], trains=trains)
-
-    def sampler_of(self, policy: Policy) -> Policy:
-        """What samples for a policy. Its copy in bf16, where it needs one, is made anew: fakes cannot be copied."""
-        if policy.needs_copy:
-            policy.sample_with(self._policy(policy.network.config, trains=True))
-        return policy.for_sampling()
 
     def whole_reward(self, *, trains: bool) -> tuple[ScalarModel, Card]:
         """See ParentNetworks."""
@@ -83,12 +78,6 @@ class FakeNetworks(ParentNetworks):
     def merged_policy(self, role: str, saved: SavedAdapter) -> Policy:
         """See ParentNetworks."""
         return self.whole_policy(trunk_role(role), trains=True)
-
-    def freeze(self, base: Policy | ScalarModel) -> None:
-        """See ParentNetworks."""
-        network = base.network if isinstance(base, Policy) else base.backbone
-        with self._assuming(network.config):
-            super().freeze(base)
 
     def new_adapter(self, base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
         """See ParentNetworks."""
@@ -119,9 +108,9 @@ class FakeNetworks(ParentNetworks):
     @contextmanager
     def _assuming(self, config: PreTrainedConfig) -> Iterator[None]:
         key = config.to_json_string(use_diff=False)
-        if key not in self._found:
-            self._found[key] = find_out(config)
-        token = assumed.set(self._found[key])
+        if key not in _found:
+            _found[key] = find_out(config)
+        token = assumed.set(_found[key])
         try:
             yield
         finally:

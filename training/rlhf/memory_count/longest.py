@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..config import AnsweringConfig, EvaluationConfig, PPOConfig, RewardConfig, RunConfig, SamplingConfig, SFTConfig
 from ..data.batching import micro_batches
@@ -25,20 +25,30 @@ class Longest(NamedTuple):
     prompts: list[list[int]] = []  # that are answered
     accumulates: bool = True  # the step has more micro-batches, so that there is a gradient already
 
+    def tokens_at_once(self, batch_tokens: int) -> int:
+        """The most tokens that a micro-batch holds of the `batch_tokens` that it may, padding included."""
+        sizes = [one.length for one in self.sequences] + [slate.size(shares_prompt=True) for slate in self.slates]
+        cuts = micro_batches(sizes, batch_tokens)
+        return max(len(cut) * sizes[cut[-1]] for cut in cuts)
 
-def of_run(run_dir: Path, cfg: RunConfig, chat: Chat) -> Longest:
-    """What a run directory's records come to. Raises InvalidInput where there are none to use."""
+
+def of_run(run_dir: Path, cfg: RunConfig, chat: Chat) -> Callable[[Any], Longest]:
+    """What a run directory's records come to under a config that cuts them no otherwise than `cfg`: read once.
+
+    Raises InvalidInput where there are none to use.
+    """
     data = run_dir / "data"
     if isinstance(cfg, SFTConfig):
         records = filter_records(read_demonstrations(data / "demonstrations.jsonl"), chat, cfg.max_response)
-        return of_demonstrations(_some(cut_to_length(records, chat, cfg.max_response).used, "demonstrations"), cfg)
+        samples = _some(cut_to_length(records, chat, cfg.max_response).used, "demonstrations")
+        return partial(of_demonstrations, samples)
     if isinstance(cfg, RewardConfig):
         ranked = filter_records(read_rankings(data / "rankings.jsonl"), chat, cfg.max_response).used
-        return of_slates(_some([render_slate(slate, chat) for slate in ranked], "rankings"), cfg)
+        return partial(of_slates, _some([render_slate(slate, chat) for slate in ranked], "rankings"))
     if isinstance(cfg, AnsweringConfig):
         name = cfg.examined_records
         prompts = filter_records(read_prompts(data / f"{name}.jsonl"), chat, cfg.max_response).used
-        return of_prompts(_some([chat.prompt_ids(prompt.messages) for prompt in prompts], name), cfg)
+        return partial(of_prompts, _some([chat.prompt_ids(prompt.messages) for prompt in prompts], name))
     raise InvalidInput(f"{cfg.stage} starts from no model, so its memory is not counted", kind="config", field="stage")
 
 

@@ -1,59 +1,47 @@
-"""`python -m training.rlhf memory RUN_DIR`: what a run's stage needs at its peaks, without loading a weight."""
+"""`python -m training.rlhf memory RUN_DIR …`: what stages need at their peaks, without loading a weight."""
 
-import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
+from .. import endings, memory
 from ..config import LearningConfig, RunConfig, load_config
-from ..data.chat import Chat
 from ..exits import InvalidInput
-from ..model_folder.adapter_files import is_adapter, shape_of
+from ..json_files import write_json
 from ..networks import device
-from . import longest, stages
+from ..networks.transformer import CANNOT_RUN
+from . import search
 from .peaks import Peak
+from .run_count import RunCount
+from .search import Variant
 
 GIB = 1 << 30
 PARTS = ("weights", "gradients", "optimiser", "cache", "activations", "total")
 
 
-def count_run(run_dir: Path, cfg: RunConfig, kind: str) -> list[Peak]:
-    """The peaks of the stage in a run directory, on a device of this kind; of its models only the configs are read.
+def show(run_dirs: Sequence[Path], kind: str | None, *, within: int | None, as_json: bool, out: Path | None) -> None:
+    """Print the peaks of the stage in each run directory, as tables or as JSON, or write that JSON into `out`.
 
-    Raises InvalidInput where its records or parents cannot be read.
+    Raises InvalidInput; in JSON, why a stage cannot be counted stands in its place.
     """
-    directories = {role: run_dir / parent.path for role, parent in cfg.parents.items()}
-    if not directories:
-        raise InvalidInput(f"{cfg.stage} starts from no model, so its memory is not counted", kind="config")
-    chat = Chat.load(directories["base" if "base" in directories else "policy"])
-    try:
-        models = {
-            role: AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-            for role, directory in directories.items()
-        }
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"a parent's config.json cannot be read: {error}", kind="model_files") from error
-    adapters = {role: shape_of(directory) for role, directory in directories.items() if is_adapter(directory)}
-    return stages.count(cfg, models, chat, longest.of_run(run_dir, cfg, chat), kind, adapters)
-
-
-def show(run_dir: Path, kind: str | None, *, as_json: bool) -> None:
-    """Print the peaks, as a table or as JSON. Raises InvalidInput."""
-    cfg, kind = load_config(run_dir / "config.json"), kind or device.kind()
+    kind = kind or device.kind()
     free = device.free_bytes() if kind == device.kind() else None
-    variants = [cfg]
-    if isinstance(cfg, LearningConfig) and cfg.activation_checkpointing == "auto":
-        variants = [dataclasses.replace(cfg, activation_checkpointing=value) for value in ("off", "on")]
-    counted = {_title(one): count_run(run_dir, one, kind) for one in variants}
-    if as_json:
-        print(json.dumps(_as_json(cfg, kind, free, counted), indent=1))
+    if as_json or out:
+        found = {"device": kind, "free": free, "stages": [_as_json(each, kind, within) for each in run_dirs]}
+        if out:
+            write_json(out, found)
+        else:
+            print(json.dumps(found, indent=1))
         return
-    print(f"{cfg.stage} on {kind}, GiB of tensors at the peak of each moment")
-    for title, peaks in counted.items():
-        print("\n".join(["", title, *table(peaks)] if title else ["", *table(peaks)]))
-    if free is not None:
+    for each in run_dirs:
+        cfg, counted = _counted(each, kind, within)
+        print(f"{cfg.stage} on {kind}, GiB of tensors at the peak of each moment")
+        for variant in counted:
+            print("\n".join(["", *filter(None, [_title(variant)]), *table(variant.peaks)]))
+    if within is not None:
+        print(f"\nto fit into {within / GIB:.2f} GiB")
+    elif free is not None:
         print(f"\n{free / GIB:.2f} GiB are free here")
 
 
@@ -67,21 +55,40 @@ def table(peaks: list[Peak]) -> list[str]:
     return lines
 
 
-def _as_json(cfg: RunConfig, kind: str, free: int | None, counted: dict[str, list[Peak]]) -> dict[str, Any]:
-    return {
-        "stage": cfg.stage,
-        "device": kind,
-        "free": free,
-        "counted": [
-            {"setting": title, "peaks": [{"moment": peak.moment, **_numbers(peak)} for peak in peaks]}
-            for title, peaks in counted.items()
-        ],
-    }
+def _counted(run_dir: Path, kind: str, within: int | None) -> tuple[RunConfig, list[Variant]]:
+    """The stage's config, and what was counted; without `within`, with what is left to auto decided in each way."""
+    cfg = load_config(run_dir / "config.json")
+    run = RunCount(run_dir, cfg, kind)
+    if within is not None:
+        return cfg, search.variants(run, cfg, within)
+    return cfg, [Variant.of(run, cfg, one) for one in search.decided(cfg, kind)]
+
+
+def _as_json(run_dir: Path, kind: str, within: int | None) -> dict[str, Any]:
+    try:
+        cfg, counted = _counted(run_dir, kind, within)
+    except (InvalidInput, OSError, *CANNOT_RUN) as error:
+        return {"run": run_dir.name, "refusal": endings.describe(error)}
+    found = [
+        {
+            "settings": variant.settings,
+            "needed": memory.with_process(variant.highest.total),
+            "peaks": [{"moment": peak.moment, **_numbers(peak)} for peak in variant.peaks],
+        }
+        for variant in counted
+    ]
+    return {"run": run_dir.name, "stage": cfg.stage, "counted": found}
 
 
 def _numbers(peak: Peak) -> dict[str, int]:
     return {part: getattr(peak, part) for part in PARTS}
 
 
-def _title(cfg: RunConfig) -> str:
-    return f"activation_checkpointing {cfg.activation_checkpointing}" if isinstance(cfg, LearningConfig) else ""
+def _title(variant: Variant) -> str:
+    """What sets it apart from others of the same run."""
+    settings = dict(variant.settings)
+    if isinstance(variant.cfg, LearningConfig):
+        settings["activation_checkpointing"] = variant.cfg.activation_checkpointing
+        if variant.cfg.processes > 1:
+            settings["sharding"] = variant.cfg.sharding
+    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))

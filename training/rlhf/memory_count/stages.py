@@ -43,7 +43,7 @@ def count(
 ) -> list[Peak]:
     """The peaks of a stage's moments on a device of this kind, by its config, its parents' and its data.
 
-    `activation_checkpointing` auto is counted as off.
+    `activation_checkpointing` and `sharding` auto are counted as off.
     """
     live = LiveBytes()
     with device.following(kind), live:
@@ -56,7 +56,8 @@ class Counter:
     """What the moments of a stage are counted with."""
 
     def __init__(self, live: LiveBytes, cfg: RunConfig, networks: FakeNetworks, chat: Chat, longest: Longest) -> None:
-        self.stage = Stage(live, accumulates=longest.accumulates)
+        self.shards = isinstance(cfg, LearningConfig) and cfg.sharding == "on" and cfg.processes > 1
+        self.stage = Stage(live, accumulates=longest.accumulates, ranks=cfg.processes if self.shards else 1)
         self.cfg, self.networks, self.chat, self.longest = cfg, networks, chat, longest
 
     def policy(self, role: str, *, trains: bool = False) -> Policy:
@@ -87,6 +88,7 @@ class Counter:
 def _sft(counter: Counter) -> None:
     cfg, stage, batch = counter.cfg, counter.stage, counter.longest.sequences
     policy = counter.policy("base", trains=True)
+    stage.hold(policy)
     learner, pad_id = stage.learner(policy), counter.chat.pad_id
     with stage.measuring("step", trained=policy):
         sft.train_step(policy, learner, batch, 0.0, pad_id, cfg.batch_tokens, _nothing)
@@ -95,6 +97,7 @@ def _sft(counter: Counter) -> None:
 def _reward(counter: Counter) -> None:
     cfg, stage = counter.cfg, counter.stage
     model = counter.networks.scalar_from_policy(counter.policy("policy", trains=True))
+    stage.hold(model)
     learner = stage.learner(model)
     scorer = Scorer(model, counter.chat, cfg.batch_tokens, _nothing)
     with stage.measuring("step", trained=model):
@@ -106,18 +109,18 @@ def _ppo(counter: Counter) -> None:
     assert isinstance(cfg, PPOConfig)
     scorer, reference = counter.reward_model(), counter.policy("reference")
     critic, policy = counter.reward_model(trains=True), counter.policy("policy", trains=True)
+    stage.hold(scorer, reference, critic, policy)
     policy_learner, critic_learner = stage.learner(policy), stage.learner(critic)
-    kept = stage.kept_weights(policy)
+    stage.keep_weights(policy)
     _decode(counter, policy, cfg)
     parts = counter.micro_batches()
     _score(counter, scorer, parts)
-    with stage.measuring("evaluation"):
+    with stage.measuring("evaluation", read=[policy, reference, critic]):
         rollouts = [ppo.evaluate_rollout(policy, reference, critic, _episodes(part), pad_id, cfg) for part in parts]
     with stage.measuring("step of the policy", trained=policy):
         ppo.policy_step(policy, policy_learner, rollouts, 0.0, cfg.clip)
     with stage.measuring("step of the critic", trained=critic):
         ppo.value_step(critic, critic_learner, rollouts, 0.0, cfg.value_clip)
-    del kept  # which was alive in all of it
 
 
 def _evaluation(counter: Counter) -> None:
@@ -146,11 +149,11 @@ def _sampling(counter: Counter) -> None:
 def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
     """Two steps of all rows that `generate` would decode at a time, once it has read their prompts."""
     stage, prompts = counter.stage, counter.longest.prompts
-    sampler = counter.networks.sampler_of(policy)
+    sampler = policy.copied() if counter.shards else policy.for_sampling()
     width = max(map(len, prompts)) + cfg.max_response
     rows = min(len(prompts), rows_that_fit(sampler, width, cfg.cache_mb))
     with stage.measuring("sampling", has_cache=True):
-        decoding = new_decoding(sampler, rows, counter.chat.pad_id)
+        decoding = new_decoding(sampler, rows, width, counter.chat.pad_id)
         # As long as rows become, so that the cache is as wide as it becomes.
         grown = [prompt + [0] * (width - 2 - len(prompt)) for prompt in prompts]
         read = [grown[index] for index in first_waiting(deque(range(len(grown))), decoding.room, grown)]
@@ -163,7 +166,7 @@ def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
 
 @torch.no_grad()
 def _score(counter: Counter, scorer: ScalarModel, parts: list[list[Rendered]]) -> None:
-    with counter.stage.measuring("rewards"):
+    with counter.stage.measuring("rewards", read=[scorer]):
         for part in parts:
             scorer.final_scores(part, counter.chat.pad_id)
 

@@ -155,6 +155,17 @@ def causal(heads: Heads, options: Options) -> Tensor:
     return weighted(scores(query, key, options).where(seen, -torch.inf), value)
 
 
+def masked(heads: Heads, mask: Tensor, options: Options) -> Tensor:
+    """(S, H, T, D): each token reads those where `mask`, which is added to scores (S, H, T, U), is 0."""
+    query, key, value = heads
+    if options.softcap is None:
+        grouped = key.shape[1] < query.shape[1]
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=options.scaling, enable_gqa=grouped
+        )
+    return weighted(scores(query, key, options) + mask, value).to(value.dtype)
+
+
 def sees(query: Tensor, key: Tensor, window: int | None) -> Tensor:
     """Whether a token at position `query` may see one at position `key`; they broadcast."""
     seen = key <= query

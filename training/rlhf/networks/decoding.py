@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.batching import collate, collate_prompts
 from ..data.chat import Rendered
-from . import attention
+from . import attention, device
 from .attention import Heads, Layout, Options
 from .layouts import WholeSequences
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 MOST_ROWS = 512  # that are decoded at a time: with more a step takes longer, and no less for each
-LENGTH_STEP = 32  # the cache grows by this many tokens
 FEWEST_LIVE = 0.75  # of the slots in use; with fewer, those that live are moved together
 
 
@@ -53,20 +52,26 @@ def rows_that_fit(policy: "Policy", width: int, cache_mb: int) -> int:
     head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     numbers: int = 2 * config.num_hidden_layers * groups * head_width * width  # keys and values
-    return max(1, min(MOST_ROWS, cache_mb * 1_000_000 // (numbers * (2 if policy.bf16 else 4))))
+    return max(1, min(MOST_ROWS, cache_mb * 1_000_000 // (numbers * _cache_dtype(policy).itemsize)))
 
 
-def new_decoding(policy: "Policy", capacity: int, pad_id: int) -> Decoding:
-    """Decoding of at most `capacity` rows at a time."""
-    return SlotDecoding(policy, capacity) if policy.trunk.packs else BatchDecoding(policy, capacity, pad_id)
+def _cache_dtype(policy: "Policy") -> torch.dtype:
+    """Of keys and values. On a CPU without AMX, the fused kernel reads bf16 several times more slowly than fp32."""
+    is_quick = device.on_accelerator() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if policy.bf16 and (is_quick or not policy.trunk.packs) else torch.float32
+
+
+def new_decoding(policy: "Policy", capacity: int, width: int, pad_id: int) -> Decoding:
+    """Decoding of at most `capacity` rows at a time, of at most `width` tokens each."""
+    return SlotDecoding(policy, capacity, width) if policy.trunk.packs else BatchDecoding(policy, capacity, pad_id)
 
 
 class SlotDecoding:
     """Rows in the slots of one cache."""
 
-    def __init__(self, policy: "Policy", capacity: int) -> None:
+    def __init__(self, policy: "Policy", capacity: int, width: int) -> None:
         self._policy = policy
-        self._capacity = capacity
+        self._capacity, self._width, self._dtype = capacity, width, _cache_dtype(policy)
         self._cache: dict[int, tuple[Tensor, ...]] = {}  # keys and values, by layer
         self._used = 0  # U: slots from the first one on
         self._lengths = torch.zeros(capacity, dtype=torch.int64, device=policy.device)  # tokens in the cache
@@ -98,7 +103,7 @@ class SlotDecoding:
         before = len(self._rows) - len(self._joined)
         if not before:
             return self._joined
-        self._longest += 1
+        self._longest = min(self._longest + 1, self._width)  # the longest row may have ended
         states = self._read(_Step(self))  # (U, width)
         logits = self._policy.logits_of(states[self._rows[:before]])
         self._lengths[self._rows[:before]] += 1
@@ -113,20 +118,17 @@ class SlotDecoding:
             self._move_together()
 
     def cache(self, layer: int, heads: Heads) -> tuple[Tensor, ...]:
-        """The cache of a layer: keys and values, (capacity, H, L, D) each.
-
-        It is as wide as what is read of it: a part of it would be copied for every token.
-        """
-        width = -(-self._longest // LENGTH_STEP) * LENGTH_STEP  # L
+        """The cache of a layer: keys and values, (capacity, H, width, D) each; of the heads, each is (S, H, T, D)."""
         if layer not in self._cache:
-            empty = (
-                states.new_zeros((self._capacity, states.shape[1], width, states.shape[2])) for states in heads[1:]
+            self._cache[layer] = tuple(
+                states.new_zeros((self._capacity, states.shape[1], self._width, states.shape[3]))
+                for states in heads[1:]
             )
-            self._cache[layer] = tuple(empty)
-        keys, values = self._cache[layer]
-        if (missing := width - keys.shape[2]) > 0:
-            self._cache[layer] = (F.pad(keys, (0, 0, 0, missing)), F.pad(values, (0, 0, 0, missing)))
         return self._cache[layer]
+
+    def cached(self, heads: Heads) -> Heads:
+        """In the dtype of the cache; rotary positions may have given queries and keys another one."""
+        return heads.each(lambda states: states.to(self._dtype))
 
     def _read(self, layout: Layout) -> Tensor:
         with self._policy.autocast():
@@ -161,12 +163,11 @@ class _Prompts(WholeSequences):
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
         """See Layout."""
-        heads = _alike(heads)
-        cache = self._decoding.cache(layer, heads)
-        rectangles = heads.each(self.rows.spread)  # (S, H, T, D) each
+        rectangles = self._decoding.cached(heads).each(self.rows.spread)  # (S, H, T, D) each
+        cache = self._decoding.cache(layer, rectangles)
         for part, states in zip(cache, rectangles[1:], strict=True):
             part[self._slots, :, : self.rows.width] = states[self._prompt_of]
-        return self.read(rectangles, options)
+        return self.rows.gather(attention.causal(rectangles, options)).to(heads.value.dtype)
 
 
 class _Step:
@@ -181,29 +182,23 @@ class _Step:
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
         """See Layout."""
-        heads = _alike(heads)
-        keys, values = self._decoding.cache(layer, heads)
-        keys[self._slots, :, self.positions], values[self._slots, :, self.positions] = heads.key, heads.value
-        # With its heads in their groups a query needs no copy of the cache. One token at a time is too few for the
-        # fused kernels: on a CPU they take several times as long in bf16.
-        grouped = heads.query.unflatten(1, (keys.shape[1], -1))  # (U, G, H / G, D), for G heads of keys and values
-        scores = attention.capped((grouped * options.scaling) @ keys[: len(grouped)].transpose(2, 3), options)
-        weights = (scores + self._mask(keys.shape[2], options.window)).softmax(dim=-1)  # (U, G, H / G, L)
-        return (weights.to(values.dtype) @ values[: len(grouped)]).flatten(1)  # (U, H * D)
+        newest = self._decoding.cached(heads).each(lambda states: states[:, :, None])  # (U, H, 1, D) each
+        keys, values = self._decoding.cache(layer, newest)
+        keys[self._slots, :, self.positions] = newest.key[:, :, 0]
+        values[self._slots, :, self.positions] = newest.value[:, :, 0]
+        used, longest = len(self._slots), self._decoding._longest
+        stored = Heads(newest.query, keys[:used, :, :longest], values[:used, :, :longest])
+        read = attention.masked(stored, self._mask(longest, options.window, keys.dtype), options)
+        return read.flatten(1).to(heads.value.dtype)  # (U, H * D)
 
-    def _mask(self, width: int, window: int | None) -> Tensor:
-        """(U, 1, 1, L) fp32: 0 where a slot's newest token sees what is stored, else minus infinity."""
+    def _mask(self, width: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """(U, 1, 1, L): 0 where a slot's newest token sees what is stored, else minus infinity."""
         if window not in self._masks:
             stored = torch.arange(width, device=self.positions.device)
             seen = attention.sees(self.positions[:, None], stored, window)  # (U, L)
-            mask = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)
+            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -torch.inf)
             self._masks[window] = mask[:, None, None]
         return self._masks[window]
-
-
-def _alike(heads: Heads) -> Heads:
-    """All in one dtype, where rotary positions gave queries and keys another."""
-    return heads.each(lambda states: states.to(heads.value.dtype))
 
 
 class BatchDecoding:

@@ -24,11 +24,8 @@ class WholeSequences:
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
         """See Layout."""
-        return self.read(heads.each(self.rows.spread), options)
-
-    def read(self, heads: Heads, options: Options) -> Tensor:
-        """What `attend` gives, of heads that are in a rectangle already, (S, H, T, D) each."""
-        return self.rows.gather(attention.causal(heads.for_training(), options).to(heads.value.dtype))
+        rectangles = heads.each(self.rows.spread).for_training()  # (S, H, T, D) each
+        return self.rows.gather(attention.causal(rectangles, options).to(heads.value.dtype))
 
 
 class SharedPrompts:

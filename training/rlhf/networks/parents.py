@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..config import LearningConfig, RunConfig, trunk_role
+from ..config import LearningConfig, RunConfig, has_adapters, trunk_role
 from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..model_folder.adapter_files import Shape, is_adapter
@@ -37,7 +37,7 @@ class ParentNetworks:
         self._trained_shape: Shape | None = None  # of the adapters that train
         if isinstance(cfg, LearningConfig) and cfg.adapter_rank:
             self._trained_shape = Shape(cfg.adapter_rank, cfg.adapter_alpha)
-        self._has_adapters = bool(self._trained_shape) or any(trunk_role(role) in cfg.parents for role in cfg.parents)
+        self._has_adapters = has_adapters(cfg)
         self._bases: dict[str, Policy] = {}  # by manifest hash
         self._reward_base: ScalarModel | None = None  # a whole reward model on which the critic's adapter stands
 
@@ -101,10 +101,6 @@ class ParentNetworks:
         adapters.merge(policy.network, saved)
         return policy
 
-    def freeze(self, base: Policy | ScalarModel) -> None:
-        """Have a network be a base of adapters."""
-        base.freeze(for_adapters=True)
-
     def new_adapter(self, base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
         """A further adapter of a base."""
         adapter = adapters.inject(base, name, shape, trains=trains)
@@ -122,15 +118,12 @@ class ParentNetworks:
     def _base(self, role: str) -> Policy:
         sha256 = self.cfg.parents[role].manifest_sha256
         if sha256 not in self._bases:
-            policy = self.whole_policy(role, trains=False)
-            self.freeze(policy)
-            self._bases[sha256] = policy
+            self._bases[sha256] = self.whole_policy(role, trains=False)
         return self._bases[sha256]
 
     def _whole_reward_base(self) -> ScalarModel:
         if not self._reward_base:
             self._reward_base, _card = self.whole_reward(trains=False)
-            self.freeze(self._reward_base)
         return self._reward_base
 
     def _adapter(

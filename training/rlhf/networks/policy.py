@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, DynamicCache, PreTrainedModel
 
+from .. import sharding
 from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
@@ -18,7 +19,7 @@ from ..logprobs import Read, in_chunks, logprobs_of, shift
 from . import device, frozen, selftest
 from .adapters import Adapter
 from .head import head_of
-from .transformer import ForwardPass, load_network, runs_in_bf16
+from .transformer import ForwardPass, bf16_layers, load_network, runs_in_bf16
 from .trunk import Trunk
 
 
@@ -41,7 +42,7 @@ class Policy(nn.Module):
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
         self.is_held = False  # its linear weights are in the dtype that they run in
-        self._copies: list[Policy] = []  # at most one, for sampling; in a list, for it is no part of this module
+        self._form: list[Policy] = []  # at most one: a sharded policy without its numbers; in a list, for it is no part
         device.place(self)
         self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
         self._head = head_of(network, self.trunk)
@@ -92,14 +93,10 @@ class Policy(nn.Module):
         """Whether its head can be told apart from its trunk."""
         return self._head is not None
 
-    def freeze(self, *, for_adapters: bool = False) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, it holds bf16 weights; see `frozen`.
-
-        `for_adapters`: so it does on a CPU, where networks with adapters cannot sample with a copy either.
-        """
+    def freeze(self) -> None:
+        """It does not train: where it runs in bf16, it holds bf16 weights; see `frozen`."""
         self.network.requires_grad_(False)
-        if self.bf16 and (for_adapters or device.on_accelerator()):
-            self._copies.clear()
+        if self.bf16:
             frozen.hold_in_bf16(self.network, self.trunk)
             self.is_held = True
 
@@ -109,34 +106,43 @@ class Policy(nn.Module):
         adapted._modules = {"adapter": adapter}
         vars(adapted)["network"] = self.network
         adapted.trunk = self.trunk.with_adapter(adapter)
-        adapted._copies = []
         return adapted
+
+    def shard(self) -> None:
+        """Cut its weights over the ranks; see `sharding`. A copy for sampling is made of its form, without numbers."""
+        copies = self._buffer_copies()
+        for weight in self.parameters():
+            copies[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+        self._form = [copy.deepcopy(self, copies)]
+        sharding.shard(self)
 
     @property
     def needs_copy(self) -> bool:
         """Whether it samples with a copy."""
-        return self.bf16 and not self.is_held
+        return sharding.is_sharded(self) or (self.bf16 and not self.is_held)
 
     def for_sampling(self) -> "Policy":
         """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
 
-        On an accelerator a policy that does not train has cast them already, and serves itself, as adapters' bases do.
+        Let go of it after sampling: gradients need its room. A policy that does not train has cast its weights
+        already, and serves itself, as adapters' bases do. A sharded one is copied whole, so all ranks have to ask for
+        it.
         """
-        if not self.needs_copy:
-            return self
-        if not self._copies:
-            self.sample_with(copy.deepcopy(self))
-        (copied,) = self._copies
-        for ours, theirs in zip(self.parameters(), copied.parameters(), strict=True):
-            theirs.data.copy_(ours.data)
-        copied.cache_drops_rows = self.cache_drops_rows
-        return copied
+        return self.copied() if self.needs_copy else self
 
-    def sample_with(self, copied: "Policy") -> None:
-        """Use this copy for sampling."""
-        for parameter in copied.parameters():  # and no buffers: rotary frequencies need all their bits
-            parameter.data = parameter.data.to(torch.bfloat16)
-        self._copies.append(copied)
+    def copied(self) -> "Policy":
+        """A whole copy of it as it is now, in the dtype that it samples in."""
+        form = self._form[0] if self._form else self
+        dtype = torch.bfloat16 if self.bf16 and not self.is_held else None
+        copies = form._buffer_copies()
+        for ours, theirs in zip(self.parameters(), form.parameters(), strict=True):
+            weight = sharding.whole(ours.detach(), dtype).to(dtype or ours.dtype, copy=True)
+            copies[id(theirs)] = nn.Parameter(weight, requires_grad=False)
+        return copy.deepcopy(form, copies)
+
+    def _buffer_copies(self) -> dict[int, Tensor]:
+        """By the id of each; rotary frequencies are among them, and need all their bits."""
+        return {id(buffer): buffer.clone() for buffer in self.buffers()}
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""
@@ -161,7 +167,7 @@ class Policy(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """The dtype of the linear layers, while it is entered."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_layers(self.device, enabled=self.bf16)
 
 
 def _predicted(batch: Batch) -> Tensor:
@@ -194,10 +200,13 @@ def read_policy(directory: Path, chat: Chat, dtype: str) -> tuple[Policy, list[s
     return Policy(network, chat.vocab_size, dtype), unused
 
 
-def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
-    """Write a transformers directory that any other program can load; of a policy with an adapter, the adapter."""
+def save_policy(policy: Policy, chat: Chat, directory: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write a transformers directory that any other program can load; of a policy with an adapter, the adapter.
+
+    A sharded one is written with its gathered `state`.
+    """
     if adapter := policy.trunk.adapter:
         adapter.save(directory)
     else:
-        policy.network.save_pretrained(directory)
+        policy.network.save_pretrained(directory, state_dict=state)
     chat.save(directory)

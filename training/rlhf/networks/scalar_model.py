@@ -7,13 +7,14 @@ what follows are fp32 even where the trunk's linear layers run in bf16.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from .. import sharding
 from ..data.batching import Batch, collate, last_column
 from ..data.chat import Chat, Rendered
 from ..exits import InvalidInput
@@ -22,7 +23,7 @@ from . import device, frozen
 from .adapters import Adapter, whole_names
 from .layouts import SharedPrompts
 from .policy import Policy
-from .transformer import load_network, runs_in_bf16
+from .transformer import bf16_layers, load_network, runs_in_bf16
 from .trunk import Trunk
 
 HEAD = "head.safetensors"
@@ -64,18 +65,19 @@ class ScalarModel(nn.Module):
             self.head.weight.copy_(weight)
             self.head.bias.zero_()
 
-    def freeze(self, *, for_adapters: bool = False) -> None:
-        """It does not train: where it runs in bf16 on an accelerator, its trunk holds bf16 weights; see `frozen`.
-
-        `for_adapters`: so it does on a CPU.
-        """
+    def freeze(self) -> None:
+        """It does not train: where it runs in bf16, its trunk holds bf16 weights; see `frozen`."""
         self.requires_grad_(False)
-        if self.bf16 and (for_adapters or device.on_accelerator()):
+        if self.bf16:
             frozen.hold_in_bf16(self.backbone, self.trunk)
 
     def with_adapter(self, adapter: Adapter) -> "ScalarModel":
         """A scalar model with an adapter of this one's backbone, which they share, and a head of its own."""
         return ScalarModel(self.backbone, "bf16" if self.bf16 else "fp32", self.trunk.with_adapter(adapter))
+
+    def shard(self) -> None:
+        """Cut its weights over the ranks; see `sharding`."""
+        sharding.shard(self)
 
     def forward(self, read: Batch | SharedPrompts) -> Tensor:
         """(B, T) fp32 of a batch: column t judges the text up to and including token t; 0 on padding.
@@ -94,13 +96,16 @@ class ScalarModel(nn.Module):
         return shift(self(batch)[:, :-1])
 
     def final_scores(self, rendered: Sequence[Rendered], pad_id: int) -> Tensor:
-        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can."""
-        if self.trunk.packs:
+        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can.
+
+        Where there are none, it still makes a pass; see `collate`.
+        """
+        if self.trunk.packs and rendered:
             layout = SharedPrompts(rendered, self.backbone.device)
             return self(layout).index_select(0, layout.last)  # type: ignore[no-any-return]
         batch = collate(rendered, pad_id, self.backbone.device)
         scores: Tensor = self(batch)  # (S, T)
-        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)
+        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)[: len(rendered)]
 
     def _scores_of(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
@@ -108,7 +113,7 @@ class ScalarModel(nn.Module):
         return (raw - self.offset) * self.gain
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_layers(self.backbone.device, enabled=self.bf16)
 
 
 @torch.no_grad()
@@ -156,14 +161,32 @@ def _no_trunk(network: PreTrainedModel) -> InvalidInput:
     )
 
 
-def save_reward(model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any]) -> None:
-    """Write the trunk as a transformers directory, or its adapter; the head, and `card`: what its use must check."""
+class SavedWeights(NamedTuple):
+    """What a scalar model is written from. Of a sharded one, all ranks have to ask for it."""
+
+    backbone: dict[str, Tensor] | None  # None: as it is
+    head: dict[str, Tensor]
+
+    @classmethod
+    def gathered(cls, model: ScalarModel) -> "SavedWeights":
+        """For the rank that writes it; the others get none."""
+        return cls(sharding.gathered_state(model.backbone), sharding.gathered(_head_tensors(model)))
+
+
+def save_reward(
+    model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any], weights: SavedWeights | None = None
+) -> None:
+    """Write the trunk as a transformers directory, or its adapter; the head, and `card`: what its use must check.
+
+    A sharded model is written from `weights` that were gathered.
+    """
+    weights = weights or SavedWeights.gathered(model)
     if adapter := model.trunk.adapter:
         adapter.save(directory)
     else:
-        model.backbone.save_pretrained(directory)
+        model.backbone.save_pretrained(directory, state_dict=weights.backbone)
     chat.save(directory)
-    safetensors.torch.save_file(_head_tensors(model), directory / HEAD)
+    safetensors.torch.save_file(weights.head, directory / HEAD)
     (directory / CARD).write_text(json.dumps(card, indent=1), "utf-8")
 
 

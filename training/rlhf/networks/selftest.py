@@ -179,7 +179,7 @@ def _gap_or_infinity(policy: "Policy", samples: list[Rendered], together: list[T
 
 
 def _sampler_gap(policy: "Policy", samples: list[Rendered], together: list[Tensor], pad_id: int) -> float:
-    decoding = new_decoding(policy.for_sampling(), len(samples), pad_id)
+    decoding = new_decoding(policy.for_sampling(), len(samples), max(sample.length for sample in samples), pad_id)
     decoding.join([sample.prompt for sample in samples])
     rows = list(range(len(samples)))  # of the samples that go on
     gaps = []

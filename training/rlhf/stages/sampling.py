@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ranks, seeding
@@ -31,6 +32,8 @@ PROGRESS_PARTS = 100  # of all answers, each of which is told when it has ended
 READ_AT_ONCE = 16_384  # tokens of prompts
 JOIN_SHARE = 8  # prompts join once an eighth of the rows is free, since reading a few takes nearly as long as many
 COMPARED = 8  # answers whose log-probabilities are compared with those of the training forward pass
+BLOCK = 64  # ids of the vocabulary
+LARGEST_SHARE = 1 - 2**-50
 REDRAWS = 4  # of a completion whose text is that of another one of its slate
 
 
@@ -59,14 +62,15 @@ def generate(
     called now and then with the number of answers that ended since. Raises Diverged where the logits are not finite.
     """
     sampler, device = policy.for_sampling(), policy.device
+    if not prompts:
+        return []
     answers = _Answers(chat, torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device))
     # Prompts that are equal join together, and rows that are decoded together have similar lengths.
     waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
     width = max(map(len, prompts)) + max_response
     most_rows = min(len(prompts), rows_that_fit(sampler, width, cache_mb))
-    decoding = new_decoding(sampler, most_rows, chat.pad_id)
-    rows = torch.arange(0, device=device)  # (A,) the answers that are decoded
-    steps = ended_since = 0
+    decoding = new_decoding(sampler, most_rows, width, chat.pad_id)
+    rows, steps, ended_since = torch.arange(0, device=device), 0, 0  # rows (A,): the answers that are decoded
     while waiting or len(rows):
         if waiting and decoding.room >= min(len(waiting), max(1, most_rows // JOIN_SHARE)):
             joining = first_waiting(waiting, decoding.room, prompts)
@@ -127,11 +131,26 @@ class _Answers:
 def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     """(B,) ids: where the cumulative probabilities of `logprobs` (B, V), in nats, first exceed `uniforms` (B,).
 
-    Inverse transform sampling.
+    Inverse transform sampling: first of a block of ids, whose probabilities add up in fp32, then of an id in it. To
+    accumulate a whole vocabulary in fp64 would take several times as long, and as much as a step of a small network.
     """
-    cumulative = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)  # (B, V)
-    target = uniforms[:, None] * cumulative[:, -1:]  # (B, 1), scaled since rounding keeps the sum from being 1
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logprobs.shape[1] - 1)
+    blocks = F.pad(logprobs.exp(), (0, -logprobs.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))  # (B, N, BLOCK)
+    sums = blocks.sum(dim=-1).double()  # (B, N)
+    block, passed = _first_beyond(sums, uniforms[:, None])  # (B, 1) each
+    inside, _passed = _first_beyond(blocks[torch.arange(len(block)), block.squeeze(1)].double(), passed)
+    return (block * BLOCK + inside).squeeze(1).clamp(max=logprobs.shape[1] - 1)
+
+
+def _first_beyond(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 1) the first of the `weights` (B, N) with which their sum exceeds its share, and the share of it passed.
+
+    Rounding keeps sums from being 1, and shares from staying below it.
+    """
+    cumulative = weights.cumsum(dim=-1)  # (B, N)
+    target = shares.clamp(max=LARGEST_SHARE) * cumulative[:, -1:]
+    first = torch.searchsorted(cumulative, target, right=True).clamp(max=weights.shape[1] - 1)  # of NaN it is none
+    weight = weights.gather(1, first)
+    return first, (target - (cumulative.gather(1, first) - weight)) / weight
 
 
 class SampledAnswer(NamedTuple):

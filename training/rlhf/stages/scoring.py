@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import ranks
+from .. import ranks, sharding
 from ..data.batching import micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.records import Message
@@ -59,7 +59,10 @@ class Scorer:
         return scorer
 
     def scores(self, answers: Sequence[Answer]) -> Tensor:
-        """(N,) fp32 on the CPU: the reward of each answer, in reward units. Raises Diverged where one is not finite."""
+        """(N,) fp32 on the CPU: the reward of each answer, in reward units. Raises Diverged where one is not finite.
+
+        Of a sharded model all ranks have to ask, each for any number of answers.
+        """
         return require_finite(self._scores(answers), "the rewards", "reward_not_finite")
 
     def scores_by_all_ranks(self, answers: Sequence[Answer]) -> Tensor:
@@ -70,7 +73,10 @@ class Scorer:
     def _scores(self, answers: Sequence[Answer]) -> Tensor:
         rendered = [one.rendered or self.chat.rendered(one.messages, one.text, one.stopped) for one in answers]
         scores = torch.zeros(len(rendered))
-        for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
+        groups = micro_batches([one.length for one in rendered], self.batch_tokens)
+        if sharding.is_sharded(self.model):  # then all ranks make as many passes
+            groups += [[] for _ in range(max(ranks.gathered(len(groups))) - len(groups))]
+        for indices in groups:
             chosen = [rendered[index] for index in indices]
             scores[indices] = self.model.final_scores(chosen, self.chat.pad_id).cpu()
             self.report_progress()

@@ -20,6 +20,7 @@ from training.services.pages.progress import StageProgress
 from training.services.pages.round_strip import Strip
 from training.services.pages.schedule import Schedule
 from training.services.planning import plans, preflight
+from training.services.planning.memory_plan import StageMemory
 from training.services.planning.plans import Plan
 from training.services.planning.preflight import Facts, Preflight
 from training.services.registry import training_settings
@@ -82,9 +83,13 @@ class NextRound:
     preset: Preset
 
     @property
-    def stages(self) -> list[tuple[StagePlan, list[Setting]]]:
-        """Each stage of the plan with the settings by which it differs from the preset."""
-        return [(stage, self.differing.get(stage.stage, []) if stage.will_run else []) for stage in self.plan.stages]
+    def stages(self) -> list[tuple[StagePlan, list[Setting], StageMemory | None]]:
+        """Each stage of the plan, the settings by which it differs from the preset, and the memory that it needs."""
+        memory = {stage.stage: stage for stage in self.preflight.memory.stages}
+        return [
+            (stage, self.differing.get(stage.stage, []) if stage.will_run else [], memory.get(stage.stage))
+            for stage in self.plan.stages
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

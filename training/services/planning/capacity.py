@@ -1,61 +1,56 @@
-"""Capacity: how much memory and disk a round takes, and how much is there, as far as the workers know.
+"""Capacity: how much memory and disk a round takes at most, by the size of the base model alone.
 
-The figures are upper bounds from the size of the base model: weights and optimiser in fp32, the largest batch.
+Weights and optimiser count in fp32, with the largest batch. What a worker has counted is used instead, once it has:
+training/services/planning/memory_plan.py.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from django.conf import settings
 
 from training import stages
-from training.models import ModelVersion, Worker
+from training.models import ModelVersion
 from training.rlhf import memory
 from training.rlhf.config import RunConfig
 from training.services.planning.plans import Plan
+from training.stages import StageDefinition
 
 SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
 HALF_PRECISION = ("bfloat16", "float16")
 
 
-class Required(NamedTuple):
-    """What a round takes at most, in bytes."""
-
-    memory: int
-    disk: int
-    hungriest: str = ""  # the stage whose batch takes most memory
-
-
-class Available(NamedTuple):
-    """What is free, in bytes. `memory` is None where no worker is there, or one does not know what it has."""
-
-    memory: int | None
-    disk: int
+def memory_bounds(base: ModelVersion, plan: Plan, configs: Mapping[str, RunConfig]) -> dict[str, int]:
+    """The bytes of memory that each stage of `plan` takes at most, whose models all descend from `base`."""
+    shape = _shape(base)
+    weights, vocabulary = _weights(base, shape), int(shape.get("vocab_size", 0))
+    return {
+        stage.name: stage.config.weights_held * weights
+        + memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary)
+        + memory.PROCESS_BYTES
+        for stage in _running(plan)
+    }
 
 
-def required(base: ModelVersion, plan: Plan, configs: dict[str, RunConfig]) -> Required:
-    """What the stages of `plan` take, whose models all descend from `base`."""
-    shape, running = _shape(base), [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
-    weights = _weights(base, shape)
-    vocabulary = int(shape.get("vocab_size", 0))
-    held = max((stage.config.weights_held * weights for stage in running), default=0)
-    batches = {stage.name: memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary) for stage in running}
-    hungriest = max(batches, key=batches.__getitem__, default="")
-    logits = batches.get(hungriest, 0)
+def disk_bound(base: ModelVersion, plan: Plan) -> int:
+    """The bytes of disk that the stages of `plan` take at most."""
+    weights, running = _weights(base, _shape(base)), _running(plan)
     written = max((stage.weights_on_disk * weights for stage in running), default=0)
     kept = sum(weights for stage in running if stage.makes_model)  # outputs stay; checkpoints of one stage at once
-    return Required(memory=held + logits + memory.PROCESS_BYTES, disk=written + kept + SPARE_BYTES, hungriest=hungriest)
+    return written + kept + SPARE_BYTES
 
 
-def available(workers: list[Worker]) -> Available:
-    """What is free for `workers`, on any of which the round may run."""
-    known = [worker.memory for worker in workers if worker.memory is not None]
-    return Available(
-        min(known) if known and len(known) == len(workers) else None, shutil.disk_usage(settings.DATA_DIR).free
-    )
+def free_disk() -> int:
+    """The bytes that are free where the data is."""
+    return shutil.disk_usage(settings.DATA_DIR).free
+
+
+def _running(plan: Plan) -> list[StageDefinition]:
+    return [stages.find(stage.stage) for stage in plan.stages if stage.will_run]
 
 
 def _weights(base: ModelVersion, shape: dict[str, Any]) -> int:

@@ -1,9 +1,10 @@
-"""Examinations: a worker examines what the next round would train on, for the page that shows the round's plan.
+"""Examinations: a worker finds out what the page with a round's plan shows: what the round would train on, and how much
+memory each stage needs (training/services/planning/memory_counts.py).
 
-The web process has no tokenizer. It creates a row that names what is to be examined, rings for a worker, and shows
-what the worker has written to the row. The button waiting for a worker that does the examination, however long that
-takes, and for nothing else: an examination that no worker takes must not keep a round from starting, and the engine
-refuses bad input itself.
+The web process has no tokenizer and no torch. It creates a row that names what is to be examined, rings for a worker,
+and shows what the worker has written to the row. The button waits for a worker that examines the records, however long
+that takes, and for nothing else: an examination that no worker takes must not keep a round from starting, and the
+engine refuses bad input itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import Count, Max, Q, QuerySet, Sum
@@ -36,30 +37,41 @@ RECENT = timedelta(seconds=60)  # how long findings still hold after a label has
 RETRY_AFTER = timedelta(seconds=60)  # it may have failed by chance
 REPLACED_AFTER = timedelta(seconds=30)  # of silence: then another worker may take it, since a person waits for it
 SCHEMA = 2  # of the findings; what was examined under another one is examined again
-KEPT = 3  # examinations of a project
+KEPT = 3  # examinations of a kind and project
 
+Kind = Examination.Kind
 Status = Examination.Status
 
 
-def current(project: Project, plan: Plan, training: TrainingSettings) -> Examination:
-    """What is known of the records that `plan` would train on; asks a worker where they have not been examined.
+class Pace(NamedTuple):
+    """How often a kind is examined while its page is open."""
 
-    Raises InvalidInput for settings that the engine refuses.
-    """
-    key = key_of(project, plan, training)
-    known = _of_models_and_settings(project, key)
+    pause: timedelta  # between two examinations of a project whose labels change all the time
+    holds: timedelta  # how long what was found still holds after a label has come
+    retry: timedelta  # after it failed
+
+
+# A few labels more hardly change how much memory a stage needs, and counting it takes longer.
+PACES = {
+    Kind.RECORDS: Pace(PAUSE, RECENT, RETRY_AFTER),
+    Kind.MEMORY: Pace(timedelta(minutes=10), timedelta(days=1), timedelta(minutes=10)),
+}
+
+
+def current(project: Project, kind: Kind, key: str) -> Examination:
+    """What is known of what `key` stands for; asks a worker where it has not been examined."""
+    known = _of_models_and_settings(project, kind, key)
     if same := next((examination for examination in known if examination.key == key), None):
         if not is_under_way(same):
             _ask_again(same)
-    elif not known or timezone.now() - known[0].created_at > PAUSE:
-        known = [_ask(project, key), *known]
+    elif not known or timezone.now() - known[0].created_at > PACES[kind].pause:
+        known = [_ask(project, kind, key), *known]
     return _most_relevant(known, key) or known[0]
 
 
-def find(project: Project, plan: Plan, training: TrainingSettings) -> Examination | None:
+def find(project: Project, kind: Kind, key: str) -> Examination | None:
     """The same without asking a worker; None where nothing is known and no worker was asked."""
-    key = key_of(project, plan, training)
-    return _most_relevant(_of_models_and_settings(project, key), key)
+    return _most_relevant(_of_models_and_settings(project, kind, key), key)
 
 
 def is_awaited(examination: Examination) -> bool:
@@ -68,7 +80,8 @@ def is_awaited(examination: Examination) -> bool:
         return False
     if is_under_way(examination):
         return True
-    others = Examination.objects.filter(project=examination.project_id, alive_at__gt=Now() - RECENT)
+    same_kind = Examination.objects.filter(project=examination.project_id, kind=examination.kind)
+    others = same_kind.filter(alive_at__gt=Now() - RECENT)
     is_next = timezone.now() - examination.created_at < RECENT or others.exists()
     return is_next and Worker.objects.alive("default").exists()
 
@@ -87,6 +100,11 @@ def key_of(project: Project, plan: Plan, training: TrainingSettings) -> str:
     """
     models = ModelVersion.objects.with_weights().filter(project=project).order_by("pk")
     models_and_settings = [SCHEMA, request_for(plan, training), list(models.values_list("manifest_sha256", flat=True))]
+    return make_key(project, models_and_settings)
+
+
+def make_key(project: Project, models_and_settings: list[Any]) -> str:
+    """The key of `models_and_settings` and of the labels that are usable now."""
     labels = [
         _fingerprint(trainable_labels.demonstrations(project)),
         _fingerprint(trainable_labels.rankings(project, Split.TRAIN)),
@@ -140,24 +158,26 @@ def finish(examination: Examination, **changes: Any) -> None:
     Examination.objects.pending().filter(pk=examination.pk).update(**changes)
 
 
-def _of_models_and_settings(project: Project, key: str) -> list[Examination]:
+def _of_models_and_settings(project: Project, kind: Kind, key: str) -> list[Examination]:
     """The examinations of the same models and settings, of whatever labels, the newest first."""
-    models_and_settings = key[: len(key) // 2]
-    return list(Examination.objects.filter(project=project, key__startswith=models_and_settings).order_by("-pk"))
+    same = Examination.objects.filter(project=project, kind=kind, key__startswith=key[: len(key) // 2])
+    return list(same.order_by("-pk"))
 
 
 def _most_relevant(known: list[Examination], key: str) -> Examination | None:
     """The one of exactly these labels, else a recent one of other labels, else one that a worker was asked for."""
-    recently = timezone.now() - RECENT
+    now = timezone.now()
     exact = [one for one in known if one.key == key and one.status != Status.PENDING]
-    recent = [one for one in known if one.status == Status.DONE and one.created_at > recently]
+    done = [one for one in known if one.status == Status.DONE]
+    recent = [one for one in done if now - one.created_at < PACES[Kind(one.kind)].holds]
     asked = sorted((one for one in known if one.status == Status.PENDING), key=is_under_way, reverse=True)
     return next(iter(exact + recent + asked), None)
 
 
 def _ask_again(examination: Examination) -> None:
     """Ring again where the message may have been lost, and ask again for an examination that failed."""
-    rung_before = timezone.now() - (UNHEARD_AFTER if examination.status == Status.PENDING else RETRY_AFTER)
+    retry = PACES[Kind(examination.kind)].retry
+    rung_before = timezone.now() - (UNHEARD_AFTER if examination.status == Status.PENDING else retry)
     if examination.status == Status.DONE or (examination.rung_at and examination.rung_at > rung_before):
         return
     if examination.status == Status.FAILED:
@@ -166,12 +186,13 @@ def _ask_again(examination: Examination) -> None:
     _ring(examination)
 
 
-def _ask(project: Project, key: str) -> Examination:
+def _ask(project: Project, kind: Kind, key: str) -> Examination:
     with transaction.atomic():
-        asked, is_new = Examination.objects.get_or_create(project=project, key=key)
+        asked, is_new = Examination.objects.get_or_create(project=project, kind=kind, key=key)
         if is_new:
-            kept = Examination.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True)[:KEPT]
-            Examination.objects.filter(project=project).exclude(pk__in=list(kept)).delete()
+            others = Examination.objects.filter(project=project, kind=kind)
+            kept = others.order_by("-pk").values_list("pk", flat=True)[:KEPT]
+            others.exclude(pk__in=list(kept)).delete()
     _ring(asked)
     return asked
 

@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training import stages
 from training.models import ModelVersion, Round, Run, TrainingSettings
-from training.services.labels import trainable_labels
+from training.services.labels import slates, snapshots, trainable_labels
 from training.services.labels.trainable_labels import Readiness
 from training.services.registry import base_models, promotions
+from training.services.run_files.directories import Record
 from training.stages.planning import PlannedParent, Situation, StagePlan
 
 Kind = ModelVersion.Kind
@@ -74,6 +75,14 @@ def parents_of(run: Run) -> dict[str, ModelVersion]:
         return {}
     planned = load(run.round).stage(run.stage).parents
     return {role: resolve(run.round, parent) for role, parent in planned.items()}
+
+
+def prompts_to_answer(project: Project, stage: StagePlan, *, number: int) -> list[Record]:
+    """The prompts of the slates that `stage` of round `number` writes."""
+    chosen = slates.choose_prompts(
+        project, train=stage.counts["slates"], heldout=stage.counts["heldout_slates"], seed=number
+    )
+    return [snapshots.prompt_record(prompt) for prompt in chosen]
 
 
 def resolve(round: Round, parent: PlannedParent) -> ModelVersion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from operator import attrgetter
 from typing import NamedTuple
 
 from django.template.defaultfilters import filesizeformat
@@ -12,16 +13,24 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from annotate.models import Project
+from annotate.models import Project, User
+from training import stages
 from training.models import Examination, ModelVersion, Run, TrainingSettings, Worker
-from training.rlhf.config import RunConfig
 from training.rlhf.model_folder.findings import BLOCK, LEVELS, NOTE, WARN
-from training.services.planning import capacity, examination_words, examinations
+from training.services.planning import (
+    capacity,
+    examination_words,
+    examinations,
+    memory_counts,
+    memory_plan,
+    memory_words,
+    plans,
+)
 from training.services.planning.estimates import History
 from training.services.planning.failure_rules import rule_of
+from training.services.planning.memory_plan import MemoryPlan, PlanChanged
 from training.services.planning.plans import Plan
 from training.services.planning.record_links import RecordLink
-from training.services.registry import configs
 from training.services.registry.adoption_words import LEVEL_LABELS
 from training.services.registry.configs import BadSettings
 from training.services.run_files import config_fields
@@ -32,6 +41,7 @@ from training.stages.remedies import Remedy
 
 MANY_TIES = 0.2  # share of the rankings that have nothing to say
 FEW_HELDOUT_RANKINGS = 30
+NO_MEMORY = MemoryPlan()  # of a project without a base model
 
 
 class Line(NamedTuple):
@@ -67,6 +77,7 @@ class Preflight(NamedTuple):
     lines: list[Line]
     examination: Examination | None = None
     is_awaited: bool = False
+    memory: MemoryPlan = NO_MEMORY
 
     @property
     def blocks(self) -> list[Line]:
@@ -86,8 +97,11 @@ def gather(project: Project) -> Facts:
 def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     """Everything to know about `plan` before it is started; asks a worker for an examination where there is none."""
     try:
-        stage_configs = _configs(plan, facts)
-        examination = examinations.current(project, plan, facts.training) if facts.base else None
+        examination, memory = None, NO_MEMORY
+        if facts.base:
+            key = examinations.key_of(project, plan, facts.training)
+            examination = examinations.current(project, Examination.Kind.RECORDS, key)
+            memory = memory_of(project, plan, facts)
     except BadSettings as refusal:
         return Preflight([*_obstacle(project, plan, facts), _refused(refusal)])
     is_awaited = examination is not None and examinations.is_awaited(examination)
@@ -96,36 +110,48 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
         *_examined(None if is_awaited and plan.obstacle else examination, is_awaited=is_awaited),
         *_ties(plan),
         *([] if plan.obstacle else [*_left_out(plan), *_heldout(plan)]),  # which follow from what blocks already
-        *_memory_and_disk(plan, stage_configs, facts),
+        *_disk(plan, facts),
+        *_memory(memory, facts.alive),
         _time(project, plan, facts.history),
         _worker(project, facts.alive),
     ]
-    return Preflight(sorted(lines, key=lambda line: LEVELS.index(line.level)), examination, is_awaited)
+    return Preflight(sorted(lines, key=lambda line: LEVELS.index(line.level)), examination, is_awaited, memory)
+
+
+def memory_of(project: Project, plan: Plan, facts: Facts) -> MemoryPlan:
+    """What each stage of `plan` needs beside what the gpu-workers have. Raises BadSettings."""
+    if facts.base is None:
+        return NO_MEMORY
+    stage_configs = memory_counts.make_configs(plan, facts.training, facts.base)
+    return memory_plan.build(project, plan, facts.base, stage_configs, facts.training, facts.alive)
 
 
 def refusal(project: Project, plan: Plan) -> str:
     """Why the round must not start now, as far as it is known without asking a worker; empty where it may."""
     facts = gather(project)
     try:
-        stage_configs, examination = _configs(plan, facts), examinations.find(project, plan, facts.training)
+        if facts.base:
+            memory_counts.make_configs(plan, facts.training, facts.base)
+        key = examinations.key_of(project, plan, facts.training)
+        examination = examinations.find(project, Examination.Kind.RECORDS, key)
     except BadSettings as refused:
         return str(refused)
     is_awaited = examination is not None and examinations.is_awaited(examination)
-    lines = [*_examined(examination, is_awaited=is_awaited), *_memory_and_disk(plan, stage_configs, facts)]
+    lines = [*_examined(examination, is_awaited=is_awaited), *_disk(plan, facts)]
     return next((str(line) for line in lines if line.level == BLOCK), "")
 
 
-def _configs(plan: Plan, facts: Facts) -> dict[str, RunConfig]:
-    """The config of each stage of the plan. Raises BadSettings."""
-    if facts.base is None:
-        return {}
-    return {
-        stage.stage: configs.make(
-            facts.training, stage.stage, round_number=plan.number, parents=dict.fromkeys(stage.parents, facts.base)
-        )
-        for stage in plan.stages
-        if stage.will_run
-    }
+def use_lighter_settings(project: Project, *, shown: str, actor: User) -> list[str]:
+    """Store the settings with which the next round fits, which a person was shown; return those that have changed.
+
+    Raises PlanChanged where these are others by now, else what settings_changes.change does.
+    """
+    training = TrainingSettings.objects.filter(project=project).exists()
+    try:
+        memory = memory_of(project, plans.draft(project), gather(project)) if training else NO_MEMORY
+    except BadSettings as refusal:
+        raise PlanChanged from refusal
+    return memory_plan.use_settings(project, memory, shown=shown, actor=actor)
 
 
 def _refused(refusal: BadSettings) -> Line:
@@ -208,26 +234,61 @@ def _heldout(plan: Plan) -> Iterator[Line]:
         yield Line(WARN, text % {"number": number}, Remedy.RANK)
 
 
-def _memory_and_disk(plan: Plan, stage_configs: dict[str, RunConfig], facts: Facts) -> Iterator[Line]:
+def _disk(plan: Plan, facts: Facts) -> Iterator[Line]:
     if facts.base is None:
         return
-    needed, found = capacity.required(facts.base, plan, stage_configs), capacity.available(facts.alive)
-    sizes = {"needed": filesizeformat(needed.disk), "free": filesizeformat(found.disk)}
-    if needed.disk > found.disk:
+    needed, free = capacity.disk_bound(facts.base, plan), capacity.free_disk()
+    sizes = {"needed": filesizeformat(needed), "free": filesizeformat(free)}
+    if needed > free:
         yield Line(BLOCK, _("Not enough disk space: up to %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
     else:
         yield Line(NOTE, _("Disk: up to %(needed)s needed, %(free)s free.") % sizes, Remedy.DISK)
-    if found.memory is None:
-        text = _("Memory: about %(needed)s needed; not every gpu-worker has reported how much it has.")
-        yield Line(NOTE, text % {"needed": filesizeformat(needed.memory)}, Remedy.QUEUE)
+
+
+def _memory(memory: MemoryPlan, alive: list[Worker]) -> Iterator[Line]:
+    """What does not fit; else what the hungriest stage needs."""
+    yield from _memory_count(memory)
+    if not memory.stages:
         return
-    sizes = {"needed": filesizeformat(needed.memory), "free": filesizeformat(found.memory)}
-    if needed.memory > found.memory:
-        text = _("Memory may not be enough: about %(needed)s needed, %(free)s free. Fewer batch tokens need less.")
-        settings = config_fields.links(needed.hungriest, ["batch_tokens"])
+    for stage in memory.stages:
+        if stage.is_counted and stage.lacks:
+            settings = config_fields.links(stage.stage, stage.settings)
+            yield Line(WARN, memory_words.does_not_fit(stage), Remedy.TRAINING, settings=settings)
+    guessed = [stage for stage in memory.stages if not stage.is_counted]
+    hungriest = max(guessed or memory.stages, key=attrgetter("needed"))
+    sizes = {"needed": filesizeformat(hungriest.needed), "free": filesizeformat(memory.least)}
+    if not memory.least or any(worker.memory is None for worker in alive):
+        text = _("Memory: at most %(needed)s needed; not every gpu-worker has reported how much it has.")
+        yield Line(NOTE, text % sizes, Remedy.QUEUE)
+    elif guessed and hungriest.lacks:
+        text = _("Memory may not be enough: at most %(needed)s needed, %(free)s free. Fewer batch tokens need less.")
+        settings = config_fields.links(hungriest.stage, ["batch_tokens"])
         yield Line(WARN, text % sizes, Remedy.TRAINING, settings=settings)
-    else:
-        yield Line(NOTE, _("Memory: about %(needed)s needed, %(free)s free.") % sizes, Remedy.TRAINING)
+    elif not any(stage.lacks for stage in memory.stages):
+        text = _("Memory: at most %(needed)s needed, %(free)s free.")
+        counted = _("Memory: %(needed)s needed (counted), %(free)s free.")
+        yield Line(NOTE, (text if guessed else counted) % sizes, Remedy.TRAINING)
+
+
+def _memory_count(memory: MemoryPlan) -> Iterator[Line]:
+    """That memory is being counted, or why it was not."""
+    count = memory.count
+    if count is None:
+        return
+    if count.status == Examination.Status.FAILED:
+        text = _("Memory could not be counted: %(why)s The figures are upper bounds. It is tried again in ten minutes.")
+        yield Line(WARN, text % {"why": memory_words.not_counted(count.ending)}, Remedy.LOG)
+    elif memory.is_awaited:
+        text = _("A worker is counting what each stage needs. Until then, the figures for memory are upper bounds.")
+        yield Line(NOTE, text, Remedy.TRAINING)
+    elif count.status == Examination.Status.PENDING:
+        text = _("Memory has not been counted: no worker has started. The figures are upper bounds.")
+        yield Line(NOTE, text, Remedy.WORKER)
+    for stage in memory.stages:
+        if stage.refusal:
+            said = {"stage": stages.find(stage.stage).label, "why": memory_words.not_counted(stage.refusal)}
+            text = _("The memory of %(stage)s could not be counted: %(why)s The figure is an upper bound.")
+            yield Line(WARN, text % said, Remedy.LOG)
 
 
 def _time(project: Project, plan: Plan, history: History) -> Line:

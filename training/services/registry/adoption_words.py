@@ -198,6 +198,10 @@ SENTENCES = {
     "rows_stay": gettext_lazy(
         "Its cache cannot drop finished answers, so a batch takes as long as its longest answer."
     ),
+    "padding_computed": gettext_lazy(
+        "Its attention cannot be replaced, so padding and repeated prompts are computed, too: training takes "
+        "longer than with a model like Llama or Qwen2."
+    ),
     "weights_unused": gettext_lazy("%(weights)d weights are not used by the model here and are left out."),
     # Numbers
     "selftest_causal": gettext_lazy(

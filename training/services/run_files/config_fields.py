@@ -103,6 +103,17 @@ FIELDS: dict[str, Field] = {
         _("How much the adapter counts: alpha divided by its rank. Has no effect with rank 0."),
         FREE,
     ),
+    "sharding": Field(
+        _("sharding"),
+        _(
+            "Cuts the networks into a part for each process instead of giving each process a whole copy. auto does so"
+            " where a graphics card is too small for the copies."
+        ),
+        _(
+            "on takes less memory of each card and more traffic between them. No effect with one process or with"
+            " adapters."
+        ),
+    ),
     "batch_tokens": Field(
         _("batch tokens"), _("Tokens processed at once."), _("Higher values are faster and need more memory.")
     ),

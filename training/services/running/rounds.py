@@ -10,7 +10,7 @@ from annotate.models import Project, User
 from training import stages
 from training.models import Round, Run, TrainingSettings, note
 from training.rlhf.exits import InvalidInput
-from training.services.labels import slates, snapshots
+from training.services.labels import snapshots
 from training.services.planning import plans, preflight
 from training.services.registry import configs
 from training.services.run_files.directories import Record
@@ -119,9 +119,7 @@ def _start(round: Round, stage: StagePlan) -> None:
     data = {name: frozen[name] for name in definition.data}
     records: dict[str, list[Record]] = {}
     if definition.makes is Makes.SLATES:
-        train, heldout = stage.counts["slates"], stage.counts["heldout_slates"]
-        prompts = slates.choose_prompts(round.project, train=train, heldout=heldout, seed=round.number)
-        records["prompts"] = [snapshots.prompt_record(prompt) for prompt in prompts]
+        records["prompts"] = plans.prompts_to_answer(round.project, stage, number=round.number)
     runs.queue(round.project, config=config, data=data, records=records, round=round, snapshot=round.snapshot)
 
 
