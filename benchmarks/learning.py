@@ -27,12 +27,13 @@ import django  # noqa: E402
 django.setup()
 
 from training.presets import TINY  # noqa: E402
-from training.rlhf.config import PretrainingConfig, parse  # noqa: E402
+from training.rlhf.config import PretrainingConfig, parse, trunk_role  # noqa: E402
+from training.rlhf.model_folder.adapter_files import is_adapter  # noqa: E402
 from training.rlhf.run.manifest import manifest_sha256  # noqa: E402
 from training.tiny import figures, preset  # noqa: E402
 from training.tiny.annotators import Behaviour, rank, write  # noqa: E402
 from training.tiny.corpus import question  # noqa: E402
-from training.tiny.recipe import PRETRAINING, is_held_out, prepare  # noqa: E402
+from training.tiny.recipe import BASE, PRETRAINING, is_held_out, prepare  # noqa: E402
 from training.tiny.world import Phrasing, phrasings  # noqa: E402
 
 HELDOUT_SLATES = 0.1  # of the slates of a round
@@ -53,6 +54,7 @@ class Loop:
         self.train = [phrasing for phrasing in phrasings() if not is_held_out(phrasing.group)]
         self.held_out = [phrasing for phrasing in phrasings() if is_held_out(phrasing.group)]
         self.questions = {phrasing.group: phrasing.text for phrasing in phrasings()}
+        self.trunk = BASE  # of the adapters, where stages train some
         self.rankings: list[Record] = []
         self.seconds: dict[str, float] = {}
 
@@ -126,6 +128,7 @@ class Loop:
         number: int = 1,
         cached: bool = False,
     ) -> Path:
+        parents = parents | {trunk_role(role): self.trunk for role, path in parents.items() if is_adapter(path)}
         config = {
             "schema": 1,
             "stage": stage,
@@ -188,7 +191,7 @@ def read(path: Path) -> list[Record]:
 
 
 def rounds(loop: Loop, count: int) -> Iterator[Record]:
-    base = loop.base()
+    base = loop.trunk = loop.base()
     sft = loop.sft(base)
     first = loop.evaluate(1, {"policy": sft, "reference": base})
     loop.sample(1, {"policy": sft, "parent": base})

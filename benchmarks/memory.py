@@ -3,6 +3,10 @@
 Nothing is loaded and no GPU is needed: see training/rlhf/memory_count/. Prints the peak of each moment in GiB.
 
     python benchmarks/memory.py [--models 0.5B,1.5B,3B,7B,8B] [--stages sft,reward,ppo] [--checkpointing off,on]
+                                [--adapter-rank 16] [--processes 1]
+
+With an adapter rank, LoRA is counted, from adapters on one base. With more processes than one, the networks are
+sharded, and the numbers are those of each process.
 """
 
 import argparse
@@ -14,10 +18,21 @@ sys.path.insert(0, str(ROOT))
 
 from transformers import Qwen2Config  # noqa: E402
 
-from training.rlhf.config import STAGES, Parent, PPOConfig, PretrainingConfig, RewardConfig, SFTConfig  # noqa: E402
+from training.rlhf.config import (  # noqa: E402
+    STAGES,
+    LearningConfig,
+    Parent,
+    PPOConfig,
+    PretrainingConfig,
+    RewardConfig,
+    SFTConfig,
+    trunk_role,
+)
 from training.rlhf.data.chat import Chat, Rendered  # noqa: E402
 from training.rlhf.data.records import Document  # noqa: E402
 from training.rlhf.memory_count import longest, report, stages  # noqa: E402
+from training.rlhf.memory_count.peaks import Peak  # noqa: E402
+from training.rlhf.model_folder.adapter_files import Shape  # noqa: E402
 from training.rlhf.stages.pretraining import learn_tokenizer  # noqa: E402
 from training.rlhf.stages.reward import Slate  # noqa: E402
 
@@ -66,18 +81,31 @@ def read(cfg: SFTConfig | RewardConfig | PPOConfig) -> longest.Longest:
     return longest.of_slates([Slate([one] * SLATE, [list(range(SLATE))]) for one in sequences], cfg)
 
 
+def count(model: str, stage: str, checkpointing: str, adapter_rank: int, processes: int) -> list[Peak]:
+    """The peaks of a stage whose parents are whole models, or with a rank adapters on one base."""
+    roles = STAGES[stage].required_parents
+    trunks = {trunk_role(role) for role in roles} if adapter_rank else set()
+    parents = dict.fromkeys(roles | trunks, Parent(path="", manifest_sha256=""))
+    options = {"activation_checkpointing": checkpointing, "adapter_rank": adapter_rank, "processes": processes}
+    options |= {"sharding": "on" if processes > 1 else "off"}
+    cfg = STAGES[stage](seed=0, parents=parents, **options)  # type: ignore[arg-type]
+    assert isinstance(cfg, SFTConfig | RewardConfig | PPOConfig)
+    adapters = dict.fromkeys(roles, Shape(adapter_rank, LearningConfig.adapter_alpha)) if adapter_rank else {}
+    return stages.count(cfg, dict.fromkeys(parents, shape(model)), chat_of(model), read(cfg), "cuda", adapters)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--stages", default="sft,reward,ppo")
     parser.add_argument("--checkpointing", default="off,on")
+    parser.add_argument("--adapter-rank", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     for model in options.models.split(","):
         for stage in options.stages.split(","):
             for value in options.checkpointing.split(","):
-                parents = dict.fromkeys(STAGES[stage].required_parents, Parent(path="", manifest_sha256=""))
-                cfg = STAGES[stage](seed=0, parents=parents, activation_checkpointing=value)  # type: ignore[call-arg]
-                peaks = stages.count(cfg, dict.fromkeys(parents, shape(model)), chat_of(model), read(cfg), "cuda")  # type: ignore[arg-type]
+                peaks = count(model, stage, value, options.adapter_rank, options.processes)
                 print(f"{model} {stage}, activation_checkpointing {value}", *report.table(peaks), sep="\n", flush=True)
 
 

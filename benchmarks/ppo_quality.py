@@ -31,6 +31,8 @@ from benchmarks.quality.judging import Judge  # noqa: E402
 from benchmarks.quality.parents import Parents, as_prompt, new_loop, trained, untrained  # noqa: E402
 from benchmarks.quality.trajectories import OURS, Trajectory, of_peer, ours  # noqa: E402
 from training.rlhf.config import EvaluationConfig, Parent, PPOConfig  # noqa: E402
+from training.rlhf.data.chat import Chat  # noqa: E402
+from training.rlhf.networks.policy import load_policy  # noqa: E402
 
 EPOCHS = {"trl-1": 1, "trl-4": 4}  # of TRL over each rollout
 SIDES = (OURS, *EPOCHS)
@@ -65,7 +67,9 @@ def judge_of(plan: Plan, seed: int, side: str, parents: Parents) -> Judge:
     cfg = EvaluationConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
     held_out = [as_prompt(phrasing) for phrasing in new_loop(plan.work, seed).held_out]
     folder = plan.work / f"judge-{side}-{seed}"
-    return Judge(folder, parents.sft, held_out[: SMOKE_PROMPTS if plan.smoke else None], cfg, plan.farthest)
+    chat = Chat.load(parents.sft)
+    reference = load_policy(parents.sft, chat, cfg.dtype)
+    return Judge(folder, reference, chat, held_out[: SMOKE_PROMPTS if plan.smoke else None], cfg, plan.farthest)
 
 
 def trajectory(plan: Plan, seed: int, side: str, beta: float) -> Trajectory:

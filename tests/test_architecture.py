@@ -18,7 +18,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("annotate", "config", "deploy", "training")
-ENGINE_MAY_IMPORT = {"torch", "transformers", "tokenizers", "safetensors", "training"} | set(sys.stdlib_module_names)
+LIBRARIES = {"torch", "transformers", "peft", "tokenizers", "safetensors"}
+ENGINE_MAY_IMPORT = LIBRARIES | {"training"} | set(sys.stdlib_module_names)
 
 
 def sources(*folders: str) -> list[Path]:

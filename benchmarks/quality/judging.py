@@ -30,13 +30,19 @@ class Point(NamedTuple):
 
 
 class Judge:
-    """The held-out prompts, and the answers of the SFT policy to them; `farthest`, nats, is where runs end."""
+    """The held-out prompts, and the answers of the reference to them; `farthest`, nats, is where runs end."""
 
     def __init__(
-        self, work: Path, sft: Path, prompts: Sequence[Prompt], cfg: EvaluationConfig, farthest: float
+        self,
+        work: Path,
+        reference: Policy,
+        chat: Chat,
+        prompts: Sequence[Prompt],
+        cfg: EvaluationConfig,
+        farthest: float,
     ) -> None:
-        self.chat = Chat.load(sft)
-        self.reference = Sampler("reference", load_policy(sft, self.chat, cfg.dtype), self.chat)
+        self.chat = chat
+        self.reference = Sampler("reference", reference, self.chat)
         self.run = RunDirectory(work)
         self.cfg = cfg
         self.farthest = farthest

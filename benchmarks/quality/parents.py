@@ -1,15 +1,19 @@
 """What both sides of benchmarks/ppo_quality.py start from: an SFT policy and a reward model."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.learning import Loop
 from training.rlhf import seeding
+from training.rlhf.config import Parent, trunk_role
 from training.rlhf.data.chat import Chat
 from training.rlhf.data.records import Prompt
+from training.rlhf.model_folder.adapter_files import is_adapter
 from training.rlhf.networks.policy import load_policy
 from training.rlhf.networks.scalar_model import save_reward, scalar_from_policy
+from training.rlhf.run.manifest import manifest_sha256
 from training.rlhf.stages.scoring import Answer, Scorer
 from training.tiny import preset
 from training.tiny.annotators import Behaviour
@@ -25,19 +29,25 @@ class Parents(NamedTuple):
     sft: Path  # the policy to begin with, and the reference
     reward: Path  # the reward model, and the critic to begin with
 
+    def in_config(self) -> dict[str, Parent]:
+        """PPO's parents as a config names them; where they are adapters, the shipped base model is their trunk."""
+        roles = {"policy": self.sft, "reference": self.sft, "reward": self.reward}
+        roles |= {trunk_role(role): BASE for role, path in roles.items() if is_adapter(path)}
+        return {role: Parent(path=str(path), manifest_sha256=manifest_sha256(path)) for role, path in roles.items()}
 
-def new_loop(work: Path, seed: int) -> Loop:
-    """The stages of `make demo` without a server, one thread each."""
-    options = {"seed": seed, "threads": 1, "slates": preset.SLATES_PER_ROUND, "set": []}
+
+def new_loop(work: Path, seed: int, changes: Sequence[str] = ()) -> Loop:
+    """The stages of `make demo` without a server, one thread each, with changes like ppo.beta=0.1."""
+    options = {"seed": seed, "threads": 1, "slates": preset.SLATES_PER_ROUND, "set": list(changes)}
     behaviour = {"noise": Behaviour.noise, "shuffle": SHUFFLE}
     return Loop(work, argparse.Namespace(**options, **behaviour))
 
 
-def trained(work: Path, seed: int) -> Parents:
+def trained(work: Path, seed: int, changes: Sequence[str] = ()) -> Parents:
     """SFT from the shipped base model on demonstrations, and a reward model from rankings of its answers."""
     marker = work / f"parents-{seed}"
     if not marker.exists():
-        loop = new_loop(work, seed)
+        loop = new_loop(work, seed, changes)
         sft = loop.sft(BASE)
         loop.sample(1, {"policy": sft, "parent": BASE})
         marker.write_text(f"{sft}\n{loop.reward_model(1, sft)}")

@@ -15,8 +15,8 @@ from benchmarks.quality.judging import Judge, Point
 from benchmarks.quality.parents import Parents
 from training.rlhf.config import PPOConfig
 from training.rlhf.data.records import Prompt
+from training.rlhf.networks.parents import ParentNetworks
 from training.rlhf.networks.policy import Policy
-from training.rlhf.networks.scalar_model import load_reward
 from training.rlhf.stages.ppo import Trainer
 from training.rlhf.stages.scoring import Answer, Scorer
 
@@ -49,11 +49,17 @@ def no_progress() -> None:
     """Nobody waits for a report of progress."""
 
 
+def networks_of(parents: Parents, cfg: PPOConfig) -> ParentNetworks:
+    """The networks of a PPO run."""
+    named = dataclasses.replace(cfg, parents=parents.in_config())
+    return ParentNetworks(named, lambda role: Path(named.parents[role].path))
+
+
 def ours(parents: Parents, prompts: Sequence[Prompt], judge: Judge, cfg: PPOConfig, every: int) -> list[Point]:
     """The points of the engine's PPO, one every so many iterations, from 0 on."""
-    policy = judge.load(parents.sft)
-    critic, _card = load_reward(parents.reward, cfg.dtype)
-    scorer = Scorer.load(parents.reward, judge.chat, cfg, no_progress)
+    networks = networks_of(parents, cfg)
+    policy, (critic, _card) = networks.policy("policy", trains=True), networks.reward_model(trains=True)
+    scorer = Scorer.load(networks, judge.chat, no_progress)
     trainer = Trainer(policy, judge.reference.policy, critic, judge.chat, scorer.scores, cfg, no_progress)
 
     def policies() -> Iterator[tuple[Policy, int]]:
@@ -80,7 +86,7 @@ def of_peer(
 ) -> list[Point]:
     """The points of TRL's PPO with so many epochs over each rollout, whose checkpoints it leaves in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    scorer = Scorer.load(parents.reward, judge.chat, cfg, no_progress)
+    scorer = Scorer.load(networks_of(parents, cfg), judge.chat, no_progress)
     job = {
         "sft": str(parents.sft),
         "reward": str(parents.reward),

@@ -5,6 +5,10 @@ from typing import Any
 
 from tests.rlhf.run_directories import write_run
 from training.rlhf.__main__ import main
+from training.rlhf.config import RunConfig
+from training.rlhf.data.chat import Chat
+from training.rlhf.networks.parents import ParentNetworks
+from training.rlhf.stages.scoring import Scorer
 
 GOOD = ["Drink water and rest.", "Put it into boiling water.", "From the clouds."]
 BAD = ["A fox.", "What?", "red red red red"]
@@ -47,3 +51,8 @@ def thorough(run: Path, policy: Path) -> Path:
     data = {"rankings": [ranked_slate(n) for n in range(12)], "demonstrations": [demonstration(n) for n in range(4)]}
     options = {"epochs": 20, "batch_size": 4, "learning_rate": 3e-3, "max_response": 64}
     return train(write_run(run, "reward", parents={"policy": policy}, data=data, **options))
+
+
+def scorer(directory: Path, policy: Chat, cfg: RunConfig) -> Scorer:
+    """The reward model in a directory, in use."""
+    return Scorer.load(ParentNetworks(cfg, lambda _role: directory), policy, report_progress=lambda: None)

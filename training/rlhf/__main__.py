@@ -1,6 +1,7 @@
 """The command line: `python -m training.rlhf STAGE RUN_DIR`; `reproduce` runs it again and compares the bytes.
 
-`inspect`, `examine` and `adopt` look at what a stage uses, `memory` counts what it needs.
+`inspect`, `examine` and `adopt` look at what a stage uses, `memory` counts what it needs; `merge` makes a whole model
+of an adapter.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import endings, parent_process
-from .config import STAGES, RunConfig, load_config
+from .config import STAGES, LearningConfig, RunConfig, load_config
 from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, RankLost, current_fence
 
 if TYPE_CHECKING:
@@ -39,12 +40,15 @@ CRASHED = 1  # the interpreter's own exit status after an exception
 def main(arguments: list[str]) -> int:
     """Run a command; its exit status tells the supervisor what to do next."""
     options = parse_arguments(arguments)
-    if options.command == "inspect":  # only reads, and writes no ending
-        return exit_status(lambda: show(options.run_dir, options.step), None)
-    if options.command == "memory":  # likewise, unless it has a file to write
+    without_ending: dict[str, Callable[[], int | None]] = {
+        "inspect": lambda: show(options.run_dir, options.step),
+        "reproduce": lambda: reproduce(options.run_dir),
+        "merge": lambda: merge(options.adapter_dir, options.trunk_dir, options.out_dir),
+    }
+    if options.command in without_ending:  # they only read, or write elsewhere
+        return exit_status(without_ending[options.command], None)
+    if options.command == "memory":  # only reads, unless it has a file to write
         return exit_status(lambda: count_memory(options), options.out.parent if options.out else None)
-    if options.command == "reproduce":  # writes elsewhere
-        return exit_status(lambda: reproduce(options.run_dir), None)
     if options.command == "examine":
         folder = options.directory if options.directory.is_dir() else None
         return exit_status(lambda: examine(options.directory), folder)
@@ -57,7 +61,7 @@ def main(arguments: list[str]) -> int:
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command and what it is about."""
     parser = argparse.ArgumentParser(prog="python -m training.rlhf", description=__doc__)
-    names = "|".join([*STAGES, "reproduce", "memory", "inspect", "examine", "adopt"])
+    names = "|".join([*STAGES, "reproduce", "memory", "merge", "inspect", "examine", "adopt"])
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     for stage, cfg in STAGES.items():
         commands.add_parser(stage, help=cfg.__doc__).add_argument("run_dir", type=Path)
@@ -71,6 +75,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     memory_parser.add_argument("--json", action="store_true", help="print bytes as JSON")
     memory_parser.add_argument("--out", type=Path, metavar="FILE", help="write that JSON into a file")
+    merge_parser = commands.add_parser("merge", help="make a whole model of an adapter and the model it stands on")
+    for name in ("adapter_dir", "trunk_dir", "out_dir"):
+        merge_parser.add_argument(name, type=Path)
     inspect_parser = commands.add_parser("inspect", help="print samples of a PPO step, token by token")
     inspect_parser.add_argument("run_dir", type=Path)
     inspect_parser.add_argument("step", type=int)
@@ -153,10 +160,10 @@ def run_attempt(stage: str, run_dir: Path) -> None:
 
 def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:
     """Call the stage's module in stages/, which has its name."""
-    if getattr(cfg, "activation_checkpointing", "") == "auto":
+    if isinstance(cfg, LearningConfig):
         from .memory_count import decision
 
-        cfg = decision.with_checkpointing_decided(run.path, cfg)
+        cfg = decision.with_auto_decided(run.path, cfg)
     import_module(f"{__package__}.stages.{cfg.stage}").run_stage(run, cfg)
 
 
@@ -181,6 +188,14 @@ def count_memory(options: argparse.Namespace) -> None:
     from .memory_count import report
 
     report.show(options.run_dirs, options.device, within=options.within, as_json=options.json, out=options.out)
+
+
+def merge(adapter: Path, trunk: Path, out: Path) -> None:
+    """Make a whole model of an adapter and its base."""
+    os.environ.update(ENVIRONMENT)
+    from .networks import merging
+
+    merging.merge(adapter, trunk, out)
 
 
 def examine(directory: Path) -> None:

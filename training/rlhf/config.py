@@ -96,7 +96,8 @@ class RunConfig:
             raise InvalidInput(
                 f"{self.stage} requires parents.{min(missing)}", kind="config", field=f"parents.{min(missing)}"
             )
-        if unknown := set(self.parents) - self.required_parents - self.optional_parents:
+        roles = self.required_parents | self.optional_parents
+        if unknown := set(self.parents) - roles - {trunk_role(role) for role in roles}:
             raise InvalidInput(
                 f"{self.stage} does not use parents.{min(unknown)}", kind="config", field=f"parents.{min(unknown)}"
             )
@@ -108,6 +109,13 @@ class LearningConfig(RunConfig):
 
     # compute each layer again for its gradient: less memory, a third more time; auto: only where memory needs it
     activation_checkpointing: str = setting("auto", one_of=SWITCH)
+    # of the LoRA adapters that train in place of the weights; 0 trains all weights
+    adapter_rank: int = setting(0, at_least=0, at_most=1024)
+    # an adapter's product counts alpha / rank times
+    adapter_alpha: float = setting(32.0, above=0, at_most=1_000_000)
+    # cut the networks over the processes instead of giving each a copy: less memory on a graphics card, more traffic
+    # between them; auto: only where memory needs it
+    sharding: str = setting("auto", one_of=SWITCH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +246,17 @@ class SamplingConfig(AnsweringConfig):
 STAGES: dict[str, type[RunConfig]] = {
     cls.stage: cls for cls in (PretrainingConfig, SFTConfig, RewardConfig, PPOConfig, EvaluationConfig, SamplingConfig)
 }
+
+
+def trunk_role(role: str) -> str:
+    """Where a config names the whole model that the adapter in a role stands on; a whole model needs no such parent."""
+    return f"{role}_trunk"
+
+
+def has_adapters(cfg: RunConfig) -> bool:
+    """Whether a run trains LoRA adapters, or starts from some."""
+    trains = isinstance(cfg, LearningConfig) and cfg.adapter_rank > 0
+    return trains or any(trunk_role(role) in cfg.parents for role in cfg.parents)
 
 
 def load_config(path: Path) -> RunConfig:

@@ -1,4 +1,6 @@
-"""Ranks: the processes that train one model together, each with a whole copy of it and a share of the data.
+"""Ranks: the processes that train one model together, each with a share of the data and a whole copy of the model.
+
+Where a copy is too large, each has a part of it; see `sharding`.
 
 The launcher (torchrun) starts them and tells each its number; one process alone has no group and pays nothing. All
 ranks take part in the same collectives in the same order, or they wait for each other in vain.
@@ -60,7 +62,7 @@ def join(processes: int, note: Note) -> None:
             )
         torch.cuda.set_device(card)
         backend = "cpu:gloo,cuda:nccl"
-    _together(dist.init_process_group, backend, timeout=PATIENCE)
+    together(dist.init_process_group, backend, timeout=PATIENCE)
 
 
 def leave() -> None:
@@ -84,16 +86,18 @@ def is_first() -> bool:
     return own() == 0
 
 
-def share(items: Sequence[T]) -> list[T]:
-    """What this rank does of the items: every one of them is in the share of one rank."""
-    return list(items[own() :: count()])
+def shares(items: Sequence[T]) -> list[list[T]]:
+    """What each rank does of the items: every one of them is in the share of one rank."""
+    return [list(items[rank :: count()]) for rank in range(count())]
 
 
 def spread(items: Sequence[T], work: Callable[[list[T]], Sequence[R]]) -> list[R]:
-    """What `work` gives for each item, in their order; each rank works on its share, and gets all results."""
-    mine = share(items)
+    """What `work` gives for each item, in their order; each rank works on its share, and gets all results.
+
+    The share of a rank may be empty. It works on that, too: it may have to take part in what the others do.
+    """
     results: list[Any] = [None] * len(items)
-    for rank, part in enumerate(gathered(list(work(mine)) if mine else [])):
+    for rank, part in enumerate(gathered(list(work(shares(items)[own()])))):
         results[rank :: count()] = part
     return results
 
@@ -103,7 +107,7 @@ def gathered(mine: T) -> list[T]:
     if count() == 1:
         return [mine]
     everyones: list[Any] = [None] * count()
-    _together(dist.all_gather_object, everyones, mine)
+    together(dist.all_gather_object, everyones, mine)
     return everyones
 
 
@@ -127,7 +131,7 @@ def summed(numbers: Tensor) -> Tensor:
     if count() == 1:
         return numbers
     total = numbers.clone()
-    _together(dist.all_reduce, total)
+    together(dist.all_reduce, total)
     return total
 
 
@@ -141,9 +145,9 @@ def mean_and_variance(numbers: Tensor) -> tuple[Tensor, Tensor]:
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace the gradients by their sums over all ranks; one without a gradient on any rank gets none."""
-    if count() == 1:
-        return
     parameters = list(parameters)
+    if count() == 1 or not parameters:
+        return
     holders = summed(torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32))
     gradients: list[Tensor] = []
     for parameter, ranks in zip(parameters, holders.tolist(), strict=True):
@@ -170,13 +174,18 @@ def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
     return buckets
 
 
-def _together(collective: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """Call a collective. Raises RankLost where another rank has ended."""
+def together(collective: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """What a collective returns. Raises RankLost where another rank has ended."""
     global _collectives
     _collectives += 1
     if _note:
         _note(int(os.environ["RANK"]), _collectives)
+    return unnoted(collective, *arguments, **options)
+
+
+def unnoted(collective: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """The same without a note, which takes a millisecond: for the many collectives within a pass through a network."""
     try:
-        collective(*arguments, **options)
+        return collective(*arguments, **options)
     except RuntimeError as error:  # which torch's own errors are
         raise RankLost(f"another process of the run has ended: {error}") from error

@@ -9,14 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
-from training.rlhf.config import Parent, PPOConfig, RewardConfig, RunConfig, SFTConfig
+from training.rlhf.config import Parent, PPOConfig, RewardConfig, RunConfig, SFTConfig, trunk_role
 from training.rlhf.data.chat import Chat, Rendered
+from training.rlhf.model_folder.adapter_files import Shape
+from training.rlhf.networks import adapters
 from training.rlhf.networks.policy import Policy
-from training.rlhf.networks.scalar_model import ScalarModel
+from training.rlhf.networks.scalar_model import ScalarModel, scalar_on
 from training.rlhf.stages import ppo, reward, sft
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.reward import Slate
@@ -25,6 +28,7 @@ from training.rlhf.stages.scoring import Scorer
 
 LENGTH = 64  # tokens of a prompt, and of an answer
 VOCABULARY = 2048
+ADAPTER = Shape(rank=8, alpha=16.0)
 # name -> hidden size, size of the MLP, layers, heads, tokens of a micro-batch
 SIZES = {"1M": (128, 344, 2, 4, 4096), "8M": (320, 880, 6, 8, 2048), "40M": (512, 1408, 12, 8, 1024)}
 # Memory that is freed goes back at once, so that what the process has is what is in use.
@@ -44,9 +48,13 @@ def shape(size: str) -> LlamaConfig:
     )
 
 
-def config(size: str, stage: type[RunConfig], **options: str) -> RunConfig:
-    """The config of a stage with micro-batches as large as this size's."""
-    parents = {role: Parent(path="", manifest_sha256="") for role in stage.required_parents}
+def config(size: str, stage: type[RunConfig], *, with_adapters: bool = False, **options: Any) -> RunConfig:
+    """The config of a stage with micro-batches as large as this size's; with adapters, all parents are some."""
+    roles = set(stage.required_parents)
+    if with_adapters:
+        roles |= {trunk_role(role) for role in roles}
+        options |= {"adapter_rank": ADAPTER.rank, "adapter_alpha": ADAPTER.alpha}
+    parents = {role: Parent(path="", manifest_sha256="") for role in roles}
     return stage(seed=0, dtype="fp32", batch_tokens=SIZES[size][-1], parents=parents, **options)  # type: ignore[arg-type]
 
 
@@ -93,9 +101,33 @@ def run_reward(size: str, chat: Chat, *, recomputes: bool) -> None:
 
 
 def run_ppo(size: str, chat: Chat, *, recomputes: bool) -> None:
-    """Two updates, without sampling: so long answers would take minutes."""
+    """Two updates of whole networks."""
     policy, reference = (Policy(LlamaForCausalLM(shape(size)), VOCABULARY, "fp32") for _ in range(2))
     critic, scorer = (ScalarModel(LlamaModel(shape(size)), "fp32") for _ in range(2))
+    update_twice(size, chat, policy, reference, critic, recomputes=recomputes)
+    del scorer
+
+
+def run_ppo_with_adapters(size: str, chat: Chat, *, recomputes: bool) -> None:
+    """Two updates of adapters on one base."""
+    base = Policy(LlamaForCausalLM(shape(size)), VOCABULARY, "fp32")
+    base.freeze()
+
+    def adapted(name: str, *, trains: bool) -> Policy:
+        adapter = adapters.inject(adapters.Base(base.network, ""), name, ADAPTER, trains=trains)
+        adapter.reset(0, name)
+        return base.with_adapter(adapter)
+
+    scorer, critic = (scalar_on(adapted(name, trains=name == "critic")) for name in ("reward", "critic"))
+    policy, reference = adapted("policy", trains=True), adapted("reference", trains=False)
+    update_twice(size, chat, policy, reference, critic, recomputes=recomputes)
+    del scorer
+
+
+def update_twice(
+    size: str, chat: Chat, policy: Policy, reference: Policy, critic: ScalarModel, *, recomputes: bool
+) -> None:
+    """Two updates of PPO, without sampling: so long answers would take minutes."""
     if recomputes:
         for network in (policy, critic):
             network.trunk.checkpoint_activations()
@@ -106,7 +138,6 @@ def run_ppo(size: str, chat: Chat, *, recomputes: bool) -> None:
     for _ in range(2):
         rollouts = [ppo.evaluate_rollout(policy, reference, critic, _episodes(part), 0, cfg) for part in parts]
         trainer.update([rollouts], 0)
-    del scorer
 
 
 def _episodes(part: Sequence[Rendered]) -> list[Episode]:
@@ -117,6 +148,7 @@ RUNS: dict[str, tuple[type[RunConfig], Callable[..., None]]] = {
     "sft": (SFTConfig, run_sft),
     "reward": (RewardConfig, run_reward),
     "ppo": (PPOConfig, run_ppo),
+    "ppo with adapters": (PPOConfig, run_ppo_with_adapters),
 }
 
 

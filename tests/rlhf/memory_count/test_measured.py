@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rlhf.memory_count.measured import RUNS, VOCABULARY, config, measured, sequences, shape, slates
+from tests.rlhf.memory_count.measured import ADAPTER, RUNS, VOCABULARY, config, measured, sequences, shape, slates
 from training.rlhf.data.chat import Chat
 from training.rlhf.memory_count import stages
 from training.rlhf.memory_count.longest import Longest
@@ -15,15 +15,23 @@ TOLERANCE = 0.15
 def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> int:
     """The bytes at the peak of the stage's steps, on a CPU."""
     chat.vocab_size = VOCABULARY
-    cfg = config(size, RUNS[stage][0], activation_checkpointing="on" if recomputes else "off")
+    has_adapters, recomputation = stage.endswith("adapters"), "on" if recomputes else "off"
+    cfg = config(size, RUNS[stage][0], with_adapters=has_adapters, activation_checkpointing=recomputation)
     longest = Longest(sequences(cfg.batch_tokens), slates(cfg.batch_tokens), [one.prompt for one in sequences(512)])
-    peaks = stages.count(cfg, dict.fromkeys(cfg.parents, shape(size)), chat, longest, "cpu")
+    adapters = dict.fromkeys(cfg.required_parents, ADAPTER) if has_adapters else {}
+    peaks = stages.count(cfg, dict.fromkeys(cfg.parents, shape(size)), chat, longest, "cpu", adapters)
     return max(peak.total for peak in peaks if peak.moment != "sampling")
 
 
 @pytest.mark.parametrize(
     ("size", "stage", "recomputes"),
-    [("1M", "ppo", False), ("8M", "reward", False), ("8M", "sft", True), ("40M", "sft", False)],
+    [
+        ("1M", "ppo", False),
+        ("1M", "ppo with adapters", True),
+        ("8M", "reward", False),
+        ("8M", "sft", True),
+        ("40M", "sft", False),
+    ],
 )
 def test_the_counted_peak_is_what_a_process_takes(
     models: dict[str, Path], size: str, stage: str, recomputes: bool

@@ -5,13 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.rlhf import adapter_runs
+from tests.rlhf.adapter_runs import LORA
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from training.rlhf import memory
 from training.rlhf.__main__ import main
-from training.rlhf.config import load_config
-from training.rlhf.memory_count.decision import with_checkpointing_decided
+from training.rlhf.config import LearningConfig, load_config
+from training.rlhf.memory_count.decision import with_auto_decided
+from training.rlhf.networks import device
 
 PROMPTS = [{"id": n, "messages": question(n)} for n in range(4)]
 DATA = {
@@ -105,5 +109,92 @@ def test_auto_computes_activations_again_only_where_memory_is_short(
 ) -> None:
     free.write_text(f"MemAvailable: {int(free_gb * 1e6)} kB\n")
     run = make_run("sft", parents={"base": models["qwen2"]}, data=DATA["sft"], max_response=16)
-    cfg = with_checkpointing_decided(run, load_config(run / "config.json"))
+    cfg = with_auto_decided(run, load_config(run / "config.json"))
     assert cfg.activation_checkpointing == chosen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_adapters_on_one_base_need_its_weights_once(
+    models: dict[str, Path], tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = models["qwen2"]
+    outputs = adapter_runs.chain(tmp_path / "round", base)
+    parents = {"policy": outputs["sft"], "reference": outputs["sft"], "reward": outputs["reward"]}
+    for path in tmp_path.glob("round/*/attempts/1/output/adapter_model.safetensors"):
+        path.unlink()  # the matrices are not read
+    whole = adapter_runs.write(tmp_path / "whole", "sft", {"base": base})
+    (alone,) = counted(whole, capsys, "--device", device)
+    peaks = counted(adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA), capsys, "--device", device)
+    steps = [peak for peak in peaks if peak["gradients"]]
+    assert [peak["moment"] for peak in steps] == ["step of the policy", "step of the critic"]
+    assert steps[0]["optimiser"] == pytest.approx(2 * sum(peak["gradients"] for peak in steps), rel=0.02)
+    assert all(peak["gradients"] < 0.2 * alone["gradients"] for peak in steps)
+    # Four adapters, and a copy of the policy's for stepping back, which counts where the networks are on the CPU, too.
+    weights = alone["weights"] + {"cpu": 5, "cuda": 4}[device] * steps[0]["gradients"]
+    assert peaks[0]["weights"] == pytest.approx(weights, rel=0.02)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_every_stage_is_counted_that_starts_from_adapters(
+    models: dict[str, Path], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that train go on with the adapters, or with all weights."""
+    outputs = adapter_runs.chain(tmp_path / "round", models["qwen2"])
+    roles = {"base": outputs["sft"], "policy": outputs["sft"], "reference": outputs["sft"], "parent": outputs["policy"]}
+    for stage, names in ROLES.items():
+        options = {**LORA, "adapter_rank": rank} if stage in ("sft", "reward", "ppo") else {}
+        parents = {name: roles.get(name, outputs["reward"]) for name in names}
+        run = adapter_runs.write(tmp_path / stage, stage, parents, outputs["base"], **options)
+        assert min(peak["total"] for peak in counted(run, capsys)) > 0
+
+
+def decided(run: Path) -> LearningConfig:
+    cfg = with_auto_decided(run, load_config(run / "config.json"))
+    assert isinstance(cfg, LearningConfig)
+    return cfg
+
+
+@pytest.mark.parametrize(("processes", "free_gb", "chosen"), [(2, 64, "off"), (2, 0.3, "on"), (1, 0.3, "off")], ids=str)
+def test_auto_shards_only_where_whole_networks_do_not_fit_a_card(
+    models: dict[str, Path],
+    make_run: MakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int,
+    free_gb: float,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free_gb * 1e9), int(80e9)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    parents = {"base": models["qwen2"]}
+    run = make_run("sft", parents=parents, data=DATA["sft"], max_response=16, processes=processes)
+    with device.following("cuda"):
+        assert decided(run).sharding == chosen
+
+
+def test_auto_does_not_shard_on_a_cpu_whose_processes_share_its_memory(
+    models: dict[str, Path], make_run: MakeRun, free: Path
+) -> None:
+    free.write_text("MemAvailable: 300000 kB\n")
+    run = make_run("sft", parents={"base": models["qwen2"]}, data=DATA["sft"], max_response=16, processes=2)
+    assert decided(run).sharding == "off"
+
+
+def test_one_process_shards_nothing_even_where_it_is_told_to(
+    models: dict[str, Path], make_run: MakeRun, free: Path
+) -> None:
+    free.write_text("MemAvailable: 64000000 kB\n")
+    run = make_run("sft", parents={"base": models["qwen2"]}, data=DATA["sft"], max_response=16, sharding="on")
+    assert decided(run).sharding == "off"
+
+
+def test_several_processes_are_counted_with_whole_networks_and_with_sharded_ones(
+    parents: dict[str, Path], make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("sft", parents={"base": parents["policy"]}, data=DATA["sft"], max_response=16, processes=2)
+    assert main(["memory", str(run), "--json", "--device", "cuda"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    whole, _whole_again, sharded, _sharded_again = (one["peaks"][0] for one in stage["counted"])
+    assert sharded["optimiser"] == pytest.approx(whole["optimiser"] / 2, rel=0.01)
+    assert whole["weights"] / 2 < sharded["weights"]  # a layer and the embedding are gathered
+    assert sharded["activations"] == whole["activations"]

@@ -58,6 +58,15 @@ def test_a_policy_that_does_not_train_has_the_same_numbers_in_bf16(model_dir: Pa
     assert frozen.for_sampling() is frozen
 
 
+def test_a_policy_that_does_not_train_is_not_copied_for_its_self_test_either(
+    model_dir: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[Policy] = []
+    monkeypatch.setattr(Policy, "copied", copied.append)
+    load_policy(model_dir, chat, "bf16", trains=False)
+    assert copied == []
+
+
 def test_a_scalar_model_that_does_not_train_has_the_same_numbers_in_bf16(model_dir: Path, chat: Chat) -> None:
     model = scalar_model(model_dir, chat, "bf16")
     with torch.no_grad():

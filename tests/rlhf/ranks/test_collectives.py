@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from tests.rlhf.ranks.launches import join, start
-from training.rlhf.ranks import share, spread, summed
+from training.rlhf.ranks import shares, spread, summed
 
 
 def meet(folder: Path, processes: int) -> int:
     """Write down what this rank learns."""
     from training.rlhf import ranks
+    from training.rlhf.data.batching import own_micro_batches
     from training.rlhf.stages.learner import Learner
 
     ranks.join(processes, lambda rank, collectives: None)
@@ -27,7 +28,8 @@ def meet(folder: Path, processes: int) -> int:
         parameter.grad = torch.full_like(parameter, torch.nan if own == 1 else 1.0)
     learner.step(0.1)
     learnt = {
-        "share": ranks.share("abcde"),
+        "share": ranks.shares("abcde")[own],
+        "groups": own_micro_batches([1, 2, 3, 8, 9], 9),
         "spread": ranks.spread("abcde", lambda mine: [letter.upper() for letter in mine]),
         "few": ranks.spread("a", lambda mine: [letter.upper() for letter in mine]),
         "gathered": ranks.gathered(own),
@@ -47,6 +49,8 @@ def test_three_processes_agree(tmp_path: Path) -> None:
     assert join(start(meet, tmp_path, 3, processes=3, log=tmp_path / "log")) == [0, 0, 0]
     learnt = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
     assert [one.pop("share") for one in learnt] == [["a", "d"], ["b", "e"], ["c"]]
+    # The third has read all that it has to read, and waits for the second groups of the others with an empty one.
+    assert [one.pop("groups") for one in learnt] == [[[0], [3]], [[1], [4]], [[2], []]]
     assert learnt[0] == learnt[1] == learnt[2]
     assert learnt[0] == {
         "spread": ["A", "B", "C", "D", "E"],
@@ -62,7 +66,7 @@ def test_three_processes_agree(tmp_path: Path) -> None:
 
 
 def test_one_process_is_its_own_group() -> None:
-    assert share("abc") == ["a", "b", "c"]
+    assert shares("abc") == [["a", "b", "c"]]
     assert spread([1, 2], lambda items: [item + 1 for item in items]) == [2, 3]
     numbers = torch.ones(2)
     assert summed(numbers) is numbers

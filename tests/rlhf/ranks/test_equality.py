@@ -9,9 +9,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.rlhf import adapter_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.ranks.launches import launch
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
+from training.rlhf.config import trunk_role
 
 ATTEMPT = Path("attempts/1")
 SHORT = {"max_response": 32, "batch_tokens": 150}  # so that each process has several micro-batches
@@ -70,6 +72,15 @@ def test_ppo(make_run: MakeRun, models: dict[str, Path], reward_models: dict[str
             for run in (one, two)
         ]
         assert texts[0] == texts[1] and len(texts[0]) == 8
+
+
+def test_ppo_with_adapters(make_run: MakeRun, models: dict[str, Path], tmp_path: Path) -> None:
+    outputs = adapter_runs.chain(tmp_path / "round", models["llama"])
+    parents = {"policy": outputs["sft"], "reference": outputs["sft"], "reward": outputs["reward"]}
+    trunks = {trunk_role(role): models["llama"] for role in parents}
+    options = {**adapter_runs.OPTIONS["ppo"], **adapter_runs.LORA, "batch_tokens": 150}
+    data = adapter_runs.DATA["ppo"]
+    check_that_two_equal_one(make_run, "ppo", 2, parents=parents | trunks, data=data, **options)
 
 
 def texts(run: Path) -> list[str]:

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.rlhf import adapter_runs
+from tests.rlhf.adapter_runs import LORA
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forks import FORKS
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
@@ -156,6 +158,21 @@ def test_ppo_killed_anywhere_ends_in_the_same_weights(
     run = make_run("ppo", parents=parents, data={"prompts": prompts}, **sizes, **rates)
     check_that_kills_change_nothing(run, "ppo")
     assert metrics(run)[-1]["metrics"][passed] > rates["kl_limit"]
+
+
+@pytest.mark.slow
+def test_ppo_with_adapters_killed_anywhere_ends_in_the_same_adapter(tmp_path: Path, models: dict[str, Path]) -> None:
+    base = models["qwen2"]
+    outputs = []
+    for stage in ("sft", "reward"):
+        parents = {"policy": outputs[0]} if outputs else {"base": base}
+        assert attempt(adapter_runs.write(tmp_path / stage, stage, parents, base, **LORA), stage) == 0
+        outputs.append(finished(tmp_path / stage) / "output")
+    sft, reward = outputs
+    parents = {"policy": sft, "reference": sft, "reward": reward}
+    run = adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA, iterations=3, checkpoint_seconds=0)
+    check_that_kills_change_nothing(run, "ppo")
+    assert weights(run).keys() == {"adapter_model.safetensors"}
 
 
 def test_a_stage_that_is_asked_to_stop_leaves_with_75_and_goes_on_later(

@@ -20,8 +20,8 @@ from training.rlhf.run.checkpoint import module_tensors
 from training.rlhf.seeding import generator
 from training.rlhf.stages.inspection import after_update
 from training.rlhf.stages.learner import Learner
-from training.rlhf.stages.ppo import Trainer, policy_step, value_step, whiten_advantages
-from training.rlhf.stages.rollouts import Rollout, iteration_prompts, rollout_metrics
+from training.rlhf.stages.ppo import Trainer, policy_step, value_step
+from training.rlhf.stages.rollouts import Rollout, iteration_prompts, rollout_metrics, whiten_advantages
 from training.rlhf.stages.scoring import Answer, Scorer
 
 PROMPTS = [

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from annotate.services.text import folded_hash
+from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forward_hooks import forward_hook, interrupted_at_forward
 from tests.rlhf.reward_runs import question, ranked_slate
@@ -26,7 +27,7 @@ from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat
 from training.rlhf.data.records import read_completions
 from training.rlhf.networks.scalar_model import ScalarModel, load_reward
-from training.rlhf.stages.scoring import Answer, Scorer
+from training.rlhf.stages.scoring import Answer
 
 SMALL = {"iterations": 3, "rollout_size": 8, "minibatch_size": 4, "max_response": 10, "checkpoint_seconds": 0}
 PROMPTS = [{"id": n, "messages": question(n)} for n in range(5)]
@@ -183,7 +184,7 @@ def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: d
     chat, reward_model = Chat.load(model_dir), reward_models[model_dir.name]
     cfg = PPOConfig(seed=0, dtype="fp32", parents=dict.fromkeys(("policy", "reference", "reward")))
     answers = [Answer(question(n), text, stopped=True) for n in range(3) for text in ("A fox.", "Drink water.")]
-    rewards = Scorer.load(reward_model, chat, cfg, report_progress=lambda: None).scores(answers)
+    rewards = reward_runs.scorer(reward_model, chat, cfg).scores(answers)
     critic, _ = load_reward(reward_model, "fp32")
     batch = collate([chat.rendered(*answer[:3]) for answer in answers], chat.pad_id)
     # Behind the last token stands what the critic thinks once it has read it.

@@ -55,7 +55,7 @@ def trained(model_dir: Path, trained_models: dict[str, Path]) -> Path:
 
 def load(directory: Path, policy: Path, dtype: str = "fp32") -> Scorer:
     cfg = RewardConfig(seed=0, dtype=dtype, parents={"policy": Parent(path="", manifest_sha256="")})
-    return Scorer.load(directory, Chat.load(policy), cfg, report_progress=lambda: None)
+    return reward_runs.scorer(directory, Chat.load(policy), cfg)
 
 
 def test_a_fresh_head_is_small_unbiased_and_knows_nothing_yet(model_dir: Path) -> None:

@@ -96,6 +96,12 @@ def test_an_impossible_token_is_never_drawn() -> None:
     assert inverse_cdf(logprobs, extremes).tolist() == [1, 3, 3]
 
 
+@pytest.mark.parametrize("vocabulary", [5, 64, 100])
+def test_logits_that_are_not_finite_still_give_an_id(vocabulary: int) -> None:
+    nothing = torch.full((2, vocabulary), torch.nan)
+    assert all(0 <= drawn < vocabulary for drawn in inverse_cdf(nothing, torch.tensor([0.0, 0.9])).tolist())
+
+
 def test_an_answer_ends_with_its_first_stop_id_or_is_cut(policy: Policy, chat: Chat) -> None:
     _, answers = draw(policy, chat, 96)
     assert {answer.stopped for answer in answers} == {True, False}

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
 from training.rlhf.config import PPOConfig
 from training.rlhf.data.chat import Chat
-from training.rlhf.stages.scoring import Answer, Scorer
+from training.rlhf.stages.scoring import Answer
 
 OPTIONS = {"rollout_size": 6, "minibatch_size": 3, "max_response": 10, "learning_rate": 1e-2, "checkpoint_seconds": 0}
 PROMPTS = [{"id": f"p{n}", "messages": question(n)} for n in range(9)]
@@ -54,7 +55,7 @@ def test_the_rewards_are_those_of_the_texts(make_run: MakeRun, parents: dict[str
     (rows,) = read(run).values()
     assert len(rows) == 6  # the whole rollout, where it is smaller than what is shown
     cfg = PPOConfig(seed=0, dtype="fp32", parents=dict.fromkeys(parents))
-    scorer = Scorer.load(parents["reward"], Chat.load(parents["policy"]), cfg, report_progress=lambda: None)
+    scorer = reward_runs.scorer(parents["reward"], Chat.load(parents["policy"]), cfg)
     answers = [Answer(row["messages"], row["text"], row["finish_reason"] == "stop") for row in rows]
     assert [row["reward"] for row in rows] == pytest.approx(scorer.scores(answers).tolist(), abs=1e-5)
 

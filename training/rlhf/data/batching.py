@@ -23,7 +23,11 @@ class Batch(NamedTuple):
 
 
 def collate(rendered: Sequence[Rendered], pad_id: int, device: torch.device | str = "cpu") -> Batch:
-    """The sequences as one batch, as wide as the longest of them."""
+    """The sequences as one batch, as wide as the longest of them; where there are none, one token that counts nowhere.
+
+    A rank that has nothing left to read passes that through a sharded network, for others wait for its part of it.
+    """
+    rendered = rendered or [Rendered([pad_id], [])]
     width = max(sample.length for sample in rendered)
     tokens = torch.full((len(rendered), width), pad_id, dtype=torch.int64)
     for row, sample in enumerate(rendered):
@@ -71,9 +75,14 @@ def micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 
 
 def own_micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """The same for the share of this rank, where several processes work on one batch: each has short and long ones."""
-    own = ranks.share(sorted(range(len(lengths)), key=lambda index: lengths[index]))
-    return [[own[number] for number in group] for group in micro_batches([lengths[index] for index in own], tokens)]
+    """The same for the share of this rank, where several processes work on one batch: each has short and long ones.
+
+    All ranks get as many groups, as they may have to pass through a network together; the last ones may be empty.
+    """
+    shares = ranks.shares(sorted(range(len(lengths)), key=lambda index: lengths[index]))
+    cuts = [micro_batches([lengths[index] for index in share], tokens) for share in shares]
+    own = [[shares[ranks.own()][number] for number in group] for group in cuts[ranks.own()]]
+    return own + [[] for _ in range(max(map(len, cuts)) - len(own))]
 
 
 def epoch_batches(count: int, size: int, generator: torch.Generator) -> list[list[int]]:

@@ -5,8 +5,9 @@ any time. What the engine finds out by comparing numbers when it loads a network
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from .. import memory
+from ..config import RunConfig, trunk_role
+from ..model_folder.adapter_files import Shape
+from ..networks import adapters
+from ..networks.adapters import Adapter, Base, SavedAdapter
+from ..networks.parents import Card, ParentNetworks
 from ..networks.policy import Policy
-from ..networks.scalar_model import ScalarModel, trunk_of
+from ..networks.scalar_model import ScalarModel, scalar_on, trunk_of
 from ..networks.transformer import CANNOT_RUN
 from ..networks.trunk import Found, assumed
 
@@ -26,42 +32,78 @@ SMALL_LAYER = 64  # numbers between the two matrices of an MLP
 _found: dict[str, Found] = {}  # by config: a plan counts the same networks many times
 
 
-class FakeNetworks:
-    """Loads networks that have shapes only."""
+class FakeNetworks(ParentNetworks):
+    """Loads networks that have shapes only: by the configs of a run's parents and the shapes of those with adapters."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        cfg: RunConfig,
+        models: Mapping[str, PreTrainedConfig],
+        saved_shapes: Mapping[str, Shape],
+        vocab_size: int,
+    ) -> None:
+        super().__init__(cfg, directory=lambda _role: Path())
+        self._models, self._saved_shapes, self._vocab_size = models, saved_shapes, vocab_size
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
 
-    def policy(self, config: PreTrainedConfig, vocab_size: int, dtype: str, *, trains: bool = True) -> Policy:
-        """What load_policy would return for a directory with this config."""
+    def saved_adapter(self, role: str) -> SavedAdapter | None:
+        """See ParentNetworks."""
+        shape = self._saved_shapes.get(role)
+        return SavedAdapter(Path(), shape, self.cfg.parents[trunk_role(role)].manifest_sha256) if shape else None
+
+    def whole_policy(self, role: str, *, trains: bool) -> Policy:
+        """See ParentNetworks."""
+        return self._policy(self._models[role], trains=trains)
+
+    def whole_reward(self, *, trains: bool) -> tuple[ScalarModel, Card]:
+        """See ParentNetworks."""
+        config = self._models["reward"]
+        with self._mode:
+            backbone = AutoModel.from_config(config, dtype=torch.float32)
+        model = self._scalar_model(backbone, config)
+        if not trains:
+            with self._assuming(config):
+                model.freeze()
+        return model, self.head(model)
+
+    def scalar_from_policy(self, policy: Policy) -> ScalarModel:
+        """A scalar model on a policy's trunk, which it takes over."""
+        if policy.trunk.adapter:
+            model = scalar_on(policy)
+        else:
+            model = self._scalar_model(trunk_of(policy.network), policy.network.config)
+        self.head(model)
+        return model
+
+    def merged_policy(self, role: str, saved: SavedAdapter) -> Policy:
+        """See ParentNetworks."""
+        return self.whole_policy(trunk_role(role), trains=True)
+
+    def new_adapter(self, base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
+        """See ParentNetworks."""
+        return adapters.inject(base, name, shape, trains=trains)
+
+    def restore(self, adapter: Adapter, saved: SavedAdapter) -> None:
+        """There is nothing to read."""
+
+    def head(self, model: ScalarModel) -> Card:
+        """A head without numbers."""
+        with self._mode:
+            model.head = nn.Linear(model.head.in_features, 1)
+        return {}
+
+    def _policy(self, config: PreTrainedConfig, *, trains: bool) -> Policy:
         with self._mode:
             network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         with self._assuming(config):
-            policy = Policy(network, vocab_size, dtype)
+            policy = Policy(network, self._vocab_size, self.cfg.dtype)
             if not trains:
                 policy.freeze()
         return policy
 
-    def scalar_model(self, config: PreTrainedConfig, dtype: str, *, trains: bool = True) -> ScalarModel:
-        """What load_reward would return for a directory with this config."""
-        with self._mode:
-            backbone = AutoModel.from_config(config, dtype=torch.float32)
-        model = self._with_head(backbone, config, dtype)
-        if not trains:
-            with self._assuming(config):
-                model.freeze()
-        return model
-
-    def scalar_from_policy(self, policy: Policy, dtype: str) -> ScalarModel:
-        """A scalar model on a policy's trunk, which it takes over."""
-        return self._with_head(trunk_of(policy.network), policy.network.config, dtype)
-
-    def _with_head(self, backbone: PreTrainedModel, config: PreTrainedConfig, dtype: str) -> ScalarModel:
+    def _scalar_model(self, backbone: PreTrainedModel, config: PreTrainedConfig) -> ScalarModel:
         with self._assuming(config):
-            model = ScalarModel(backbone, dtype)
-        with self._mode:
-            model.head = nn.Linear(model.head.in_features, 1)
-        return model
+            return ScalarModel(backbone, self.cfg.dtype)
 
     @contextmanager
     def _assuming(self, config: PreTrainedConfig) -> Iterator[None]:

@@ -1,6 +1,5 @@
 """`python -m training.rlhf memory RUN_DIR …`: what stages need at their peaks, without loading a weight."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,14 +56,12 @@ def table(peaks: list[Peak]) -> list[str]:
 
 
 def _counted(run_dir: Path, kind: str, within: int | None) -> tuple[RunConfig, list[Variant]]:
-    """The stage's config, and what was counted; without `within`, activations both kept and not where that is open."""
+    """The stage's config, and what was counted; without `within`, with what is left to auto decided in each way."""
     cfg = load_config(run_dir / "config.json")
     run = RunCount(run_dir, cfg, kind)
     if within is not None:
         return cfg, search.variants(run, cfg, within)
-    kept = search.own(cfg)
-    again = [] if kept is cfg else [dataclasses.replace(cfg, activation_checkpointing="on")]  # type: ignore[call-arg]
-    return cfg, [Variant.of(run, cfg, one) for one in (kept, *again)]
+    return cfg, [Variant.of(run, cfg, one) for one in search.decided(cfg, kind)]
 
 
 def _as_json(run_dir: Path, kind: str, within: int | None) -> dict[str, Any]:
@@ -92,4 +89,6 @@ def _title(variant: Variant) -> str:
     settings = dict(variant.settings)
     if isinstance(variant.cfg, LearningConfig):
         settings["activation_checkpointing"] = variant.cfg.activation_checkpointing
+        if variant.cfg.processes > 1:
+            settings["sharding"] = variant.cfg.sharding
     return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 from ..config import RunConfig
 from ..data.chat import Chat
 from ..exits import InvalidInput
+from ..model_folder.adapter_files import is_adapter, shape_of
 from . import longest, stages
 from .peaks import Peak
 
@@ -19,7 +20,7 @@ class RunCount:
         directories = {role: run_dir / parent.path for role, parent in cfg.parents.items()}
         if not directories:
             raise InvalidInput(f"{cfg.stage} starts from no model, so its memory is not counted", kind="config")
-        self._kind = kind
+        self.kind = kind
         self._chat = Chat.load(directories["base" if "base" in directories else "policy"])
         try:
             self._models = {
@@ -28,11 +29,12 @@ class RunCount:
             }
         except (OSError, ValueError) as error:
             raise InvalidInput(f"a parent's config.json cannot be read: {error}", kind="model_files") from error
+        self._adapters = {role: shape_of(one) for role, one in directories.items() if is_adapter(one)}
         self._longest = longest.of_run(run_dir, cfg, self._chat)
 
     def peaks(self, cfg: RunConfig) -> list[Peak]:
         """With a config that differs from the run's in nothing but what its records are cut into."""
-        return stages.count(cfg, self._models, self._chat, self._longest(cfg), self._kind)
+        return stages.count(cfg, self._models, self._chat, self._longest(cfg), self.kind, self._adapters)
 
     def tokens_at_once(self, cfg: RunConfig) -> int:
         """The most tokens that go through a network at once, padding included."""

@@ -6,12 +6,15 @@ fewer answers written at once. What is changed next is what the highest moment i
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 from .. import memory
-from ..config import AnsweringConfig, LearningConfig, RunConfig
+from ..config import AnsweringConfig, LearningConfig, RunConfig, has_adapters
 from .peaks import Peak
 from .run_count import RunCount
+
+AUTO = ("activation_checkpointing", "sharding")  # settings that a run may decide by itself
 
 
 class Variant(NamedTuple):
@@ -25,9 +28,10 @@ class Variant(NamedTuple):
     def of(cls, run: RunCount, cfg: RunConfig, variant: RunConfig) -> "Variant":
         """The count of `variant`, a config that came of the run's `cfg`."""
         before, after = dataclasses.asdict(cfg), dataclasses.asdict(variant)
-        changed = {name: value for name, value in after.items() if value != before[name]}
-        if before.get("activation_checkpointing") == "auto":
-            changed.pop("activation_checkpointing", None)
+        own = {name for name in AUTO if before.get(name) == "auto"}
+        if isinstance(cfg, LearningConfig) and not _can_shard(cfg):
+            own.add("sharding")
+        changed = {name: value for name, value in after.items() if value != before[name] and name not in own}
         return cls(changed, variant, run.peaks(variant))
 
     @property
@@ -38,18 +42,38 @@ class Variant(NamedTuple):
 def variants(run: RunCount, cfg: RunConfig, within: int) -> list[Variant]:
     """The run's own config, then with ever more changed, until it fits into `within` bytes or nothing more helps.
 
-    Where `activation_checkpointing` is auto, it is counted off and, where that does not fit, on: the run decides alike.
+    What it leaves to auto is decided as the run decides it: in one way after the other, until one fits.
     """
-    counted = [Variant.of(run, cfg, own(cfg))]
-    while not memory.fits(counted[-1].highest.total, within) and (lighter := _lighter(run, cfg, counted[-1])):
+    counted: list[Variant] = []
+    for own in decided(cfg, run.kind):
+        counted.append(Variant.of(run, cfg, own))
+        if memory.fits(counted[-1].highest.total, within):
+            return counted
+    while lighter := _lighter(run, cfg, counted[-1]):
         counted.append(lighter)
+        if memory.fits(lighter.highest.total, within):
+            break
     return counted
 
 
-def own(cfg: RunConfig) -> RunConfig:
-    """The config as it is counted first: with activations kept where that is not decided yet."""
-    is_open = isinstance(cfg, LearningConfig) and cfg.activation_checkpointing == "auto"
-    return dataclasses.replace(cfg, activation_checkpointing="off") if is_open else cfg  # type: ignore[call-arg]
+def decided(cfg: RunConfig, kind: str) -> list[RunConfig]:
+    """The config with each auto decided, in each way: what is faster comes first, what takes less memory last.
+
+    Nothing is sharded with one process or with adapters, whose base is shared by several networks; nor, where it is
+    left to the memory, on a CPU, whose processes share theirs.
+    """
+    if not isinstance(cfg, LearningConfig):
+        return [cfg]
+    sharding = {"auto": ("off", "on") if kind != "cpu" else ("off",)}.get(cfg.sharding, (cfg.sharding,))
+    recomputing = {"auto": ("off", "on")}.get(cfg.activation_checkpointing, (cfg.activation_checkpointing,))
+    return [
+        dataclasses.replace(cfg, sharding=shards, activation_checkpointing=recomputes)
+        for shards, recomputes in product(sharding if _can_shard(cfg) else ("off",), recomputing)
+    ]
+
+
+def _can_shard(cfg: LearningConfig) -> bool:
+    return cfg.processes > 1 and not has_adapters(cfg)
 
 
 def _lighter(run: RunCount, cfg: RunConfig, now: Variant) -> Variant | None:
@@ -72,6 +96,8 @@ def _candidates(run: RunCount, now: Variant) -> Iterator[RunConfig]:
         return
     if isinstance(cfg, LearningConfig) and highest.gradients and cfg.activation_checkpointing == "off":
         yield dataclasses.replace(cfg, activation_checkpointing="on")
+    if isinstance(cfg, LearningConfig) and _can_shard(cfg) and cfg.sharding == "off":
+        yield dataclasses.replace(cfg, sharding="on")
     at_once = run.tokens_at_once(cfg)
     for tokens in _halves(cfg.batch_tokens):
         lighter = dataclasses.replace(cfg, batch_tokens=tokens)

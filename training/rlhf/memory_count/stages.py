@@ -18,6 +18,7 @@ from ..config import (
 )
 from ..data.batching import collate, micro_batches
 from ..data.chat import Chat, Rendered
+from ..model_folder.adapter_files import Shape
 from ..networks import device
 from ..networks.decoding import new_decoding, rows_that_fit
 from ..networks.policy import Policy
@@ -33,16 +34,20 @@ from .longest import Longest
 from .peaks import Peak, Stage
 
 Models = Mapping[str, PreTrainedConfig]  # by role among the parents
+Shapes = Mapping[str, Shape]  # of the parents that are adapters, by role
+NO_ADAPTERS: Shapes = {}
 
 
-def count(cfg: RunConfig, models: Models, chat: Chat, longest: Longest, kind: str) -> list[Peak]:
+def count(
+    cfg: RunConfig, models: Models, chat: Chat, longest: Longest, kind: str, adapters: Shapes = NO_ADAPTERS
+) -> list[Peak]:
     """The peaks of a stage's moments on a device of this kind, by its config, its parents' and its data.
 
-    `activation_checkpointing` auto is counted as off.
+    `activation_checkpointing` and `sharding` auto are counted as off.
     """
     live = LiveBytes()
     with device.following(kind), live:
-        counter = Counter(live, cfg, models, chat, longest)
+        counter = Counter(live, cfg, FakeNetworks(cfg, models, adapters, chat.vocab_size), chat, longest)
         MOMENTS[type(cfg)](counter)
     return counter.stage.peaks
 
@@ -50,21 +55,21 @@ def count(cfg: RunConfig, models: Models, chat: Chat, longest: Longest, kind: st
 class Counter:
     """What the moments of a stage are counted with."""
 
-    def __init__(self, live: LiveBytes, cfg: RunConfig, models: Models, chat: Chat, longest: Longest) -> None:
-        self.stage = Stage(live, accumulates=longest.accumulates)
-        self.cfg, self.models, self.chat, self.longest = cfg, models, chat, longest
-        self.networks = FakeNetworks()
+    def __init__(self, live: LiveBytes, cfg: RunConfig, networks: FakeNetworks, chat: Chat, longest: Longest) -> None:
+        self.shards = isinstance(cfg, LearningConfig) and cfg.sharding == "on" and cfg.processes > 1
+        self.stage = Stage(live, accumulates=longest.accumulates, ranks=cfg.processes if self.shards else 1)
+        self.cfg, self.networks, self.chat, self.longest = cfg, networks, chat, longest
 
     def policy(self, role: str, *, trains: bool = False) -> Policy:
         """The policy in a role, as the stage loads it."""
-        policy = self.networks.policy(self.models[role], self.chat.vocab_size, self.cfg.dtype, trains=trains)
+        policy = self.networks.policy(role, trains=trains)
         if trains and self._recomputes:
             policy.trunk.checkpoint_activations()
         return policy
 
     def reward_model(self, *, trains: bool = False) -> ScalarModel:
         """The reward model, as the stage loads it."""
-        model = self.networks.scalar_model(self.models["reward"], self.cfg.dtype, trains=trains)
+        model, _card = self.networks.reward_model(trains=trains)
         if trains and self._recomputes:
             model.trunk.checkpoint_activations()
         return model
@@ -83,6 +88,7 @@ class Counter:
 def _sft(counter: Counter) -> None:
     cfg, stage, batch = counter.cfg, counter.stage, counter.longest.sequences
     policy = counter.policy("base", trains=True)
+    stage.hold(policy)
     learner, pad_id = stage.learner(policy), counter.chat.pad_id
     with stage.measuring("step", trained=policy):
         sft.train_step(policy, learner, batch, 0.0, pad_id, cfg.batch_tokens, _nothing)
@@ -90,7 +96,8 @@ def _sft(counter: Counter) -> None:
 
 def _reward(counter: Counter) -> None:
     cfg, stage = counter.cfg, counter.stage
-    model = counter.networks.scalar_from_policy(counter.policy("policy", trains=True), cfg.dtype)
+    model = counter.networks.scalar_from_policy(counter.policy("policy", trains=True))
+    stage.hold(model)
     learner = stage.learner(model)
     scorer = Scorer(model, counter.chat, cfg.batch_tokens, _nothing)
     with stage.measuring("step", trained=model):
@@ -102,18 +109,18 @@ def _ppo(counter: Counter) -> None:
     assert isinstance(cfg, PPOConfig)
     scorer, reference = counter.reward_model(), counter.policy("reference")
     critic, policy = counter.reward_model(trains=True), counter.policy("policy", trains=True)
+    stage.hold(scorer, reference, critic, policy)
     policy_learner, critic_learner = stage.learner(policy), stage.learner(critic)
-    kept = stage.kept_weights(policy)
+    stage.keep_weights(policy)
     _decode(counter, policy, cfg)
     parts = counter.micro_batches()
     _score(counter, scorer, parts)
-    with stage.measuring("evaluation"):
+    with stage.measuring("evaluation", read=[policy, reference, critic]):
         rollouts = [ppo.evaluate_rollout(policy, reference, critic, _episodes(part), pad_id, cfg) for part in parts]
     with stage.measuring("step of the policy", trained=policy):
         ppo.policy_step(policy, policy_learner, rollouts, 0.0, cfg.clip)
     with stage.measuring("step of the critic", trained=critic):
         ppo.value_step(critic, critic_learner, rollouts, 0.0, cfg.value_clip)
-    del kept  # which was alive in all of it
 
 
 def _evaluation(counter: Counter) -> None:
@@ -142,7 +149,7 @@ def _sampling(counter: Counter) -> None:
 def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
     """Two steps of all rows that `generate` would decode at a time, once it has read their prompts."""
     stage, prompts = counter.stage, counter.longest.prompts
-    sampler = policy.for_sampling()
+    sampler = policy.copied() if counter.shards else policy.for_sampling()
     width = max(map(len, prompts)) + cfg.max_response
     rows = min(len(prompts), rows_that_fit(sampler, width, cfg.cache_mb))
     with stage.measuring("sampling", has_cache=True):
@@ -159,7 +166,7 @@ def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
 
 @torch.no_grad()
 def _score(counter: Counter, scorer: ScalarModel, parts: list[list[Rendered]]) -> None:
-    with counter.stage.measuring("rewards"):
+    with counter.stage.measuring("rewards", read=[scorer]):
         for part in parts:
             scorer.final_scores(part, counter.chat.pad_id)
 

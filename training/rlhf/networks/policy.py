@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, DynamicCache, PreTrainedModel
 
+from .. import sharding
 from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..logprobs import Read, in_chunks, logprobs_of, shift
 from . import device, frozen, selftest
+from .adapters import Adapter
 from .head import head_of
-from .transformer import ForwardPass, load_network, runs_in_bf16
+from .transformer import ForwardPass, bf16_layers, load_network, runs_in_bf16
 from .trunk import Trunk
 
 
@@ -39,7 +41,8 @@ class Policy(nn.Module):
         self.bf16 = runs_in_bf16(network, dtype)
         self.cache_drops_rows = True  # single rows can leave its cache; the self-test finds out where they cannot
         self._forward_pass = ForwardPass(network)
-        self.is_frozen = False
+        self.is_held = False  # its linear weights are in the dtype that they run in
+        self._form: list[Policy] = []  # at most one: a sharded policy without its numbers; in a list, for it is no part
         device.place(self)
         self.trunk = Trunk(network.base_model)  # type: ignore[arg-type]
         self._head = head_of(network, self.trunk)
@@ -92,23 +95,54 @@ class Policy(nn.Module):
 
     def freeze(self) -> None:
         """It does not train: where it runs in bf16, it holds bf16 weights; see `frozen`."""
-        self.is_frozen = True
+        self.network.requires_grad_(False)
         if self.bf16:
             frozen.hold_in_bf16(self.network, self.trunk)
+            self.is_held = True
+
+    def with_adapter(self, adapter: Adapter) -> "Policy":
+        """This policy with an adapter of its network. Its only parameters are the adapter's: the network is shared."""
+        adapted = copy.copy(self)
+        adapted._modules = {"adapter": adapter}
+        vars(adapted)["network"] = self.network
+        adapted.trunk = self.trunk.with_adapter(adapter)
+        return adapted
+
+    def shard(self) -> None:
+        """Cut its weights over the ranks; see `sharding`. A copy for sampling is made of its form, without numbers."""
+        copies = self._buffer_copies()
+        for weight in self.parameters():
+            copies[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+        self._form = [copy.deepcopy(self, copies)]
+        sharding.shard(self)
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether it samples with a copy."""
+        return sharding.is_sharded(self) or (self.bf16 and not self.is_held)
 
     def for_sampling(self) -> "Policy":
         """The policy as it is now, for decoding: in bf16 a copy, whose weights are cast once and not at every token.
 
         Let go of it after sampling: gradients need its room. A policy that does not train has cast its weights
-        already, and serves itself.
+        already, and serves itself, as adapters' bases do. A sharded one is copied whole, so all ranks have to ask for
+        it.
         """
-        if self.is_frozen or not self.bf16:
-            return self
-        # Rotary frequencies are buffers, and need all their bits.
-        copies: dict[int, Tensor] = {id(buffer): buffer.clone() for buffer in self.buffers()}
-        for parameter in self.parameters():
-            copies[id(parameter)] = nn.Parameter(parameter.data.to(torch.bfloat16), requires_grad=False)
-        return copy.deepcopy(self, copies)
+        return self.copied() if self.needs_copy else self
+
+    def copied(self) -> "Policy":
+        """A whole copy of it as it is now, in the dtype that it samples in."""
+        form = self._form[0] if self._form else self
+        dtype = torch.bfloat16 if self.bf16 and not self.is_held else None
+        copies = form._buffer_copies()
+        for ours, theirs in zip(self.parameters(), form.parameters(), strict=True):
+            weight = sharding.whole(ours.detach(), dtype).to(dtype or ours.dtype, copy=True)
+            copies[id(theirs)] = nn.Parameter(weight, requires_grad=False)
+        return copy.deepcopy(form, copies)
+
+    def _buffer_copies(self) -> dict[int, Tensor]:
+        """By the id of each; rotary frequencies are among them, and need all their bits."""
+        return {id(buffer): buffer.clone() for buffer in self.buffers()}
 
     def new_cache(self) -> Cache:
         """An empty cache for `next_logits`."""
@@ -119,6 +153,7 @@ class Policy(nn.Module):
 
         `attention` (B, T) covers the cached tokens and `tokens`.
         """
+        self.trunk.activate()
         with self.autocast():
             output = self._forward_pass(tokens, attention, cache=cache, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1, : self.vocab_size].float()
@@ -126,12 +161,13 @@ class Policy(nn.Module):
 
     def _read_whole(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, T, V) logits where trunk and head cannot be told apart."""
+        self.trunk.activate()
         logits: Tensor = self._forward_pass(tokens, mask, use_cache=False).logits
         return logits
 
     def autocast(self) -> torch.autocast:
         """The dtype of the linear layers, while it is entered."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_layers(self.device, enabled=self.bf16)
 
 
 def _predicted(batch: Batch) -> Tensor:
@@ -151,9 +187,7 @@ def load_policy(directory: Path, chat: Chat, dtype: str, *, trains: bool = True)
     Raises InvalidInput where it is unsafe or incomplete, or fails the self-test.
     """
     policy, _unused = read_policy(directory, chat, dtype)
-    selftest.check(policy, chat)
-    if not trains:
-        policy.freeze()
+    selftest.check(policy, chat, trains=trains)
     return policy
 
 
@@ -166,7 +200,13 @@ def read_policy(directory: Path, chat: Chat, dtype: str) -> tuple[Policy, list[s
     return Policy(network, chat.vocab_size, dtype), unused
 
 
-def save_policy(policy: Policy, chat: Chat, directory: Path) -> None:
-    """Write a transformers directory that any other program can load."""
-    policy.network.save_pretrained(directory)
+def save_policy(policy: Policy, chat: Chat, directory: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write a transformers directory that any other program can load; of a policy with an adapter, the adapter.
+
+    A sharded one is written with its gathered `state`.
+    """
+    if adapter := policy.trunk.adapter:
+        adapter.save(directory)
+    else:
+        policy.network.save_pretrained(directory, state_dict=state)
     chat.save(directory)

@@ -7,21 +7,23 @@ what follows are fp32 even where the trunk's linear layers run in bf16.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from .. import sharding
 from ..data.batching import Batch, collate, last_column
 from ..data.chat import Chat, Rendered
 from ..exits import InvalidInput
 from ..logprobs import shift
 from . import device, frozen
+from .adapters import Adapter, whole_names
 from .layouts import SharedPrompts
 from .policy import Policy
-from .transformer import load_network, runs_in_bf16
+from .transformer import bf16_layers, load_network, runs_in_bf16
 from .trunk import Trunk
 
 HEAD = "head.safetensors"
@@ -34,16 +36,23 @@ class ScalarModel(nn.Module):
     offset: Tensor  # scalar
     gain: Tensor  # scalar
 
-    def __init__(self, backbone: PreTrainedModel, dtype: str) -> None:
+    def __init__(self, backbone: PreTrainedModel, dtype: str, shared: Trunk | None = None) -> None:
+        """`shared`: the backbone as another network uses it, with an adapter, which alone is a part of this one."""
         super().__init__()
-        self.backbone = backbone.eval()
-        self.trunk = Trunk(backbone)
-        self.head = nn.Linear(width_of(self.trunk, backbone), 1)
+        self.bf16 = runs_in_bf16(backbone, dtype)
+        self.trunk = shared or Trunk(backbone)
+        if shared:
+            vars(self)["backbone"] = backbone
+            self.adapter = shared.adapter
+        else:
+            self.backbone = backbone.eval()
+        with self._autocast():
+            self.head = nn.Linear(width_of(self.trunk, backbone), 1)
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("gain", torch.ones(()))
-        self.bf16 = runs_in_bf16(backbone, dtype)
         device.place(self)
-        self.trunk.try_packing()
+        if not shared:
+            self.trunk.try_packing()
 
     def reset_head(self, generator: torch.Generator) -> None:
         """A fresh head: weights with standard deviation 1/sqrt(width + 1), no bias.
@@ -58,8 +67,17 @@ class ScalarModel(nn.Module):
 
     def freeze(self) -> None:
         """It does not train: where it runs in bf16, its trunk holds bf16 weights; see `frozen`."""
+        self.requires_grad_(False)
         if self.bf16:
             frozen.hold_in_bf16(self.backbone, self.trunk)
+
+    def with_adapter(self, adapter: Adapter) -> "ScalarModel":
+        """A scalar model with an adapter of this one's backbone, which they share, and a head of its own."""
+        return ScalarModel(self.backbone, "bf16" if self.bf16 else "fp32", self.trunk.with_adapter(adapter))
+
+    def shard(self) -> None:
+        """Cut its weights over the ranks; see `sharding`."""
+        sharding.shard(self)
 
     def forward(self, read: Batch | SharedPrompts) -> Tensor:
         """(B, T) fp32 of a batch: column t judges the text up to and including token t; 0 on padding.
@@ -78,13 +96,16 @@ class ScalarModel(nn.Module):
         return shift(self(batch)[:, :-1])
 
     def final_scores(self, rendered: Sequence[Rendered], pad_id: int) -> Tensor:
-        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can."""
-        if self.trunk.packs:
+        """(S,) fp32: the score of each sequence, which is that of its last token. A prompt is read once if it can.
+
+        Where there are none, it still makes a pass; see `collate`.
+        """
+        if self.trunk.packs and rendered:
             layout = SharedPrompts(rendered, self.backbone.device)
             return self(layout).index_select(0, layout.last)  # type: ignore[no-any-return]
         batch = collate(rendered, pad_id, self.backbone.device)
         scores: Tensor = self(batch)  # (S, T)
-        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)
+        return scores.gather(1, last_column(batch.attention)[:, None]).squeeze(1)[: len(rendered)]
 
     def _scores_of(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
@@ -92,7 +113,7 @@ class ScalarModel(nn.Module):
         return (raw - self.offset) * self.gain
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_layers(self.backbone.device, enabled=self.bf16)
 
 
 @torch.no_grad()
@@ -107,9 +128,14 @@ def width_of(trunk: Trunk, backbone: PreTrainedModel) -> int:
 
 def scalar_from_policy(policy: Policy, dtype: str, generator: torch.Generator) -> ScalarModel:
     """A scalar model with a fresh head on a policy's trunk, which it takes over. Raises InvalidInput."""
-    model = ScalarModel(trunk_of(policy.network), dtype)
+    model = scalar_on(policy) if policy.trunk.adapter else ScalarModel(trunk_of(policy.network), dtype)
     model.reset_head(generator)
     return model
+
+
+def scalar_on(policy: Policy) -> ScalarModel:
+    """A scalar model on the trunk of a policy with an adapter, which others go on using. Raises InvalidInput."""
+    return ScalarModel(trunk_of(policy.network), "bf16" if policy.bf16 else "fp32", policy.trunk)
 
 
 def trunk_of(network: PreTrainedModel) -> PreTrainedModel:
@@ -120,7 +146,7 @@ def trunk_of(network: PreTrainedModel) -> PreTrainedModel:
         raise _no_trunk(network)
     with torch.device("meta"):  # what it would be loaded into; for some architectures that has a part more
         loadable = AutoModel.from_config(trunk.config)
-    if trunk.state_dict().keys() != loadable.state_dict().keys():
+    if whole_names(trunk.state_dict()) != loadable.state_dict().keys():
         raise _no_trunk(network)
     backbone: PreTrainedModel = trunk
     return backbone
@@ -135,11 +161,32 @@ def _no_trunk(network: PreTrainedModel) -> InvalidInput:
     )
 
 
-def save_reward(model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any]) -> None:
-    """Write the trunk as a transformers directory, the head, and `card`: what must be checked before its use."""
-    model.backbone.save_pretrained(directory)
+class SavedWeights(NamedTuple):
+    """What a scalar model is written from. Of a sharded one, all ranks have to ask for it."""
+
+    backbone: dict[str, Tensor] | None  # None: as it is
+    head: dict[str, Tensor]
+
+    @classmethod
+    def gathered(cls, model: ScalarModel) -> "SavedWeights":
+        """For the rank that writes it; the others get none."""
+        return cls(sharding.gathered_state(model.backbone), sharding.gathered(_head_tensors(model)))
+
+
+def save_reward(
+    model: ScalarModel, chat: Chat, directory: Path, card: dict[str, Any], weights: SavedWeights | None = None
+) -> None:
+    """Write the trunk as a transformers directory, or its adapter; the head, and `card`: what its use must check.
+
+    A sharded model is written from `weights` that were gathered.
+    """
+    weights = weights or SavedWeights.gathered(model)
+    if adapter := model.trunk.adapter:
+        adapter.save(directory)
+    else:
+        model.backbone.save_pretrained(directory, state_dict=weights.backbone)
     chat.save(directory)
-    safetensors.torch.save_file(_head_tensors(model), directory / HEAD)
+    safetensors.torch.save_file(weights.head, directory / HEAD)
     (directory / CARD).write_text(json.dumps(card, indent=1), "utf-8")
 
 
@@ -151,6 +198,11 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
             f"the reward model {directory.name} has an unexpected weight: {unexpected[0]}", kind="weights"
         )
     model = ScalarModel(backbone, dtype)
+    return model, load_head(model, directory)
+
+
+def load_head(model: ScalarModel, directory: Path) -> dict[str, Any]:
+    """Give a model the head of a reward model's directory, and return its card. Raises InvalidInput."""
     try:
         head = safetensors.torch.load_file(directory / HEAD)
         card: dict[str, Any] = json.loads((directory / CARD).read_text("utf-8"))
@@ -164,7 +216,7 @@ def load_reward(directory: Path, dtype: str) -> tuple[ScalarModel, dict[str, Any
     with torch.no_grad():
         for name, value in ours.items():
             value.copy_(head[name])
-    return model, card
+    return card
 
 
 def _head_tensors(model: ScalarModel) -> dict[str, Tensor]:

@@ -52,8 +52,10 @@ FAULTS = {  # measure -> (kind, the fault in words)
 }
 
 
-def check(policy: "Policy", chat: Chat) -> Measures:
+def check(policy: "Policy", chat: Chat, *, trains: bool = True) -> Measures:
     """The policy's measures, in fp32. Raises InvalidInput where it fails the self-test.
+
+    One that does not train is frozen on the way: before the test in bf16, which then may need no copy of its weights.
 
     Where it cannot decode in slots, it stops packing. Where rows cannot leave its cache, this sets `cache_drops_rows`
     to False, and sampling keeps them to the end.
@@ -63,6 +65,8 @@ def check(policy: "Policy", chat: Chat) -> Measures:
     try:
         with _in_fp32(policy):
             measures = _check(policy, chat, FP32_TOLERANCE)
+        if not trains:
+            policy.freeze()
         if policy.bf16:
             _check(policy, chat, BF16_TOLERANCE)
         return measures

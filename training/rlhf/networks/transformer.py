@@ -56,6 +56,14 @@ def runs_in_bf16(network: nn.Module, dtype: str) -> bool:
     return multiplies and sum(p.numel() for p in network.parameters()) >= BF16_WORTHWHILE
 
 
+def bf16_layers(device: torch.device, *, enabled: bool) -> torch.autocast:
+    """Linear layers run in bf16 while it is entered.
+
+    Their cast weights are not kept for the rest of a pass: each is used once, and together they are half a network.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
 def load_network(auto_class: Any, directory: Path) -> tuple[PreTrainedModel, list[str]]:
     """The fp32 model in a directory, and the names of weights in its files that it does not use.
 

@@ -5,6 +5,7 @@ is tried on a few tokens when a network is loaded: many networks of transformers
 equal numbers prove that every layer attends as it should. All others read rectangles with padding, as they always can.
 """
 
+import copy
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .. import memory
 from . import attention
+from .adapters import Adapter, Switch
 from .attention import Heads, Layout, Options
 from .layouts import WholeSequences
 from .transformer import CANNOT_RUN, ForwardPass
@@ -42,18 +44,33 @@ class Trunk:
     def __init__(self, network: PreTrainedModel) -> None:
         self._network = network
         self._forward_pass = ForwardPass(network)
+        self._switch = Switch()
+        self.adapter: Adapter | None = None  # with which it is called
         self.packs = False  # it reads layouts
         self.stop_packing()  # the network may come from another trunk
+
+    def with_adapter(self, adapter: Adapter) -> "Trunk":
+        """The same trunk, called with an adapter of its network."""
+        self._switch.add(adapter)
+        adapted = copy.copy(self)
+        adapted.adapter = adapter
+        return adapted
+
+    def activate(self) -> None:
+        """Have the network compute with this trunk's adapter, or with none, until another trunk is called."""
+        self._switch.activate(self.adapter)
 
     def hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(N, width): the hidden states of the N real tokens of a batch (B, T), row by row."""
         if self.packs:
             return self.read(WholeSequences(tokens, mask))
+        self.activate()
         hidden: Tensor = self._forward_pass(tokens, mask, use_cache=False).last_hidden_state  # (B, T, width)
         return hidden[mask]
 
     def read(self, layout: Layout) -> Tensor:
         """(N, width): the hidden states of the tokens in a layout. Only where the network packs."""
+        self.activate()
         row, positions = layout.tokens[None], layout.positions[None]
         hidden: Tensor = self._network(row, position_ids=positions, layout=layout, use_cache=False).last_hidden_state
         return hidden[0]
@@ -69,9 +86,12 @@ class Trunk:
         Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". The gradient stays the same to the last bit.
         What transformers has for it works in training mode only, and with that comes dropout.
         """
+        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+        again = partial(checkpoint, context_fn=self._switch.contexts, **options)
         for layer in self._network.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+            # Those of a trunk with several adapters may have been asked for it before.
+            if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(layer):
+                layer.forward = partial(again, layer.forward)
 
     @torch.no_grad()
     def try_packing(self) -> None:

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from .. import sharding
 from .manifest import OnBytes, sealed, verifies
 
 STATE = "state.json"
@@ -55,13 +56,22 @@ def save(
     check: Callable[[], None],
     on_bytes: OnBytes,
 ) -> None:
-    """Write a checkpoint. `check` is called before it gets its name, and may raise; `on_bytes` after each file."""
+    """Write a checkpoint. `check` is called before it gets its name, and may raise; `on_bytes` after each file.
+
+    Tensors are written whole, so the other ranks have to `take_part` where they are sharded.
+    """
     with sealed(checkpoints / f"step-{step:06d}", check) as draft:
         for name, group in tensors.items():
-            contiguous = {key: tensor.contiguous() for key, tensor in group.items()}
+            contiguous = {key: tensor.contiguous() for key, tensor in sharding.gathered(group).items()}
             safetensors.torch.save_file(contiguous, draft / f"{name}.safetensors")
             on_bytes(size({name: contiguous}))
         (draft / STATE).write_text(json.dumps(state), "utf-8")
+
+
+def take_part(tensors: Mapping[str, Tensors]) -> None:
+    """Give the rank that saves these tensors this rank's parts of them."""
+    for group in tensors.values():
+        sharding.gathered(group)
 
 
 def size(tensors: Mapping[str, Tensors]) -> int:
@@ -109,10 +119,16 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def restore_module(module: nn.Module, saved: Tensors) -> None:
-    """Put back what `module_tensors` gave."""
+    """Put back what `module_tensors` gave, here or with another number of ranks."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            parameter.copy_(saved[name])
+            restore_tensor(parameter, saved[name])
+
+
+@torch.no_grad()
+def restore_tensor(tensor: Tensor, saved: Tensor) -> None:
+    """Give a tensor the numbers that were saved of it, whole or of the part that this rank has."""
+    sharding.own_part(tensor).copy_(sharding.own_part(sharding.cut_like(saved, tensor)))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -122,9 +138,12 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Tensors) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` gave, here or with another number of ranks."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in saved.items():
         number, kind = name.split(".")
-        state.setdefault(int(number), {})[kind] = value
+        parameter = parameters[int(number)]
+        is_moment = value.shape == parameter.shape  # and not the number of steps
+        state.setdefault(int(number), {})[kind] = sharding.cut_like(value, parameter) if is_moment else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

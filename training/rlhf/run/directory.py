@@ -190,7 +190,7 @@ class RunDirectory:
         Where there are several processes, all have to call it after the same steps: they stop together.
         """
         stop = ranks.any_says(self.interrupted)
-        due = time.monotonic() - self._saved_at >= every_seconds
+        due = ranks.any_says(self.writes and time.monotonic() - self._saved_at >= every_seconds)
         if due or stop or step == total:
             self._save(step, contents)
         if stop:
@@ -203,9 +203,10 @@ class RunDirectory:
         raise Interrupted(_stopped_after(step))
 
     def _save(self, step: int, contents: Callable[[], CheckpointContents]) -> None:
-        if not self.writes:
-            return
         tensors, state = contents()
+        if not self.writes:
+            checkpoint.take_part(tensors)
+            return
         self.phases.enter("saving", "checkpoint", total=checkpoint.size(tensors), unit="bytes")
         checkpoint.save(self.attempt / "checkpoints", step, tensors, state, self.check_fence, self.phases.advance)
         self.check_fence()

@@ -17,7 +17,7 @@ from .manifest import hash_of, hashes_of
 
 FILE = "origin.json"
 SCHEMA = 1
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 ENGINE = Path(__file__).resolve().parents[1]
 ROOT = ENGINE.parents[1]  # of the checkout, where there is one
 GIT_TIMEOUT_S = 10

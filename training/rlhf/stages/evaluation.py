@@ -22,6 +22,7 @@ from ..data.leakage import refuse_leak
 from ..data.records import Prompt, RankedSlate, read_rankings, write
 from ..limits import require_finite
 from ..logprobs import entropy_of, exact_kl
+from ..networks.parents import ParentNetworks
 from ..networks.policy import Policy
 from ..run.directory import RunDirectory
 from .reward import untied_pairs
@@ -48,7 +49,8 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     prompts = filtered.used
     run.resume()
     run.log(0, len(prompts), record_metrics(filtered, slates))
-    samplers = {role: load_sampler(run, cfg, role, chat) for role in ROLES if role in cfg.parents}
+    networks = ParentNetworks(cfg, partial(run.parent, cfg))
+    samplers = {role: load_sampler(networks, role, chat) for role in ROLES if role in cfg.parents}
     wanted = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
     progress = Progress(run, len(prompts), len(samplers) * len(wanted))
     answers = {role: sampler.sample(wanted, cfg, run, progress.advance) for role, sampler in samplers.items()}
@@ -59,7 +61,7 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     kls["policy"] = [*kl]
     rewards: dict[str, list[float | None]] = {role: [None] * len(wanted) for role in samplers}
     if "reward" in cfg.parents:
-        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
+        scorer = Scorer.load(networks, chat, run.report_progress_or_stop)
         run.phases.enter("working", "rewards")
         scores = {role: scorer.scores_by_all_ranks([one.answer for one in answers[role]]).tolist() for role in samplers}
         metrics |= proxy_metrics(scores["policy"], scores["reference"], cfg.draws)

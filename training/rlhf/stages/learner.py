@@ -7,14 +7,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import ranks
-from ..config import RunConfig
+from .. import ranks, sharding
+from ..config import LearningConfig, RunConfig
 from ..exits import Diverged
+from ..networks.policy import Policy
+from ..networks.scalar_model import ScalarModel
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from ..run.directory import RunDirectory
 
 GRADIENT_NORM = 1.0  # a longer gradient is scaled down to this norm
 MAX_SKIPPED_IN_A_ROW = 3  # steps in a row without a finite gradient that end a stage
+
+
+def prepare(network: Policy | ScalarModel, cfg: LearningConfig) -> None:
+    """Have a network that will train compute activations again, and cut it over the ranks, as the config says."""
+    if cfg.activation_checkpointing == "on":
+        network.trunk.checkpoint_activations()
+    if cfg.sharding == "on":
+        network.shard()
 
 
 class Learner:
@@ -34,8 +44,11 @@ class Learner:
         (Pascanu et al. 2013). One that is not finite is skipped and counted.
         Raises Diverged at the last of MAX_SKIPPED_IN_A_ROW.
         """
-        ranks.sum_gradients(self.network.parameters())
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM).item()
+        parameters = list(self.network.parameters())
+        ranks.sum_gradients(one for one in parameters if not sharding.is_part(one))  # of parts they are summed already
+        whole_norm = sharding.whole(nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None]))
+        nn.utils.clip_grads_with_norm_(parameters, GRADIENT_NORM, whole_norm)
+        norm = whole_norm.item()
         if math.isfinite(norm):
             self.optimizer.param_groups[0]["lr"] = learning_rate
             self.optimizer.step()

@@ -17,8 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .. import ranks, seeding
-from ..advantages import generalized_advantages, shaped_rewards, whitened
+from .. import ranks, seeding, sharding
+from ..advantages import generalized_advantages, shaped_rewards
 from ..config import PPOConfig
 from ..data.batching import collate
 from ..data.chat import Chat, Rendered
@@ -27,12 +27,13 @@ from ..data.leakage import refuse_leak
 from ..data.records import Prompt
 from ..limits import is_beyond, refuse_sampler_gap, require_finite
 from ..logprobs import k3, logprobs_and_entropy, masked_sum
-from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
-from ..networks.scalar_model import ScalarModel, load_reward
-from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module
+from ..networks.parents import ParentNetworks
+from ..networks.policy import Policy, save_policy, token_logprobs
+from ..networks.scalar_model import ScalarModel
+from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
 from ..run.directory import CheckpointContents, RunDirectory
 from . import inspection
-from .learner import Learner, mean_metrics
+from .learner import Learner, mean_metrics, prepare
 from .rollouts import (
     Episode,
     Rewarder,
@@ -43,6 +44,7 @@ from .rollouts import (
     penalised_scores,
     rollout_metrics,
     split_minibatches,
+    whiten_advantages,
 )
 from .sampling import generate
 from .scoring import Answer, Scorer
@@ -55,20 +57,29 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
     Raises InvalidInput where parents or records do not fit, Diverged where numbers go wrong, Interrupted on request.
     """
     refuse_leak(run)
-    policy_directory = run.parent(cfg, "policy")
-    chat = Chat.load(policy_directory)
+    chat = Chat.load(run.parent(cfg, "policy"))
     filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
-    scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress)
-    reference_directory = run.parent(cfg, "reference")
-    chat.refuse_other(Chat.load(reference_directory), "reference")
-    reference = load_policy(reference_directory, chat, cfg.dtype, trains=False)
-    critic, _card = load_reward(run.parent(cfg, "reward"), cfg.dtype)
-    policy = load_policy(policy_directory, chat, cfg.dtype)
-    if cfg.activation_checkpointing == "on":
-        policy.trunk.checkpoint_activations()
-        critic.trunk.checkpoint_activations()
-    run_iterations(run, Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress), filtered)
-    run.write_output(partial(save_policy, policy, chat))
+    trainer = load_trainer(run, cfg, chat)
+    run_iterations(run, trainer, filtered)
+    policy = trainer.policy
+    run.write_output(partial(save_policy, policy, chat, state=sharding.gathered_state(policy.network)))
+
+
+def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat) -> "Trainer":
+    """The four networks. Each is sharded before the next one is loaded: there may be room for one that is whole."""
+    networks = ParentNetworks(cfg, partial(run.parent, cfg))
+    chat.refuse_other(Chat.load(run.parent(cfg, "reference")), "reference")
+    scorer = Scorer.load(networks, chat, run.report_progress)
+    if cfg.sharding == "on":
+        scorer.model.shard()
+    critic, _card = networks.reward_model(trains=True)
+    prepare(critic, cfg)
+    policy = networks.policy("policy", trains=True)
+    prepare(policy, cfg)
+    reference = networks.policy("reference")
+    if cfg.sharding == "on":
+        reference.shard()
+    return Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress)
 
 
 def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredRecords[Prompt]) -> None:
@@ -103,7 +114,7 @@ def run_iteration(
     if cfg.shown_samples:
         sample_writer.write(iteration, flat(minibatches))
     metrics = trainer.measure(minibatches)
-    inspected = inspection.choose(minibatches[0])
+    inspected = inspection.choose(flat(minibatches[:1]))
     after: Tensors = {}
     if is_beyond(metrics["rollout/kl"], cfg.kl_limit):
         trainer.revert_policy()
@@ -121,11 +132,13 @@ def run_iteration(
 def report_sampling_progress(run: RunDirectory, trainer: "Trainer", finished_iterations: int) -> None:
     """Report progress while answers are sampled. Raises Interrupted on request, with the finished iterations saved.
 
-    Of several processes, the one that saves decides: the others wait for its answers.
+    Of several processes, the one that saves decides: the others wait for its answers. Where they hold parts of the
+    networks, it cannot save without them.
     """
     run.report_progress()
     if run.writes:
-        if finished_iterations and run.interrupted and trainer.took_last_step:
+        is_whole = not sharding.is_sharded(trainer.policy)
+        if finished_iterations and run.interrupted and trainer.took_last_step and is_whole:
             run.save_and_stop(finished_iterations, trainer.checkpoint_contents)
         run.stop_if_requested()
 
@@ -149,8 +162,7 @@ class Trainer:
         self.policy_learner = Learner(policy, "policy")
         self.critic_learner = Learner(critic, "critic")
         # The last weights that were measured within the KL limit. On the CPU: an accelerator's memory is scarce.
-        weights = module_tensors(policy)
-        self._within_limit: Tensors = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
+        self._within_limit: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
         self.went_too_far = False  # beyond the KL limit: the policy was reverted, and training is over
 
     def roll_out(
@@ -215,7 +227,7 @@ class Trainer:
     def _keep_weights(self) -> None:
         """Keep the policy's weights as they are. Into the same memory: there is no room for two copies."""
         for name, tensor in module_tensors(self.policy).items():
-            self._within_limit[name].copy_(tensor)
+            restore_tensor(self._within_limit[name], tensor)
 
     def revert_policy(self) -> None:
         """Give the policy its last weights that were measured within the KL limit, and end training."""
@@ -246,7 +258,8 @@ class Trainer:
         """Continue from a checkpoint."""
         self.policy_learner.restore(saved)
         self.critic_learner.restore(saved)
-        self._within_limit = saved.tensors("before")
+        for name, before in saved.tensors("before").items():
+            restore_tensor(self._within_limit[name], before)
         self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
 
 
@@ -303,7 +316,8 @@ def evaluate_rollout(
     require_finite(logprobs[response], "the policy's logits", "logits_not_finite")
     require_finite(reference_logprobs[response], "the reference's logits", "reference_not_finite")
     require_finite(values[response], "the critic's values", "values_not_finite")
-    scores = penalised_scores(episodes, cfg.missing_eos_penalty).to(policy.device)  # (B,)
+    scores = torch.zeros(len(response), device=policy.device)  # (B,)
+    scores[: len(episodes)] = penalised_scores(episodes, cfg.missing_eos_penalty)
     rewards = shaped_rewards(scores, logprobs, reference_logprobs, response, cfg.beta)
     advantages = generalized_advantages(rewards, values, response, cfg.gamma, cfg.lam)
     sampler_logprobs = torch.zeros_like(logprobs)
@@ -322,15 +336,6 @@ def evaluate_rollout(
         advantages=advantages,
         returns=advantages + values,
     )
-
-
-def whiten_advantages(minibatches: list[list[Rollout]]) -> list[list[Rollout]]:
-    """The rollouts with advantages of mean 0 and variance 1 over all of them together; returns are left alone."""
-    rollouts = flat(minibatches)
-    parts = iter(
-        whitened([rollout.advantages for rollout in rollouts], [rollout.batch.response for rollout in rollouts])
-    )
-    return [[rollout._replace(advantages=next(parts)) for rollout in minibatch] for minibatch in minibatches]
 
 
 def policy_step(

@@ -6,6 +6,7 @@ a single epoch. Left out on purpose: margins for graded gaps, and early stopping
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,10 +21,10 @@ from ..data.dataset_filter import FilteredRecords, filter_records, usable_record
 from ..data.leakage import refuse_leak
 from ..data.records import RankedSlate, read_demonstrations, read_rankings
 from ..exits import InvalidInput
-from ..networks.policy import load_policy
-from ..networks.scalar_model import save_reward, scalar_from_policy
+from ..networks.parents import ParentNetworks
+from ..networks.scalar_model import SavedWeights, save_reward, scalar_from_policy
 from ..run.directory import RunDirectory
-from .learner import Learner, cosine
+from .learner import Learner, cosine, prepare
 from .scoring import FP32_TOLERANCE, Answer, Scorer
 
 Places = Sequence[int | None]  # of the completions of a slate, by one person
@@ -74,7 +75,8 @@ def weigh(slates: Sequence[Sequence[Places]]) -> Comparisons:
             worse += [first + index for _, index in pairs]
             weight += [1 / (len(pairs) * len(untied) * len(slates))] * len(pairs)
         first += len(judgements[0])
-    return Comparisons(torch.tensor(better), torch.tensor(worse), torch.tensor(weight))
+    rows = torch.tensor([better, worse], dtype=torch.int64)  # (2, P), also where there are none
+    return Comparisons(rows[0], rows[1], torch.tensor(weight))
 
 
 def ranking_loss(scores: Tensor, pairs: Comparisons) -> Tensor:
@@ -162,20 +164,20 @@ def usable_slates(ranked: Iterable[RankedSlate], chat: Chat, max_response: int) 
 def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     """The stage: a fresh head on the newest SFT policy, fitted to the rankings, then normalised. Raises EngineExit."""
     refuse_leak(run)
-    policy = run.parent(cfg, "policy")
-    chat = Chat.load(policy)
+    chat = Chat.load(run.parent(cfg, "policy"))
     rows = read_rankings(run.data("rankings"))
     filtered = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
     ranked = filtered.used
-    model = scalar_from_policy(load_policy(policy, chat, cfg.dtype), cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
-    if cfg.activation_checkpointing == "on":
-        model.trunk.checkpoint_activations()
+    policy = ParentNetworks(cfg, partial(run.parent, cfg)).policy("policy", trains=True)
+    model = scalar_from_policy(policy, cfg.dtype, seeding.generator(cfg.seed, cfg.stage))
+    prepare(model, cfg)
     scorer = Scorer(model, chat, cfg.batch_tokens, run.report_progress)
     slates = [render_slate(slate, chat) for slate in run.phases.read("rankings", ranked)]
     fit(run, cfg, scorer, slates, filtered.metrics())
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
     normalise(scorer, _demonstrations(run, chat, cfg), answers)
-    run.write_output(lambda directory: save_reward(model, chat, directory, scorer.card(answers)))
+    card, weights = scorer.card(answers), SavedWeights.gathered(model)
+    run.write_output(lambda directory: save_reward(model, chat, directory, card, weights))
 
 
 def render_slate(slate: RankedSlate, chat: Chat) -> Slate:

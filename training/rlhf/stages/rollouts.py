@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import ranks, seeding
+from ..advantages import whitened
 from ..config import PPOConfig
 from ..data.batching import Batch, own_micro_batches
 from ..data.chat import Rendered
@@ -79,8 +80,17 @@ def split_minibatches(
 
 
 def flat(minibatches: list[list[Rollout]]) -> list[Rollout]:
-    """All rollouts of an iteration."""
-    return [rollout for minibatch in minibatches for rollout in minibatch]
+    """All rollouts of an iteration that have episodes. One without is there for other ranks, which make a pass more."""
+    return [rollout for minibatch in minibatches for rollout in minibatch if rollout.episodes]
+
+
+def whiten_advantages(minibatches: list[list[Rollout]]) -> list[list[Rollout]]:
+    """The rollouts with advantages of mean 0 and variance 1 over all of them together; returns are left alone."""
+    rollouts = [rollout for minibatch in minibatches for rollout in minibatch]
+    parts = iter(
+        whitened([rollout.advantages for rollout in rollouts], [rollout.batch.response for rollout in rollouts])
+    )
+    return [[rollout._replace(advantages=next(parts)) for rollout in minibatch] for minibatch in minibatches]
 
 
 def count_answer_tokens(rollouts: Sequence[Rollout]) -> Tensor:

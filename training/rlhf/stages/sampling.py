@@ -7,6 +7,7 @@ distribution.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ from ..data.dataset_filter import usable_prompts
 from ..data.records import Prompt, SampledCompletion, write
 from ..limits import refuse_sampler_gap, require_finite, sampler_gap
 from ..networks.decoding import new_decoding, rows_that_fit
-from ..networks.policy import Policy, load_policy, token_logprobs
+from ..networks.parents import ParentNetworks
+from ..networks.policy import Policy, token_logprobs
 from ..run.directory import RunDirectory
 from .scoring import Answer, Scorer
 
@@ -60,14 +62,15 @@ def generate(
     called now and then with the number of answers that ended since. Raises Diverged where the logits are not finite.
     """
     sampler, device = policy.for_sampling(), policy.device
+    if not prompts:
+        return []
     answers = _Answers(chat, torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device))
     # Prompts that are equal join together, and rows that are decoded together have similar lengths.
     waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
     width = max(map(len, prompts)) + max_response
     most_rows = min(len(prompts), rows_that_fit(sampler, width, cache_mb))
     decoding = new_decoding(sampler, most_rows, width, chat.pad_id)
-    rows = torch.arange(0, device=device)  # (A,) the answers that are decoded
-    steps = ended_since = 0
+    rows, steps, ended_since = torch.arange(0, device=device), 0, 0  # rows (A,): the answers that are decoded
     while waiting or len(rows):
         if waiting and decoding.room >= min(len(waiting), max(1, most_rows // JOIN_SHARE)):
             joining = first_waiting(waiting, decoding.room, prompts)
@@ -135,7 +138,7 @@ def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     sums = blocks.sum(dim=-1).double()  # (B, N)
     block, passed = _first_beyond(sums, uniforms[:, None])  # (B, 1) each
     inside, _passed = _first_beyond(blocks[torch.arange(len(block)), block.squeeze(1)].double(), passed)
-    return (block * BLOCK + inside).squeeze(1)
+    return (block * BLOCK + inside).squeeze(1).clamp(max=logprobs.shape[1] - 1)
 
 
 def _first_beyond(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,7 +148,7 @@ def _first_beyond(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """
     cumulative = weights.cumsum(dim=-1)  # (B, N)
     target = shares.clamp(max=LARGEST_SHARE) * cumulative[:, -1:]
-    first = torch.searchsorted(cumulative, target, right=True)
+    first = torch.searchsorted(cumulative, target, right=True).clamp(max=weights.shape[1] - 1)  # of NaN it is none
     weight = weights.gather(1, first)
     return first, (target - (cumulative.gather(1, first) - weight)) / weight
 
@@ -263,8 +266,9 @@ def run_stage(run: RunDirectory, cfg: SamplingConfig) -> None:
     run.log(0, len(prompts), filtered.metrics())
     progress = Progress(run, len(prompts), len(prompts) * cfg.k)
     slates: Slates = {prompt.id: {} for prompt in prompts}
+    networks = ParentNetworks(cfg, partial(run.parent, cfg))
     for role, numbers in numbers_by_role(cfg).items():
-        sampler = load_sampler(run, cfg, role, chat)
+        sampler = load_sampler(networks, role, chat)
         for redraw in range(REDRAWS + 1):
             wanted = [(prompt, number) for prompt in prompts for number in numbers if number not in slates[prompt.id]]
             if wanted:
@@ -273,7 +277,7 @@ def run_stage(run: RunDirectory, cfg: SamplingConfig) -> None:
     kept = [slate[number] for slate in slates.values() if len(slate) > 1 for number in sorted(slate)]
     rewards: list[float | None] = [None] * len(kept)
     if "reward" in cfg.parents and kept:
-        scorer = Scorer.load(run.parent(cfg, "reward"), chat, cfg, run.report_progress_or_stop)
+        scorer = Scorer.load(networks, chat, run.report_progress_or_stop)
         rewards = scorer.scores_by_all_ranks([one.answer for one in kept]).tolist()
     metrics = {"sampling/slates": len({one.prompt.id for one in kept}), "sampling/completions": len(kept)}
     run.log(len(prompts), len(prompts), metrics)
@@ -290,11 +294,10 @@ def numbers_by_role(cfg: SamplingConfig) -> dict[str, range]:
     return {role: numbers for role, numbers in shares.items() if numbers}
 
 
-def load_sampler(run: RunDirectory, cfg: SamplingConfig | EvaluationConfig, role: str, chat: Chat) -> Sampler:
+def load_sampler(networks: ParentNetworks, role: str, chat: Chat) -> Sampler:
     """The policy in this role. Raises InvalidInput where it does not write conversations as `chat` does."""
-    directory = run.parent(cfg, role)
-    chat.refuse_other(Chat.load(directory), role)
-    return Sampler(role, load_policy(directory, chat, cfg.dtype, trains=False), chat)
+    chat.refuse_other(Chat.load(networks.directory(role)), role)
+    return Sampler(role, networks.policy(role), chat)
 
 
 def keep_new(answers: Sequence[SampledAnswer], slates: Slates) -> None:

@@ -5,20 +5,19 @@ checks both. A reward model that reads other ids than it was trained on fails si
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import ranks
-from ..config import RunConfig
+from .. import ranks, sharding
 from ..data.batching import micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.records import Message
 from ..exits import InvalidInput
 from ..limits import require_finite
-from ..networks.scalar_model import ScalarModel, load_reward
+from ..networks.parents import ParentNetworks
+from ..networks.scalar_model import ScalarModel
 
 CANARIES = 64
 # Rewards have standard deviation 1. Batches of another shape change one by 1e-6, another machine by more.
@@ -44,24 +43,26 @@ class Scorer:
         self.report_progress = report_progress
 
     @classmethod
-    def load(cls, directory: Path, policy: Chat, cfg: RunConfig, report_progress: Callable[[], None]) -> "Scorer":
-        """The reward model in a directory, for answers of a policy whose chat is `policy`.
+    def load(cls, networks: ParentNetworks, policy: Chat, report_progress: Callable[[], None]) -> "Scorer":
+        """The reward model of a run, for answers of a policy whose chat is `policy`.
 
         Raises InvalidInput where it renders texts in another way, or no longer gives its canaries their rewards.
         """
-        model, card = load_reward(directory, cfg.dtype)
-        model.freeze()
-        chat = Chat.load(directory)
+        model, card = networks.reward_model()
+        chat = Chat.load(networks.directory("reward"))
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
             raise InvalidInput(
                 "the reward model and the policy tokenize conversations differently", kind="tokens_differ"
             )
-        scorer = cls(model, chat, cfg.batch_tokens, report_progress)
+        scorer = cls(model, chat, networks.cfg.batch_tokens, report_progress)
         scorer._replay(card)
         return scorer
 
     def scores(self, answers: Sequence[Answer]) -> Tensor:
-        """(N,) fp32 on the CPU: the reward of each answer, in reward units. Raises Diverged where one is not finite."""
+        """(N,) fp32 on the CPU: the reward of each answer, in reward units. Raises Diverged where one is not finite.
+
+        Of a sharded model all ranks have to ask, each for any number of answers.
+        """
         return require_finite(self._scores(answers), "the rewards", "reward_not_finite")
 
     def scores_by_all_ranks(self, answers: Sequence[Answer]) -> Tensor:
@@ -72,7 +73,10 @@ class Scorer:
     def _scores(self, answers: Sequence[Answer]) -> Tensor:
         rendered = [one.rendered or self.chat.rendered(one.messages, one.text, one.stopped) for one in answers]
         scores = torch.zeros(len(rendered))
-        for indices in micro_batches([one.length for one in rendered], self.batch_tokens):
+        groups = micro_batches([one.length for one in rendered], self.batch_tokens)
+        if sharding.is_sharded(self.model):  # then all ranks make as many passes
+            groups += [[] for _ in range(max(ranks.gathered(len(groups))) - len(groups))]
+        for indices in groups:
             chosen = [rendered[index] for index in indices]
             scores[indices] = self.model.final_scores(chosen, self.chat.pad_id).cpu()
             self.report_progress()

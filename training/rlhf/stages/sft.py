@@ -9,28 +9,27 @@ from functools import partial
 
 import torch
 
-from .. import ranks, seeding
+from .. import ranks, seeding, sharding
 from ..config import SFTConfig
 from ..data.batching import collate, epoch_batches, own_micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_records
 from ..data.records import Demonstration, read_demonstrations
 from ..logprobs import masked_sum
-from ..networks.policy import Policy, load_policy, save_policy, token_logprobs
+from ..networks.parents import ParentNetworks
+from ..networks.policy import Policy, save_policy, token_logprobs
 from ..run.directory import RunDirectory
-from .learner import Learner, cosine
+from .learner import Learner, cosine, prepare
 
 
 def run_stage(run: RunDirectory, cfg: SFTConfig) -> None:
     """The stage: the base model, fitted to all demonstrations. Raises EngineExit."""
-    base = run.parent(cfg, "base")
-    chat = Chat.load(base)
+    chat = Chat.load(run.parent(cfg, "base"))
     rows = read_demonstrations(run.data("demonstrations"))
     filtered = render(run.phases.read("demonstrations", rows), chat, cfg.max_response)
     samples = filtered.used
-    policy = load_policy(base, chat, cfg.dtype)
-    if cfg.activation_checkpointing == "on":
-        policy.trunk.checkpoint_activations()
+    policy = ParentNetworks(cfg, partial(run.parent, cfg)).policy("base", trains=True)
+    prepare(policy, cfg)
     learner = Learner(policy, "policy")
     per_epoch = -(-len(samples) // cfg.batch_size)
     total = cfg.epochs * per_epoch
@@ -44,7 +43,7 @@ def run_stage(run: RunDirectory, cfg: SFTConfig) -> None:
         return {"sft/loss": loss}
 
     learner.take_steps(run, cfg, total, step, filtered.metrics())
-    run.write_output(partial(save_policy, policy, chat))
+    run.write_output(partial(save_policy, policy, chat, state=sharding.gathered_state(policy.network)))
 
 
 def train_step(

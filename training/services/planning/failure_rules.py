@@ -72,6 +72,32 @@ RULES: dict[str, Rule] = {
         _("The model the run starts from no longer exists."),
         _("Restore the model's directory, or start a new round."),
     ),
+    "trunk_missing": Rule(
+        _("A model the run starts from is an adapter, and the run does not name the whole model it belongs to."),
+        _("Start a new round: its runs name that model."),
+    ),
+    "trunk_differs": Rule(
+        _("An adapter belongs to another model than the one it was to be used with."),
+        _("Use the base model the adapter was trained on. If its files have changed, restore them."),
+    ),
+    "adapter_differs": Rule(
+        _("Training would continue an adapter of another size than the settings ask for."),
+        _(
+            "Copy the run with the rank and alpha of the adapter, which the error message gives, or with rank 0 to "
+            "train all weights."
+        ),
+        settings=("adapter_rank", "adapter_alpha"),
+    ),
+    "adapter_files": Rule(
+        _("An adapter the run needs cannot be read."),
+        _("Its files are missing or damaged, or belong to another base model. The error message says which."),
+        Remedy.MODEL_FILES,
+    ),
+    "not_adaptable": Rule(
+        _("A model of this kind cannot have LoRA adapters."),
+        _("Copy the run with an adapter rank of 0, which trains all weights."),
+        settings=("adapter_rank",),
+    ),
     "reward_changed": Rule(
         _("The reward model no longer gives the same scores."),
         _("Its scores cannot be trusted. Start a new round to train a new one."),

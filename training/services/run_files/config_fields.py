@@ -93,6 +93,27 @@ FIELDS: dict[str, Field] = {
         _("Computes each layer twice instead of keeping its results. auto does so where memory would run out."),
         _("on takes less memory and about a third more time."),
     ),
+    "adapter_rank": Field(
+        _("adapter rank"),
+        _("Trains a LoRA adapter of this rank in place of all weights. 0 trains all weights."),
+        _("An adapter takes much less memory. Higher ranks take a little more, and can learn more."),
+    ),
+    "adapter_alpha": Field(
+        _("adapter alpha"),
+        _("How much the adapter counts: alpha divided by its rank. Has no effect with rank 0."),
+        FREE,
+    ),
+    "sharding": Field(
+        _("sharding"),
+        _(
+            "Cuts the networks into a part for each process instead of giving each process a whole copy. auto does so"
+            " where a graphics card is too small for the copies."
+        ),
+        _(
+            "on takes less memory of each card and more traffic between them. No effect with one process or with"
+            " adapters."
+        ),
+    ),
     "batch_tokens": Field(
         _("batch tokens"), _("Tokens processed at once."), _("Higher values are faster and need more memory.")
     ),

@@ -1,0 +1,46 @@
+"""`python -m training.rlhf merge ADAPTER_DIR TRUNK_DIR OUT_DIR`: an adapter and its base as one whole fp32 model."""
+
+import shutil
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM
+
+from ..data.chat import Chat
+from ..exits import InvalidInput
+from ..run.manifest import LeadsOut, manifest_sha256, sealed
+from . import adapters
+from .scalar_model import CARD, HEAD, trunk_of
+from .transformer import load_network
+
+
+def merge(adapter: Path, trunk: Path, out: Path) -> None:
+    """Write into `out` what a stage that trains all weights would have written: a policy, or a reward model.
+
+    It appears complete or not at all. Raises InvalidInput.
+    """
+    saved = adapters.read(adapter)
+    if _hash_of(trunk) != saved.base_sha256:
+        raise InvalidInput(
+            f"{trunk.name} is not the model that the adapter {adapter.name} was trained on: its hash differs",
+            kind="trunk_differs",
+        )
+    chat = Chat.load(adapter)
+    network, _unused = load_network(AutoModelForCausalLM, trunk)
+    adapters.merge(network, saved)
+    with sealed(out.resolve(), before_rename=lambda: None) as draft:
+        if (adapter / CARD).exists():
+            trunk_of(network).save_pretrained(draft)
+            for name in (HEAD, CARD):
+                shutil.copyfile(adapter / name, draft / name)
+        else:
+            network.save_pretrained(draft)
+        chat.save(draft)
+
+
+def _hash_of(directory: Path) -> str:
+    if not directory.is_dir():
+        raise InvalidInput(f"there is no model directory {directory.name}", kind="folder_missing")
+    try:
+        return manifest_sha256(directory)
+    except LeadsOut as error:
+        raise InvalidInput(f"the model directory {directory.name}: {error.strerror}", kind="link_leaves") from error
