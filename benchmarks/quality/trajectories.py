@@ -22,6 +22,7 @@ from training.rlhf.stages.scoring import Answer, Scorer
 
 OURS = "ours"
 PROBES = 32  # answers by which the peer proves that its reward model gives the same rewards
+BEYOND = 1.5  # times as far as a judged policy goes TRL's run, which ends by the KL of a single rollout
 
 Record = dict[str, Any]
 
@@ -92,7 +93,7 @@ def of_peer(
         "reward": str(parents.reward),
         "epochs": epochs,
         "every": every,
-        "farthest": judge.farthest,
+        "farthest": BEYOND * judge.farthest,
         "prompts": [judge.chat.prompt_ids(prompt.messages) for prompt in prompts],
         "probes": probes(judge, scorer),
         "settings": dataclasses.asdict(cfg) | {"parents": {}},
