@@ -103,11 +103,19 @@ def test_in_bf16_the_sampler_reads_the_weights_as_they_are_after_each_update(cha
                 parameter += 0.5
 
 
-def test_after_sampling_its_copy_of_the_weights_is_gone(chat: Chat, model_dir: object) -> None:
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_after_sampling_its_copy_of_the_weights_is_gone_at_once(
+    chat: Chat, model_dir: object, recomputes: bool
+) -> None:
     policy = load_policy(model_dir, chat, "bf16")  # type: ignore[arg-type]
-    copied = weakref.ref(policy.for_sampling().network.get_input_embeddings().weight)
-    gc.collect()
-    assert copied() is None
+    if recomputes:
+        policy.trunk.checkpoint_activations()
+    gc.disable()  # which would only delay what must not be needed
+    try:
+        copied = weakref.ref(policy.for_sampling().network.get_input_embeddings().weight)
+        assert copied() is None
+    finally:
+        gc.enable()
 
 
 def test_the_cache_bounds_how_many_answers_are_written_at_once(policy: Policy) -> None:

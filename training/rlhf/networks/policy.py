@@ -138,7 +138,9 @@ class Policy(nn.Module):
         for ours, theirs in zip(self.parameters(), form.parameters(), strict=True):
             weight = sharding.whole(ours.detach(), dtype).to(dtype or ours.dtype, copy=True)
             copies[id(theirs)] = nn.Parameter(weight, requires_grad=False)
-        return copy.deepcopy(form, copies)
+        copied = copy.deepcopy(form, copies)
+        copied.trunk.keep_activations()
+        return copied
 
     def _buffer_copies(self) -> dict[int, Tensor]:
         """By the id of each; rotary frequencies are among them, and need all their bits."""

@@ -93,6 +93,11 @@ class Trunk:
             if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(layer):
                 layer.forward = partial(again, layer.forward)
 
+    def keep_activations(self) -> None:
+        """The opposite, for a network without a gradient. It is let go at once then: no layer holds on to itself."""
+        for layer in self._network.modules():
+            vars(layer).pop("forward", None)
+
     @torch.no_grad()
     def try_packing(self) -> None:
         """Replace the network's attention, unless that changes its hidden states by more than rounding."""
