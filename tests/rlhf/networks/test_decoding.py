@@ -112,8 +112,8 @@ def test_after_sampling_its_copy_of_the_weights_is_gone_at_once(
         policy.trunk.checkpoint_activations()
     gc.disable()  # which would only delay what must not be needed
     try:
-        copied = weakref.ref(policy.for_sampling().network.get_input_embeddings().weight)
-        assert copied() is None
+        copied = [weakref.ref(weight) for weight in policy.for_sampling().parameters()]
+        assert not any(weight() is not None for weight in copied)
     finally:
         gc.enable()
 
