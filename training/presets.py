@@ -186,8 +186,8 @@ HALF_BILLION = Preset(
         Source(
             what=_("batch tokens"),
             where=_(
-                "8,192 everywhere. Counted for Qwen2-0.5B and 512 tokens an answer with its prompt: PPO peaks at 31 "
-                "GiB, or at 19 GiB with activation checkpointing. Not measured on a GPU."
+                "8,192 everywhere. Counted for Qwen2-0.5B and 512 tokens an answer with its prompt: PPO peaks at 30 "
+                "GiB, or at 18 GiB with activation checkpointing. Not measured on a GPU."
             ),
         ),
     ),
@@ -207,7 +207,7 @@ ONE_AND_A_HALF_BILLION = Preset(
             what=_("batch tokens"),
             where=_(
                 "8,192 everywhere. Counted for Qwen2-1.5B with activation checkpointing, which starts by itself where "
-                "memory needs it: PPO peaks at 54 GiB, SFT at 27 GiB. Not measured on a GPU."
+                "memory needs it: PPO peaks at 51 GiB, SFT at 27 GiB. Not measured on a GPU."
             ),
         ),
     ),
@@ -230,7 +230,7 @@ THREE_BILLION = Preset(
             what=_("batch tokens"),
             where=_(
                 "8,192 everywhere. Counted for Qwen2.5-3B with activation checkpointing, which starts by itself where "
-                "memory needs it: SFT peaks at 54 GiB, PPO at 107 GiB. Not measured on a GPU."
+                "memory needs it: SFT peaks at 52 GiB, PPO at 99 GiB. Not measured on a GPU."
             ),
         ),
     ),
@@ -267,8 +267,8 @@ EIGHT_BILLION = Preset(
         Source(
             what=_("batch tokens"),
             where=_(
-                "Counted for Llama 3 8B with activation checkpointing: SFT would peak at 137 GiB with 8,192, of which "
-                "120 GiB are weights, gradients and optimiser; PPO would peak at 267 GiB. Not measured on a GPU."
+                "Counted for Llama 3 8B with activation checkpointing: SFT would peak at 130 GiB with 8,192, of which "
+                "120 GiB are weights, gradients and optimiser; PPO would peak at 245 GiB. Not measured on a GPU."
             ),
         ),
     ),
