@@ -35,6 +35,11 @@ def hold_in_bf16(network: PreTrainedModel, trunk: Trunk) -> None:
     if not is_equal:
         for parameter, data in whole:
             parameter.data = data.to(parameter.device)
+        return
+    cast = {id(parameter) for parameter, _data in whole}
+    for parameter in network.parameters():  # out of the file that they are mapped from, whose other pages may go
+        if id(parameter) not in cast:
+            parameter.data = parameter.data.clone()
 
 
 def _cast(network: PreTrainedModel) -> list[tuple[nn.Parameter, Tensor]]:
