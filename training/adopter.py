@@ -22,7 +22,6 @@ from training.services.machines import resources
 from training.services.registry import adoption_words, adoptions, model_folders
 
 LONGEST_S = 6 * 3600.0  # a large model, read from a slow disk and tested on a CPU
-WITHOUT_GPU = {engine_process.GPU: ""}  # a card belongs to the run that trains on it: folders are tested on the CPU
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,9 @@ def _run_engine(adoption: Adoption, directory: Path) -> int:
     if adoption.context:
         command += ["--context", str(adoption.context)]
     progress = ProgressFile(directory / "alive")
-    with engine_process.started(command, log=directory / "engine.log", environment=WITHOUT_GPU) as process:
+    with engine_process.started(
+        command, log=directory / "engine.log", environment=engine_process.WITHOUT_GPU
+    ) as process:
         started_at = heartbeat_at = time.monotonic()
         while (exit_code := engine_process.wait(process)) is None:
             _stop_if_needed(progress, started_at)

@@ -31,6 +31,7 @@ POLL_S = 0.25
 NICENESS = 10  # people's requests come first on a shared machine
 OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes what serves them
 GPU = "CUDA_VISIBLE_DEVICES"
+WITHOUT_GPU = {GPU: ""}  # for all but runs: a card belongs to the run that trains on it
 # The engine gets what it computes with, and no secret of the web side.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", GPU, FAILPOINTS)
 
@@ -105,7 +106,8 @@ def started(
             process = _start([*interpreter, "-m", module, *arguments], environment, output, subprocess.DEVNULL)
     try:
         if keeps_one_ready:
-            ready.prepare(_start_waiting, environment)
+            with contextlib.suppress(OSError):  # of what only saves seconds, this run must not end
+                ready.prepare(_start_waiting, environment)
         yield process
     finally:
         signal_group(process, signal.SIGKILL)

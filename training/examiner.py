@@ -30,6 +30,10 @@ HEARTBEAT_S = 5.0  # shorter than a run's: a person waits for the result, and an
 logger = logging.getLogger(__name__)
 
 
+class _Stopped(Exception):
+    """The worker is told to stop; the examination stays pending, and another one takes it over."""
+
+
 class ExaminationFailed(Exception):
     """The engine did not come to an end; `facts` say why, as data."""
 
@@ -52,6 +56,8 @@ def examine(pk: int) -> None:
         facts = failure.facts if isinstance(failure, ExaminationFailed) else endings.describe(failure)
         error = repair_text(str(facts.get("sentence", "")))[0]
         examinations.finish(examination, status=Examination.Status.FAILED, error=error, ending=repair_json(facts))
+    except _Stopped:
+        examinations.release(examination)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -87,11 +93,13 @@ WAYS: dict[str, Callable[[Examination, Path], dict[str, Any]]] = {
 
 
 def _run_engine(examination: Examination, directory: Path, arguments: Sequence[str], longest_s: float) -> None:
-    """Let the engine work in `directory`. Raises ExaminationFailed where it comes to no end."""
+    """Let the engine work in `directory`. Raises ExaminationFailed where it comes to no end, or _Stopped."""
     give_up = time.monotonic() + longest_s
     log = directory / "engine.log"
-    with engine_process.started(arguments, log=log) as process:
+    with engine_process.started(arguments, log=log, environment=engine_process.WITHOUT_GPU) as process:
         while (exit_code := engine_process.wait(process, HEARTBEAT_S)) is None:
+            if engine_process.draining.is_set():
+                raise _Stopped
             if time.monotonic() > give_up:
                 raise ExaminationFailed({"kind": "look_too_long", "numbers": {"seconds": longest_s}})
             engine_process.heartbeat(lambda: examinations.heartbeat(examination), of=f"examination {examination.pk}")

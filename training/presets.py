@@ -95,7 +95,7 @@ def _lora_preset(full: Preset, *, suits: Words, policy: float, rate: Words, memo
         suits=suits,
         largest=full.largest,
         is_measured=False,
-        values=_lora(policy=policy),
+        values={**full.values, **_lora(policy=policy)},  # of stages that train nothing, those of the other preset
         sources=(
             _ADAPTERS,
             _LORA_RATES,
@@ -315,8 +315,9 @@ EIGHT_BILLION_LORA = _lora_preset(
         "5e-6: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
     ),
     memory=_(
-        "8,192 everywhere. Counted for Llama 3 8B with activation checkpointing, which starts by itself where memory "
-        "needs it: PPO peaks at 24 GiB, SFT at 23 GiB. Not measured on a GPU."
+        "8,192 where adapters train, 2,048 in evaluation and sampling. Counted for Llama 3 8B with activation "
+        "checkpointing, which starts by itself where memory needs it: PPO peaks at 24 GiB, SFT at 23 GiB. Not "
+        "measured on a GPU."
     ),
 )
 DEFAULTS = Preset(

@@ -6,6 +6,7 @@ and used if nothing that it has read has changed meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -53,18 +54,17 @@ class ReadyEngine:
         if self._waiting is None:
             return None
         process, read = self._waiting
-        if process.poll() is not None or read != _Read.now(environment):
-            self.dismiss()
-            return None
-        self._waiting = None
         assert process.stdin
         try:
-            process.stdin.write(json.dumps({"arguments": arguments, "log": str(log)}).encode() + b"\n")
-            process.stdin.close()
-        except OSError:  # it has died meanwhile
-            process.wait()
-            return None
-        return process
+            if process.poll() is None and read == _Read.now(environment):
+                process.stdin.write(json.dumps({"arguments": arguments, "log": str(log)}).encode() + b"\n")
+                process.stdin.close()
+                self._waiting = None
+                return process
+        except OSError:  # it has died meanwhile, or its code is being replaced
+            pass
+        self.dismiss()
+        return None
 
     def dismiss(self) -> None:
         """Let it go, where there is one."""
@@ -74,4 +74,5 @@ class ReadyEngine:
             process.kill()
             process.wait()
             assert process.stdin
-            process.stdin.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()

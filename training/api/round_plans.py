@@ -55,7 +55,7 @@ class PreflightLineSerializer(serializers.Serializer[Any]):
 class RoundPlanSerializer(serializers.Serializer[Any]):
     number = serializers.IntegerField()
     memory_count = serializers.CharField(
-        allow_null=True, help_text="“pending”, “done” or “failed”; null if no gpu-worker has reported its memory."
+        allow_null=True, help_text="“pending”, “done” or “failed”; null if nothing can be counted yet."
     )
     stages = PlannedStageSerializer(many=True)
     preflight = PreflightLineSerializer(many=True)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from annotate.models import AuditEvent, Member, Project
 from tests.factories import bearer
 from tests.training import machine
-from training import examiner
+from training import engine_process, examiner
 from training.models import Examination, ModelVersion, TrainingSettings, Worker
 from training.services.machines import workers
 from training.services.planning import plans, preflight
@@ -83,6 +83,37 @@ def test_a_worker_counts_what_the_stages_of_a_plan_need(ready: Project) -> None:
     assert all(0 < stage.needed < bounds[stage.stage] for stage in stages)
     assert planned(ready).changes == []
     assert any("needed (counted), 14.9 GB free" in line for line in lines(ready, "note"))
+
+
+def test_a_worker_that_is_told_to_stop_leaves_its_count_to_another_one(
+    ready: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_worker(16 * GB)
+    planned(ready)
+    monkeypatch.setattr(examiner, "HEARTBEAT_S", 0.1)
+    engine_process.draining.set()
+    try:
+        examiner.examine(Examination.objects.get(kind="memory").pk)
+    finally:
+        engine_process.draining.clear()
+    left = Examination.objects.get(kind="memory")
+    assert (left.status, left.alive_at) == ("pending", None)
+
+
+def test_stages_that_start_from_adapters_are_counted_with_one_base(ready: Project) -> None:
+    small_worker(16 * GB)
+
+    def needed_by_sampling() -> int:
+        """Which has the new SFT model and the base."""
+        count(ready)
+        return next(stage.needed for stage in planned(ready).stages if stage.stage == "sampling")
+
+    whole = needed_by_sampling()
+    training = TrainingSettings.objects.get()
+    training.overrides["sft"] = {**training.overrides.get("sft", {}), "adapter_rank": 2}
+    training.save()
+    base_bytes = sum(path.stat().st_size for path in ModelVersion.objects.get().directory.glob("*.safetensors"))
+    assert whole - needed_by_sampling() > base_bytes / 2
 
 
 def test_the_settings_that_the_engine_found_make_a_stage_fit(ready: Project, admin: Member) -> None:

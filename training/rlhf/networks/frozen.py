@@ -16,12 +16,12 @@ from .trunk import Trunk, assumed, tried
 
 
 @torch.no_grad()
-def hold_in_bf16(network: PreTrainedModel, trunk: Trunk) -> None:
-    """Cast the weights of the linear layers, unless that changes the network's hidden states."""
+def hold_in_bf16(network: PreTrainedModel, trunk: Trunk) -> bool:
+    """Cast the weights of the linear layers, unless that changes the network's hidden states; whether they are cast."""
     network.requires_grad_(False)
     if assumed.get():
         _cast(network)
-        return
+        return True
     tokens, mask = tried(network)
     with torch.autocast(network.device.type, torch.bfloat16):
         expected = trunk.hidden(tokens, mask)
@@ -35,11 +35,12 @@ def hold_in_bf16(network: PreTrainedModel, trunk: Trunk) -> None:
     if not is_equal:
         for parameter, data in whole:
             parameter.data = data.to(parameter.device)
-        return
+        return False
     cast = {id(parameter) for parameter, _data in whole}
     for parameter in network.parameters():  # out of the file that they are mapped from, whose other pages may go
         if id(parameter) not in cast:
             parameter.data = parameter.data.clone()
+    return True
 
 
 def _cast(network: PreTrainedModel) -> list[tuple[nn.Parameter, Tensor]]:

@@ -97,8 +97,7 @@ class Policy(nn.Module):
         """It does not train: where it runs in bf16, it holds bf16 weights; see `frozen`."""
         self.network.requires_grad_(False)
         if self.bf16:
-            frozen.hold_in_bf16(self.network, self.trunk)
-            self.is_held = True
+            self.is_held = frozen.hold_in_bf16(self.network, self.trunk)
 
     def with_adapter(self, adapter: Adapter) -> "Policy":
         """This policy with an adapter of its network. Its only parameters are the adapter's: the network is shared."""

@@ -137,7 +137,8 @@ def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     blocks = F.pad(logprobs.exp(), (0, -logprobs.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))  # (B, N, BLOCK)
     sums = blocks.sum(dim=-1).double()  # (B, N)
     block, passed = _first_beyond(sums, uniforms[:, None])  # (B, 1) each
-    inside, _passed = _first_beyond(blocks[torch.arange(len(block)), block.squeeze(1)].double(), passed)
+    rows = torch.arange(len(block), device=block.device)
+    inside, _passed = _first_beyond(blocks[rows, block.squeeze(1)].double(), passed)
     return (block * BLOCK + inside).squeeze(1).clamp(max=logprobs.shape[1] - 1)
 
 

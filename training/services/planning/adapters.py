@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from training import stages
 from training.models import ModelVersion
 from training.rlhf.config import LearningConfig, RunConfig
+from training.rlhf.model_folder.adapter_files import Shape
 from training.services.planning.plans import Plan
 from training.services.registry import model_versions
 from training.stages import ParentRole
@@ -23,11 +24,11 @@ SHARE = 3
 Existing = Mapping[int, ModelVersion]  # adapters by id
 
 
-class Shape(NamedTuple):
-    """What an adapter must have in common with the one that its training goes on from."""
+class Weights(NamedTuple):
+    """What a parent consists of: whole weights, by a name of them, and the shape of an adapter on them, if any."""
 
-    rank: int
-    alpha: float
+    whole: str
+    shape: Shape | None = None
 
 
 class Conflict(NamedTuple):
@@ -67,6 +68,21 @@ def conflicts(plan: Plan, configs: Mapping[str, RunConfig], existing: Existing) 
                 break
 
 
+def weights_of_parents(plan: Plan, configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Weights]]:
+    """What each stage of `plan` that runs starts from, by role; those with the same whole weights share them."""
+    there, made, found = existing(plan), dict[str, Weights](), dict[str, dict[str, Weights]]()
+    for planned in plan.stages:
+        if planned.will_run:
+            found[planned.stage] = {
+                role: made[parent.stage] if parent.stage in made else _weights_of(parent, there)
+                for role, parent in planned.parents.items()
+            }
+            start = found[planned.stage].get(stages.find(planned.stage).starts_from)
+            shape = _trained(configs.get(planned.stage))
+            made[planned.stage] = Weights(start.whole, shape) if start and shape else Weights(f"of {planned.stage}")
+    return found
+
+
 def largest_share(configs: Mapping[str, RunConfig], shape: Mapping[str, Any]) -> float:
     """How much of a model's weights the stages train at most; 1 where one trains them all, or none trains.
 
@@ -81,6 +97,14 @@ def _gone_on_from(stage: StagePlan) -> list[PlannedParent]:
     """What the weights that `stage` trains begin as; PPO's critic begins as the reward model."""
     roles = (stages.find(stage.stage).starts_from, ParentRole.REWARD)
     return [stage.parents[role] for role in roles if role in stage.parents] if stage.will_run else []
+
+
+def _weights_of(parent: PlannedParent, existing: Existing) -> Weights:
+    """What a parent that exists consists of."""
+    adapter = existing.get(parent.model_version or 0)
+    if adapter is None:
+        return Weights(f"model {parent.model_version}")
+    return Weights(f"model {adapter.stands_on_id}", _shape_of(parent, existing, {}))
 
 
 def _shape_of(parent: PlannedParent, existing: Existing, configs: Mapping[str, RunConfig]) -> Shape | None:

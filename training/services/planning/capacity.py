@@ -1,8 +1,8 @@
 """Capacity: how much memory and disk a round takes at most, by the size of the base model alone.
 
-Weights and optimiser count in fp32, with the largest batch. Where all stages train adapters, one copy of the weights is
-held, and what trains and is written is a small share of them. What a worker has counted is used instead, once it has:
-training/services/planning/memory_plan.py.
+Weights and optimiser count in fp32, with the largest batch. Where all stages train adapters, the models that they stand
+on are held once, and what trains and is written is a small share of them. What a worker has counted is used instead,
+once it has: training/services/planning/memory_plan.py.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def memory_bounds(base: ModelVersion, plan: Plan, configs: Mapping[str, RunConfi
     """The bytes of memory that each stage of `plan` takes at most, whose models all descend from `base`."""
     shape = model_sizes.shape_of(base)
     weights, vocabulary = model_sizes.fp32_bytes(base, shape), int(shape.get("vocab_size", 0))
-    trained = _trained_bytes(base, configs)
-    frozen = weights if trained < weights else 0
+    trained, parents = _trained_bytes(base, configs), adapters.weights_of_parents(plan, configs)
+    frozen = weights if trained < weights else 0  # of each model that adapters stand on, or that only is read
     return {
         stage.name: stage.config.weights_held * trained
-        + frozen
+        + frozen * len({one.whole for one in parents[stage.name].values()})
         + memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary)
         + memory.PROCESS_BYTES
         for stage in _running(plan)

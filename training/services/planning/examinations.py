@@ -153,6 +153,11 @@ def heartbeat(examination: Examination) -> None:
     Examination.objects.pending().filter(pk=examination.pk).update(alive_at=Now())
 
 
+def release(examination: Examination) -> None:
+    """Leave it to another worker, which may take it at once."""
+    Examination.objects.pending().filter(pk=examination.pk).update(alive_at=None)
+
+
 def finish(examination: Examination, **changes: Any) -> None:
     """Store what came of `examination`."""
     Examination.objects.pending().filter(pk=examination.pk).update(**changes)

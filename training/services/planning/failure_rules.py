@@ -78,7 +78,7 @@ RULES: dict[str, Rule] = {
     ),
     "trunk_differs": Rule(
         _("An adapter belongs to another model than the one it was to be used with."),
-        _("Use the base model the adapter was trained on. If its files have changed, restore them."),
+        _("Use the model it stands on, which the message names. If its files have changed, restore them."),
     ),
     "adapter_differs": Rule(
         _("Training would continue an adapter of another size than the settings ask for."),
@@ -90,7 +90,7 @@ RULES: dict[str, Rule] = {
     ),
     "adapter_files": Rule(
         _("An adapter the run needs cannot be read."),
-        _("Its files are missing or damaged, or belong to another base model. The error message says which."),
+        _("Its files are missing or damaged, or belong to another model. The error message says which."),
         Remedy.MODEL_FILES,
     ),
     "not_adaptable": Rule(

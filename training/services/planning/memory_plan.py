@@ -95,7 +95,7 @@ def build(
     told = [worker for worker in workers if worker.memory]
     count = None
     if told and stage_configs:
-        key = memory_counts.key_of(project, base, stage_configs, told)
+        key = memory_counts.key_of(project, base, plan, stage_configs, told)
         count = examinations.current(project, Examination.Kind.MEMORY, key)
     counted = _by_stage(count.counts if count else {})
     bounds = capacity.memory_bounds(base, plan, stage_configs)

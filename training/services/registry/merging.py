@@ -26,7 +26,6 @@ from training.services.registry import model_sizes
 LONGEST_S = 2 * 3600.0  # a large model on a slow disk
 LOOK_S = 1.0  # between two looks at the engine
 SUFFIX = ".merge"  # of the folders in DATA_DIR/downloads
-WITHOUT_GPU = {engine_process.GPU: ""}  # a card belongs to the run that trains on it
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ def _run_engine(download: Download, scratch: Path, heartbeat: Callable[[], None]
     assert model.stands_on
     command = ["merge", str(model.directory), str(model.stands_on.directory), str(scratch / "model")]
     log = scratch / "engine.log"
-    with engine_process.started(command, log=log, environment=WITHOUT_GPU) as process:
+    with engine_process.started(command, log=log, environment=engine_process.WITHOUT_GPU) as process:
         while (exit_code := engine_process.wait(process, LOOK_S)) is None:
             if engine_process.draining.is_set():
                 raise Stopped
