@@ -59,7 +59,8 @@ def document(client: Client, db: None) -> dict[str, Any]:
 def operation(document: dict[str, Any], call: tuple[str, str]) -> dict[str, Any]:
     """What the document says of `call`."""
     method, path = call
-    for template, methods in document["paths"].items():
+    by_parameters = sorted(document["paths"].items(), key=lambda path: path[0].count("{"))  # as an address is resolved
+    for template, methods in by_parameters:
         if re.fullmatch(re.sub(r"{\w+}", r"[^/{}]+", template), f"/api/v1/{path}") and method.lower() in methods:
             return methods[method.lower()]
     pytest.fail(f"The API has no {method} {path}")

@@ -259,7 +259,7 @@ def test_chunks_that_are_none_and_a_body_that_ends_early_leave_nothing_behind(se
     assert all(header in answer for header in SECURITY_HEADERS)
     with many(server, 8, SLOW_FORM + b"a" * 90_000):
         wait_until(lambda: sum("(deleted)" in name for name in server.open_files()) >= 8, within_s=10)
-    wait_until(lambda: not any("(deleted)" in name for name in server.open_files()), within_s=1)
+    wait_until(lambda: not any("(deleted)" in name for name in server.open_files()), within_s=5)
     assert page(server) == 200
 
 

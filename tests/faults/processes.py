@@ -114,16 +114,17 @@ def wait_until(holds: Callable[[], object], *, within: float) -> float:
 
 
 def engines(run_directory: Path) -> list[int]:
-    """The process ids of the engines that work in `run_directory`."""
-    wanted = str(run_directory).encode()
+    """The process ids of the engines that work in `run_directory`, by where their output goes.
+
+    One that was kept ready got its command later than its command line.
+    """
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if wanted in command and settings.ENGINE_MODULE.encode() in command:
-            found.append(int(path.parent.name))
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (path / "cmdline").read_bytes()
+            output = (path / "fd/1").readlink()
+            if output.is_relative_to(run_directory) and settings.ENGINE_MODULE.encode() in command:
+                found.append(int(path.name))
     return found
 
 
