@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing.sharedctypes
+import mmap
 import os
 import shlex
 import signal
@@ -42,20 +42,21 @@ logger = logging.getLogger(__name__)
 class Draining:
     """Set by the worker's main process when it is told to stop; shared with its children, which are forked from it.
 
-    A byte without a lock: a child that is killed while it reads can leave nothing locked behind.
+    A byte without a lock: a child that is killed while it reads can leave nothing locked behind. Nor a file, which web
+    processes would keep open.
     """
 
     def __init__(self) -> None:
-        self._byte = multiprocessing.sharedctypes.RawValue("b", 0)
+        self._byte = mmap.mmap(-1, 1)
 
     def set(self) -> None:
-        self._byte.value = 1
+        self._byte[0] = 1
 
     def clear(self) -> None:
-        self._byte.value = 0
+        self._byte[0] = 0
 
     def is_set(self) -> bool:
-        return bool(self._byte.value)
+        return bool(self._byte[0])
 
 
 draining = Draining()

@@ -17,7 +17,7 @@ from annotate.models import Member, Project
 from tests.training import engine_files, machine
 from training.models import Download, ModelVersion, Round, Run, TrainingSettings
 from training.rlhf import exits
-from training.services.planning import capacity, memory_counts, plans, preflight
+from training.services.planning import adapters, capacity, memory_counts, plans, preflight
 from training.services.registry import configs, downloads, model_versions
 from training.services.registry.configs import BadSettings
 from training.services.run_files.reader import RunFiles
@@ -172,7 +172,8 @@ def test_a_round_that_trains_adapters_needs_less_disk_and_memory(base: ModelVers
 
     def bounds() -> tuple[int, int]:
         made = memory_counts.make_configs(plan, TrainingSettings.objects.get(), base)
-        return capacity.disk_bound(base, plan, made), max(capacity.memory_bounds(base, plan, made).values())
+        parents = adapters.weights_of_parents(plan, made)
+        return capacity.disk_bound(base, plan, made), max(capacity.memory_bounds(base, made, parents).values())
 
     whole_disk, whole_memory = bounds()
     train_adapters(base.project, *LEARNING, rank=16)

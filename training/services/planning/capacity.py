@@ -17,6 +17,7 @@ from training.models import ModelVersion
 from training.rlhf import memory
 from training.rlhf.config import RunConfig
 from training.services.planning import adapters
+from training.services.planning.adapters import Weights
 from training.services.planning.plans import Plan
 from training.services.registry import model_sizes
 from training.stages import StageDefinition
@@ -24,18 +25,20 @@ from training.stages import StageDefinition
 SPARE_BYTES = 200_000_000  # of disk, for logs, metrics and samples
 
 
-def memory_bounds(base: ModelVersion, plan: Plan, configs: Mapping[str, RunConfig]) -> dict[str, int]:
-    """The bytes of memory that each stage of `plan` takes at most, whose models all descend from `base`."""
+def memory_bounds(
+    base: ModelVersion, configs: Mapping[str, RunConfig], parents: Mapping[str, Mapping[str, Weights]]
+) -> dict[str, int]:
+    """The bytes of memory that each stage takes at most that has a config; all models descend from `base`."""
     shape = model_sizes.shape_of(base)
     weights, vocabulary = model_sizes.fp32_bytes(base, shape), int(shape.get("vocab_size", 0))
-    trained, parents = _trained_bytes(base, configs), adapters.weights_of_parents(plan, configs)
+    trained = _trained_bytes(base, configs)
     frozen = weights if trained < weights else 0  # of each model that adapters stand on, or that only is read
     return {
-        stage.name: stage.config.weights_held * trained
-        + frozen * len({one.whole for one in parents[stage.name].values()})
-        + memory.logits_bytes(configs[stage.name].batch_tokens, vocabulary)
+        name: stages.find(name).config.weights_held * trained
+        + frozen * len({one.whole for one in parents[name].values()})
+        + memory.logits_bytes(config.batch_tokens, vocabulary)
         + memory.PROCESS_BYTES
-        for stage in _running(plan)
+        for name, config in configs.items()
     }
 
 

@@ -32,13 +32,15 @@ SCHEMA = 2  # of the counts; what was counted under another one is counted again
 IRRELEVANT = ("seed", "parents", "threads", "checkpoint_seconds", "epochs", "iterations", "shown_samples")
 
 Configs = Mapping[str, RunConfig]  # by stage
+Parents = Mapping[str, Mapping[str, Weights]]  # by stage and role
 
 
-def key_of(project: Project, base: ModelVersion, plan: Plan, stage_configs: Configs, workers: Iterable[Worker]) -> str:
+def key_of(
+    project: Project, base: ModelVersion, stage_configs: Configs, parents: Parents, workers: Iterable[Worker]
+) -> str:
     """Stays the same as long as the stages need as much memory, but for other labels in its second half."""
     relevant = {stage: _relevant(config) for stage, config in stage_configs.items()}
-    parents = _pattern(adapters.weights_of_parents(plan, stage_configs))
-    return examinations.make_key(project, [SCHEMA, base.manifest_sha256, devices(workers), relevant, parents])
+    return examinations.make_key(project, [SCHEMA, base.manifest_sha256, devices(workers), relevant, _pattern(parents)])
 
 
 def devices(workers: Iterable[Worker]) -> dict[str, int]:
@@ -74,15 +76,15 @@ def write_runs(examination: Examination, workers: Iterable[Worker], directory: P
     plan, training = plans.draft(project), TrainingSettings.objects.get(project=project)
     base = ModelVersion.objects.bases().filter(project=project).first()
     stage_configs = make_configs(plan, training, base) if base else {}
-    if base is None or not examination.is_about(key_of(project, base, plan, stage_configs, workers)):
+    parents = adapters.weights_of_parents(plan, stage_configs)
+    if base is None or not examination.is_about(key_of(project, base, stage_configs, parents, workers)):
         return []
     gathered = snapshots.gather(project).records
-    weights = adapters.weights_of_parents(plan, stage_configs)
     for name, config in stage_configs.items():
         records = {file: gathered[file] for file in [config.examined_records] if file}
         if stages.find(name).makes is Makes.SLATES:
             records["prompts"] = plans.prompts_to_answer(project, plan.stage(name), number=plan.number)
-        config = dataclasses.replace(config, parents=_parents(weights[name], base, directory))
+        config = dataclasses.replace(config, parents=_parents(parents[name], base, directory))
         directories.write(directory / name, config, data={}, records=records)
     return [directory / name for name in stage_configs]
 
@@ -112,7 +114,7 @@ def _adapter_directory(base: ModelVersion, shape: Shape, directory: Path) -> Pat
     return path
 
 
-def _pattern(parents: Mapping[str, Mapping[str, Weights]]) -> dict[str, dict[str, Any]]:
+def _pattern(parents: Parents) -> dict[str, dict[str, Any]]:
     """Which parents share weights and which are adapters, whatever they are called."""
     numbers: dict[str, int] = {}
     return {

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from annotate.models import Project, User
 from training.models import Examination, ModelVersion, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
-from training.services.planning import capacity, examinations, memory_counts
+from training.services.planning import adapters, capacity, examinations, memory_counts
 from training.services.planning.plans import Plan
 from training.services.registry import settings_changes, training_settings
 from training.services.run_files.config_fields import SettingLink
@@ -92,13 +92,14 @@ def build(
     workers: Sequence[Worker],
 ) -> MemoryPlan:
     """The memory of `plan`, by the newest count; a worker is asked for one where there is none."""
+    parents = adapters.weights_of_parents(plan, stage_configs)
     told = [worker for worker in workers if worker.memory]
     count = None
     if told and stage_configs:
-        key = memory_counts.key_of(project, base, plan, stage_configs, told)
+        key = memory_counts.key_of(project, base, stage_configs, parents, told)
         count = examinations.current(project, Examination.Kind.MEMORY, key)
     counted = _by_stage(count.counts if count else {})
-    bounds = capacity.memory_bounds(base, plan, stage_configs)
+    bounds = capacity.memory_bounds(base, stage_configs, parents)
     found = [judge(stage, bound, counted.get(stage, {}), told) for stage, bound in bounds.items()]
     changes = [
         Change(SettingLink(stage.stage, name), training_settings.effective(training, stage.stage)[name], value)
