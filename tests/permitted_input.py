@@ -22,7 +22,7 @@ from training.models import (
     TrainingSettings,
     Worker,
 )
-from training.services.planning import plans, preflight
+from training.services.planning import adapters, plans, preflight
 from training.services.planning.memory_plan import MemoryPlan
 
 Body = dict[str, Any] | list[Any]
@@ -138,7 +138,8 @@ def _too_little_memory(world: World) -> None:
 
 def _memory(world: World) -> MemoryPlan:
     project = Project.objects.get(slug=world.values["project"])
-    return preflight.memory_of(project, plans.draft(project), preflight.gather(project))
+    plan = plans.draft(project)
+    return preflight.memory_of(project, plan, preflight.gather(project), adapters.existing(plan))
 
 
 def _a_checkpoint(world: World) -> None:

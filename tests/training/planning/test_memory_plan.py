@@ -18,7 +18,7 @@ from tests.training import machine
 from training import engine_process, examiner
 from training.models import Examination, ModelVersion, TrainingSettings, Worker
 from training.services.machines import workers
-from training.services.planning import plans, preflight
+from training.services.planning import adapters, plans, preflight
 from training.services.planning.memory_plan import MemoryPlan, PlanChanged, StageMemory
 
 GB = 1_000_000_000
@@ -31,7 +31,8 @@ def ready(project: Project, annotator: Member, base: ModelVersion) -> Project:
 
 
 def planned(project: Project) -> MemoryPlan:
-    return preflight.memory_of(project, plans.draft(project), preflight.gather(project))
+    plan = plans.draft(project)
+    return preflight.memory_of(project, plan, preflight.gather(project), adapters.existing(plan))
 
 
 def sft(project: Project) -> StageMemory:

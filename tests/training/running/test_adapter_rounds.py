@@ -172,7 +172,7 @@ def test_a_round_that_trains_adapters_needs_less_disk_and_memory(base: ModelVers
 
     def bounds() -> tuple[int, int]:
         made = memory_counts.make_configs(plan, TrainingSettings.objects.get(), base)
-        parents = adapters.weights_of_parents(plan, made)
+        parents = adapters.weights_of_parents(plan, made, adapters.existing(plan))
         return capacity.disk_bound(base, plan, made), max(capacity.memory_bounds(base, made, parents).values())
 
     whole_disk, whole_memory = bounds()

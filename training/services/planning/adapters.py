@@ -68,13 +68,15 @@ def conflicts(plan: Plan, configs: Mapping[str, RunConfig], existing: Existing) 
                 break
 
 
-def weights_of_parents(plan: Plan, configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Weights]]:
+def weights_of_parents(
+    plan: Plan, configs: Mapping[str, RunConfig], existing: Existing
+) -> dict[str, dict[str, Weights]]:
     """What each stage of `plan` that runs starts from, by role; those with the same whole weights share them."""
-    there, made, found = existing(plan), dict[str, Weights](), dict[str, dict[str, Weights]]()
+    made, found = dict[str, Weights](), dict[str, dict[str, Weights]]()
     for planned in plan.stages:
         if planned.will_run:
             found[planned.stage] = {
-                role: made[parent.stage] if parent.stage in made else _weights_of(parent, there)
+                role: made[parent.stage] if parent.stage in made else _weights_of(parent, existing)
                 for role, parent in planned.parents.items()
             }
             start = found[planned.stage].get(stages.find(planned.stage).starts_from)

@@ -76,7 +76,7 @@ def write_runs(examination: Examination, workers: Iterable[Worker], directory: P
     plan, training = plans.draft(project), TrainingSettings.objects.get(project=project)
     base = ModelVersion.objects.bases().filter(project=project).first()
     stage_configs = make_configs(plan, training, base) if base else {}
-    parents = adapters.weights_of_parents(plan, stage_configs)
+    parents = adapters.weights_of_parents(plan, stage_configs, adapters.existing(plan))
     if base is None or not examination.is_about(key_of(project, base, stage_configs, parents, workers)):
         return []
     gathered = snapshots.gather(project).records

@@ -15,6 +15,7 @@ from annotate.models import Project, User
 from training.models import Examination, ModelVersion, TrainingSettings, Worker
 from training.rlhf.config import RunConfig
 from training.services.planning import adapters, capacity, examinations, memory_counts
+from training.services.planning.adapters import Existing
 from training.services.planning.plans import Plan
 from training.services.registry import settings_changes, training_settings
 from training.services.run_files.config_fields import SettingLink
@@ -90,9 +91,10 @@ def build(
     stage_configs: Mapping[str, RunConfig],
     training: TrainingSettings,
     workers: Sequence[Worker],
+    existing: Existing,
 ) -> MemoryPlan:
     """The memory of `plan`, by the newest count; a worker is asked for one where there is none."""
-    parents = adapters.weights_of_parents(plan, stage_configs)
+    parents = adapters.weights_of_parents(plan, stage_configs, existing)
     told = [worker for worker in workers if worker.memory]
     count = None
     if told and stage_configs:

@@ -104,7 +104,7 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
         return Preflight([*_obstacle(project, plan, facts), *missing])
     try:
         stage_configs = _configs(plan, facts)
-        examination, memory = None, memory_of(project, plan, facts)
+        examination, memory = None, memory_of(project, plan, facts, existing)
         if facts.base:
             key = examinations.key_of(project, plan, facts.training)
             examination = examinations.current(project, Examination.Kind.RECORDS, key)
@@ -125,11 +125,11 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
     return Preflight(sorted(lines, key=lambda line: LEVELS.index(line.level)), examination, is_awaited, memory)
 
 
-def memory_of(project: Project, plan: Plan, facts: Facts) -> MemoryPlan:
+def memory_of(project: Project, plan: Plan, facts: Facts, existing: Existing) -> MemoryPlan:
     """What each stage of `plan` needs beside what the gpu-workers have. Raises BadSettings."""
     if facts.base is None:
         return NO_MEMORY
-    return memory_plan.build(project, plan, facts.base, _configs(plan, facts), facts.training, facts.alive)
+    return memory_plan.build(project, plan, facts.base, _configs(plan, facts), facts.training, facts.alive, existing)
 
 
 def refusal(project: Project, plan: Plan) -> str:
@@ -159,7 +159,8 @@ def use_lighter_settings(project: Project, *, shown: str, actor: User) -> list[s
     """
     training = TrainingSettings.objects.filter(project=project).exists()
     try:
-        memory = memory_of(project, plans.draft(project), gather(project)) if training else NO_MEMORY
+        plan = plans.draft(project) if training else None
+        memory = memory_of(project, plan, gather(project), adapters.existing(plan)) if plan else NO_MEMORY
     except BadSettings as refusal:
         raise PlanChanged from refusal
     return memory_plan.use_settings(project, memory, shown=shown, actor=actor)
