@@ -107,8 +107,10 @@ def started(
             process = _start([*interpreter, "-m", module, *arguments], environment, output, subprocess.DEVNULL)
     try:
         if keeps_one_ready:
-            with contextlib.suppress(OSError):  # of what only saves seconds, this run must not end
+            try:
                 ready.prepare(_start_waiting, environment)
+            except OSError as error:  # what only saves seconds must not end this run
+                logger.warning("no engine waits for the next run: %s", error)
         yield process
     finally:
         signal_group(process, signal.SIGKILL)

@@ -123,6 +123,9 @@ _LORA_RATES = Source(
         "2e-4 for 7B. Reward model 1e-4: TRL's example for 0.5B. Not benchmarked."
     ),
 )
+_LORA_RATE_OF_PPO = _(
+    "1e-5: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
+)
 _BATCHES_OF_LORA = Source(
     what=_("batch sizes and PPO"),
     where=_(
@@ -287,9 +290,7 @@ ONE_AND_A_HALF_BILLION_LORA = _lora_preset(
     ONE_AND_A_HALF_BILLION,
     suits=_("LoRA for base models of about 1.5 billion parameters, on one GPU with 16 GB."),
     policy=1e-5,
-    rate=_(
-        "1e-5: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
-    ),
+    rate=_LORA_RATE_OF_PPO,
     memory=_(
         "8,192 everywhere. Counted for Qwen2-1.5B with activation checkpointing, which starts by itself where memory "
         "needs it: PPO peaks at 9 GiB, SFT at 6 GiB. Not measured on a GPU."
@@ -299,9 +300,7 @@ THREE_BILLION_LORA = _lora_preset(
     THREE_BILLION,
     suits=_("LoRA for base models of about 3 billion parameters, on one GPU with 24 GB."),
     policy=1e-5,
-    rate=_(
-        "1e-5: ten times that for all weights. StackLLaMA (Beeching et al. 2023) used 1.4e-5 for 7B. Not benchmarked."
-    ),
+    rate=_LORA_RATE_OF_PPO,
     memory=_(
         "8,192 everywhere. Counted for Qwen2.5-3B with activation checkpointing, which starts by itself where memory "
         "needs it: PPO peaks at 13 GiB, SFT at 11 GiB. Not measured on a GPU."

@@ -78,3 +78,14 @@ def test_none_waits_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(memory, "free_bytes", lambda: 3_000_000_000)
     refused(tmp_path)
     assert engine_process.ready._waiting is None
+
+
+def test_a_run_goes_on_where_no_engine_can_be_kept_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(engine_process.ready, "prepare", fails)
+    refused(tmp_path)
+    assert "no engine waits for the next run: no more processes" in caplog.text
