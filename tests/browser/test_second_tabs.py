@@ -9,7 +9,7 @@ from annotate.models import Assignment, Demonstration, Member, Project, Review, 
 from tests.factories import make_demonstration, make_member, make_prompt
 
 PASSWORD = "a long enough password"
-OTHER_PERSON = "Someone else is now signed in"
+OTHER_PERSON = "Someone else is now signed in in this browser, so nothing was submitted."
 
 
 def with_password(user: User | None) -> User:
