@@ -2,9 +2,10 @@
 
     python trl_peer.py FOLDER --threads 1
 
-FOLDER holds what benchmarks/speed/work.py wrote. Prints one JSON line. TRL runs without gradient checkpointing, in bf16
-and with SFT batches of similar length, which is faster on a CPU; its PPO knows neither of the first two. Its rankings
-are pairs in random order. Sampling is that of transformers with bf16 weights, with the faster of its two caches.
+FOLDER holds what benchmarks/speed/work.py wrote. Prints one JSON line. TRL runs without gradient checkpointing, with SFT
+batches of similar length, and in bf16 where the CPU multiplies in it, all of which is faster on a CPU; its PPO knows
+neither of the first two. Its rankings are pairs in random order. Sampling is that of transformers, with fp32 or bf16
+weights and the dynamic or the static cache, whichever is the fastest.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ from transformers import (
 # Installed in TRL's environment only.
 Dataset = import_module("datasets").Dataset
 
+BF16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+DTYPES = (torch.float32, torch.bfloat16)
 CACHES = ("dynamic", "static")
 LEARNING_RATE = 1e-5
 MINIBATCHES = 4
@@ -87,7 +90,7 @@ class Side:
             "disable_tqdm": True,
             "learning_rate": LEARNING_RATE,
             "gradient_checkpointing": False,
-            "bf16": True,
+            "bf16": BF16,
             "seed": 0,
         }
 
@@ -158,18 +161,18 @@ class Side:
 
     def generation(self, _output: str) -> Rate:
         """New tokens, the end token included and what follows it left out."""
-        network = self.causal(torch.bfloat16).eval()
+        networks = {dtype: self.causal(dtype).eval() for dtype in DTYPES}
         prompts = self.tokenizer.pad({"input_ids": self.job["rows"]}, return_tensors="pt")
         options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "max_new_tokens": self.job["new_tokens"]}
         options |= {"num_return_sequences": self.job["samples"], "pad_token_id": self.tokenizer.pad_token_id}
 
-        def generate(cache: str) -> int:
-            sequences = network.generate(**prompts, **options, cache_implementation=cache)
+        def generate(dtype: torch.dtype, cache: str) -> int:
+            sequences = networks[dtype].generate(**prompts, **options, cache_implementation=cache)
             answers = sequences[:, prompts["input_ids"].shape[1] :]  # (N, R)
             ended = (answers == self.tokenizer.eos_token_id).cumsum(dim=1)  # (N, R) end tokens so far
             return int(((ended == 0) | ((ended == 1) & (answers == self.tokenizer.eos_token_id))).sum())
 
-        return max(self.repeat(partial(generate, cache)) for cache in CACHES)
+        return max(self.repeat(partial(generate, *choice)) for choice in product(DTYPES, CACHES))
 
     def repeat(self, step: Callable[[], int]) -> Rate:
         units = 0
