@@ -53,8 +53,8 @@ class Judge:
         """The figures of a policy."""
         sampler = Sampler("policy", policy, self.chat)
         answers = sampler.sample(self.wanted, self.cfg, self.run, None)
-        samplers = {one.role: one for one in (sampler, self.reference)}
-        divergences = divergence(samplers, answers, cfg=self.cfg, run=self.run)
+        progress, batch_tokens = self.run.report_progress_or_stop, self.cfg.batch_tokens
+        divergences = divergence(policy, self.reference.policy, self.chat, answers, batch_tokens, progress)
         gold = gold_by_prompt(answers)
         return Point(
             iteration=iteration,

@@ -23,7 +23,7 @@ from training.rlhf.data.chat import Chat, Rendered
 from training.rlhf.data.records import Prompt
 from training.rlhf.networks.policy import Policy, load_policy
 from training.rlhf.networks.scalar_model import ScalarModel, scalar_from_policy
-from training.rlhf.stages import ppo, reward, sampling, sft
+from training.rlhf.stages import ppo, reward, rollouts, sampling, sft
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.scoring import Scorer
 
@@ -127,7 +127,7 @@ def ppo_step(job: Job, models: Models, clock: Clock) -> Step:
 
 def ppo_iterations(trainer: ppo.Trainer, prompts: list[Prompt], clock: Clock) -> Step:
     """An iteration on these prompts, without what is kept for people to read."""
-    ppo.generate = clock.timed("generate", sampling.generate)  # type: ignore[attr-defined]  # it imports the name
+    rollouts.generate = clock.timed("generate", sampling.generate)  # type: ignore[attr-defined]  # it imports the name
     roll_out, update = clock.timed("score", trainer.roll_out), clock.timed("update", trainer.update)
     numbers = count()
 

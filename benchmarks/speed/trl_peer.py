@@ -2,10 +2,10 @@
 
     python trl_peer.py FOLDER --threads 1
 
-FOLDER holds what benchmarks/speed/work.py wrote. Prints one JSON line. TRL runs without gradient checkpointing, with SFT
-batches of similar length, and in bf16 where the CPU multiplies in it, all of which is faster on a CPU; its PPO knows
-neither of the first two. Its rankings are pairs in random order. Sampling is that of transformers, with fp32 or bf16
-weights and the dynamic or the static cache, whichever is the fastest.
+FOLDER holds what benchmarks/speed/work.py wrote. Prints one JSON line. TRL runs without gradient checkpointing, with
+SFT batches of similar length, and in bf16 where the CPU multiplies in it, all of which is faster on a CPU; its PPO
+knows neither of the first two. Its rankings are pairs in random order. Sampling is that of transformers, with fp32 or
+bf16 weights and the dynamic or the static cache, whichever is the fastest.
 """
 
 import argparse

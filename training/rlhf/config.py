@@ -175,6 +175,14 @@ class RewardConfig(LearningConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatcherConfig(RewardConfig):
+    """The same for the reward model that watches PPO and is never its reward: from slates that the other never saw."""
+
+    stage: ClassVar[str] = "watcher"
+    examined_records: ClassVar[str] = "watcher_rankings"
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnsweringConfig(RunConfig):
     """The fields of every stage whose policy writes answers."""
 
@@ -189,8 +197,9 @@ class PPOConfig(AnsweringConfig, LearningConfig):
 
     stage: ClassVar[str] = "ppo"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy", "reference", "reward"})
+    optional_parents: ClassVar[frozenset[str]] = frozenset({"watcher"})
     examined_records: ClassVar[str] = "prompts"
-    weights_held: ClassVar[int] = 10
+    weights_held: ClassVar[int] = 11
 
     iterations: int = setting(60, at_least=1, at_most=1_000_000)
     # episodes of an iteration, all sampled from one policy; each trains once
@@ -207,6 +216,12 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     missing_eos_penalty: float = setting(1.0, unit="reward", at_least=0)  # lost by an answer that does not end
     # of a sequence; beyond it the run stops and the policy before is the result
     kl_limit: float = setting(10.0, unit="nats per answer", above=0)
+    # between two measurements of the policy with the watcher; 0 measures nothing, and then nothing stops PPO
+    gauge_every: int = setting(5, unit="iterations", at_least=0, at_most=1_000_000)
+    # train prompts that are answered for a measurement, always the same ones
+    gauge_prompts: int = setting(128, unit="prompts", at_least=8, at_most=1_000_000)
+    # end the run once the watcher has turned down, and publish the policy that it liked best
+    early_stopping: str = setting("on", one_of=("on", "off"))
     # of each iteration, that are kept for people to read
     shown_samples: int = setting(8, unit="answers", at_least=0, at_most=1000)
 
@@ -222,9 +237,9 @@ class EvaluationConfig(AnsweringConfig):
 
     stage: ClassVar[str] = "evaluation"
     required_parents: ClassVar[frozenset[str]] = frozenset({"policy", "reference"})
-    optional_parents: ClassVar[frozenset[str]] = frozenset({"parent", "reward"})
+    optional_parents: ClassVar[frozenset[str]] = frozenset({"parent", "reward", "watcher"})
     examined_records: ClassVar[str] = "heldout_prompts"
-    weights_held: ClassVar[int] = 4
+    weights_held: ClassVar[int] = 5
 
     # to each prompt, from the policy and from the reference
     draws: int = setting(4, unit="answers", at_least=1, at_most=1000)
@@ -244,7 +259,16 @@ class SamplingConfig(AnsweringConfig):
 
 
 STAGES: dict[str, type[RunConfig]] = {
-    cls.stage: cls for cls in (PretrainingConfig, SFTConfig, RewardConfig, PPOConfig, EvaluationConfig, SamplingConfig)
+    cls.stage: cls
+    for cls in (
+        PretrainingConfig,
+        SFTConfig,
+        RewardConfig,
+        WatcherConfig,
+        PPOConfig,
+        EvaluationConfig,
+        SamplingConfig,
+    )
 }
 
 

@@ -54,6 +54,13 @@ def is_sharded(network: nn.Module) -> bool:
     return isinstance(network, FSDPModule)
 
 
+def with_idle_passes(network: nn.Module, groups: list[list[int]]) -> list[list[int]]:
+    """The groups that this rank passes through a network; through a sharded one all ranks have to pass as often."""
+    if not is_sharded(network):
+        return groups
+    return groups + [[] for _ in range(max(ranks.gathered(len(groups))) - len(groups))]
+
+
 def is_part(tensor: Tensor) -> bool:
     """Whether this rank holds a part of it only."""
     return isinstance(tensor, DTensor)

@@ -19,7 +19,12 @@ from .records import (
 
 Readers = Mapping[str, Callable[[Path], Sequence[Demonstration | Prompt | RankedSlate]]]  # by the name of the records
 
-TRAINED_ON: Readers = {"demonstrations": read_demonstrations, "rankings": read_rankings, "prompts": read_prompts}
+TRAINED_ON: Readers = {
+    "demonstrations": read_demonstrations,
+    "rankings": read_rankings,
+    "watcher_rankings": read_rankings,
+    "prompts": read_prompts,
+}
 HELD_OUT: Readers = {"heldout_rankings": read_rankings, "heldout_prompts": read_prompts}
 
 

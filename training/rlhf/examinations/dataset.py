@@ -160,6 +160,7 @@ def examine_prompts(request: StageRequest) -> tuple[list[RecordFinding], list[Ex
 EXAMINERS: dict[str, Callable[[StageRequest], tuple[list[RecordFinding], list[Example]]]] = {  # by the records
     "demonstrations": examine_demonstrations,
     "rankings": examine_rankings,
+    "watcher_rankings": examine_rankings,
     "prompts": examine_prompts,
     "heldout_prompts": examine_prompts,
 }

@@ -55,16 +55,16 @@ class FakeNetworks(ParentNetworks):
         """See ParentNetworks."""
         return self._policy(self._models[role], trains=trains)
 
-    def whole_reward(self, *, trains: bool) -> tuple[ScalarModel, Card]:
+    def whole_reward(self, role: str, *, trains: bool) -> tuple[ScalarModel, Card]:
         """See ParentNetworks."""
-        config = self._models["reward"]
+        config = self._models[role]
         with self._mode:
             backbone = AutoModel.from_config(config, dtype=torch.float32)
         model = self._scalar_model(backbone, config)
         if not trains:
             with self._assuming(config):
                 model.freeze()
-        return model, self.head(model)
+        return model, self.head(model, role)
 
     def scalar_from_policy(self, policy: Policy) -> ScalarModel:
         """A scalar model on a policy's trunk, which it takes over."""
@@ -72,7 +72,7 @@ class FakeNetworks(ParentNetworks):
             model = scalar_on(policy)
         else:
             model = self._scalar_model(trunk_of(policy.network), policy.network.config)
-        self.head(model)
+        self.head(model, "policy")
         return model
 
     def merged_policy(self, role: str, saved: SavedAdapter) -> Policy:
@@ -86,7 +86,7 @@ class FakeNetworks(ParentNetworks):
     def restore(self, adapter: Adapter, saved: SavedAdapter) -> None:
         """There is nothing to read."""
 
-    def head(self, model: ScalarModel) -> Card:
+    def head(self, model: ScalarModel, role: str) -> Card:
         """A head without numbers."""
         with self._mode:
             model.head = nn.Linear(model.head.in_features, 1)

@@ -43,7 +43,7 @@ def of_run(run_dir: Path, cfg: RunConfig, chat: Chat) -> Callable[[Any], Longest
         samples = _some(cut_to_length(records, chat, cfg.max_response).used, "demonstrations")
         return partial(of_demonstrations, samples)
     if isinstance(cfg, RewardConfig):
-        ranked = filter_records(read_rankings(data / "rankings.jsonl"), chat, cfg.max_response).used
+        ranked = filter_records(read_rankings(data / f"{cfg.examined_records}.jsonl"), chat, cfg.max_response).used
         return partial(of_slates, _some([render_slate(slate, chat) for slate in ranked], "rankings"))
     if isinstance(cfg, AnsweringConfig):
         name = cfg.examined_records

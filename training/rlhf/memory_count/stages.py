@@ -15,6 +15,7 @@ from ..config import (
     RunConfig,
     SamplingConfig,
     SFTConfig,
+    WatcherConfig,
 )
 from ..data.batching import collate, micro_batches
 from ..data.chat import Chat, Rendered
@@ -67,9 +68,9 @@ class Counter:
             policy.trunk.checkpoint_activations()
         return policy
 
-    def reward_model(self, *, trains: bool = False) -> ScalarModel:
-        """The reward model, as the stage loads it."""
-        model, _card = self.networks.reward_model(trains=trains)
+    def reward_model(self, role: str = "reward", *, trains: bool = False) -> ScalarModel:
+        """The reward model in a role, as the stage loads it."""
+        model, _card = self.networks.reward_model(role, trains=trains)
         if trains and self._recomputes:
             model.trunk.checkpoint_activations()
         return model
@@ -109,7 +110,8 @@ def _ppo(counter: Counter) -> None:
     assert isinstance(cfg, PPOConfig)
     scorer, reference = counter.reward_model(), counter.policy("reference")
     critic, policy = counter.reward_model(trains=True), counter.policy("policy", trains=True)
-    stage.hold(scorer, reference, critic, policy)
+    watchers = [counter.reward_model("watcher")] if "watcher" in cfg.parents else []
+    stage.hold(scorer, reference, critic, policy, *watchers)
     policy_learner, critic_learner = stage.learner(policy), stage.learner(critic)
     stage.keep_weights(policy)
     _decode(counter, policy, cfg)
@@ -132,8 +134,9 @@ def _evaluation(counter: Counter) -> None:
         for part in parts:
             batch = collate(part, counter.chat.pad_id)
             kl_and_entropy(policies["policy"], policies["reference"], batch)
-    if "reward" in cfg.parents:
-        _score(counter, counter.reward_model(), parts)
+    for role in ("reward", "watcher"):
+        if role in cfg.parents:
+            _score(counter, counter.reward_model(role), parts)
 
 
 def _sampling(counter: Counter) -> None:
@@ -184,6 +187,7 @@ def _nothing() -> None:
 MOMENTS: dict[type[RunConfig], Callable[[Counter], None]] = {
     SFTConfig: _sft,
     RewardConfig: _reward,
+    WatcherConfig: _reward,
     PPOConfig: _ppo,
     EvaluationConfig: _evaluation,
     SamplingConfig: _sampling,

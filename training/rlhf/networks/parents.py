@@ -39,7 +39,7 @@ class ParentNetworks:
             self._trained_shape = Shape(cfg.adapter_rank, cfg.adapter_alpha)
         self._has_adapters = has_adapters(cfg)
         self._bases: dict[str, Policy] = {}  # by manifest hash
-        self._reward_base: ScalarModel | None = None  # a whole reward model on which the critic's adapter stands
+        self._reward_bases: dict[str, ScalarModel] = {}  # whole ones, by role; the critic's adapter stands on one
 
     def policy(self, role: str, *, trains: bool = False) -> Policy:
         """The policy in a role. Raises InvalidInput."""
@@ -51,23 +51,23 @@ class ParentNetworks:
         base = self._base(trunk_role(role) if saved else role)
         return base.with_adapter(self._adapter(base.network, role, role, saved, shape))
 
-    def reward_model(self, *, trains: bool = False) -> tuple[ScalarModel, Card]:
-        """The reward model, and its card; one that `trains` is the critic that starts as it. Raises InvalidInput."""
-        saved, shape = self.saved_adapter("reward"), self._trained_shape if trains else None
-        name = "critic" if trains else "reward"
+    def reward_model(self, role: str = "reward", *, trains: bool = False) -> tuple[ScalarModel, Card]:
+        """A reward model, and its card; one that `trains` is the critic that starts as it. Raises InvalidInput."""
+        saved, shape = self.saved_adapter(role), self._trained_shape if trains else None
+        name = "critic" if trains else role
         if saved and trains and not shape:
-            model = ScalarModel(trunk_of(self.merged_policy("reward", saved).network), self.cfg.dtype)
+            model = ScalarModel(trunk_of(self.merged_policy(role, saved).network), self.cfg.dtype)
         elif saved:
-            base = self._base(trunk_role("reward"))
-            model = scalar_on(base.with_adapter(self._adapter(base.network, "reward", name, saved, shape)))
+            base = self._base(trunk_role(role))
+            model = scalar_on(base.with_adapter(self._adapter(base.network, role, name, saved, shape)))
         elif shape:
-            whole = self._whole_reward_base()
-            model = whole.with_adapter(self._adapter(whole.backbone, "reward", name, None, shape))
+            whole = self._whole_reward_base(role)
+            model = whole.with_adapter(self._adapter(whole.backbone, role, name, None, shape))
         elif self._trained_shape:
-            model = self._whole_reward_base()
+            model = self._whole_reward_base(role)
         else:
-            return self.whole_reward(trains=trains)
-        return model, self.head(model)
+            return self.whole_reward(role, trains=trains)
+        return model, self.head(model, role)
 
     # How they are read. Memory is counted with networks that have no numbers: see memory_count/fake_networks.py.
 
@@ -88,9 +88,9 @@ class ParentNetworks:
         directory = self.directory(role)
         return load_policy(directory, Chat.load(directory), self.cfg.dtype, trains=trains)
 
-    def whole_reward(self, *, trains: bool) -> tuple[ScalarModel, Card]:
+    def whole_reward(self, role: str, *, trains: bool) -> tuple[ScalarModel, Card]:
         """A reward model that has its weights to itself."""
-        model, card = load_reward(self.directory("reward"), self.cfg.dtype)
+        model, card = load_reward(self.directory(role), self.cfg.dtype)
         if not trains:
             model.freeze()
         return model, card
@@ -111,9 +111,9 @@ class ParentNetworks:
         """Give an adapter the matrices of a directory."""
         adapter.restore(saved)
 
-    def head(self, model: ScalarModel) -> Card:
-        """Give a model the reward model's head, and return the card."""
-        return load_head(model, self.directory("reward"))
+    def head(self, model: ScalarModel, role: str) -> Card:
+        """Give a model the head of the reward model in a role, and return the card."""
+        return load_head(model, self.directory(role))
 
     def _base(self, role: str) -> Policy:
         sha256 = self.cfg.parents[role].manifest_sha256
@@ -121,10 +121,10 @@ class ParentNetworks:
             self._bases[sha256] = self.whole_policy(role, trains=False)
         return self._bases[sha256]
 
-    def _whole_reward_base(self) -> ScalarModel:
-        if not self._reward_base:
-            self._reward_base, _card = self.whole_reward(trains=False)
-        return self._reward_base
+    def _whole_reward_base(self, role: str) -> ScalarModel:
+        if role not in self._reward_bases:
+            self._reward_bases[role], _card = self.whole_reward(role, trains=False)
+        return self._reward_bases[role]
 
     def _adapter(
         self, network: PreTrainedModel, role: str, name: str, saved: SavedAdapter | None, trained: Shape | None

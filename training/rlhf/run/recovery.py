@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from .. import memory, ranks
-from ..config import RunConfig
+from ..config import RewardConfig, RunConfig
 from ..exits import Diverged, Interrupted, InvalidInput
 from . import origin
 from .directory import RunDirectory
@@ -61,7 +61,7 @@ def lower_learning_rate_helps(cfg: RunConfig, end: Diverged) -> bool:
     """Whether a lower learning rate may help: not where the fault is in the stage's inputs."""
     if not learning_rates(cfg) or end.kind in UNRELATED_TO_LEARNING_RATE:
         return False
-    return end.kind != "reward_not_finite" or cfg.stage == "reward"  # elsewhere the reward model does not learn
+    return end.kind != "reward_not_finite" or isinstance(cfg, RewardConfig)  # elsewhere the reward model does not learn
 
 
 def halve_learning_rate(run: RunDirectory, cfg: RunConfig, end: Diverged) -> None:

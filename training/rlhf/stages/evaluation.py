@@ -6,14 +6,14 @@ policy was trained to raise. Left out on purpose: win rates by any other judge, 
 from the answers that are written here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import ranks
+from .. import ranks, sharding
 from ..config import EvaluationConfig
 from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import Chat, Rendered
@@ -26,7 +26,7 @@ from ..networks.parents import ParentNetworks
 from ..networks.policy import Policy
 from ..run.directory import RunDirectory
 from .reward import untied_pairs
-from .sampling import Progress, SampledAnswer, Sampler, load_sampler
+from .sampling import Progress, SampledAnswer, load_sampler
 from .scoring import Answer, Scorer
 
 ROLES = ("policy", "reference", "parent")  # every one of these among the parents answers every prompt
@@ -54,7 +54,13 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     wanted = [(prompt, number) for prompt in prompts for number in range(cfg.draws)]
     progress = Progress(run, len(prompts), len(samplers) * len(wanted))
     answers = {role: sampler.sample(wanted, cfg, run, progress.advance) for role, sampler in samplers.items()}
-    kl, entropy = zip(*ranks.spread(answers["policy"], partial(divergence, samplers, cfg=cfg, run=run)), strict=True)
+    run.phases.enter("working", "divergence")
+
+    def nats(share: Sequence[SampledAnswer]) -> list[tuple[float, float]]:
+        policy, reference = samplers["policy"].policy, samplers["reference"].policy
+        return divergence(policy, reference, chat, share, cfg.batch_tokens, run.report_progress_or_stop)
+
+    kl, entropy = zip(*ranks.spread(answers["policy"], nats), strict=True)
     answer_tokens = sum(len(one.sampled.response) for one in answers["policy"])
     metrics = length_metrics(answers) | {"heldout/kl": _mean(kl), "heldout/entropy": sum(entropy) / answer_tokens}
     kls: dict[str, list[float | None]] = {role: [None] * len(wanted) for role in samplers}
@@ -101,22 +107,25 @@ def length_metrics(answers: dict[str, list[SampledAnswer]]) -> dict[str, float]:
 
 @torch.no_grad()
 def divergence(
-    samplers: Mapping[str, Sampler], answers: Sequence[SampledAnswer], *, cfg: EvaluationConfig, run: RunDirectory
+    policy: Policy,
+    reference: Policy,
+    chat: Chat,
+    answers: Sequence[SampledAnswer],
+    batch_tokens: int,
+    report_progress: Callable[[], None],
 ) -> list[tuple[float, float]]:
     """KL(policy, reference) and the policy's entropy, in nats, summed over the tokens of each of its own answers.
 
     At every token the divergence of the two whole distributions is taken, which has less noise than an estimate from
     the sampled token. Raises Diverged where one is not finite.
     """
-    policy, reference = samplers["policy"], samplers["reference"]
-    run.phases.enter("working", "divergence")
-    rendered = [Rendered(policy.chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
-    kl, entropy = torch.zeros(2, len(answers), device=policy.policy.device)
-    for indices in micro_batches([one.length for one in rendered], cfg.batch_tokens):
-        batch = collate([rendered[index] for index in indices], policy.chat.pad_id, policy.policy.device)
-        numbers = kl_and_entropy(policy.policy, reference.policy, batch)  # (B, T, 2)
-        kl[indices], entropy[indices] = numbers.sum(dim=1).unbind(dim=-1)
-        run.report_progress_or_stop()
+    rendered = [Rendered(chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
+    kl, entropy = torch.zeros(2, len(answers), device=policy.device)
+    for indices in sharding.with_idle_passes(policy, micro_batches([one.length for one in rendered], batch_tokens)):
+        batch = collate([rendered[index] for index in indices], chat.pad_id, policy.device)
+        numbers = kl_and_entropy(policy, reference, batch)  # (B, T, 2)
+        kl[indices], entropy[indices] = numbers[: len(indices)].sum(dim=1).unbind(dim=-1)
+        report_progress()
     require_finite(kl, "the KL values from the reference", "kl_not_finite")
     require_finite(entropy, "the policy's logits", "logits_not_finite")
     return list(zip(kl.tolist(), entropy.tolist(), strict=True))

@@ -21,7 +21,7 @@ from .. import ranks, seeding, sharding
 from ..advantages import generalized_advantages, shaped_rewards
 from ..config import PPOConfig
 from ..data.batching import collate
-from ..data.chat import Chat, Rendered
+from ..data.chat import Chat
 from ..data.dataset_filter import FilteredRecords, usable_prompts
 from ..data.leakage import refuse_leak
 from ..data.records import Prompt
@@ -33,6 +33,7 @@ from ..networks.scalar_model import ScalarModel
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
 from ..run.directory import CheckpointContents, RunDirectory
 from . import inspection
+from .gauge import Gauge
 from .learner import Learner, mean_metrics, prepare
 from .rollouts import (
     Episode,
@@ -43,11 +44,11 @@ from .rollouts import (
     iteration_prompts,
     penalised_scores,
     rollout_metrics,
+    sample_episodes,
     split_minibatches,
     whiten_advantages,
 )
-from .sampling import generate
-from .scoring import Answer, Scorer
+from .scoring import Scorer
 from .step_samples import StepSampleWriter
 
 
@@ -59,19 +60,27 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
     refuse_leak(run)
     chat = Chat.load(run.parent(cfg, "policy"))
     filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
-    trainer = load_trainer(run, cfg, chat)
+    trainer = load_trainer(run, cfg, chat, filtered.used)
     run_iterations(run, trainer, filtered)
+    if trainer.gauge:
+        trainer.gauge.restore_best()
     policy = trainer.policy
     run.write_output(partial(save_policy, policy, chat, state=sharding.gathered_state(policy.network)))
 
 
-def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat) -> "Trainer":
-    """The four networks. Each is sharded before the next one is loaded: there may be room for one that is whole."""
+def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat, prompts: Sequence[Prompt]) -> "Trainer":
+    """The four networks, and the watcher where there is one and it is used.
+
+    Each is sharded before the next one is loaded: there may be room for one that is whole.
+    """
     networks = ParentNetworks(cfg, partial(run.parent, cfg))
     chat.refuse_other(Chat.load(run.parent(cfg, "reference")), "reference")
-    scorer = Scorer.load(networks, chat, run.report_progress)
-    if cfg.sharding == "on":
-        scorer.model.shard()
+    has_gauge = "watcher" in cfg.parents and cfg.gauge_every > 0
+    scorers = []
+    for role in ["reward", "watcher"][: 1 + has_gauge]:
+        scorers.append(Scorer.load(networks, chat, run.report_progress, role))
+        if cfg.sharding == "on":
+            scorers[-1].model.shard()
     critic, _card = networks.reward_model(trains=True)
     prepare(critic, cfg)
     policy = networks.policy("policy", trains=True)
@@ -79,7 +88,11 @@ def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat) -> "Trainer":
     reference = networks.policy("reference")
     if cfg.sharding == "on":
         reference.shard()
-    return Trainer(policy, reference, critic, chat, scorer.scores, cfg, run.report_progress)
+    rewarder = scorers[0].scores
+    trainer = Trainer(policy, reference, critic, chat, rewarder, cfg, run.report_progress)
+    if has_gauge:
+        trainer.gauge = Gauge(policy, reference, chat, rewarder, scorers[1], prompts, cfg, run.report_progress)
+    return trainer
 
 
 def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredRecords[Prompt]) -> None:
@@ -93,7 +106,8 @@ def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredReco
     if saved:
         trainer.restore(saved)
     else:
-        run.log(0, cfg.iterations, filtered.metrics())
+        first = trainer.gauge.measure(0) if trainer.gauge else {}
+        run.log(0, cfg.iterations, {**filtered.metrics(), **first})
     while not trainer.is_over(run.step):
         metrics = run_iteration(run, trainer, filtered.used, sample_writer)
         run.log(run.step + 1, cfg.iterations, {**metrics, "skipped_steps": trainer.skipped_steps})
@@ -126,6 +140,8 @@ def run_iteration(
     if iteration + 1 == cfg.iterations and not trainer.went_too_far:
         # A part of the last iteration, so that a kill meanwhile repeats both.
         metrics |= trainer.measure_result(prompts)
+    if trainer.gauge and trainer.gauge.is_due(iteration + 1) and not trainer.went_too_far:
+        metrics |= trainer.gauge.measure(iteration + 1)
     return metrics
 
 
@@ -145,6 +161,8 @@ def report_sampling_progress(run: RunDirectory, trainer: "Trainer", finished_ite
 
 class Trainer:
     """The networks of PPO, and what is kept from one iteration to the next."""
+
+    gauge: Gauge | None = None  # where there is a watcher
 
     def __init__(
         self,
@@ -236,7 +254,8 @@ class Trainer:
 
     def is_over(self, step: int) -> bool:
         """Whether nothing is learnt after `step`."""
-        return self.went_too_far or step >= self.cfg.iterations
+        turned_down = self.gauge is not None and self.gauge.stops
+        return self.went_too_far or turned_down or step >= self.cfg.iterations
 
     @property
     def skipped_steps(self) -> int:
@@ -251,8 +270,10 @@ class Trainer:
     def checkpoint_contents(self) -> CheckpointContents:
         """What a checkpoint has to hold."""
         tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._within_limit}
-        state = {"went_too_far": self.went_too_far}
-        return tensors, self.policy_learner.state() | self.critic_learner.state() | state
+        state = self.policy_learner.state() | self.critic_learner.state() | {"went_too_far": self.went_too_far}
+        if self.gauge:
+            tensors, state = tensors | self.gauge.tensors(), state | self.gauge.state()
+        return tensors, state
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint."""
@@ -261,43 +282,8 @@ class Trainer:
         for name, before in saved.tensors("before").items():
             restore_tensor(self._within_limit[name], before)
         self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
-
-
-def sample_episodes(
-    policy: Policy,
-    chat: Chat,
-    rewarder: Rewarder,
-    numbered: Sequence[tuple[int, Prompt]],
-    iteration: int,
-    cfg: PPOConfig,
-    report_progress: Callable[[], None],
-) -> list[Episode]:
-    """One episode for each prompt and its position: an answer sampled from the policy, and the reward of its text."""
-    prompts = [prompt for _position, prompt in numbered]
-    prompt_ids = [chat.prompt_ids(prompt.messages) for prompt in prompts]
-    generators = [seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in numbered]
-    samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.cache_mb, report_progress)
-    texts = [chat.decode(sample.response) for sample in samples]
-    written = list(zip(prompts, texts, samples, strict=True))
-    rendered = [chat.rendered(prompt.messages, text, sample.stopped) for prompt, text, sample in written]
-    answers = [
-        Answer(prompt.messages, text, sample.stopped, ids)
-        for (prompt, text, sample), ids in zip(written, rendered, strict=True)
-    ]
-    rewards = rewarder(answers).tolist()
-    episodes = []
-    for row, ((position, prompt), sample) in enumerate(zip(numbered, samples, strict=True)):
-        episode = Episode(
-            position=position,
-            prompt_id=prompt.id,
-            rendered=Rendered(prompt_ids[row], sample.response),
-            sampler_logprobs=sample.logprobs,
-            stopped=sample.stopped,
-            canonical=rendered[row].response == sample.response,
-            reward=rewards[row],
-        )
-        episodes.append(episode)
-    return episodes
+        if self.gauge:
+            self.gauge.restore(saved)
 
 
 @torch.no_grad()

@@ -165,7 +165,7 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     """The stage: a fresh head on the newest SFT policy, fitted to the rankings, then normalised. Raises EngineExit."""
     refuse_leak(run)
     chat = Chat.load(run.parent(cfg, "policy"))
-    rows = read_rankings(run.data("rankings"))
+    rows = read_rankings(run.data(cfg.examined_records))
     filtered = usable_slates(run.phases.read("rankings", rows), chat, cfg.max_response)
     ranked = filtered.used
     policy = ParentNetworks(cfg, partial(run.parent, cfg)).policy("policy", trains=True)

@@ -15,10 +15,12 @@ from .. import ranks, seeding
 from ..advantages import whitened
 from ..config import PPOConfig
 from ..data.batching import Batch, own_micro_batches
-from ..data.chat import Rendered
+from ..data.chat import Chat, Rendered
 from ..data.records import Prompt
 from ..limits import sampler_gap
 from ..logprobs import k1
+from ..networks.policy import Policy
+from .sampling import generate
 from .scoring import Answer
 
 Rewarder = Callable[[Sequence[Answer]], Tensor]  # (N,) one reward for each answer
@@ -64,6 +66,43 @@ def iteration_prompts(iteration: int, prompts: Sequence[Prompt], cfg: PPOConfig)
         order += seeding.permutation(len(prompts), seeding.generator(cfg.seed, "ppo/prompts", epoch))
         epoch += 1
     return [prompts[index] for index in order[offset : offset + cfg.rollout_size]]
+
+
+def sample_episodes(
+    policy: Policy,
+    chat: Chat,
+    rewarder: Rewarder,
+    numbered: Sequence[tuple[int, Prompt]],
+    iteration: int,
+    cfg: PPOConfig,
+    report_progress: Callable[[], None],
+) -> list[Episode]:
+    """One episode for each prompt and its position: an answer sampled from the policy, and the reward of its text."""
+    prompts = [prompt for _position, prompt in numbered]
+    prompt_ids = [chat.prompt_ids(prompt.messages) for prompt in prompts]
+    generators = [seeding.generator(cfg.seed, "ppo", iteration, prompt.id, position) for position, prompt in numbered]
+    samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.cache_mb, report_progress)
+    texts = [chat.decode(sample.response) for sample in samples]
+    written = list(zip(prompts, texts, samples, strict=True))
+    rendered = [chat.rendered(prompt.messages, text, sample.stopped) for prompt, text, sample in written]
+    answers = [
+        Answer(prompt.messages, text, sample.stopped, ids)
+        for (prompt, text, sample), ids in zip(written, rendered, strict=True)
+    ]
+    rewards = rewarder(answers).tolist()
+    episodes = []
+    for row, ((position, prompt), sample) in enumerate(zip(numbered, samples, strict=True)):
+        episode = Episode(
+            position=position,
+            prompt_id=prompt.id,
+            rendered=Rendered(prompt_ids[row], sample.response),
+            sampler_logprobs=sample.logprobs,
+            stopped=sample.stopped,
+            canonical=rendered[row].response == sample.response,
+            reward=rewards[row],
+        )
+        episodes.append(episode)
+    return episodes
 
 
 def split_minibatches(

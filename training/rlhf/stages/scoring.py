@@ -43,13 +43,15 @@ class Scorer:
         self.report_progress = report_progress
 
     @classmethod
-    def load(cls, networks: ParentNetworks, policy: Chat, report_progress: Callable[[], None]) -> "Scorer":
-        """The reward model of a run, for answers of a policy whose chat is `policy`.
+    def load(
+        cls, networks: ParentNetworks, policy: Chat, report_progress: Callable[[], None], role: str = "reward"
+    ) -> "Scorer":
+        """The reward model in a role of a run, for answers of a policy whose chat is `policy`.
 
         Raises InvalidInput where it renders texts in another way, or no longer gives its canaries their rewards.
         """
-        model, card = networks.reward_model()
-        chat = Chat.load(networks.directory("reward"))
+        model, card = networks.reward_model(role)
+        chat = Chat.load(networks.directory(role))
         if not card["template_hash"] == chat.template_hash == policy.template_hash:
             raise InvalidInput(
                 "the reward model and the policy tokenize conversations differently", kind="tokens_differ"
@@ -74,9 +76,7 @@ class Scorer:
         rendered = [one.rendered or self.chat.rendered(one.messages, one.text, one.stopped) for one in answers]
         scores = torch.zeros(len(rendered))
         groups = micro_batches([one.length for one in rendered], self.batch_tokens)
-        if sharding.is_sharded(self.model):  # then all ranks make as many passes
-            groups += [[] for _ in range(max(ranks.gathered(len(groups))) - len(groups))]
-        for indices in groups:
+        for indices in sharding.with_idle_passes(self.model, groups):
             chosen = [rendered[index] for index in indices]
             scores[indices] = self.model.final_scores(chosen, self.chat.pad_id).cpu()
             self.report_progress()

@@ -1,0 +1,200 @@
+"""Measures how far PPO should go in the tiny world: it climbs one reward model while another one only watches.
+
+On each seed the 600 rankings of a round are shared by prompt: a reward model that PPO climbs is trained on one part,
+the watcher on the rest. PPO then goes on well beyond where it helps. Every few iterations its answers to the same
+prompts are scored by both and by gold, which the engine never sees: each answer's scores are kept, so that rules for
+stopping can be tried on them. Prints a JSON line for each run. What is finished in --work is used again.
+
+    python benchmarks/overoptimisation.py --work /tmp/over [--seeds 10,11,12,13,14] [--shares 0.5,0.67,0.75]
+    python benchmarks/overoptimisation.py --smoke    # does it run at all
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from benchmarks.learning import Loop, merged, read  # noqa: E402
+from benchmarks.quality.parents import Parents, as_prompt, new_loop  # noqa: E402
+from benchmarks.quality.trajectories import networks_of, no_progress  # noqa: E402
+from training.rlhf.config import EvaluationConfig, Parent, PPOConfig  # noqa: E402
+from training.rlhf.data.chat import Chat  # noqa: E402
+from training.rlhf.data.records import Prompt  # noqa: E402
+from training.rlhf.networks.parents import ParentNetworks  # noqa: E402
+from training.rlhf.networks.policy import Policy  # noqa: E402
+from training.rlhf.run.directory import RunDirectory  # noqa: E402
+from training.rlhf.stages.evaluation import divergence  # noqa: E402
+from training.rlhf.stages.ppo import Trainer  # noqa: E402
+from training.rlhf.stages.sampling import SampledAnswer, Sampler  # noqa: E402
+from training.rlhf.stages.scoring import Scorer  # noqa: E402
+from training.tiny.gold import utility  # noqa: E402
+from training.tiny.recipe import BASE, is_held_out  # noqa: E402
+
+PROBES = 128  # train prompts
+SMOKE = ["sft.epochs=1", "reward.epochs=1", "ppo.rollout_size=8", "ppo.minibatch_size=4", "ppo.max_response=16"]
+SMOKE += ["sampling.k=2", "sampling.max_response=16", "evaluation.max_response=16"]
+
+Record = dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """What is run."""
+
+    work: Path
+    iterations: int
+    every: int
+    probes: int
+    changes: Sequence[str]  # of the tiny preset, like ppo.beta=0.1
+
+
+class Models(NamedTuple):
+    """Model directories of one run."""
+
+    sft: Path
+    climbed: Path
+    watcher: Path
+
+
+def trained(plan: Plan, seed: int, share: float) -> Models:
+    """SFT and ranked slates of a seed, which all shares have in common, and the two reward models of a share."""
+    folder = plan.work / f"parents-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    loop = new_loop(folder, seed, plan.changes)
+    sft = loop.sft(BASE)
+    slates = folder / "rankings.json"
+    if not slates.exists():
+        loop.sample(1, {"policy": sft, "parent": BASE})
+        slates.write_text(json.dumps(loop.rankings))
+    rankings = [row for row in json.loads(slates.read_text()) if not is_held_out(row["prompt_id"])]
+    random.Random(f"shares {seed}").shuffle(rankings)
+    cut = round(share * len(rankings))
+    return Models(sft, reward_model(loop, sft, rankings[:cut]), reward_model(loop, sft, rankings[cut:]))
+
+
+def reward_model(loop: Loop, sft: Path, rankings: list[Record]) -> Path:
+    """A reward model of these rankings."""
+    demonstrations = read(sft.parents[2] / "data" / "demonstrations.jsonl")
+    return loop.stage("reward", {"policy": sft}, {"rankings": rankings, "demonstrations": demonstrations}, cached=True)
+
+
+class Watch:
+    """Scores a policy's answers to the same prompts by every measure."""
+
+    def __init__(self, plan: Plan, models: Models, seed: int, prompts: Sequence[Prompt]) -> None:
+        roles = {role: Parent(path="", manifest_sha256="") for role in EvaluationConfig.required_parents}
+        fields = merged(list(plan.changes))["evaluation"] | {"draws": 1}
+        self.cfg = EvaluationConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
+        self.chat = Chat.load(models.sft)
+        self.run = RunDirectory(plan.work / f"watch-{seed}")
+        self.wanted = [(prompt, 0) for prompt in prompts]
+        self.scorers = {
+            name: Scorer.load(networks(models.sft, reward), self.chat, no_progress)
+            for name, reward in (("climbed", models.climbed), ("watcher", models.watcher))
+        }
+        self.reference = Sampler("reference", networks(models.sft, models.climbed).policy("reference"), self.chat)
+        self.first = self.scores(self.reference.sample(self.wanted, self.cfg, self.run, None))
+
+    def scores(self, answers: Sequence[SampledAnswer]) -> dict[str, list[float]]:
+        """By measure, the score of each answer."""
+        scores = {
+            name: scorer.scores([one.answer for one in answers]).tolist() for name, scorer in self.scorers.items()
+        }
+        return scores | {"gold": [utility(one.prompt.messages[-1]["content"], one.text) for one in answers]}
+
+    def point(self, policy: Policy, iteration: int) -> Record:
+        """All figures of a policy."""
+        sampler = Sampler("policy", policy, self.chat)
+        answers = sampler.sample(self.wanted, self.cfg, self.run, None)
+        nats = divergence(policy, self.reference.policy, self.chat, answers, self.cfg.batch_tokens, no_progress)
+        kl = fmean(kl for kl, _entropy in nats)
+        scores = self.scores(answers)
+        line: Record = {"iteration": iteration, "kl": kl, "scores": scores}
+        line |= {"length": fmean(len(one.sampled.response) for one in answers)}
+        line |= {"stop_rate": fmean(one.sampled.stopped for one in answers)}
+        return line | {"wins": {name: wins(scores[name], self.first[name]) for name in scores}}
+
+
+def wins(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How often ours is higher; ties count half."""
+    return fmean((one > other) + 0.5 * (one == other) for one, other in zip(ours, theirs, strict=True))
+
+
+def networks(sft: Path, reward: Path) -> ParentNetworks:
+    """The networks of a PPO run with these models."""
+    roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
+    return networks_of(Parents(sft, reward), PPOConfig(seed=0, threads=1, dtype="fp32", parents=roles))
+
+
+def climb(plan: Plan, seed: int, share: float) -> list[Record]:
+    """The points of one PPO run, unless it is finished."""
+    file = plan.work / f"points-{seed}-{share}.json"
+    if file.exists():
+        points: list[Record] = json.loads(file.read_text())
+        return points
+    models = trained(plan, seed, share)
+    loop = new_loop(plan.work, seed, plan.changes)
+    roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
+    fields = merged(list(plan.changes))["ppo"] | {"iterations": plan.iterations}
+    cfg = PPOConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
+    probes = random.Random(f"probes {seed}").sample(loop.train, k=min(plan.probes, len(loop.train)))
+    watch = Watch(plan, models, seed, [as_prompt(one) for one in [*probes, *loop.held_out][: 2 * plan.probes]])
+    loaded = networks(models.sft, models.climbed)
+    policy, (critic, _card) = loaded.policy("policy", trains=True), loaded.reward_model(trains=True)
+    reference, scores = watch.reference.policy, watch.scorers["climbed"].scores
+    trainer = Trainer(policy, reference, critic, watch.chat, scores, cfg, no_progress)
+    prompts = [as_prompt(phrasing) for phrasing in loop.train]
+    points = [watch.point(policy, 0)]
+    for iteration in range(cfg.iterations):
+        minibatches = trainer.roll_out(prompts, iteration, no_progress)
+        metrics = trainer.measure(minibatches) | trainer.update(minibatches, iteration)
+        if (iteration + 1) % plan.every == 0:
+            points.append(watch.point(policy, iteration + 1) | {"clip_fraction": metrics["policy/clip_fraction"]})
+            print(seed, share, json.dumps(summary(points[-1])), file=sys.stderr, flush=True)
+    file.write_text(json.dumps(points))
+    return points
+
+
+def summary(point: Record) -> Record:
+    """A point with means in place of the scores of single answers."""
+    means = {name: round(fmean(scores), 3) for name, scores in point["scores"].items()}
+    return {**point, "scores": means}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="models and finished runs are kept here; without it, nowhere")
+    parser.add_argument("--seeds", default="10,11,12,13,14")
+    parser.add_argument(
+        "--shares", default="0.5,0.67,0.75", help="of the rankings, for the reward model that is climbed"
+    )
+    parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--every", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like ppo.beta=0.1")
+    parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    seeds, shares = [int(one) for one in options.seeds.split(",")], [float(one) for one in options.shares.split(",")]
+    with TemporaryDirectory() as place:
+        work = options.work or Path(place)
+        work.mkdir(parents=True, exist_ok=True)
+        plan = Plan(work, options.iterations, options.every, PROBES, options.set)
+        if options.smoke:
+            plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set]), seeds[:1], shares[:1]
+        for seed in seeds:
+            for share in shares:
+                points = [summary(point) for point in climb(plan, seed, share)]
+                print(json.dumps({"seed": seed, "share": share, "points": points}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The gauge of PPO: what a judge says of the policy whom it cannot please on purpose, and when that says to stop.
+
+A reward that is climbed ends up too high: from some distance on it rises while people like the answers less (Gao et al.
+2022, "Scaling Laws for Reward Model Overoptimization"). So another reward model watches: it was trained on rankings
+that the climbed one never saw, and is nobody's reward. Every few iterations the policy answers the same prompts, each
+by the same random numbers, so that two measurements differ by what the policy has learnt and hardly by luck.
+
+The watcher has turned down when its mean score has been below its best by more than `CERTAIN` standard errors at
+`IN_A_ROW` measurements in a row. The errors are those of the differences prompt by prompt. How often this stops a run
+that has not turned is in docs/learning.md.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import count, islice
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from .. import ranks, seeding, sharding
+from ..config import PPOConfig
+from ..data.chat import Chat
+from ..data.records import Prompt
+from ..networks.policy import Policy
+from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
+from .evaluation import divergence
+from .rollouts import Rewarder
+from .sampling import SampledAnswer, generate
+from .scoring import Scorer
+
+CERTAIN = 2.0  # standard errors
+IN_A_ROW = 2
+
+
+class Measured(NamedTuple):
+    """The policy after `step` iterations."""
+
+    step: int
+    scores: list[float]  # the watcher's, in its reward units: for each prompt the mean over its answers
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.scores)
+
+
+class Watch:
+    """The rule, for one measurement after the other."""
+
+    def __init__(self) -> None:
+        self.best: Measured | None = None
+        self.below = 0  # measurements in a row that were certainly below the best
+
+    def see(self, now: Measured) -> bool:
+        """Take in a measurement; whether it is the best so far."""
+        if self.best is None or now.mean > self.best.mean:
+            self.best, self.below = now, 0
+            return True
+        self.below = self.below + 1 if is_below(now.scores, self.best.scores) else 0
+        return False
+
+    @property
+    def has_turned_down(self) -> bool:
+        return self.below >= IN_A_ROW
+
+
+def is_below(scores: Sequence[float], best: Sequence[float]) -> bool:
+    """Whether the mean of `scores` is below that of `best` by more than chance; both are of the same prompts."""
+    drops = [before - now for before, now in zip(best, scores, strict=True)]
+    return fmean(drops) > CERTAIN * stdev(drops) / math.sqrt(len(drops))
+
+
+class Gauge:
+    """Measures a policy while it trains, and keeps it as it was when the watcher liked it best."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        reference: Policy,
+        chat: Chat,
+        rewarder: Rewarder,
+        watcher: Scorer,
+        prompts: Sequence[Prompt],
+        cfg: PPOConfig,
+        report_progress: Callable[[], None],
+    ) -> None:
+        self._policy, self._reference, self._chat = policy, reference, chat
+        self._rewarder, self._watcher = rewarder, watcher
+        self._probes = probes(prompts, cfg)
+        self._cfg, self._report_progress = cfg, report_progress
+        self._watch = Watch()
+        self._kept: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
+
+    def is_due(self, step: int) -> bool:
+        """Whether the policy is measured after `step` iterations."""
+        return step % self._cfg.gauge_every == 0 or step == self._cfg.iterations
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Measure the policy after `step` iterations; what to plot, means over the answers.
+
+        gauge/watcher and gauge/reward are in their models' reward units, gauge/kl in nats per answer. Raises Diverged
+        where a number is not finite.
+        """
+        answers = ranks.spread(self._probes, self._sample)
+        scores = self._watcher.scores_by_all_ranks([one.answer for one in answers]).tolist()
+        rewards = ranks.spread(answers, lambda share: self._rewarder([one.answer for one in share]).tolist())
+        divergences = ranks.spread(answers, self._divergence)
+        if self._watch.see(Measured(step, by_prompt(answers, scores))):
+            for name, tensor in module_tensors(self._policy).items():
+                restore_tensor(self._kept[name], tensor)
+        assert self._watch.best
+        return {
+            "gauge/watcher": fmean(scores),
+            "gauge/reward": fmean(rewards),
+            "gauge/kl": fmean(kl for kl, _entropy in divergences),
+            "gauge/length": fmean(len(one.sampled.response) for one in answers),
+            "gauge/stop_rate": fmean(one.sampled.stopped for one in answers),
+            "gauge/best_step": self._watch.best.step,
+        }
+
+    @property
+    def stops(self) -> bool:
+        """Whether PPO is to end here."""
+        return self._cfg.early_stopping == "on" and self._watch.has_turned_down
+
+    def restore_best(self) -> None:
+        """Give the policy the weights that the watcher liked best, unless the run is not to be steered by it."""
+        if self._cfg.early_stopping == "on" and self._watch.best:
+            restore_module(self._policy, self._kept)
+
+    def tensors(self) -> dict[str, Tensors]:
+        """What a checkpoint has to hold, by group."""
+        return {"best": self._kept}
+
+    def state(self) -> dict[str, Any]:
+        """The rest of it, for JSON."""
+        best = self._watch.best
+        return {"gauge": {"best": best and best._asdict(), "below": self._watch.below}}
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint."""
+        state = saved.state()["gauge"]
+        self._watch.best = state["best"] and Measured(**state["best"])
+        self._watch.below = state["below"]
+        for name, best in saved.tensors("best").items():
+            restore_tensor(self._kept[name], best)
+
+    def _sample(self, probes: Sequence[tuple[Prompt, int]]) -> list[SampledAnswer]:
+        cfg, chat = self._cfg, self._chat
+        ids = [chat.prompt_ids(prompt.messages) for prompt, _number in probes]
+        generators = [seeding.generator(cfg.seed, "gauge", 0, prompt.id, number) for prompt, number in probes]
+        sampled = generate(self._policy, chat, ids, generators, cfg.max_response, cfg.cache_mb, self._report_progress)
+        return [
+            SampledAnswer("policy", prompt, number, one, chat.decode(one.response))
+            for (prompt, number), one in zip(probes, sampled, strict=True)
+        ]
+
+    def _divergence(self, answers: Sequence[SampledAnswer]) -> list[tuple[float, float]]:
+        return divergence(
+            self._policy, self._reference, self._chat, answers, self._cfg.batch_tokens, self._report_progress
+        )
+
+
+def probes(prompts: Sequence[Prompt], cfg: PPOConfig) -> list[tuple[Prompt, int]]:
+    """The prompts that are answered for each measurement, with the number of the answer: of few prompts, several."""
+    order = seeding.permutation(len(prompts), seeding.generator(cfg.seed, "gauge/prompts"))
+    numbered = ((prompts[index], number) for number in count() for index in order)
+    return list(islice(numbered, cfg.gauge_prompts))
+
+
+def by_prompt(answers: Sequence[SampledAnswer], scores: Sequence[float]) -> list[float]:
+    """For each prompt, the mean score of its answers."""
+    by_id: dict[Any, list[float]] = {}
+    for answer, score in zip(answers, scores, strict=True):
+        by_id.setdefault(answer.prompt.id, []).append(score)
+    return [fmean(own) for own in by_id.values()]
