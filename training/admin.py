@@ -43,12 +43,13 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         "parent",
         "reward",
         "reference",
+        "watcher",
         "stands_on",
         "uses_withdrawn_labels",
         "created_at",
     )
     list_filter = ("kind", "uses_withdrawn_labels")
-    list_select_related = ("project", "parent", "reward", "reference", "stands_on")
+    list_select_related = ("project", "parent", "reward", "reference", "watcher", "stands_on")
 
 
 @admin.register(Adoption)

@@ -67,6 +67,7 @@ def _full(*, sft: float, policy: float, supervised_tokens: int, ppo_tokens: int)
     return {
         "sft": {"epochs": 3, "batch_size": 32, "learning_rate": sft, **supervised},
         "reward": {"epochs": 1, "batch_size": 64, "learning_rate": 9e-6, **supervised},
+        "watcher": {"epochs": 1, "batch_size": 64, "learning_rate": 9e-6, **supervised},
         "ppo": {
             "rollout_size": 512,
             "minibatch_size": 64,
@@ -82,7 +83,7 @@ def _full(*, sft: float, policy: float, supervised_tokens: int, ppo_tokens: int)
 def _lora(*, policy: float) -> dict[str, dict[str, Any]]:
     """LoRA with the learning rate of PPO's policy; adapters of the same shape, on which the next stage can go on."""
     values = _full(sft=1e-4, policy=policy, supervised_tokens=8192, ppo_tokens=8192)
-    values["reward"]["learning_rate"] = 1e-4
+    values["reward"]["learning_rate"] = values["watcher"]["learning_rate"] = 1e-4
     values["ppo"]["value_learning_rate"] = 9e-5
     return {stage: own | {"adapter_rank": 16, "adapter_alpha": 32.0} for stage, own in values.items()}
 
@@ -145,6 +146,7 @@ TINY = Preset(
     values={
         "sft": {"epochs": 4, "batch_size": 8, "learning_rate": 2e-4, "max_response": 64},
         "reward": {"epochs": 3, "batch_size": 4, "learning_rate": 5e-4, "max_response": 64},
+        "watcher": {"epochs": 3, "batch_size": 4, "learning_rate": 5e-4, "max_response": 64},
         "ppo": {
             "iterations": 40,
             "rollout_size": 64,

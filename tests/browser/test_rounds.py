@@ -26,7 +26,7 @@ from training.services.planning import examinations, plans
 __all__ = ["built_base", "processes"]
 
 WHILE_WORKERS_WORK_MS = 180_000
-STRIP = ["Collect labels", "Snapshot", "SFT", "Reward", "PPO", "Evaluate", "Sample", "New answers"]
+STRIP = ["Collect labels", "Snapshot", "SFT", "Reward", "Judge", "PPO", "Evaluate", "Sample", "New answers"]
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ SHORT = {"max_response": 8, "checkpoint_seconds": 0, "threads": 1, "dtype": "fp3
 OVERRIDES = {
     "sft": {**SHORT, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3},
     "reward": {**SHORT, "batch_size": 4, "learning_rate": 1e-3},
+    "watcher": {**SHORT, "batch_size": 4, "learning_rate": 1e-3},
     "ppo": {**SHORT, "iterations": 3, "rollout_size": 4, "minibatch_size": 4, "kl_limit": 1000.0},
     "evaluation": {"max_response": 8, "threads": 1, "draws": 2, "dtype": "fp32"},
     "sampling": {"max_response": 8, "threads": 1, "dtype": "fp32"},

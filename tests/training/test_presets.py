@@ -43,8 +43,8 @@ def test_the_values_of_every_preset_are_taken_by_every_stage(training: TrainingS
 )
 def test_a_preset_says_on_which_gpu_ppo_fits(name: str, card_gb: int | None, said: str) -> None:
     assert str(PRESETS[name].suits).endswith(said)
-    # In fp32 policy and critic, their moments and one gradient; in bf16 reference and reward model; no batch yet.
-    held = float(name.removesuffix("B")) * 1e9 * (4 * (2 + 4 + 1) + 2 * 2)
+    # In fp32 policy and critic, their moments and one gradient; in bf16 reference, reward model, watcher; no batch.
+    held = float(name.removesuffix("B")) * 1e9 * (4 * (2 + 4 + 1) + 2 * 3)
     assert next((gb for gb in (80, 141) if held < gb * 1e9), None) == card_gb
 
 
@@ -68,12 +68,18 @@ def test_a_larger_model_is_never_pushed_harder(kind: str) -> None:
 def test_each_size_has_a_preset_for_adapters_that_go_on_from_one_stage_to_the_next(name: str) -> None:
     full, lora = PRESETS[name], PRESETS[f"{name}-lora"]
     assert others_for_size_of(full) == [lora]
-    for stage in ("sft", "reward", "ppo"):
+    for stage in ("sft", "reward", "watcher", "ppo"):
         assert (lora.values[stage]["adapter_rank"], lora.values[stage]["adapter_alpha"]) == (16, 32.0)
         assert full.values[stage].get("adapter_rank", 0) == 0
         for rate in ("learning_rate", "value_learning_rate"):
             if rate in full.values[stage]:
                 assert 9 <= lora.values[stage][rate] / full.values[stage][rate] <= 20, "about ten times"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_watcher_is_trained_as_the_reward_model_is(name: str) -> None:
+    values = PRESETS[name].values
+    assert values.get("watcher") == values.get("reward")
 
 
 @pytest.mark.parametrize(

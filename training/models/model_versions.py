@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -46,8 +48,9 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
         return self.filter(~Exists(is_newer))
 
     def made_from(self, models: Iterable[int]) -> ModelVersionQuerySet:
-        """Those that have one of `models` (ids) as parent, as reward model or as reference."""
-        return self.filter(Q(parent__in=models) | Q(reward__in=models) | Q(reference__in=models))
+        """Those that have one of `models` (ids) as parent, as reward model, as reference or as watcher."""
+        roles = ("parent", "reward", "reference", "watcher")
+        return self.filter(reduce(or_, (Q(**{f"{role}__in": models}) for role in roles)))
 
     def next_number(self, project: Project, kind: str) -> int:
         """The number of the model of `kind` that `project` gets next."""
@@ -64,6 +67,7 @@ class ModelVersion(models.Model):
         BASE = "base"
         SFT = "sft"
         REWARD = "reward"
+        WATCHER = "watcher"
         PPO = "ppo"
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -71,9 +75,10 @@ class ModelVersion(models.Model):
     kind = models.CharField(max_length=32, choices=kind_choices)
     number = models.PositiveIntegerField()  # counts per project and kind: sft-1, sft-2, …
     parent = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="children")
-    # PPO has two more: the reward model that scored it and the SFT it was kept near.
+    # PPO has more: the reward model that scored it, the SFT it was kept near, and the watcher that said when to stop.
     reward = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="taught")
     reference = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="anchored")
+    watcher = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="watched")
     # The whole model that an adapter was trained on; None for a whole one. The adapter cannot be read without it.
     stands_on = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="adapters")
     run = models.OneToOneField(Run, models.PROTECT, null=True, blank=True, related_name="model_version")

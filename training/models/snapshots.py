@@ -29,5 +29,10 @@ class Snapshot(models.Model):
         return f"s-{self.pk}"
 
     @property
+    def train_rankings(self) -> int:
+        """The rankings that models learn from: the reward model's, and those that are kept for the watcher."""
+        return sum(self.counts.get(name, 0) for name in ("rankings", "watcher_rankings"))
+
+    @property
     def directory(self) -> Path:
         return Path(settings.DATA_DIR) / "snapshots" / str(self.uuid)

@@ -15,6 +15,7 @@ from training.stages.pretraining import PRETRAINING
 from training.stages.reward import REWARD
 from training.stages.sampling import SAMPLING
 from training.stages.sft import SFT
+from training.stages.watcher import WATCHER
 
 __all__ = [
     "DEFINITIONS",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 # In the order in which a round runs them. A list, so that a test or an extension can put a stage in its place.
-DEFINITIONS: list[StageDefinition] = [PRETRAINING, SFT, REWARD, PPO, EVALUATION, SAMPLING]
+DEFINITIONS: list[StageDefinition] = [PRETRAINING, SFT, REWARD, WATCHER, PPO, EVALUATION, SAMPLING]
 
 
 def find(name: str) -> StageDefinition:

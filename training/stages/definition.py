@@ -22,6 +22,7 @@ class Stage(StrEnum):
     PRETRAINING = "pretraining"
     SFT = "sft"
     REWARD = "reward"
+    WATCHER = "watcher"
     PPO = "ppo"
     EVALUATION = "evaluation"
     SAMPLING = "sampling"
@@ -41,6 +42,7 @@ ROLES: dict[str, Words] = {  # what a parent is to a stage, where the stage says
     ParentRole.POLICY: _("policy"),
     ParentRole.REFERENCE: _("reference"),
     ParentRole.REWARD: _("reward model"),
+    ParentRole.WATCHER: _("independent judge"),
     ParentRole.PARENT: _("policy before"),
 }
 TRUNKS: dict[str, Words] = {  # likewise, of the whole models that adapters in these roles stand on
@@ -57,7 +59,7 @@ class StageDefinition:
 
     # in words
     label: Words  # in a sentence
-    short_label: Words = ""  # on the strip, where eight cells stand in a row
+    short_label: Words = ""  # on the strip, where nine cells stand in a row
     purpose: Words  # one sentence: what it does
     roles: Mapping[str, Words] = field(default_factory=dict)  # of its parents, where they differ from ROLES
 

@@ -14,6 +14,7 @@ class ParentRole(StrEnum):
     POLICY = "policy"
     REFERENCE = "reference"
     REWARD = "reward"
+    WATCHER = "watcher"  # a reward model that PPO does not climb
     PARENT = "parent"  # what the policy was trained from
 
 
@@ -23,9 +24,12 @@ class LabelCounts:
 
     demonstrations: int
     new_demonstrations: int
-    rankings: int
+    rankings: int  # those that the reward model learns from, as far as they are kept for nobody else
     new_rankings: int
     tied_rankings: int  # all placed completions equal: kept, but no pair to learn from
+    watcher_rankings: int  # those that are kept for the watcher, and the same of them
+    new_watcher_rankings: int
+    tied_watcher_rankings: int
     heldout_rankings: int
     train_prompts: int
     heldout_prompts: int

@@ -8,27 +8,71 @@ from django.utils.translation import gettext_lazy as _
 from training.rlhf.config import PPOConfig
 from training.stages.definition import Makes, Stage, StageDefinition
 from training.stages.metric import FALLS, PER_TOKEN, SKIPPED_STEPS, STOP_RATE_FLOOR, TOKENS, Metric, Summary
-from training.stages.planning import ParentRole, PlannedParent, Situation, StagePlan
+from training.stages.planning import ParentRole, Situation, StagePlan, present
 from training.stages.remedies import Rule
 
 
 def plan(now: Situation) -> StagePlan:
-    """PPO follows a new reward model, from the newest SFT, or from the champion where the project wants that."""
+    """PPO follows a new reward model, from the newest SFT, or from the champion where the project wants that.
+
+    It is watched where this round makes a watcher, too: an older one has seen other rankings and another SFT.
+    """
     if not now.makes_here(Stage.REWARD):
         reason = gettext("There is no new reward model to train against.")
     elif not now.labels.train_prompts:
         reason = gettext("There are no training prompts.")
     else:
         reason = ""
-    parents: dict[str, PlannedParent] = {
-        ParentRole.POLICY: now.ppo_champion or now.sft,
-        ParentRole.REFERENCE: now.sft,
-        ParentRole.REWARD: now.made_by(Stage.REWARD),
-    }
+    parents = present(
+        {
+            ParentRole.POLICY: now.ppo_champion or now.sft,
+            ParentRole.REFERENCE: now.sft,
+            ParentRole.REWARD: now.made_by(Stage.REWARD),
+            ParentRole.WATCHER: now.made_by(Stage.WATCHER) if now.makes_here(Stage.WATCHER) else None,
+        }
+    )
     return StagePlan(stage=Stage.PPO, reason=reason, parents=parents, counts={"prompts": now.labels.train_prompts})
 
 
 METRICS = {
+    "gauge/watcher": Metric(
+        label=_("independent judge"),
+        unit="σ",
+        meaning=_("Average score from a reward model that PPO does not climb, for answers to the same prompts."),
+        healthy=_("Rises, then levels off. If it falls while the reward still rises, PPO exploits the reward model."),
+    ),
+    "gauge/reward": Metric(
+        label=_("reward on the judge's prompts"),
+        unit="σ",
+        meaning=_("Average score the reward model gives the answers that the independent judge scores."),
+        healthy=_("Rises with the independent judge's score."),
+    ),
+    "gauge/kl": Metric(
+        label=_("KL on the judge's prompts"),
+        unit=_("nats per answer"),
+        meaning=_("How far the policy's answers to the judge's prompts have moved from the SFT model's."),
+        healthy=_("Rises. Compare the judge's score at equal KL."),
+    ),
+    "gauge/length": Metric(
+        label=_("length on the judge's prompts"),
+        unit=TOKENS,
+        meaning=_("Average length of the answers that the independent judge scores."),
+        healthy=_("Steady. If it rises with the reward and not with the judge, length is being rewarded."),
+    ),
+    "gauge/stop_rate": Metric(
+        label=_("stop rate on the judge's prompts"),
+        meaning=_("Share of the answers the independent judge scores that ended before the length limit."),
+        healthy=_("Over 95%."),
+        is_share=True,
+        low=STOP_RATE_FLOOR,
+        high=1.0,
+    ),
+    "gauge/best_step": Metric(
+        summary=Summary.ONCE,  # which each measurement says anew, and the last one for good
+        label=_("step the judge likes best"),
+        meaning=_("Step after which the independent judge's score was highest. That policy is published."),
+        healthy=_("No target: it depends on the labels."),
+    ),
     "rollout/reward": Metric(
         label=_("reward"),
         unit="σ",
@@ -163,6 +207,7 @@ PPO = StageDefinition(
     failures=FAILURES,
     metrics=METRICS,
     shown_metrics=(
+        "gauge/watcher",
         "rollout/reward",
         "rollout/kl",
         "rollout/length",
@@ -177,5 +222,10 @@ PPO = StageDefinition(
         "value/loss",
         "rollout/sampler_gap",
         "rollout/noncanonical",
+        "gauge/reward",
+        "gauge/kl",
+        "gauge/length",
+        "gauge/stop_rate",
+        "gauge/best_step",
     ),
 )

@@ -15,14 +15,15 @@ from training.stages.remedies import Remedy, Rule
 def plan(now: Situation) -> StagePlan:
     """A reward model is trained where enough rankings are newer than the last one."""
     labels, minimum = now.labels, now.minima["rankings"]
+    new_rankings = labels.new_rankings + labels.new_watcher_rankings  # both take part in the round
     if not labels.rankings:
         reason = gettext("No rankings yet.")
-    elif labels.new_rankings < minimum:
+    elif new_rankings < minimum:
         reason = ngettext(
             "%(number)d new ranking is fewer than the minimum of %(minimum)d.",
             "%(number)d new rankings are fewer than the minimum of %(minimum)d.",
-            labels.new_rankings,
-        ) % {"number": labels.new_rankings, "minimum": minimum}
+            new_rankings,
+        ) % {"number": new_rankings, "minimum": minimum}
     elif labels.tied_rankings == labels.rankings:
         reason = gettext("Every ranking is a tie, so there are no preferences to learn from.")
     else:

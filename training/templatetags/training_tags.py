@@ -34,6 +34,7 @@ CELLS = {  # of a strip, that are no stage
 COUNTS = {
     "demonstrations": gettext_lazy("answers"),
     "rankings": gettext_lazy("rankings"),
+    "watcher_rankings": gettext_lazy("rankings kept for it"),
     "new_demonstrations": gettext_lazy("new"),
     "new_rankings": gettext_lazy("new"),
     "tied_rankings": gettext_lazy("all tied"),
@@ -162,7 +163,7 @@ def stage_label(stage: str) -> str:
 
 @register.filter
 def cell_label(name: str) -> str:
-    """The name of a strip's cell: short, since there are eight in a row."""
+    """The name of a strip's cell: short, since there are nine in a row."""
     return str(CELLS[name] if name in CELLS else stages.find(name).short_label)
 
 

@@ -27,6 +27,7 @@ SUMMARY = ("number", "stages", "heldout_rm_accuracy", "kl_nats", "gold_mean", "g
 ROWS = {
     "sft": "SFT, seconds",
     "reward": "reward model, seconds",
+    "watcher": "independent judge, seconds",
     "ppo": "PPO, seconds",
     "evaluation": "evaluation, seconds",
     "sampling": "sampling, seconds",

@@ -17,6 +17,7 @@ from annotate.permissions import ProjectRequest, role_required
 from annotate.views.paging import Page
 from training.forms.promotions import PromotionForm, RollBackForm
 from training.models import ModelVersion
+from training.services.labels import ranking_shares
 from training.services.pages.model_pages import (
     lineage,
     lineage_picture,
@@ -189,7 +190,7 @@ def download_context(model: ModelVersion) -> dict[str, Any]:
 def fetch(request: ProjectRequest, pk: int) -> ModelVersion:
     """The model with this id, if it is one of the project and this person may see it."""
     everything = _visible(request).select_related(
-        "parent", "reward__snapshot", "reference", "stands_on", "run__round", "snapshot", "parent__parent"
+        "parent", "reward__snapshot", "reference", "watcher", "stands_on", "run__round", "snapshot", "parent__parent"
     )
     return get_object_or_404(everything, pk=pk)
 
@@ -204,8 +205,10 @@ def _labels(request: ProjectRequest, teacher: lineage.Teacher) -> QuerySet[Any]:
         wrote = Demonstration.objects.for_user(request.user).filter(project=project, snapshots=teacher.snapshot)
         return wrote.select_related("annotator__user", "prompt")
     ranked = Ranking.objects.for_user(request.user).filter(project=project, snapshots=teacher.snapshot)
-    # What is held out measures the model and has taught it nothing.
-    return ranked.filter(slate__prompt__split=Split.TRAIN).select_related("annotator__user", "slate__prompt")
+    # What is held out measures the model and has taught it nothing, nor has what another model learned from.
+    is_own = ranking_shares.is_of(teacher.model, teacher.snapshot)
+    own = ranked.filter(is_own, slate__prompt__split=Split.TRAIN)
+    return own.select_related("annotator__user", "slate__prompt")
 
 
 def _ask(request: ProjectRequest, page: str, context: dict[str, Any]) -> HttpResponse:

@@ -98,6 +98,7 @@ def live_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
         "phase": files.phase,
         "recoveries": files.recoveries,
         "limit_settings": config_fields.links(run.stage, LIMIT_SETTINGS) if progress.stopped_at_limit(files) else [],
+        "judges_decision": progress.judges_decision(files),
         "log_tail": files.log_tail,
         "gpu_workers": Worker.objects.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,

@@ -170,7 +170,7 @@ def test_the_pairs_of_a_ranking_are_counted_without_its_ties(tmp_path: Path, mod
     shown = result["examples"]["reward"][0]
     assert shown["judgements"] == [{"places": [1, 2, 2], "pairs": 2}]
     assert shown["answers"][0] == [["scored", "A dog."], ["end", "</s>"]]
-    assert result["findings"] == [{"level": "note", "kind": "pairs", "numbers": {"pairs": 2}}]
+    assert result["findings"] == [{"level": "note", "kind": "pairs", "numbers": {"pairs": 2, "stages": ["reward"]}}]
 
 
 def test_prompts_too_long_for_the_model_block_when_they_are_more_than_a_few(

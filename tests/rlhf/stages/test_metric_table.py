@@ -20,7 +20,12 @@ HELD_OUT = {
 STAGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "sft": (("base",), {"demonstrations": [demonstration(n) for n in range(4)]}, {"batch_size": 4}),
     "reward": (("policy",), {"rankings": [ranked_slate(n) for n in range(4)]}, {"batch_size": 4}),
-    "ppo": (("policy", "reference", "reward"), {"prompts": PROMPTS}, {**SMALL, "iterations": 1}),
+    "watcher": (("policy",), {"watcher_rankings": [ranked_slate(n) for n in range(4)]}, {"batch_size": 4}),
+    "ppo": (
+        ("policy", "reference", "reward", "watcher"),
+        {"prompts": PROMPTS},
+        {**SMALL, "iterations": 1, "gauge_prompts": 8},
+    ),
     "evaluation": (("policy", "reference", "reward"), HELD_OUT, {"draws": 1}),
     "sampling": (("policy",), {"prompts": PROMPTS}, {"k": 2}),
 }
@@ -36,7 +41,8 @@ def test_what_a_stage_logs_is_what_the_table_names(
     make_run: MakeRun, models: dict[str, Path], reward_models: dict[str, Path], stage: str
 ) -> None:
     roles, data, options = STAGES[stage]
-    parents = {role: reward_models["llama"] if role == "reward" else models["llama"] for role in roles}
+    scorers = ("reward", "watcher")
+    parents = {role: reward_models["llama"] if role in scorers else models["llama"] for role in roles}
     run = make_run(stage, parents=parents, data=data, **{"max_response": 8, **options})
     assert main([stage, str(run)]) == 0
     found, known = logged(run), stages.find(stage)

@@ -1,4 +1,4 @@
-"""The strip of a round: eight cells that say where it stands, from rows alone."""
+"""The strip of a round: nine cells that say where it stands, from rows alone."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def past_run(project: Project, stage: str, minutes: float, number: int = 1) -> R
     return machine.queue_run(project, stage, round=this_round, status=Run.Status.SUCCEEDED, **times)
 
 
-def test_the_plan_has_eight_cells_and_says_why_it_leaves_some_out(ready: Project) -> None:
+def test_the_plan_has_nine_cells_and_says_why_it_leaves_some_out(ready: Project) -> None:
     cells = planned_cells(ready)
-    assert list(cells) == ["collect", "freeze", "sft", "reward", "ppo", "evaluation", "sampling", "open"]
+    assert list(cells) == ["collect", "freeze", "sft", "reward", "watcher", "ppo", "evaluation", "sampling", "open"]
     assert (cells["collect"].state, cells["collect"].count) == ("succeeded", "3 new answers")
     assert (cells["reward"].state, cells["reward"].reason) == ("left_out", "No rankings yet.")
     assert cells["sft"].estimate is None
@@ -95,6 +95,7 @@ def test_the_strip_follows_a_round_to_its_open_sets(ready: Project) -> None:
         "freeze": "succeeded",
         "sft": "queued",
         "reward": "left_out",
+        "watcher": "left_out",
         "ppo": "left_out",
         "evaluation": "left_out",
         "sampling": "waiting",
@@ -199,7 +200,7 @@ def dead_links(client: Client, address: str) -> list[str]:
     """Where the cells on a page lead that is not there."""
     shown = client.get(address).content.decode()
     links = re.findall(r'id="cell-\w+"\s+class="cell-name"\s+href="([^"]+)"', shown)
-    assert len(links) == 8
+    assert len(links) == 9
     places = [link for link in links if link.startswith("#") and f'id="{link[1:]}"' not in shown]
     return places + [link for link in links if link.startswith("/") and client.get(link).status_code != 200]
 

@@ -88,10 +88,11 @@ def test_what_was_ever_promoted_stays_since_a_rollback_leads_there(make_model: M
     assert found() == []
 
 
-@pytest.mark.parametrize("role", ["parent", "reward", "reference"])
+@pytest.mark.parametrize("role", ["parent", "reward", "reference", "watcher"])
 def test_parents_of_the_champion_and_of_the_newest_stay(make_model: MakeModel, admin: Member, role: str) -> None:
-    needed, _newest = make_model("reward" if role == "reward" else "sft"), make_model("sft")
+    needed, _newest = make_model(role if role in ("reward", "watcher") else "sft"), make_model("sft")
     make_model("reward")
+    make_model("watcher")
     champion = make_model("ppo", **{role: needed})
     promotions.promote(champion, promoted_by=admin.user, reason="better")
     make_model("ppo", **{role: needed})

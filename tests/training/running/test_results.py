@@ -12,6 +12,7 @@ from django.utils import timezone
 from annotate.models import Member, Project
 from tests.training import machine
 from training.models import ModelVersion, Result, Round, Run
+from training.services.pages import outcome
 from training.services.planning import plans
 from training.services.running import results, word_diffs
 from training.services.running.results import bootstrap, wilson
@@ -126,6 +127,22 @@ def test_a_result_is_worked_out_once_and_outlives_its_files(measured: Round) -> 
     for path in measured.runs.get().directory.rglob("*.jsonl"):
         path.unlink()
     assert results.load(measured) == first
+
+
+def test_a_round_whose_ppo_nobody_watched_says_so_and_why(measured: Round, client: Client, admin: Member) -> None:
+    ppo = machine.make_model(measured.project, "ppo")
+    unwatched = outcome.build(measured, ppo)
+    assert unwatched is not None and unwatched.warning == (
+        "No independent judge watched PPO in this round, so it may have exploited the reward model unseen. "
+        "There is no new reward model to watch over."
+    )
+    machine.queue_run(measured.project, "ppo", round=measured, status=Run.Status.SUCCEEDED)
+    ModelVersion.objects.filter(pk=ppo.pk).update(run=measured.runs.get(stage="ppo"))
+    client.force_login(admin.user)
+    address = reverse("training:round", args=[measured.project.slug, 1])
+    assert "No independent judge watched PPO" in client.get(address).content.decode()
+    ModelVersion.objects.filter(pk=ppo.pk).update(metrics={"gauge/watcher": 0.5})
+    assert "No independent judge watched PPO" not in client.get(address).content.decode()
 
 
 def test_a_policy_that_started_from_the_champion_stands_beside_it_and_not_beside_its_reference(

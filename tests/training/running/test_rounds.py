@@ -19,7 +19,7 @@ from training.services.labels import slates
 from training.services.running import rounds, runs
 from training.services.running.rounds import NotReady, RoundRunning
 from training.services.running.runs import Ending
-from training.stages import Stage
+from training.stages import Stage, watcher
 
 Status = Round.Status
 
@@ -35,21 +35,24 @@ def round(project: Project, annotator: Member, base: ModelVersion) -> Round:
 @pytest.mark.timeout(600)
 @pytest.mark.database
 def test_a_round_of_every_stage_with_the_real_engine_ends_in_a_policy_and_its_answers(
-    project: Project, annotator: Member, base: ModelVersion
+    project: Project, annotator: Member, base: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watcher, "WATCHER_MINIMUM", 10)
     Project.objects.update(heldout_share=0.5)
     annotator.refresh_from_db()
     machine.write_demonstrations(annotator, 4)
-    machine.rank_new_slates(annotator, 24)  # so many that both sides of the split have enough, whatever their texts
+    machine.rank_new_slates(annotator, 60)  # so many that all three sides have enough, whatever their texts
     round = rounds.open(annotator.project, opened_by=None)
     machine.work_off()
     round.refresh_from_db()
     assert (round.status, round.error) == (Status.SUCCEEDED, "")
     assert list(round.runs.order_by("pk").values_list("stage", flat=True)) == machine.ROUND_STAGES
-    assert {model.name for model in ModelVersion.objects.all()} == {"base-1", "sft-1", "reward-1", "ppo-1"}
+    assert {model.name for model in ModelVersion.objects.all()} == {"base-1", "sft-1", "reward-1", "watcher-1", "ppo-1"}
     ppo = ModelVersion.objects.get(kind="ppo")
     assert (ppo.parent.name, ppo.reference.name, ppo.reward.name) == ("sft-1", "sft-1", "reward-1")
-    assert {"rollout/kl", "heldout/kl"} <= set(ppo.metrics)
+    assert (ppo.watcher.name, ppo.watcher.parent.name) == ("watcher-1", "sft-1")
+    assert ppo.watcher.run.metrics["data/used"] == round.snapshot.counts["watcher_rankings"]
+    assert {"rollout/kl", "gauge/watcher", "heldout/kl"} <= set(ppo.metrics)
     samples = Sample.objects.filter(run__round=round)
     assert {sample.model_version.name for sample in samples} == {"ppo-1", "sft-1"}
     assert all(sample.reward is not None for sample in samples)

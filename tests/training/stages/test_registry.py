@@ -71,7 +71,7 @@ def labelled(project: Project, base: ModelVersion, annotator: Member) -> Project
 
 def test_it_is_planned_from_what_the_stages_before_it_make_and_followed_by_those_after_it(labelled: Project) -> None:
     planned = plans.draft(labelled)
-    assert [stage.stage for stage in planned.stages] == [*machine.ROUND_STAGES[:3], "toy", *machine.ROUND_STAGES[3:]]
+    assert [stage.stage for stage in planned.stages] == [*machine.ROUND_STAGES[:4], "toy", *machine.ROUND_STAGES[4:]]
     assert planned.stage("toy").parents["policy"].stage == Stage.PPO
     assert planned.stage(Stage.SAMPLING).parents["policy"].stage == "toy"
 

@@ -84,6 +84,22 @@ def test_the_list_says_what_the_picture_draws(page: Client, project: Project, mo
     assert "200 sets of answers by ppo-1, to rank for the next round" in twin
 
 
+def test_a_watcher_is_a_parent_of_what_it_watched_and_is_taught_by_its_own_rankings(
+    page: Client, project: Project, models: dict[str, ModelVersion]
+) -> None:
+    ppo = models["ppo-1"]
+    judge = machine.make_model(project, "watcher", parent=models["sft-1"], run=None, snapshot=ppo.snapshot)
+    ModelVersion.objects.filter(pk=ppo.pk).update(watcher=judge)
+    ppo.snapshot.counts |= {"rankings": 40, "watcher_rankings": 20}
+    ppo.snapshot.save()
+    assert list(ModelVersion.objects.made_from([judge.pk])) == [ppo]
+    assert "Independent judge" in shown(page, address(project, "model", ppo.pk))
+    assert "independent judge: watcher-1" in shown(page, address(project))
+    assert "20 rankings" in shown(page, address(project, "model", judge.pk))
+    assert "40 rankings" in shown(page, address(project, "model", models["reward-1"].pk))
+    assert page.get(address(project, "model-labels", judge.pk, "ranking")).status_code == 200
+
+
 def test_the_page_costs_the_same_for_few_models_and_for_many(
     page: Client,
     project: Project,

@@ -154,6 +154,7 @@ def test_the_api_opens_watches_and_cancels_a_round(client: Client, ready: Projec
     assert states == {
         "sft": "queued",
         "reward": "left_out",
+        "watcher": "left_out",
         "ppo": "left_out",
         "evaluation": "left_out",
         "sampling": "waiting",

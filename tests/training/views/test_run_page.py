@@ -19,6 +19,7 @@ from training.models import Run
 from training.rlhf import endings
 from training.services.pages import progress
 from training.services.planning.plans import StagePlan
+from training.services.run_files import curves
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, runs
 
@@ -44,6 +45,12 @@ def running(project: Project, data_dir: Path) -> Run:
 
 def url(run: Run, name: str = "run") -> str:
     return reverse(f"training:{name}", args=[run.project.slug, run.pk])
+
+
+def read(run: Run) -> RunFiles:
+    files = RunFiles(run)
+    files.catch_up()
+    return files
 
 
 def shown(page: Client, run: Run, name: str = "run") -> str:
@@ -132,6 +139,59 @@ def test_a_curve_without_a_band_says_so_and_what_is_healthy(page: Client, runnin
     )
     assert "No fixed range. Healthy: Rises, then levels off." in reward
     assert "No fixed range" not in distance
+
+
+def judged(project: Project, *, steps: int, best: int, **last: float) -> Run:
+    """A PPO run of 40 iterations that has ended after `steps`, and whose judge liked the policy of step `best`."""
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=steps, total=40)
+    rows = engine_files.ppo_metrics(steps)
+    rows[-1] |= {"gauge/watcher": 0.4, "gauge/best_step": best, **last}
+    engine_files.write_metrics(run, rows)
+    return run
+
+
+def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_published(
+    page: Client, project: Project
+) -> None:
+    run = judged(project, steps=30, best=20, **{"rollout/kl": 2.0})
+    said = "Stopped at step 30 of 40: the independent judge turned down. Published is the policy of step 20."
+    assert said in shown(page, run, "run-live")
+    assert progress.describe(StagePlan(stage="ppo"), read(run), lost=()).remark == said
+
+
+@pytest.mark.parametrize(
+    ("steps", "best", "kl", "said"),
+    [
+        (40, 40, 2.0, ""),
+        (40, 35, 2.0, "The independent judge liked an earlier policy best. Published is the policy of step 35."),
+        (12, 10, 9.0, "The independent judge liked an earlier policy best. Published is the policy of step 10."),
+        (
+            10,
+            0,
+            2.0,
+            "Stopped at step 10 of 40: the independent judge turned down. Published is the policy PPO started from.",
+        ),
+    ],
+)
+def test_what_the_judge_decided_is_told_from_what_the_kl_limit_did(
+    page: Client, project: Project, steps: int, best: int, kl: float, said: str
+) -> None:
+    run = judged(project, steps=steps, best=best, **{"rollout/kl": kl})
+    assert progress.judges_decision(read(run)) == said
+    html = shown(page, run, "run-live")
+    assert ("PPO stopped at its KL limit." in html) == (kl > 4)
+    assert "kept the policy from the step before" not in html
+
+
+def test_without_a_judge_nothing_is_said_of_one(page: Client, project: Project) -> None:
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=30, total=40)
+    engine_files.write_metrics(run, engine_files.ppo_metrics(30))
+    assert "judge" not in shown(page, run, "run-live")
+
+
+def test_the_judges_score_is_the_first_curve(page: Client, project: Project) -> None:
+    run = judged(project, steps=10, best=0)
+    assert [curve.name for curve in curves.build(read(run))][:2] == ["gauge/watcher", "rollout/reward"]
 
 
 def test_steps_without_samples_are_announced_to_screen_readers(page: Client, running: Run) -> None:

@@ -50,7 +50,7 @@ def test_every_setting_stands_on_the_page_with_its_limits_and_its_default(
     page: Client, training: TrainingSettings
 ) -> None:
     shown = page.get(address(training.project)).content.decode()
-    for stage in ("sft", "reward", "ppo", "evaluation", "sampling"):
+    for stage in ("sft", "reward", "watcher", "ppo", "evaluation", "sampling"):
         assert f'id="{stage}-batch_tokens"' in shown
     (row,) = (part for part in shown.split("data-setting>") if 'for="id_ppo-beta"' in part)
     for words in ("KL coefficient (beta)", "Reward subtracted per nat", "σ per nat", "0 or more"):

@@ -145,7 +145,8 @@ def examine_rankings(request: StageRequest) -> tuple[list[RecordFinding], list[E
     # PROBE, not the answers themselves: a thought in one says nothing about how the template writes the prompt.
     findings += [*_two_ways(chat.written(row.messages, PROBE) for row in kept.used), *_thought(chat)]
     if rows:
-        findings.append(RecordFinding(level=NOTE if pairs else BLOCK, kind="pairs", numbers={"pairs": pairs}))
+        numbers = {"pairs": pairs, "stages": [request.stage]}
+        findings.append(RecordFinding(level=NOTE if pairs else BLOCK, kind="pairs", numbers=numbers))
     return findings, [_slate(row, chat) for row in kept.used[:EXAMPLES]]
 
 

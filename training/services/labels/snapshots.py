@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +16,7 @@ from django.utils import timezone
 from annotate.models import Completion, Demonstration, LeftOut, Project, Prompt, Ranking, Split
 from training.models import Sample, Snapshot
 from training.rlhf.run.manifest import MANIFEST, sealed
-from training.services.labels import trainable_labels
+from training.services.labels import ranking_shares, trainable_labels
 from training.services.run_files.directories import Record, write_records
 
 
@@ -23,7 +24,8 @@ class Gathered(NamedTuple):
     """The labels that a round opened now would use, and the files that they would become."""
 
     demonstrations: list[Demonstration]
-    train: list[Ranking]
+    reward: list[Ranking]  # train rankings, for the reward model
+    watcher: list[Ranking]  # those that are kept for the watcher
     heldout: list[Ranking]
     records: dict[str, list[Record]]
 
@@ -32,11 +34,12 @@ class Gathered(NamedTuple):
 def freeze(project: Project) -> Snapshot:
     """Write what `project` may train on now, and what measures it, to files; remember which labels they hold."""
     snapshot = Snapshot(project=project, created_at=timezone.now())
-    demonstrations, train, heldout, records = gather(project)
+    demonstrations, reward, watcher, heldout, records = gather(project)
     _write(snapshot, records)
     snapshot.counts = {
         "demonstrations": len(demonstrations),
-        "rankings": len(train),
+        "rankings": len(reward),
+        "watcher_rankings": len(watcher),
         "heldout_rankings": len(heldout),
         "prompts": len(records["prompts"]),
         "heldout_prompts": len(records["heldout_prompts"]),
@@ -44,7 +47,7 @@ def freeze(project: Project) -> Snapshot:
     }
     snapshot.save()
     snapshot.demonstrations.set(demonstrations)
-    snapshot.rankings.set([*train, *heldout])
+    snapshot.rankings.set([*reward, *watcher, *heldout])
     return snapshot
 
 
@@ -53,14 +56,18 @@ def gather(project: Project) -> Gathered:
     demonstrations = list(trainable_labels.demonstrations(project).select_related("prompt").order_by("pk"))
     train = list(_with_slates(trainable_labels.rankings(project, Split.TRAIN)))
     heldout = list(_with_slates(trainable_labels.rankings(project, Split.HELDOUT)))
+    kept = ranking_shares.kept_for_watcher(Counter(ranking.slate.prompt.folded_hash for ranking in train))
+    reward = [ranking for ranking in train if ranking.slate.prompt.folded_hash not in kept]
+    watcher = [ranking for ranking in train if ranking.slate.prompt.folded_hash in kept]
     records = {
         "demonstrations": [_demonstration(demonstration) for demonstration in demonstrations],
-        "rankings": _slates(train),
+        "rankings": _slates(reward),
+        "watcher_rankings": _slates(watcher),
         "heldout_rankings": _slates(heldout),
         "prompts": [prompt_record(prompt) for prompt in _prompts(project, Split.TRAIN)],
         "heldout_prompts": [prompt_record(prompt) for prompt in _prompts(project, Split.HELDOUT)],
     }
-    return Gathered(demonstrations, train, heldout, records)
+    return Gathered(demonstrations, reward, watcher, heldout, records)
 
 
 def files(snapshot: Snapshot) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from annotate.models import Demonstration, Kind, Project, Prompt, Ranking, Split
 from annotate.models.labels import LabelQuerySet, LabelT
 from training.models import ModelVersion, Round, Snapshot, TrainingSettings
+from training.services.labels import ranking_shares
 from training.stages import Stage
 from training.stages.planning import LabelCounts
 
@@ -61,12 +62,19 @@ def count(project: Project) -> LabelCounts:
     """The labels and prompts of `project` as they are now."""
     prompts = Prompt.objects.active().filter(project=project)
     trainable = rankings(project, Split.TRAIN)
+    all_equal = trainable.annotate(places=Count("placements__place", distinct=True)).filter(places__lt=2)
+    usable, new = _by_prompt(trainable), _by_prompt(_newer(trainable, [project], Stage.REWARD))
+    tied = Counter(all_equal.values_list("slate__prompt__folded_hash", flat=True))
+    kept = ranking_shares.kept_for_watcher(usable)
     return LabelCounts(
         demonstrations=demonstrations(project).count(),
         new_demonstrations=_newer(demonstrations(project), [project], Stage.SFT).count(),
-        rankings=trainable.count(),
-        new_rankings=_newer(trainable, [project], Stage.REWARD).count(),
-        tied_rankings=trainable.annotate(places=Count("placements__place", distinct=True)).filter(places__lt=2).count(),
+        rankings=sum(usable[prompt] for prompt in usable if prompt not in kept),
+        new_rankings=sum(new[prompt] for prompt in new if prompt not in kept),
+        tied_rankings=sum(tied[prompt] for prompt in tied if prompt not in kept),
+        watcher_rankings=sum(usable[prompt] for prompt in kept),
+        new_watcher_rankings=sum(new[prompt] for prompt in kept),
+        tied_watcher_rankings=sum(tied[prompt] for prompt in kept),
         heldout_rankings=rankings(project, Split.HELDOUT).count(),
         train_prompts=prompts.filter(split=Split.TRAIN).count(),
         heldout_prompts=prompts.filter(split=Split.HELDOUT).count(),
@@ -160,6 +168,11 @@ def _newer(labels: LabelQuerySet[LabelT], projects: Sequence[Project], stage: St
     for pk, newest in frozen_at.items():
         is_newer |= Q(project=pk, created_at__gt=newest)
     return labels.filter(is_newer)
+
+
+def _by_prompt(rankings: LabelQuerySet[Ranking]) -> Counter[str]:
+    """How many of `rankings` there are of each prompt, by its folded hash: no text is read."""
+    return Counter(dict(rankings.order_by().values_list("slate__prompt__folded_hash").annotate(Count("pk"))))
 
 
 def _per_project(labels: LabelQuerySet[LabelT], projects: Sequence[Project], most: int) -> Counter[int]:

@@ -10,11 +10,14 @@ from django.utils.translation import gettext_lazy
 
 from training.models import ModelVersion, Result, Round
 from training.services.planning import plans
+from training.services.planning.plans import Plan
 from training.services.registry import promotions
 from training.services.running import results
 from training.stages import Stage
 from training.stages.metric import Words
 from training.stages.number_format import decimal, percent
+
+WATCHED = "gauge/watcher"  # a metric of each PPO that was watched
 
 
 class FigureWords(NamedTuple):
@@ -63,6 +66,7 @@ class Outcome:
     after: str
     new_policy: ModelVersion | None
     champion: ModelVersion | None
+    warning: str  # where nothing but the reward model judged PPO
 
 
 def build(round: Round, new_policy: ModelVersion | None) -> Outcome | None:
@@ -70,7 +74,8 @@ def build(round: Round, new_policy: ModelVersion | None) -> Outcome | None:
     result = results.load(round)
     if result is None:
         return None
-    compared = plans.load(round).stage(Stage.EVALUATION).parents
+    plan = plans.load(round)
+    compared = plan.stage(Stage.EVALUATION).parents
     return Outcome(
         result=result,
         summary=results.summary(result),
@@ -78,4 +83,14 @@ def build(round: Round, new_policy: ModelVersion | None) -> Outcome | None:
         after=compared["policy"].name,
         new_policy=new_policy,
         champion=promotions.champion(round.project),
+        warning=_unwatched(new_policy, plan) if new_policy else "",
     )
+
+
+def _unwatched(policy: ModelVersion, plan: Plan) -> str:
+    """That no independent judge watched the PPO that made `policy`, and why; empty where one did."""
+    if policy.kind != ModelVersion.Kind.PPO or WATCHED in policy.metrics:
+        return ""
+    warning = _("No independent judge watched PPO in this round, so it may have exploited the reward model unseen.")
+    why = [stage.reason for stage in plan.stages if stage.stage == Stage.WATCHER and stage.reason]
+    return " ".join([warning, *why])

@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from django.utils.translation import gettext as _
+
 from training import stages
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
@@ -24,6 +26,7 @@ from training.stages.metric import Metric, Words
 from training.stages.planning import StagePlan
 
 READINGS = 8  # how many of a stage, from the first, are shown on the page of its round
+BEST_STEP = "gauge/best_step"
 EARLY = 0.1  # the share of its steps in which a run may be outside every band
 
 
@@ -50,6 +53,7 @@ class StageProgress:
     readings: list[Reading] = field(default_factory=list)
     log_tail: str = ""
     cause: Cause | None = None  # of a run that failed or is held
+    remark: str = ""  # what the independent judge has decided
 
     @property
     def run(self) -> Run | None:
@@ -111,6 +115,7 @@ def describe(plan: StagePlan, files: RunFiles, *, lost: Collection[int]) -> Stag
         readings=readings(files),
         log_tail="" if run.status == Run.Status.SUCCEEDED else files.log_tail,
         cause=failures.cause_of(run) if run.status in retries.RETRIED else None,
+        remark=judges_decision(files),
     )
 
 
@@ -125,6 +130,28 @@ def stopped_at_limit(files: RunFiles) -> bool:
         return False
     last, limit = files.history[-1].metrics, float(files.config.get("kl_limit", math.inf))
     return last.get("rollout/final_kl", last.get("rollout/kl", 0.0)) > limit
+
+
+def judges_decision(files: RunFiles) -> str:
+    """What a PPO run has published by the judgement of its watcher, and why it ended; empty where nothing else went on.
+
+    That is: where there was no watcher, where it only watched, and where the policy of the last step was the best.
+    """
+    run, history = files.run, files.history
+    if run.stage != Stage.PPO or run.status != Run.Status.SUCCEEDED or files.config.get("early_stopping") != "on":
+        return ""
+    best = next((row.metrics[BEST_STEP] for row in reversed(history) if BEST_STEP in row.metrics), None)
+    if best is None or best == history[-1].step:
+        return ""
+    steps = {"step": history[-1].step, "total": history[-1].total, "best": int(best)}
+    if steps["step"] < steps["total"] and not stopped_at_limit(files):
+        why = _("Stopped at step %(step)d of %(total)d: the independent judge turned down.")
+    else:
+        why = _("The independent judge liked an earlier policy best.")
+    published = (
+        _("Published is the policy of step %(best)d.") if best else _("Published is the policy PPO started from.")
+    )
+    return f"{why} {published}" % steps
 
 
 def readings(files: RunFiles) -> list[Reading]:

@@ -31,6 +31,9 @@ from training.stages.planning import StagePlan
 SNAPSHOT_COUNTS = {
     "demonstrations": ngettext_lazy("%(number)d answer", "%(number)d answers", "number"),
     "rankings": ngettext_lazy("%(number)d ranking", "%(number)d rankings", "number"),
+    "watcher_rankings": ngettext_lazy(
+        "%(number)d ranking for the independent judge", "%(number)d rankings for the independent judge", "number"
+    ),
     "heldout_rankings": ngettext_lazy("%(number)d held-out ranking", "%(number)d held-out rankings", "number"),
 }
 LEFT_OUT: dict[str, Words] = {  # why a label is not in a snapshot
@@ -66,7 +69,9 @@ class RoundPage:
     def labels(self) -> str:
         """How many labels the round's snapshot holds, and how many it left out, and why."""
         counts = self.round.snapshot.counts if self.round.snapshot else {}
-        held = ", ".join(words % {"number": counts.get(name, 0)} for name, words in SNAPSHOT_COUNTS.items())
+        numbers = {name: counts.get(name, 0) for name in SNAPSHOT_COUNTS}
+        shown = [name for name in numbers if numbers[name] or name != "watcher_rankings"]  # few projects have a judge
+        held = ", ".join(SNAPSHOT_COUNTS[name] % {"number": numbers[name]} for name in shown)
         why = [f"{number} {LEFT_OUT[reason]}" for reason, number in counts.get("left_out", {}).items() if number]
         return held + (_(" (left out: %(why)s)") % {"why": ", ".join(why)} if why else "")
 

@@ -1,4 +1,4 @@
-"""The strip of a round: eight cells from collecting labels to opening the next answers, read from rows alone.
+"""The strip of a round: nine cells from collecting labels to opening the next answers, read from rows alone.
 
 Nothing is kept between two requests, so a reload, a second browser or a restarted server shows the same.
 """
@@ -96,10 +96,7 @@ def _collecting(project: Project, plan: Plan, before: Round | None, missing: int
     """Labels are being collected until there are enough; afterwards, until somebody starts the round."""
     elapsed = timezone.now() - _collected_since(project, before)
     state = Run.Status.RUNNING if plan.obstacle else DONE
-    if before:
-        new = plan.stage(Stage.REWARD).counts["new_rankings"]
-    else:
-        new = plan.stage(Stage.SFT).counts["new_demonstrations"]
+    new = plan.total("new_rankings" if before else "new_demonstrations")
     estimate = None
     if missing and new:
         left = elapsed / new * missing
@@ -198,8 +195,7 @@ def _sum(cells: list[Cell]) -> timedelta | None:
 
 def _new_labels(plan: Plan) -> str:
     """The labels that came since those of the models that the round starts from."""
-    answers = plan.stage(Stage.SFT).counts["new_demonstrations"]
-    rankings = plan.stage(Stage.REWARD).counts["new_rankings"]
+    answers, rankings = plan.total("new_demonstrations"), plan.total("new_rankings")
     words = [NEW_ANSWERS % {"number": answers}] if answers else []
     words += [NEW_RANKINGS % {"number": rankings}] if rankings else []
     return ", ".join(words) or _("no new labels")

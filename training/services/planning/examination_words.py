@@ -153,11 +153,11 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
     ),
     "pairs": lambda numbers: (
         ngettext(
-            "The rankings give %(pairs)d pair to train on.",
-            "The rankings give %(pairs)d pairs to train on.",
+            "%(stages)s: the rankings give %(pairs)d pair to train on.",
+            "%(stages)s: the rankings give %(pairs)d pairs to train on.",
             numbers["pairs"],
         )
-        % numbers
+        % (numbers | {"stages": _stages(numbers)})
     ),
 }
 REMEDIES = {

@@ -36,7 +36,7 @@ PAUSE = timedelta(seconds=20)  # between two examinations of a project whose lab
 RECENT = timedelta(seconds=60)  # how long findings still hold after a label has come; a button waits no longer
 RETRY_AFTER = timedelta(seconds=60)  # it may have failed by chance
 REPLACED_AFTER = timedelta(seconds=30)  # of silence: then another worker may take it, since a person waits for it
-SCHEMA = 2  # of the findings; what was examined under another one is examined again
+SCHEMA = 3  # of the findings; what was examined under another one is examined again
 KEPT = 3  # examinations of a kind and project
 
 Kind = Examination.Kind

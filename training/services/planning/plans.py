@@ -44,6 +44,10 @@ class Plan:
     def stage(self, name: str) -> StagePlan:
         return next(stage for stage in self.stages if stage.stage == name)
 
+    def total(self, count: str) -> int:
+        """What its stages count under that name, together: rankings are shared by two of them."""
+        return sum(stage.counts.get(count, 0) for stage in self.stages)
+
 
 def draft(project: Project) -> Plan:
     """What a round opened now would do."""

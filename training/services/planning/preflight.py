@@ -235,8 +235,8 @@ def _left_out(plan: Plan) -> Iterator[Line]:
 
 
 def _ties(plan: Plan) -> Iterator[Line]:
-    counts = plan.stage(Stage.REWARD).counts
-    tied, rankings = counts["tied_rankings"], counts["rankings"]
+    tied = plan.total("tied_rankings")
+    rankings = plan.stage(Stage.REWARD).counts["rankings"] + plan.stage(Stage.WATCHER).counts["watcher_rankings"]
     if tied > MANY_TIES * rankings:
         text = _("%(tied)d of %(rankings)d rankings rank all answers equally, so nothing is learned from them.")
         yield Line(WARN, text % {"tied": tied, "rankings": rankings}, Remedy.GUIDELINES)

@@ -34,6 +34,7 @@ def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> Mode
         parent=parents.get(stage.starts_from),
         reward=parents.get(ParentRole.REWARD),
         reference=parents.get(ParentRole.REFERENCE),
+        watcher=parents.get(ParentRole.WATCHER),
         stands_on=base_of(output, parents.values()),
         run=run,
         attempt=run.fence,

@@ -25,7 +25,7 @@ from training.services.run_files import directories
 from training.services.run_files.directories import size_of
 
 ENDED_BADLY = (Run.Status.FAILED, Run.Status.CANCELLED)
-PARENTS = ("parent", "reward", "reference")
+PARENTS = ("parent", "reward", "reference", "watcher")
 
 
 class Kept(NamedTuple):

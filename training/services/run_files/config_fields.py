@@ -58,8 +58,10 @@ UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
     "answers": _("answers"),
     "demonstrations per step": _("demonstrations per step"),
     "MB": _("MB"),
+    "iterations": _("PPO steps"),
     "documents per step": _("texts per step"),
     "nats per answer": _("nats per answer"),
+    "prompts": _("prompts"),
     "reward": _("σ (standard deviations of the reward)"),
     "reward per nat": _("σ per nat"),
     "seconds": _("seconds"),
@@ -70,6 +72,11 @@ UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
 TIME = _("Higher values take more time.")
 TIME_AND_MEMORY = _("Higher values take more time and memory.")
 FREE = _("No cost.")
+ROOM = Field(  # to the stages whose model scores answers and writes none
+    _("maximum answer length"),
+    _("Tokens of the context that a prompt must leave for answers."),
+    _("Higher values leave less room for prompts."),
+)
 
 FIELDS: dict[str, Field] = {
     "seed": Field(_("seed"), _("Determines every random draw of the run."), FREE),
@@ -155,11 +162,8 @@ FIELDS: dict[str, Field] = {
         _("Most tokens an answer can have."),
         _("Higher values take more time and memory, and leave less room for prompts."),
     ),
-    "reward.max_response": Field(
-        _("maximum answer length"),
-        _("Tokens of the context that a prompt must leave for answers."),
-        _("Higher values leave less room for prompts."),
-    ),
+    "reward.max_response": ROOM,
+    "watcher.max_response": ROOM,
     "iterations": Field(_("PPO steps"), _("How many times the policy samples answers and is updated on them."), TIME),
     "rollout_size": Field(
         _("rollout size"), _("Answers sampled per PPO step."), _("Higher values make each step slower.")
@@ -184,6 +188,24 @@ FIELDS: dict[str, Field] = {
         _("KL limit"),
         _("Nats per answer at which PPO stops and keeps the previous policy."),
         _("A higher limit lets PPO run longer."),
+    ),
+    "gauge_every": Field(
+        _("steps between judgements"),
+        _("How often the independent judge scores the policy. 0 turns it off: then nothing shows an exploited reward."),
+        _("Lower values take more time."),
+    ),
+    "gauge_prompts": Field(
+        _("judged prompts"),
+        _("Training prompts the policy answers for each judgement, always the same ones."),
+        _("Higher values take more time and see smaller changes."),
+    ),
+    "early_stopping": Field(
+        _("early stopping"),
+        _(
+            "Ends PPO once the independent judge's score has clearly fallen, and publishes the policy it liked best."
+            " off publishes the last one."
+        ),
+        _("on may end PPO sooner."),
     ),
     "shown_samples": Field(_("samples kept"), _("Answers of each step kept for this page."), _("A little disk space.")),
     "draws": Field(_("answers per prompt"), _("Answers measured for each held-out prompt."), TIME),

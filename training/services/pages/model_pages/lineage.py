@@ -17,6 +17,7 @@ from training.services.planning import plans
 from training.stages import Stage
 
 MOST_ROUNDS = 12  # that fit a picture which can still be read
+RANKED = (ModelVersion.Kind.REWARD, ModelVersion.Kind.WATCHER)  # what learns from rankings itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class Teacher(NamedTuple):
     model: ModelVersion
     snapshot: Snapshot
 
+    @property
+    def rankings(self) -> int:
+        """How many rankings the model learned from, of those in its snapshot."""
+        name = "watcher_rankings" if self.model.kind == ModelVersion.Kind.WATCHER else "rankings"
+        return int(self.snapshot.counts.get(name, 0))
+
 
 def base_models(project: Project) -> list[ModelVersion]:
     """What the first round started from."""
@@ -49,7 +56,7 @@ def rounds(project: Project) -> list[LineageRound]:
     productive = Round.objects.filter(made, project=project).distinct().select_related("snapshot").order_by("-number")
     newest = list(productive[:MOST_ROUNDS])[::-1]
     models = ModelVersion.objects.filter(run__round__in=newest).order_by("pk")
-    models = models.select_related("run", "parent", "reward", "reference", "stands_on")
+    models = models.select_related("run", "parent", "reward", "reference", "watcher", "stands_on")
     sampled = {
         run.round_id: run
         for run in Run.objects.filter(round__in=newest, stage=Stage.SAMPLING, status=Run.Status.SUCCEEDED)
@@ -60,7 +67,7 @@ def rounds(project: Project) -> list[LineageRound]:
 def teachers(model: ModelVersion) -> list[Teacher]:
     """The labels that made `model`: what people wrote, and what they ranked."""
     wrote = _taught_by_answers(model)
-    ranked = model if model.kind == ModelVersion.Kind.REWARD else model.reward
+    ranked = model if model.kind in RANKED else model.reward
     found = ((Kind.DEMONSTRATION, wrote), (Kind.RANKING, ranked))
     return [Teacher(kind, teacher, teacher.snapshot) for kind, teacher in found if teacher and teacher.snapshot]
 
@@ -70,7 +77,7 @@ def _taught_by_answers(model: ModelVersion) -> ModelVersion | None:
     origin: ModelVersion | None = model
     if model.kind == ModelVersion.Kind.PPO:
         origin = model.reference  # it may have started from the champion, and is kept near the SFT all the same
-    elif model.kind == ModelVersion.Kind.REWARD:
+    elif model.kind in RANKED:
         origin = model.parent
     return origin if origin and origin.kind == ModelVersion.Kind.SFT else None
 

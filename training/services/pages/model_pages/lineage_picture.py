@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Project
 from training import stages
 from training.models import ModelVersion
-from training.services.pages.model_pages.lineage import LineageRound
+from training.services.pages.model_pages.lineage import RANKED, LineageRound
 from training.stages.metric import Words
 from training.stages.number_format import percent
 
@@ -117,7 +117,7 @@ def _place(picture: Picture, project: Project, round: LineageRound, row: int, ch
         counts = round.snapshot.counts
         note = _("%(written)d answers, %(ranked)d ranked") % {
             "written": counts.get("demonstrations", 0),
-            "ranked": counts.get("rankings", 0),
+            "ranked": round.snapshot.train_rankings,
         }
         address = reverse("training:round", args=[project.slug, round.number])
         name = str(round.snapshot)
@@ -165,9 +165,10 @@ def _corner(column: str, row: int) -> tuple[int, int]:
 
 def _lines(picture: Picture, round: LineageRound) -> Iterator[Line]:
     for model in round.models:
-        for parent in {each.name for each in (model.parent, model.reward, model.reference) if each}:
+        parents = (model.parent, model.reward, model.reference, model.watcher)
+        for parent in {each.name for each in parents if each}:
             yield from _line(picture, parent, model.name)
-        if model.kind in (ModelVersion.Kind.SFT, ModelVersion.Kind.REWARD):
+        if model.kind in (ModelVersion.Kind.SFT, *RANKED):
             yield from _line(picture, f"labels {round.number}", model.name)
     for writer in round.writers:
         yield from _line(picture, writer, f"answers {round.number}")
