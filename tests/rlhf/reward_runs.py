@@ -56,3 +56,12 @@ def thorough(run: Path, policy: Path) -> Path:
 def scorer(directory: Path, policy: Chat, cfg: RunConfig) -> Scorer:
     """The reward model in a directory, in use."""
     return Scorer.load(ParentNetworks(cfg, lambda _role: directory), policy, report_progress=lambda: None)
+
+
+def watcher(run: Path, policy: Path) -> Path:
+    """A watcher that has learnt a little, from slates that the other reward models never saw."""
+    data = {"watcher_rankings": [ranked_slate(n) for n in range(20, 28)]}
+    options = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "max_response": 64}
+    write_run(run, "watcher", parents={"policy": policy}, data=data, **options)
+    assert main(["watcher", str(run)]) == 0
+    return run / "attempts/1/output"

@@ -27,7 +27,7 @@ from .rollouts import Rewarder
 from .sampling import SampledAnswer, generate
 from .scoring import Scorer
 
-CERTAIN = 2.0  # standard errors
+CERTAIN = 3.0  # standard errors
 IN_A_ROW = 2
 
 
