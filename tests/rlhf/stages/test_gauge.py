@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.run.test_resume import check_that_kills_change_nothing
 from tests.rlhf.stages.test_ppo_stage import PROMPTS, lines_of, published
@@ -23,12 +22,6 @@ from training.rlhf.stages.gauge import Measured, Watch, probes
 SIZES = {"rollout_size": 4, "minibatch_size": 4, "max_response": 8, "gauge_every": 2, "gauge_prompts": 8}
 CHEATING = {"learning_rate": 0.05, "kl_limit": 1e9, "iterations": 12}
 GAUGED = {f"gauge/{name}" for name in ("watcher", "reward", "kl", "length", "stop_rate", "best_step")}
-
-
-@pytest.fixture(scope="module")
-def watcher(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reward model of rankings of its own."""
-    return reward_runs.watcher(tmp_path_factory.mktemp("watcher") / "run", models["llama"])
 
 
 @pytest.fixture
