@@ -46,9 +46,12 @@ def small(run: Path, policy: Path) -> Path:
     return train(write_run(run, "reward", parents={"policy": policy}, data=data, **options))
 
 
-def thorough(run: Path, policy: Path) -> Path:
+def thorough(run: Path, policy: Path, places: list[int | None] | None = None) -> Path:
     """A reward model that knows its twelve slates by heart, with four demonstrations."""
-    data = {"rankings": [ranked_slate(n) for n in range(12)], "demonstrations": [demonstration(n) for n in range(4)]}
+    data = {
+        "rankings": [ranked_slate(n, places) for n in range(12)],
+        "demonstrations": [demonstration(n) for n in range(4)],
+    }
     options = {"epochs": 20, "batch_size": 4, "learning_rate": 3e-3, "max_response": 64}
     return train(write_run(run, "reward", parents={"policy": policy}, data=data, **options))
 

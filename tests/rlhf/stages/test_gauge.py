@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.run.test_resume import check_that_kills_change_nothing
 from tests.rlhf.stages.test_ppo_stage import PROMPTS, lines_of, published
@@ -17,9 +18,10 @@ from training.rlhf.__main__ import main
 from training.rlhf.config import Parent, PPOConfig
 from training.rlhf.data.records import Prompt
 from training.rlhf.stages import gauge
-from training.rlhf.stages.gauge import Measured, Watch, probes
+from training.rlhf.stages.gauge import Measured, Watch, picked_wins, probes
 
 SIZES = {"rollout_size": 4, "minibatch_size": 4, "max_response": 8, "gauge_every": 2, "gauge_prompts": 8}
+SIZES["trial_answers"] = 0
 CHEATING = {"learning_rate": 0.05, "kl_limit": 1e9, "iterations": 12}
 GAUGED = {f"gauge/{name}" for name in ("watcher", "reward", "kl", "length", "stop_rate", "best_step")}
 
@@ -134,6 +136,43 @@ def test_a_watched_run_that_is_killed_anywhere_ends_in_the_same_weights(
     fields: dict[str, Any] = {"data": {"prompts": PROMPTS}, "checkpoint_seconds": 0, "iterations": 3}
     run = make_run("ppo", parents=parents, learning_rate=0.05, kl_limit=1e9, **fields, **SIZES)
     check_that_kills_change_nothing(run, "ppo")
+
+
+@pytest.fixture(scope="module")
+def opposed(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Reward models of people of opposite tastes, whose rankings they know by heart."""
+    root, llama = tmp_path_factory.mktemp("opposed"), models["llama"]
+    tastes: dict[str, list[int | None]] = {"usual": [1, 2, 3], "reversed": [3, 2, 1]}
+    return {name: reward_runs.thorough(root / name, llama, places) for name, places in tastes.items()}
+
+
+def test_ppo_does_not_begin_where_the_judge_dislikes_what_the_reward_picks_unless_a_person_wants_it(
+    make_run: MakeRun, models: dict[str, Path], opposed: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    llama = models["llama"]
+    parents = {"policy": llama, "reference": llama, "reward": opposed["usual"], "watcher": opposed["reversed"]}
+    fields: dict[str, Any] = {"parents": parents, "data": {"prompts": PROMPTS}, "iterations": 1}
+    refused = make_run("ppo", name="refused", **fields, **SIZES | {"trial_answers": 8})
+    assert main(["ppo", str(refused)]) == 77
+    assert "does not prefer what the reward model picks out of 8 answers" in capsys.readouterr().err
+    wanted = make_run("ppo", name="wanted", **fields, **SIZES)
+    assert main(["ppo", str(wanted)]) == 0
+
+
+def test_ppo_begins_where_the_judge_agrees_and_says_how_much(
+    make_run: MakeRun, models: dict[str, Path], opposed: dict[str, Path]
+) -> None:
+    llama, usual = models["llama"], opposed["usual"]
+    parents = {"policy": llama, "reference": llama, "reward": usual, "watcher": usual}
+    run = make_run("ppo", parents=parents, data={"prompts": PROMPTS}, iterations=1, **SIZES | {"trial_answers": 8})
+    assert main(["ppo", str(run)]) == 0
+    assert lines_of(run)[0]["metrics"]["gauge/trial_win_rate"] > 0.9
+
+
+def test_of_answers_that_the_judge_cannot_tell_apart_the_picked_one_wins_half() -> None:
+    assert picked_wins([0.1, 0.9, 0.5], [2.0, 2.0, 2.0]) == 0.5
+    assert picked_wins([0.1, 0.9, 0.5], [1.0, 2.0, 3.0]) == 0.5
+    assert picked_wins([0.1, 0.9, 0.5], [1.0, 3.0, 2.0]) == 1.0
 
 
 def test_the_same_prompts_are_answered_every_time_and_few_of_them_several_times() -> None:
