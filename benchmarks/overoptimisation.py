@@ -34,6 +34,7 @@ from training.rlhf.networks.parents import ParentNetworks  # noqa: E402
 from training.rlhf.networks.policy import Policy  # noqa: E402
 from training.rlhf.run.directory import RunDirectory  # noqa: E402
 from training.rlhf.stages.evaluation import divergence  # noqa: E402
+from training.rlhf.stages.gauge import Measured, Watch  # noqa: E402
 from training.rlhf.stages.ppo import Trainer  # noqa: E402
 from training.rlhf.stages.sampling import SampledAnswer, Sampler  # noqa: E402
 from training.rlhf.stages.scoring import Scorer  # noqa: E402
@@ -87,7 +88,7 @@ def reward_model(loop: Loop, sft: Path, rankings: list[Record]) -> Path:
     return loop.stage("reward", {"policy": sft}, {"rankings": rankings, "demonstrations": demonstrations}, cached=True)
 
 
-class Watch:
+class Measures:
     """Scores a policy's answers to the same prompts by every measure."""
 
     def __init__(self, plan: Plan, models: Models, seed: int, prompts: Sequence[Prompt]) -> None:
@@ -147,21 +148,40 @@ def climb(plan: Plan, seed: int, share: float) -> list[Record]:
     fields = merged(list(plan.changes))["ppo"] | {"iterations": plan.iterations}
     cfg = PPOConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
     probes = random.Random(f"probes {seed}").sample(loop.train, k=min(plan.probes, len(loop.train)))
-    watch = Watch(plan, models, seed, [as_prompt(one) for one in [*probes, *loop.held_out][: 2 * plan.probes]])
+    measures = Measures(plan, models, seed, [as_prompt(one) for one in [*probes, *loop.held_out][: 2 * plan.probes]])
     loaded = networks(models.sft, models.climbed)
     policy, (critic, _card) = loaded.policy("policy", trains=True), loaded.reward_model(trains=True)
-    reference, scores = watch.reference.policy, watch.scorers["climbed"].scores
-    trainer = Trainer(policy, reference, critic, watch.chat, scores, cfg, no_progress)
+    reference, scores = measures.reference.policy, measures.scorers["climbed"].scores
+    trainer = Trainer(policy, reference, critic, measures.chat, scores, cfg, no_progress)
     prompts = [as_prompt(phrasing) for phrasing in loop.train]
-    points = [watch.point(policy, 0)]
+    points = [measures.point(policy, 0)]
     for iteration in range(cfg.iterations):
         minibatches = trainer.roll_out(prompts, iteration, no_progress)
         metrics = trainer.measure(minibatches) | trainer.update(minibatches, iteration)
         if (iteration + 1) % plan.every == 0:
-            points.append(watch.point(policy, iteration + 1) | {"clip_fraction": metrics["policy/clip_fraction"]})
+            points.append(measures.point(policy, iteration + 1) | {"clip_fraction": metrics["policy/clip_fraction"]})
             print(seed, share, json.dumps(summary(points[-1])), file=sys.stderr, flush=True)
     file.write_text(json.dumps(points))
     return points
+
+
+def outcome(points: Sequence[Record], probes: int) -> Record:
+    """Where the gauge would have stopped the run, and how often gold prefers what then is published to SFT's answers.
+
+    The gauge sees the watcher's scores of the first `probes` answers, those to train prompts; gold is judged on all.
+    """
+    watch = Watch()
+    stop = None
+    for point in points:
+        watch.see(Measured(point["iteration"], point["scores"]["watcher"][:probes]))
+        if watch.has_turned_down:
+            stop = point["iteration"]
+            break
+    assert watch.best
+    wins = {point["iteration"]: point["wins"]["gold"] for point in points}
+    best, last = max(wins, key=lambda one: wins[one]), points[-1]["iteration"]
+    found = {"stop": stop, "published": watch.best.step, "best": best, "last": last}
+    return found | {f"wins_{name}": wins[found[name]] for name in ("published", "best", "last")}
 
 
 def summary(point: Record) -> Record:
@@ -192,8 +212,9 @@ def main() -> None:
             plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set]), seeds[:1], shares[:1]
         for seed in seeds:
             for share in shares:
-                points = [summary(point) for point in climb(plan, seed, share)]
-                print(json.dumps({"seed": seed, "share": share, "points": points}), flush=True)
+                points = climb(plan, seed, share)
+                line = {"seed": seed, "share": share, **outcome(points, plan.probes)}
+                print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
 
 
 if __name__ == "__main__":

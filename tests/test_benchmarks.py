@@ -20,7 +20,7 @@ from benchmarks.speed.ours import STEPS, Models, measure
 from benchmarks.speed.profiling import Clock, profile
 from training.rlhf import seeding
 from training.rlhf.networks.policy import load_policy
-from training.rlhf.stages import ppo, sampling
+from training.rlhf.stages import rollouts, sampling
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALLEST = "0.5M"
@@ -29,7 +29,7 @@ SMALLEST = "0.5M"
 @pytest.fixture(autouse=True)
 def generate(monkeypatch: pytest.MonkeyPatch) -> None:
     """PPO's step of the benchmark puts a clock around this name; in a process of its own that need not be undone."""
-    monkeypatch.setattr(ppo, "generate", ppo.generate)  # type: ignore[attr-defined]
+    monkeypatch.setattr(rollouts, "generate", rollouts.generate)
 
 
 def made(folder: Path, name: str) -> dict[str, object]:

@@ -56,6 +56,12 @@ def reward_models(models: dict[str, Path], tmp_path_factory: pytest.TempPathFact
     return {family: reward_runs.small(root / family, policy) for family, policy in models.items()}
 
 
+@pytest.fixture(scope="session")
+def watcher(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward model of llama's, of rankings that the others never saw. Read only."""
+    return reward_runs.watcher(tmp_path_factory.mktemp("watcher") / "run", models["llama"])
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Write a run directory: a stage, and what write_run takes besides."""

@@ -46,9 +46,12 @@ def small(run: Path, policy: Path) -> Path:
     return train(write_run(run, "reward", parents={"policy": policy}, data=data, **options))
 
 
-def thorough(run: Path, policy: Path) -> Path:
+def thorough(run: Path, policy: Path, places: list[int | None] | None = None) -> Path:
     """A reward model that knows its twelve slates by heart, with four demonstrations."""
-    data = {"rankings": [ranked_slate(n) for n in range(12)], "demonstrations": [demonstration(n) for n in range(4)]}
+    data = {
+        "rankings": [ranked_slate(n, places) for n in range(12)],
+        "demonstrations": [demonstration(n) for n in range(4)],
+    }
     options = {"epochs": 20, "batch_size": 4, "learning_rate": 3e-3, "max_response": 64}
     return train(write_run(run, "reward", parents={"policy": policy}, data=data, **options))
 
@@ -56,3 +59,12 @@ def thorough(run: Path, policy: Path) -> Path:
 def scorer(directory: Path, policy: Chat, cfg: RunConfig) -> Scorer:
     """The reward model in a directory, in use."""
     return Scorer.load(ParentNetworks(cfg, lambda _role: directory), policy, report_progress=lambda: None)
+
+
+def watcher(run: Path, policy: Path) -> Path:
+    """A watcher that has learnt a little, from slates that the other reward models never saw."""
+    data = {"watcher_rankings": [ranked_slate(n) for n in range(20, 28)]}
+    options = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "max_response": 64}
+    write_run(run, "watcher", parents={"policy": policy}, data=data, **options)
+    assert main(["watcher", str(run)]) == 0
+    return run / "attempts/1/output"

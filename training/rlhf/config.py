@@ -220,6 +220,8 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     gauge_every: int = setting(5, unit="iterations", at_least=0, at_most=1_000_000)
     # train prompts that are answered for a measurement, always the same ones
     gauge_prompts: int = setting(128, unit="prompts", at_least=8, at_most=1_000_000)
+    # to each of 64 prompts, before PPO, which begins only if the watcher prefers what the reward picks; 0: no trial
+    trial_answers: int = setting(16, unit="answers", at_least=0, at_most=1000)
     # end the run once the watcher has turned down, and publish the policy that it liked best
     early_stopping: str = setting("on", one_of=("on", "off"))
     # of each iteration, that are kept for people to read

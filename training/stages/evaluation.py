@@ -40,6 +40,14 @@ def plan(now: Situation) -> StagePlan:
 Measurement = partial(Metric, summary=Summary.ONCE)  # of the finished models, not of a step
 
 METRICS = {
+    "watcher/win_rate": Measurement(
+        label=_("win rate vs. reference, by the independent judge"),
+        meaning=_("How often a model that the policy was not trained on prefers its answer to the reference's."),
+        healthy=_("Over 50%."),
+        is_share=True,
+        low=0.5,
+        high=1.0,
+    ),
     "proxy/win_rate": Measurement(
         label=_("proxy win rate vs. reference"),
         meaning=_("How often the reward model (not a person) prefers the policy's answer to the reference's."),
@@ -54,6 +62,14 @@ METRICS = {
         healthy=_("65% to 80%. Higher than people agree with each other is suspicious."),
         is_share=True,
         low=0.65,
+        high=0.8,
+    ),
+    "heldout/watcher_accuracy": Measurement(
+        label=_("independent judge's accuracy on held-out rankings"),
+        meaning=_("How often the independent judge agrees with people on prompts it has never seen."),
+        healthy=_("60% to 80%. It has fewer rankings to learn from than the reward model."),
+        is_share=True,
+        low=0.6,
         high=0.8,
     ),
     "heldout/kl": Measurement(
@@ -108,6 +124,18 @@ METRICS = {
         meaning=_("Average score the reward model gives the reference's answers to the same prompts."),
         healthy=_("The baseline for the policy's value."),
     ),
+    "watcher/reward": Measurement(
+        label=_("independent judge's score"),
+        unit=_("σ"),
+        meaning=_("Average score the independent judge gives the policy's answers to held-out prompts."),
+        healthy=_("Above the reference's."),
+    ),
+    "watcher/reference_reward": Measurement(
+        label=_("independent judge's score of the reference"),
+        unit=_("σ"),
+        meaning=_("Average score the independent judge gives the reference's answers to the same prompts."),
+        healthy=_("The baseline for the policy's value."),
+    ),
     "heldout/reward_pairs": Measurement(
         label=_("held-out pairs"),
         unit=_("pairs"),
@@ -147,8 +175,10 @@ EVALUATION = StageDefinition(
     metrics=METRICS,
     numbered_metrics=NUMBERED,
     shown_metrics=(
+        "watcher/win_rate",
         "proxy/win_rate",
         "heldout/reward_accuracy",
+        "heldout/watcher_accuracy",
         "heldout/kl",
         "heldout/length",
         "heldout/reference_length",

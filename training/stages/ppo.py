@@ -179,6 +179,14 @@ FAILURES = {
         _("No samples were kept for that step."),
         _("Choose a step that has samples."),
     ),
+    "reward_not_confirmed": Rule(
+        _("The independent judge does not prefer what the reward model picks."),
+        _(
+            "Training against this reward would teach nothing people like. Collect more rankings, or check "
+            "whether people agree with each other. To train all the same, copy the run and set trial_answers to 0."
+        ),
+        settings=("trial_answers",),
+    ),
 }
 
 PPO = StageDefinition(

@@ -12,7 +12,8 @@ from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forward_hooks import forward_hook
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
-from training.rlhf.stages.evaluation import count_ties, pair_results, proxy_metrics
+from training.rlhf.data.records import read_completions
+from training.rlhf.stages.evaluation import count_ties, pair_results, win_metrics
 
 
 def test_a_result_knows_how_many_ranks_lie_between_and_whose_round_it_was() -> None:
@@ -33,7 +34,7 @@ def test_ties_are_counted_pair_by_pair_and_what_could_not_be_judged_is_none() ->
 
 
 def test_every_answer_of_the_policy_meets_every_answer_of_the_reference() -> None:
-    metrics = proxy_metrics([1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 5.0], draws=2)
+    metrics = win_metrics("proxy", [1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 5.0], draws=2)
     # prompt 1: 1<2, 1>0, 3>2, 3>0; prompt 2: 0=0 and 0<5, twice
     assert metrics["proxy/win_rate"] == pytest.approx((3 + 2 * 0.5) / 8)
     assert (metrics["proxy/reward"], metrics["proxy/reference_reward"]) == (1.0, 1.75)
@@ -104,3 +105,29 @@ def test_who_is_asked_to_stop_leaves_in_the_middle_of_an_answer(make_run: MakeRu
     with forward_hook(ask_at_the_first):
         assert main(["evaluation", str(run)]) == 75
     assert len(forwards) < 50  # the next sign of life comes after 32 tokens
+
+
+def test_the_independent_judge_scores_the_same_answers_and_is_measured_on_the_same_rankings(
+    make_run: MakeRun, models: dict[str, Path], reward_models: dict[str, Path], watcher: Path
+) -> None:
+    parents = {"policy": models["llama"], "reference": models["llama"], "reward": reward_models["llama"]}
+    data = {
+        "heldout_prompts": [{"id": n, "messages": question(n)} for n in range(3)],
+        "heldout_rankings": [ranked_slate(n) for n in range(3)],
+    }
+    alone, watched = (
+        make_run("evaluation", name=name, parents=parents | more, data=data, draws=2, max_response=8)
+        for name, more in {"alone": {}, "watched": {"watcher": watcher}}.items()
+    )
+    assert main(["evaluation", str(alone)]) == main(["evaluation", str(watched)]) == 0
+    (_, before), (_, metrics) = logged(alone), logged(watched)
+    more = metrics.keys() - before.keys()
+    assert more == {
+        *(f"watcher/{name}" for name in ("win_rate", "reward", "reference_reward")),
+        "heldout/watcher_accuracy",
+    }
+    assert {name: metrics[name] for name in before} == before
+    rows = read_completions(watched / "attempts/1/output/completions.jsonl")
+    by_policy = [row.watcher for row in rows if row.policy == "policy"]
+    assert metrics["watcher/reward"] == pytest.approx(sum(by_policy) / len(by_policy))
+    assert all(row.watcher is None for row in read_completions(alone / "attempts/1/output/completions.jsonl"))

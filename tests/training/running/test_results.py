@@ -19,6 +19,7 @@ from training.services.running.results import bootstrap, wilson
 from training.templatetags import training_tags
 
 PROMPTS = 24
+ROLES = ("policy", "reference")
 
 
 def test_a_diff_marks_the_words_that_are_gone_and_those_that_are_new() -> None:
@@ -62,7 +63,7 @@ def measured(project: Project, base: ModelVersion) -> Round:
     asked = [{"id": pk, "messages": [{"role": "user", "content": f"Question {pk}?"}]} for pk in range(PROMPTS)]
     (run.directory / "data/heldout_prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     (run.directory / "data/heldout_rankings.jsonl").write_text(json.dumps(RANKED) + "\n")
-    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ("policy", "reference")]
+    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ROLES]
     machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
     return this_round
 
@@ -162,7 +163,7 @@ def test_a_policy_that_started_from_the_champion_stands_beside_it_and_not_beside
 @pytest.mark.database
 def test_what_a_policy_wrote_that_is_no_text_is_shown_repaired(measured: Round) -> None:
     run = measured.runs.get()
-    rows = [answer(pk, role) | {"text": "Drink\x00 tea."} for pk in range(PROMPTS) for role in ("policy", "reference")]
+    rows = [answer(pk, role) | {"text": "Drink\x00 tea."} for pk in range(PROMPTS) for role in ROLES]
     machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
     result = results.load(measured)
     assert result is not None
@@ -188,7 +189,7 @@ def test_the_page_shows_both_answers_with_the_words_that_differ(client: Client, 
 def test_words_are_not_marked_where_most_of_them_changed(client: Client, measured: Round, admin: Member) -> None:
     client.force_login(admin.user)
     run = measured.runs.get()
-    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ("policy", "reference")]
+    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ROLES]
     for row in rows:
         row["text"] = "Ask a neighbour." if row["policy"] == "policy" else "Drink water & rest."
     machine.write_output(run, {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
@@ -201,7 +202,7 @@ def test_words_are_not_marked_where_most_of_them_changed(client: Client, measure
 
 def test_compared_answers_can_be_read_as_people_read_them(client: Client, measured: Round, admin: Member) -> None:
     client.force_login(admin.user)
-    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ("policy", "reference")]
+    rows = [answer(pk, role) for pk in range(PROMPTS) for role in ROLES]
     for row in rows:
         row["text"] = f"<think>Hm.</think>Rest **well**, drink $x^2$ water{'!' * (row['policy'] == 'policy')}"
     machine.write_output(measured.runs.get(), {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
@@ -241,3 +242,26 @@ def test_the_verdict_says_what_the_figures_amount_to_and_warns_of_length(measure
     assert results.summary(result) == ["According to the reward model, there is no clear difference (−0.50)."]
     figures["reward"]["change"] = [-0.5, -1.2, -0.2]
     assert results.summary(result) == ["According to the reward model, the answers are worse (−0.50)."]
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    [
+        (2.0, "According to the independent judge, the answers are better: they win 100% of the comparisons."),
+        (0.5, "According to the independent judge, there is no clear difference: they win 50% of the comparisons."),
+        (-2.0, "According to the independent judge, the answers are worse: they win 0% of the comparisons."),
+    ],
+)
+def test_the_independent_judge_speaks_first_and_a_disagreement_with_the_reward_is_told(
+    measured: Round, score: float, verdict: str
+) -> None:
+    rows = [
+        answer(pk, role) | {"watcher": score if role == "policy" else 0.5} for pk in range(PROMPTS) for role in ROLES
+    ]
+    machine.write_output(measured.runs.get(), {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
+    result = results.load(measured)
+    assert result is not None
+    first, *others = results.summary(result)
+    assert first == verdict
+    assert ("The two disagree" in " ".join(others)) == (score <= 0.5)
+    assert result.figures[0]["name"] == "watcher_win_rate"

@@ -85,6 +85,7 @@ class SampledCompletion:
     reward: float | None
     finish_reason: str
     kl: float | None = None  # nats from the reference, of the whole answer, where that was measured
+    watcher: float | None = None  # what the watcher gives it, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +288,7 @@ def _sampled_completion(fields: _Fields) -> SampledCompletion:
         reward=_optional(fields.take("reward"), float),
         finish_reason=fields.choice("finish_reason", FINISHES),
         kl=_optional(fields.left.pop("kl", None), float),
+        watcher=_optional(fields.left.pop("watcher", None), float),
     )
 
 

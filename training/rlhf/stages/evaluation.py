@@ -2,8 +2,8 @@
 
 Measured are the reward model against people's held-out rankings, the policy's divergence from its reference, and the
 lengths and ends of both policies' answers. A win rate by the reward model is called a proxy, because it is what the
-policy was trained to raise. Left out on purpose: win rates by any other judge, which are computed elsewhere
-from the answers that are written here.
+policy was trained to raise; one by the watcher, which never was a reward, says more. Left out on purpose: win rates by
+any other judge, which are computed elsewhere from the answers that are written here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +30,7 @@ from .sampling import Progress, SampledAnswer, load_sampler
 from .scoring import Answer, Scorer
 
 ROLES = ("policy", "reference", "parent")  # every one of these among the parents answers every prompt
+JUDGES = {"reward": "proxy", "watcher": "watcher"}  # each of these scores all answers; the prefix of its metrics
 
 
 class PairResult(NamedTuple):
@@ -63,21 +64,21 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     kl, entropy = zip(*ranks.spread(answers["policy"], nats), strict=True)
     answer_tokens = sum(len(one.sampled.response) for one in answers["policy"])
     metrics = length_metrics(answers) | {"heldout/kl": _mean(kl), "heldout/entropy": sum(entropy) / answer_tokens}
-    kls: dict[str, list[float | None]] = {role: [None] * len(wanted) for role in samplers}
-    kls["policy"] = [*kl]
-    rewards: dict[str, list[float | None]] = {role: [None] * len(wanted) for role in samplers}
-    if "reward" in cfg.parents:
-        scorer = Scorer.load(networks, chat, run.report_progress_or_stop)
-        run.phases.enter("working", "rewards")
-        scores = {role: scorer.scores_by_all_ranks([one.answer for one in answers[role]]).tolist() for role in samplers}
-        metrics |= proxy_metrics(scores["policy"], scores["reference"], cfg.draws)
-        metrics |= reward_accuracy_metrics(scorer, slates.used)
-        rewards = {**scores}
+    numbers: dict[str, dict[str, Sequence[float]]] = {"kl": {"policy": kl}}  # of each answer, by the role that wrote it
+    for judge in JUDGES:
+        if judge in cfg.parents:
+            scorer = Scorer.load(networks, chat, run.report_progress_or_stop, judge)
+            run.phases.enter("working", "rewards")
+            scores = numbers[judge] = {
+                role: scorer.scores_by_all_ranks([one.answer for one in answers[role]]).tolist() for role in samplers
+            }
+            metrics |= win_metrics(JUDGES[judge], scores["policy"], scores["reference"], cfg.draws)
+            metrics |= accuracy_metrics(judge, scorer, slates.used)
     run.log(len(prompts), len(prompts), metrics)  # before the output, with which the stage counts as finished
     rows = [
-        one.row(reward, kl)
+        one.row(**{name: by_role[role][index] for name, by_role in numbers.items() if role in by_role})
         for role in samplers
-        for one, reward, kl in zip(answers[role], rewards[role], kls[role], strict=True)
+        for index, one in enumerate(answers[role])
     ]
     run.write_output(lambda directory: write(directory / "completions.jsonl", rows))
 
@@ -140,8 +141,8 @@ def kl_and_entropy(policy: Policy, reference: Policy, batch: Batch) -> Tensor:
     return policy(batch, read, reference.states(batch))  # type: ignore[no-any-return]
 
 
-def proxy_metrics(policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:
-    """How often the policy's reward is higher, over all pairs of answers to the same prompt; ties count half."""
+def win_metrics(prefix: str, policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:
+    """How often the policy's score is higher, over all pairs of answers to the same prompt; ties count half."""
     wins = [
         _win(ours, theirs)
         for start in range(0, len(policy), draws)
@@ -149,14 +150,17 @@ def proxy_metrics(policy: Sequence[float], reference: Sequence[float], draws: in
         for theirs in reference[start : start + draws]
     ]
     return {
-        "proxy/win_rate": _mean(wins),
-        "proxy/reward": _mean(policy),
-        "proxy/reference_reward": _mean(reference),
+        f"{prefix}/win_rate": _mean(wins),
+        f"{prefix}/reward": _mean(policy),
+        f"{prefix}/reference_reward": _mean(reference),
     }
 
 
-def reward_accuracy_metrics(scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
-    """How often the reward model prefers what people preferred, over untied pairs: overall, by gap and by round."""
+def accuracy_metrics(judge: str, scorer: Scorer, slates: list[RankedSlate]) -> dict[str, float]:
+    """How often a reward model prefers what people preferred, over untied pairs: overall, by gap and by round.
+
+    The pairs and ties themselves are counted once, with the reward model.
+    """
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in slates for one in slate.completions]
     scores = iter(scorer.scores_by_all_ranks(answers).tolist())
     pairs: list[PairResult] = []
@@ -166,12 +170,15 @@ def reward_accuracy_metrics(scorer: Scorer, slates: list[RankedSlate]) -> dict[s
         for judgement in slate.judgements:
             pairs += pair_results(judgement.places, rewards, judgement.round)
             ties += count_ties(judgement.places)
-    groups = {"heldout/reward_accuracy": pairs}
+    name = f"heldout/{judge}_accuracy"
+    groups = {name: pairs}
     for pair in pairs:
-        groups.setdefault(f"heldout/reward_accuracy_gap_{pair.gap}", []).append(pair)
+        groups.setdefault(f"{name}_gap_{pair.gap}", []).append(pair)
         if pair.round is not None:
-            groups.setdefault(f"heldout/reward_accuracy_round_{pair.round}", []).append(pair)
-    shares = {name: _mean(pair.agrees for pair in group) for name, group in sorted(groups.items()) if group}
+            groups.setdefault(f"{name}_round_{pair.round}", []).append(pair)
+    shares = {group: _mean(pair.agrees for pair in members) for group, members in sorted(groups.items()) if members}
+    if judge != "reward":
+        return {group: share for group, share in shares.items() if group == name}
     return {**shares, "heldout/reward_pairs": len(pairs), "heldout/reward_ties": ties}
 
 

@@ -5,6 +5,10 @@ A reward that is climbed ends up too high: from some distance on it rises while 
 that the climbed one never saw, and is nobody's reward. Every few iterations the policy answers the same prompts, each
 by the same random numbers, so that two measurements differ by what the policy has learnt and hardly by luck.
 
+Before the first iteration stands a trial. The policy gives several answers to some prompts, and the reward model picks
+the best of each: what PPO would do at its best for little KL. Where the watcher does not like those better than the
+others, the reward has nothing to teach, and PPO does not begin.
+
 The watcher has turned down when its mean score has been below its best by more than `CERTAIN` standard errors at
 `IN_A_ROW` measurements in a row. The errors are those of the differences prompt by prompt. How often this stops a run
 that has not turned is in docs/learning.md.
@@ -12,6 +16,7 @@ that has not turned is in docs/learning.md.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, islice
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -20,6 +25,7 @@ from .. import ranks, seeding, sharding
 from ..config import PPOConfig
 from ..data.chat import Chat
 from ..data.records import Prompt
+from ..exits import InvalidInput
 from ..networks.policy import Policy
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
 from .evaluation import divergence
@@ -27,8 +33,10 @@ from .rollouts import Rewarder
 from .sampling import SampledAnswer, generate
 from .scoring import Scorer
 
-CERTAIN = 2.0  # standard errors
+CERTAIN = 3.0  # standard errors
 IN_A_ROW = 2
+TRIAL_PROMPTS = 64
+TRIAL_CERTAIN = 2.0  # standard errors
 
 
 class Measured(NamedTuple):
@@ -65,7 +73,22 @@ class Watch:
 def is_below(scores: Sequence[float], best: Sequence[float]) -> bool:
     """Whether the mean of `scores` is below that of `best` by more than chance; both are of the same prompts."""
     drops = [before - now for before, now in zip(best, scores, strict=True)]
-    return fmean(drops) > CERTAIN * stdev(drops) / math.sqrt(len(drops))
+    return fmean(drops) > CERTAIN * standard_error(drops)
+
+
+def standard_error(numbers: Sequence[float]) -> float:
+    """Of their mean; 0 where there is one number only."""
+    return stdev(numbers) / math.sqrt(len(numbers)) if len(numbers) > 1 else 0.0
+
+
+def picked_wins(rewards: Sequence[float], scores: Sequence[float]) -> float:
+    """How often the watcher's score of the answer with the highest reward is above those of the other answers.
+
+    Ties count half. One half is what picking at random would come to.
+    """
+    picked = max(range(len(rewards)), key=lambda index: rewards[index])
+    others = [score for index, score in enumerate(scores) if index != picked]
+    return fmean((scores[picked] > other) + 0.5 * (scores[picked] == other) for other in others)
 
 
 class Gauge:
@@ -99,9 +122,8 @@ class Gauge:
         gauge/watcher and gauge/reward are in their models' reward units, gauge/kl in nats per answer. Raises Diverged
         where a number is not finite.
         """
-        answers = ranks.spread(self._probes, self._sample)
-        scores = self._watcher.scores_by_all_ranks([one.answer for one in answers]).tolist()
-        rewards = ranks.spread(answers, lambda share: self._rewarder([one.answer for one in share]).tolist())
+        answers = ranks.spread(self._probes, partial(self._sample, stream="gauge"))
+        rewards, scores = self._rewards(answers), self._scores(answers)
         divergences = ranks.spread(answers, self._divergence)
         if self._watch.see(Measured(step, by_prompt(answers, scores))):
             for name, tensor in module_tensors(self._policy).items():
@@ -115,6 +137,30 @@ class Gauge:
             "gauge/stop_rate": fmean(one.sampled.stopped for one in answers),
             "gauge/best_step": self._watch.best.step,
         }
+
+    def try_reward(self) -> dict[str, float]:
+        """What to plot of the trial. Raises InvalidInput where the watcher does not prefer what the reward picks."""
+        count_each = self._cfg.trial_answers
+        if count_each < 2:
+            return {}
+        prompts = list({prompt.id: prompt for prompt, _number in self._probes}.values())[:TRIAL_PROMPTS]
+        wanted = [(prompt, number) for prompt in prompts for number in range(count_each)]
+        answers = ranks.spread(wanted, partial(self._sample, stream="gauge/trial"))
+        rewards, scores = self._rewards(answers), self._scores(answers)
+        starts = range(0, len(answers), count_each)
+        wins = [picked_wins(rewards[at : at + count_each], scores[at : at + count_each]) for at in starts]
+        rate, error = fmean(wins), standard_error(wins)
+        if not rate - TRIAL_CERTAIN * error > 0.5:
+            raise InvalidInput(
+                f"the independent judge does not prefer what the reward model picks out of {count_each} answers:"
+                f" it wins {rate:.0%} of the comparisons, give or take {TRIAL_CERTAIN * error:.0%}; PPO would learn"
+                " nothing that people like: collect more rankings, or set trial_answers to 0 to train all the same",
+                kind="reward_not_confirmed",
+                field="trial_answers",
+                win_rate=rate,
+                error=error,
+            )
+        return {"gauge/trial_win_rate": rate}
 
     @property
     def stops(self) -> bool:
@@ -143,10 +189,17 @@ class Gauge:
         for name, best in saved.tensors("best").items():
             restore_tensor(self._kept[name], best)
 
-    def _sample(self, probes: Sequence[tuple[Prompt, int]]) -> list[SampledAnswer]:
+    def _rewards(self, answers: Sequence[SampledAnswer]) -> list[float]:
+        return ranks.spread(answers, lambda share: self._rewarder([one.answer for one in share]).tolist())
+
+    def _scores(self, answers: Sequence[SampledAnswer]) -> list[float]:
+        scores: list[float] = self._watcher.scores_by_all_ranks([one.answer for one in answers]).tolist()
+        return scores
+
+    def _sample(self, probes: Sequence[tuple[Prompt, int]], stream: str) -> list[SampledAnswer]:
         cfg, chat = self._cfg, self._chat
         ids = [chat.prompt_ids(prompt.messages) for prompt, _number in probes]
-        generators = [seeding.generator(cfg.seed, "gauge", 0, prompt.id, number) for prompt, number in probes]
+        generators = [seeding.generator(cfg.seed, stream, 0, prompt.id, number) for prompt, number in probes]
         sampled = generate(self._policy, chat, ids, generators, cfg.max_response, cfg.cache_mb, self._report_progress)
         return [
             SampledAnswer("policy", prompt, number, one, chat.decode(one.response))

@@ -106,7 +106,7 @@ def run_iterations(run: RunDirectory, trainer: "Trainer", filtered: FilteredReco
     if saved:
         trainer.restore(saved)
     else:
-        first = trainer.gauge.measure(0) if trainer.gauge else {}
+        first = trainer.gauge.try_reward() | trainer.gauge.measure(0) if trainer.gauge else {}
         run.log(0, cfg.iterations, {**filtered.metrics(), **first})
     while not trainer.is_over(run.step):
         metrics = run_iteration(run, trainer, filtered.used, sample_writer)

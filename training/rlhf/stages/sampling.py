@@ -168,8 +168,10 @@ class SampledAnswer(NamedTuple):
         """What a reward is given for."""
         return Answer(self.prompt.messages, self.text, self.sampled.stopped)
 
-    def row(self, reward: float | None, kl: float | None = None) -> SampledCompletion:
-        """The answer as it is written to completions.jsonl; `kl` in nats."""
+    def row(
+        self, reward: float | None = None, watcher: float | None = None, kl: float | None = None
+    ) -> SampledCompletion:
+        """The answer as it is written to completions.jsonl, with what two reward models give it; `kl` in nats."""
         return SampledCompletion(
             prompt_id=self.prompt.id,
             index=self.number,
@@ -180,6 +182,7 @@ class SampledAnswer(NamedTuple):
             reward=reward,
             finish_reason="stop" if self.sampled.stopped else "length",
             kl=kl,
+            watcher=watcher,
         )
 
 

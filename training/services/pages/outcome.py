@@ -39,6 +39,11 @@ class FigureWords(NamedTuple):
 
 
 FIGURES = {
+    "watcher_win_rate": FigureWords(
+        gettext_lazy("win rate"),
+        gettext_lazy("how often the independent judge, which the policy was not trained on, prefers the new answer"),
+        is_share=True,
+    ),
     "reward": FigureWords(
         gettext_lazy("reward"), gettext_lazy("σ, according to the reward model that the policy was trained on")
     ),

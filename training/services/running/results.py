@@ -1,7 +1,8 @@
 """Results: what a round amounts to on held-out prompts, computed once from the files of its evaluation and stored.
 
 The unit of every interval is a prompt: the draws for one prompt are averaged before prompts are resampled. A reward
-is our own model's score, which the policy was trained to raise: the page says so.
+is the score of a model that the policy was trained to please: the page says so. Where an independent judge scored the
+answers, too, that stands first.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
 from training.services.running import word_diffs
 from training.stages import ParentRole, Stage
-from training.stages.number_format import decimal
+from training.stages.number_format import decimal, percent
 
 SHOWN = 20  # held-out prompts
 MUCH_LONGER = 0.25  # share of its length by which an answer has grown
 LARGEST_BYTES = 50_000_000  # of a file of answers that is read while a page waits
+HALF = 0.5  # of the comparisons: neither side is better
 GAP = "heldout/reward_accuracy_gap_"
 SIDES = ("before", "after")  # the round
 Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
@@ -45,7 +47,13 @@ class Interval(NamedTuple):
     high: float
 
 
-MEASURES: dict[str, Callable[[SampledCompletion], float | None]] = {
+Measure = Callable[[SampledCompletion], float | None]
+
+JUDGES: dict[str, Measure] = {  # by the win rate that comes of their scores
+    "watcher_win_rate": lambda row: row.watcher,
+    "win_rate": lambda row: row.reward,
+}
+MEASURES: dict[str, Measure] = {
     "reward": lambda row: row.reward,
     "length": lambda row: float(row.n_tokens),
     "stop_rate": lambda row: float(row.finish_reason == "stop"),
@@ -108,11 +116,24 @@ def summary(result: Result) -> list[str]:
         return []
     value, low, high = reward["change"]
     sentences = [_by_reward(low, high) % {"change": decimal(value, sign="+")}]
+    if judged := result.figure("watcher_win_rate"):
+        rate, worst, best = judged["after"]
+        sentences.insert(0, _by_judge(worst, best) % {"rate": percent(rate)})
+        if low > 0 and worst <= HALF:
+            sentences.append(_("The two disagree: the policy may have learnt to please the reward model only."))
     before, longer = length["before"][0], length["change"][0]
     if low > 0 and before and longer > MUCH_LONGER * before:
         text = _("They are %(share)d%% longer. Read some: length alone can raise the reward.")
         sentences.append(text % {"share": round(100 * longer / before)})
     return sentences
+
+
+def _by_judge(low: float, high: float) -> str:
+    if low > HALF:
+        return _("According to the independent judge, the answers are better: they win %(rate)s of the comparisons.")
+    if high < HALF:
+        return _("According to the independent judge, the answers are worse: they win %(rate)s of the comparisons.")
+    return _("According to the independent judge, there is no clear difference: they win %(rate)s of the comparisons.")
 
 
 def _by_reward(low: float, high: float) -> str:
@@ -125,15 +146,14 @@ def _by_reward(low: float, high: float) -> str:
 
 def figures(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
     """Each measure before and after with its interval, and the change from prompt to prompt."""
-    found: list[dict[str, Any]] = []
+    rates = {name: win_rate(answers, run, score) for name, score in JUDGES.items()}
+    found: list[dict[str, Any]] = [{"name": name, "after": rate} for name, rate in rates.items() if rate]
     for name, measure in MEASURES.items():
         before, after = (_means(answers, side, measure) for side in SIDES)
         if before and after and len(before) == len(after):
             change = [new - old for old, new in zip(before, after, strict=True)]
             spans = {"before": before, "after": after, "change": change}
             found.append({"name": name} | {part: bootstrap(values, seed=run.pk) for part, values in spans.items()})
-    if wins := win_rate(answers, run):
-        found.append({"name": "win_rate", "after": wins})
     if kl := _means(answers, "after", lambda row: row.kl):
         found.append({"name": "kl", "after": bootstrap(kl, seed=run.pk)})
     return found
@@ -186,17 +206,17 @@ def _means(answers: ByPrompt, side: str, measure: Callable[[SampledCompletion], 
     return [fmean(of_prompt) for of_prompt in known if of_prompt]
 
 
-def win_rate(answers: ByPrompt, run: Run) -> Interval | None:
-    """How often the answers `after` have the higher reward; None where no reward model scored."""
-    wins = _wins(answers)
+def win_rate(answers: ByPrompt, run: Run, score: Measure = JUDGES["win_rate"]) -> Interval | None:
+    """How often the answers `after` have the higher score, by default the reward; None where nothing scored."""
+    wins = _wins(answers, score)
     return bootstrap(wins, seed=run.pk) if wins else None
 
 
-def _wins(answers: ByPrompt) -> list[float]:
-    """For each prompt, the share of pairs in which the new answer has the higher reward; ties count half."""
+def _wins(answers: ByPrompt, score: Measure) -> list[float]:
+    """For each prompt, the share of pairs in which the new answer has the higher score; ties count half."""
     wins = []
     for rows in answers.values():
-        before, after = ([row.reward for row in rows.get(side, []) if row.reward is not None] for side in SIDES)
+        before, after = ([one for row in rows.get(side, []) if (one := score(row)) is not None] for side in SIDES)
         if before and after:
             wins.append(fmean((new > old) + (new == old) / 2 for new in after for old in before))
     return wins
