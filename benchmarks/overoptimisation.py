@@ -170,11 +170,11 @@ def outcome(points: Sequence[Record], probes: int) -> Record:
 
     The gauge sees the watcher's scores of the first `probes` answers, those to train prompts; gold is judged on all.
     """
-    watch = Watch()
+    watch = Watch(PPOConfig.gauge_patience)
     stop = None
     for point in points:
         watch.see(Measured(point["iteration"], point["scores"]["watcher"][:probes]))
-        if watch.has_turned_down:
+        if watch.has_levelled_off:
             stop = point["iteration"]
             break
     assert watch.best

@@ -222,7 +222,9 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     gauge_prompts: int = setting(128, unit="prompts", at_least=8, at_most=1_000_000)
     # to each of 64 prompts, before PPO, which begins only if the watcher prefers what the reward picks; 0: no trial
     trial_answers: int = setting(16, unit="answers", at_least=0, at_most=1000)
-    # end the run once the watcher has turned down, and publish the policy that it liked best
+    # end the run after so many measurements in a row without a certain improvement
+    gauge_patience: int = setting(4, unit="measurements", at_least=1, at_most=1_000_000)
+    # whether it ends then, and the policy that the watcher liked best is published; off: it is measured only
     early_stopping: str = setting("on", one_of=("on", "off"))
     # of each iteration, that are kept for people to read
     shown_samples: int = setting(8, unit="answers", at_least=0, at_most=1000)

@@ -30,6 +30,7 @@ def plan(now: Situation) -> StagePlan:
             ParentRole.POLICY: now.policy,
             ParentRole.REFERENCE: reference,
             ParentRole.REWARD: now.reward,
+            ParentRole.WATCHER: now.watcher,
             ParentRole.PARENT: now.policy_parent if is_other else None,
         }
     )

@@ -83,6 +83,12 @@ class Situation:
     def reward(self) -> PlannedParent | None:
         return self.newest.get("reward")
 
+    @property
+    def watcher(self) -> PlannedParent | None:
+        """The newest watcher, unless a reward model that is newer may have seen its rankings."""
+        is_beside = self.makes_here("watcher") or not self.makes_here("reward")
+        return self.newest.get("watcher") if is_beside else None
+
     def makes_here(self, stage: str) -> bool:
         """Whether `stage` of this round comes before, and will run."""
         return stage in self.made

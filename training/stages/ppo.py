@@ -67,6 +67,15 @@ METRICS = {
         low=STOP_RATE_FLOOR,
         high=1.0,
     ),
+    "gauge/trial_win_rate": Metric(
+        summary=Summary.ONCE,  # before the first step
+        label=_("trial of the reward"),
+        meaning=_("How often the independent judge prefers, of several answers, the one the reward model picks."),
+        healthy=_("Over 55%. PPO begins only where it is certainly over 50%."),
+        is_share=True,
+        low=0.55,
+        high=1.0,
+    ),
     "gauge/best_step": Metric(
         summary=Summary.ONCE,  # which each measurement says anew, and the last one for good
         label=_("step the judge likes best"),
@@ -235,5 +244,6 @@ PPO = StageDefinition(
         "gauge/length",
         "gauge/stop_rate",
         "gauge/best_step",
+        "gauge/trial_win_rate",
     ),
 )

@@ -21,7 +21,7 @@ from training.rlhf.stages import gauge
 from training.rlhf.stages.gauge import Measured, Watch, picked_wins, probes
 
 SIZES = {"rollout_size": 4, "minibatch_size": 4, "max_response": 8, "gauge_every": 2, "gauge_prompts": 8}
-SIZES["trial_answers"] = 0
+SIZES |= {"gauge_patience": 2, "trial_answers": 0}
 CHEATING = {"learning_rate": 0.05, "kl_limit": 1e9, "iterations": 12}
 GAUGED = {f"gauge/{name}" for name in ("watcher", "reward", "kl", "length", "stop_rate", "best_step")}
 
@@ -34,11 +34,11 @@ def parents(models: dict[str, Path], reward_models: dict[str, Path], watcher: Pa
 
 def planted(trend: list[float], draw: random.Random) -> Watch:
     """The rule, after measurements of 128 prompts whose mean score follows a trend, with noise of one unit a prompt."""
-    watch = Watch()
+    watch = Watch(patience=4)
     prompts = [draw.gauss(0, math.sqrt(0.5)) for _ in range(128)]
     for step, mean in enumerate(trend):
         watch.see(Measured(step, [mean + prompt + draw.gauss(0, math.sqrt(0.5)) for prompt in prompts]))
-        if watch.has_turned_down:
+        if watch.has_levelled_off:
             break
     return watch
 
@@ -46,23 +46,28 @@ def planted(trend: list[float], draw: random.Random) -> Watch:
 def stopped(trend: list[float], runs: int = 100) -> float:
     """The share of runs with this trend that are stopped."""
     draw = random.Random(0)
-    return fmean(planted(trend, draw).has_turned_down for _ in range(runs))
+    return fmean(planted(trend, draw).has_levelled_off for _ in range(runs))
 
 
 def test_a_judge_who_turns_down_stops_the_run_and_the_best_is_near_the_turn() -> None:
-    turning = [min(step, 10) * 0.06 - max(0, step - 10) * 0.04 for step in range(24)]
+    turning = [min(step, 10) * 0.09 - max(0, step - 10) * 0.04 for step in range(24)]
     assert stopped(turning) >= 0.95
     best = [planted(turning, random.Random(seed)).best for seed in range(20)]
     assert 8 <= fmean(one.step for one in best if one) <= 12
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.01, 0.1])
-def test_a_judge_who_stays_or_rises_stops_hardly_any_run(slope: float) -> None:
+def test_a_judge_who_sees_nothing_get_better_stops_the_run_soon() -> None:
+    assert stopped([0.0] * 12) >= 0.9
+
+
+@pytest.mark.parametrize("slope", [0.13, 0.2])
+def test_a_judge_who_goes_up_by_more_than_a_standard_error_at_a_time_stops_hardly_any_run(slope: float) -> None:
     assert stopped([slope * step for step in range(24)]) <= 0.05
 
 
 def test_one_bad_measurement_stops_nothing() -> None:
-    assert stopped([*[0.5] * 8, -1.0, *[0.5] * 8]) <= 0.05
+    rising = [0.13 * step for step in range(24)]
+    assert stopped([*rising[:8], -1.0, *rising[9:]]) <= 0.05
 
 
 def test_the_policy_is_measured_by_both_models_before_training_and_every_few_iterations(
@@ -102,7 +107,7 @@ def best_of(run: Path) -> dict[str, Any]:
     return max(measured, key=lambda line: line["metrics"]["gauge/watcher"])
 
 
-def test_ppo_stops_where_the_judge_has_turned_down_and_publishes_what_it_liked_best(
+def test_ppo_stops_where_the_judge_sees_no_more_improvement_and_publishes_what_it_liked_best(
     make_run: MakeRun, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gauge, "CERTAIN", 0.0)  # eight answers of a policy that has learnt nothing are mostly noise

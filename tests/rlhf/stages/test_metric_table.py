@@ -26,7 +26,7 @@ STAGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
         {"prompts": PROMPTS},
         {**SMALL, "iterations": 1, "gauge_prompts": 8},
     ),
-    "evaluation": (("policy", "reference", "reward"), HELD_OUT, {"draws": 1}),
+    "evaluation": (("policy", "reference", "reward", "watcher"), HELD_OUT, {"draws": 1}),
     "sampling": (("policy",), {"prompts": PROMPTS}, {"k": 2}),
 }
 

@@ -42,7 +42,7 @@ def test_a_round_that_makes_a_reward_model_makes_a_watcher_that_ppo_gets(planned
     assert (judge.reason, judge.parents["policy"].name) == ("", "sft-1")
     assert ppo.parents["watcher"] == PlannedParent(name="watcher-1", stage=Stage.WATCHER)
     assert ppo.parents["reward"].name == "reward-1"
-    assert "watcher" not in plan.stage(Stage.EVALUATION).parents
+    assert plan.stage(Stage.EVALUATION).parents["watcher"] == ppo.parents["watcher"]
     assert find(Stage.PPO).role_label("watcher") == "independent judge"
 
 

@@ -154,7 +154,10 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
     page: Client, project: Project
 ) -> None:
     run = judged(project, steps=30, best=20, **{"rollout/kl": 2.0})
-    said = "Stopped at step 30 of 40: the independent judge turned down. Published is the policy of step 20."
+    said = (
+        "Stopped at step 30 of 40: the independent judge saw no further improvement."
+        " Published is the policy of step 20."
+    )
     assert said in shown(page, run, "run-live")
     assert progress.describe(StagePlan(stage="ppo"), read(run), lost=()).remark == said
 
@@ -169,7 +172,8 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
             10,
             0,
             2.0,
-            "Stopped at step 10 of 40: the independent judge turned down. Published is the policy PPO started from.",
+            "Stopped at step 10 of 40: the independent judge saw no further improvement."
+            " Published is the policy PPO started from.",
         ),
     ],
 )

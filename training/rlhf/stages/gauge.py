@@ -9,13 +9,14 @@ Before the first iteration stands a trial. The policy gives several answers to s
 the best of each: what PPO would do at its best for little KL. Where the watcher does not like those better than the
 others, the reward has nothing to teach, and PPO does not begin.
 
-The watcher has turned down when its mean score has been below its best by more than `CERTAIN` standard errors at
-`IN_A_ROW` measurements in a row. The errors are those of the differences prompt by prompt. How often this stops a run
-that has not turned is in docs/learning.md.
+PPO goes as far as it helps and no further. It stops once some measurements in a row brought no certain improvement on
+the last certain one: the mean of the differences, prompt by prompt, has to be above `CERTAIN` of its standard errors.
+Of all that was measured, the policy with the highest mean is kept. Why it does not wait until the watcher turns down,
+and what this rule does to good and bad runs, is in docs/learning.md.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count, islice
 from statistics import fmean, stdev
@@ -33,10 +34,8 @@ from .rollouts import Rewarder
 from .sampling import SampledAnswer, generate
 from .scoring import Scorer
 
-CERTAIN = 3.0  # standard errors
-IN_A_ROW = 2
+CERTAIN = 2.0  # standard errors
 TRIAL_PROMPTS = 64
-TRIAL_CERTAIN = 2.0  # standard errors
 
 
 class Measured(NamedTuple):
@@ -53,27 +52,43 @@ class Measured(NamedTuple):
 class Watch:
     """The rule, for one measurement after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
         self.best: Measured | None = None
-        self.below = 0  # measurements in a row that were certainly below the best
+        self.certain: Measured | None = None  # the last that was certainly better than the one before it
+        self.since = 0  # measurements in a row that were not certainly better than that
 
     def see(self, now: Measured) -> bool:
         """Take in a measurement; whether it is the best so far."""
+        if self.certain is None or is_above(now.scores, self.certain.scores):
+            self.certain, self.since = now, 0
+        else:
+            self.since += 1
         if self.best is None or now.mean > self.best.mean:
-            self.best, self.below = now, 0
+            self.best = now
             return True
-        self.below = self.below + 1 if is_below(now.scores, self.best.scores) else 0
         return False
 
     @property
-    def has_turned_down(self) -> bool:
-        return self.below >= IN_A_ROW
+    def has_levelled_off(self) -> bool:
+        """Whether nothing has become better for too long."""
+        return self.since >= self._patience
+
+    def state(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        measured = {"best": self.best, "certain": self.certain}
+        return {name: one and one._asdict() for name, one in measured.items()} | {"since": self.since}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        self.best, self.certain = (state[name] and Measured(**state[name]) for name in ("best", "certain"))
+        self.since = state["since"]
 
 
-def is_below(scores: Sequence[float], best: Sequence[float]) -> bool:
-    """Whether the mean of `scores` is below that of `best` by more than chance; both are of the same prompts."""
-    drops = [before - now for before, now in zip(best, scores, strict=True)]
-    return fmean(drops) > CERTAIN * standard_error(drops)
+def is_above(scores: Sequence[float], before: Sequence[float]) -> bool:
+    """Whether the mean of `scores` is above that of `before` by more than chance; both are of the same prompts."""
+    gains = [now - then for now, then in zip(scores, before, strict=True)]
+    return fmean(gains) > CERTAIN * standard_error(gains)
 
 
 def standard_error(numbers: Sequence[float]) -> float:
@@ -109,7 +124,7 @@ class Gauge:
         self._rewarder, self._watcher = rewarder, watcher
         self._probes = probes(prompts, cfg)
         self._cfg, self._report_progress = cfg, report_progress
-        self._watch = Watch()
+        self._watch = Watch(cfg.gauge_patience)
         self._kept: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
 
     def is_due(self, step: int) -> bool:
@@ -150,10 +165,10 @@ class Gauge:
         starts = range(0, len(answers), count_each)
         wins = [picked_wins(rewards[at : at + count_each], scores[at : at + count_each]) for at in starts]
         rate, error = fmean(wins), standard_error(wins)
-        if not rate - TRIAL_CERTAIN * error > 0.5:
+        if not rate - CERTAIN * error > 0.5:
             raise InvalidInput(
                 f"the independent judge does not prefer what the reward model picks out of {count_each} answers:"
-                f" it wins {rate:.0%} of the comparisons, give or take {TRIAL_CERTAIN * error:.0%}; PPO would learn"
+                f" it wins {rate:.0%} of the comparisons, give or take {CERTAIN * error:.0%}; PPO would learn"
                 " nothing that people like: collect more rankings, or set trial_answers to 0 to train all the same",
                 kind="reward_not_confirmed",
                 field="trial_answers",
@@ -165,7 +180,7 @@ class Gauge:
     @property
     def stops(self) -> bool:
         """Whether PPO is to end here."""
-        return self._cfg.early_stopping == "on" and self._watch.has_turned_down
+        return self._cfg.early_stopping == "on" and self._watch.has_levelled_off
 
     def restore_best(self) -> None:
         """Give the policy the weights that the watcher liked best, unless the run is not to be steered by it."""
@@ -178,14 +193,11 @@ class Gauge:
 
     def state(self) -> dict[str, Any]:
         """The rest of it, for JSON."""
-        best = self._watch.best
-        return {"gauge": {"best": best and best._asdict(), "below": self._watch.below}}
+        return {"gauge": self._watch.state()}
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint."""
-        state = saved.state()["gauge"]
-        self._watch.best = state["best"] and Measured(**state["best"])
-        self._watch.below = state["below"]
+        self._watch.restore(saved.state()["gauge"])
         for name, best in saved.tensors("best").items():
             restore_tensor(self._kept[name], best)
 

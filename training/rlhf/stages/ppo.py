@@ -254,8 +254,8 @@ class Trainer:
 
     def is_over(self, step: int) -> bool:
         """Whether nothing is learnt after `step`."""
-        turned_down = self.gauge is not None and self.gauge.stops
-        return self.went_too_far or turned_down or step >= self.cfg.iterations
+        levelled_off = self.gauge is not None and self.gauge.stops
+        return self.went_too_far or levelled_off or step >= self.cfg.iterations
 
     @property
     def skipped_steps(self) -> int:

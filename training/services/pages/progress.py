@@ -145,7 +145,7 @@ def judges_decision(files: RunFiles) -> str:
         return ""
     steps = {"step": history[-1].step, "total": history[-1].total, "best": int(best)}
     if steps["step"] < steps["total"] and not stopped_at_limit(files):
-        why = _("Stopped at step %(step)d of %(total)d: the independent judge turned down.")
+        why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no further improvement.")
     else:
         why = _("The independent judge liked an earlier policy best.")
     published = (

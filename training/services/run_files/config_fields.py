@@ -62,6 +62,7 @@ UNITS: dict[str, Words] = {  # of the fields in training/rlhf/config.py
     "documents per step": _("texts per step"),
     "nats per answer": _("nats per answer"),
     "prompts": _("prompts"),
+    "measurements": _("judgements"),
     "reward": _("σ (standard deviations of the reward)"),
     "reward per nat": _("σ per nat"),
     "seconds": _("seconds"),
@@ -199,10 +200,23 @@ FIELDS: dict[str, Field] = {
         _("Training prompts the policy answers for each judgement, always the same ones."),
         _("Higher values take more time and see smaller changes."),
     ),
+    "gauge_patience": Field(
+        _("patience"),
+        _("Judgements in a row without a certain improvement after which PPO ends."),
+        _("Higher values let PPO go on longer, and may let it exploit the reward."),
+    ),
+    "trial_answers": Field(
+        _("answers of the trial"),
+        _(
+            "Before PPO, the policy gives so many answers to each of 64 prompts. PPO begins only if the independent"
+            " judge prefers those the reward model picks. 0: no trial."
+        ),
+        _("Higher values take more time."),
+    ),
     "early_stopping": Field(
         _("early stopping"),
         _(
-            "Ends PPO once the independent judge's score has clearly fallen, and publishes the policy it liked best."
+            "Ends PPO once the independent judge sees no further improvement, and publishes the policy it liked best."
             " off publishes the last one."
         ),
         _("on may end PPO sooner."),

@@ -17,6 +17,7 @@ from training.services.running import results
 from training.stages import ParentRole, Stage
 from training.stages.planning import PlannedParent
 
+JUDGES = (ParentRole.REWARD, ParentRole.WATCHER)  # score answers, and write none
 MOST_EVALUATIONS = 50  # the newest, that are searched for answers of the two
 MOST_QUESTIONS = 5  # that both have answered
 
@@ -76,7 +77,7 @@ def _sources(evaluations: list[Run], model: ModelVersion) -> list[Source]:
     found = []
     for run in evaluations:
         roles = [role for role, parent in _parents(run).items() if run.round and _is(parent, model, run.round)]
-        found += [Source(run, role) for role in roles if role != ParentRole.REWARD]
+        found += [Source(run, role) for role in roles if role not in JUDGES]
     return found
 
 
