@@ -18,6 +18,9 @@ class Result(models.Model):
     figures = models.JSONField()  # [{"name", "after": interval, and where it is known "before", "change": intervals}]
     gaps = models.JSONField()  # [{"gap", "pairs", "accuracy": interval}]
     answers = models.JSONField()  # [{"messages", "before", "after", "change", and of both sides reward and cut}]
+    parting = models.JSONField(
+        default=list
+    )  # likewise, those on which reward model and independent judge disagree most
     created_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:

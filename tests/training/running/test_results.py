@@ -265,3 +265,22 @@ def test_the_independent_judge_speaks_first_and_a_disagreement_with_the_reward_i
     assert first == verdict
     assert ("The two disagree" in " ".join(others)) == (score <= 0.5)
     assert result.figures[0]["name"] == "watcher_win_rate"
+    assert len(result.parting) == (results.SHOWN_APART if score < 0.5 else 0)
+
+
+def test_the_answers_on_which_reward_and_judge_disagree_most_stand_first_with_both_scores(
+    measured: Round, client: Client, admin: Member
+) -> None:
+    rows = [
+        answer(pk, role) | {"watcher": -2.0 * pk if role == "policy" else 0.0}
+        for pk in range(PROMPTS)
+        for role in ROLES
+    ]
+    machine.write_output(measured.runs.get(), {"completions.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
+    result = results.load(measured)
+    assert result is not None
+    assert [pair["messages"][0]["content"] for pair in result.parting[:2]] == ["Question 23?", "Question 22?"]
+    assert (result.parting[0]["after_reward"], result.parting[0]["after_judged"]) == (2.0, -46.0)
+    client.force_login(admin.user)
+    page = client.get(reverse("training:round", args=[measured.project.slug, measured.number])).content.decode()
+    assert "Where reward model and judge disagree" in page and "judge -46.00 σ" in page.replace("−", "-")

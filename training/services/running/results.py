@@ -27,6 +27,7 @@ from training.stages import ParentRole, Stage
 from training.stages.number_format import decimal, percent
 
 SHOWN = 20  # held-out prompts
+SHOWN_APART = 10
 MUCH_LONGER = 0.25  # share of its length by which an answer has grown
 LARGEST_BYTES = 50_000_000  # of a file of answers that is read while a page waits
 HALF = 0.5  # of the comparisons: neither side is better
@@ -83,7 +84,7 @@ def _compute(run: Run) -> dict[str, Any] | None:
     answers = by_prompt(before=of_role(rows, before), after=of_role(rows, ParentRole.POLICY))
     if not answers:
         return None
-    return {"figures": figures(answers, run), "gaps": gaps(run), "answers": side_by_side(answers, run)}
+    return {"figures": figures(answers, run), "gaps": gaps(run), **pairs_to_read(answers, run)}
 
 
 def read_answers(run: Run) -> list[SampledCompletion]:
@@ -182,19 +183,39 @@ def pair_gaps(places: Sequence[int | None]) -> list[int]:
     return [ranks[worse] - ranks[better] for better in placed for worse in placed if better < worse]
 
 
-def side_by_side(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
-    """The first answers of both to some prompts of `run`, chosen without looking; the most changed stand first."""
-    chosen = sorted(answers, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())
-    prompts = read_prompts(run.directory / "data" / "heldout_prompts.jsonl")
-    messages = {prompt.id: prompt.messages for prompt in prompts}
-    shown = [_pair(messages[pk], answers[pk]) for pk in chosen if pk in messages and len(answers[pk]) == len(SIDES)]
-    return sorted(shown[:SHOWN], key=lambda pair: -pair["change"])
+def pairs_to_read(answers: ByPrompt, run: Run) -> dict[str, list[dict[str, Any]]]:
+    """The first answers of both to some prompts of `run`.
+
+    `answers` are chosen without looking; the most changed stand first. Of `parting` the reward model prefers the new
+    one, and the independent judge the old one: those on which they disagree most stand first.
+    """
+    messages = {prompt.id: prompt.messages for prompt in read_prompts(run.directory / "data" / "heldout_prompts.jsonl")}
+    known = [pk for pk in answers if pk in messages and len(answers[pk]) == len(SIDES)]
+    chosen = sorted(known, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())[:SHOWN]
+    gaps = {pk: gap for pk in known if (gap := _disagreement(answers[pk]))}
+    apart = sorted(gaps, key=lambda pk: -gaps[pk])[:SHOWN_APART]
+    shown = [_pair(messages[pk], answers[pk]) for pk in chosen]
+    return {
+        "answers": sorted(shown, key=lambda pair: -pair["change"]),
+        "parting": [_pair(messages[pk], answers[pk]) for pk in apart],
+    }
+
+
+def _disagreement(rows: dict[str, list[SampledCompletion]]) -> float:
+    """By how many σ the reward model prefers the new answer and the judge the old one; 0 where they agree."""
+    before, after = (rows[side][0] for side in SIDES)
+    scores = (before.reward, after.reward, before.watcher, after.watcher)
+    if None in scores:
+        return 0.0
+    old_reward, new_reward, old_score, new_score = (score or 0.0 for score in scores)
+    return new_reward - old_reward + old_score - new_score if new_reward > old_reward and new_score < old_score else 0.0
 
 
 def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion]]) -> dict[str, Any]:
     before, after = (rows[side][0] for side in SIDES)
     diff = word_diffs.compare(*(repair_text(row.text)[0] for row in (before, after)))  # no database keeps a NUL
     facts = {"before_reward": before.reward, "after_reward": after.reward}
+    facts |= {"before_judged": before.watcher, "after_judged": after.watcher}
     cuts = {"before_cut": before.finish_reason == "length", "after_cut": after.finish_reason == "length"}
     return {"messages": messages, **diff._asdict(), **facts, **cuts}
 

@@ -91,7 +91,7 @@ def _read(old: Source, new: Source) -> dict[str, Any]:
     rounds = sorted({run.round.number for run in (old.run, new.run) if run.round})
     if old.run != new.run:
         before, after = (results.of_role(results.read_answers(each.run), each.role) for each in (old, new))
-        pairs = results.side_by_side(results.by_prompt(before=before, after=after), new.run)
+        pairs = results.pairs_to_read(results.by_prompt(before=before, after=after), new.run)["answers"]
         return {"rounds": rounds, "answers": _unscored(pairs)}
     shared = {"rounds": rounds, "judge": _judge(new.run)}
     if stored := _stored(old, new):
@@ -99,7 +99,7 @@ def _read(old: Source, new: Source) -> dict[str, Any]:
     rows = results.read_answers(new.run)
     answers = results.by_prompt(before=results.of_role(rows, old.role), after=results.of_role(rows, new.role))
     return shared | {
-        "answers": results.side_by_side(answers, new.run),
+        "answers": results.pairs_to_read(answers, new.run)["answers"],
         "win_rate": results.win_rate(answers, new.run),
     }
 
@@ -113,7 +113,8 @@ def _stored(old: Source, new: Source) -> Any:
 
 
 def _unscored(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [pair | {"before_reward": None, "after_reward": None} for pair in answers]
+    scores = ("before_reward", "after_reward", "before_judged", "after_judged")
+    return [pair | dict.fromkeys(scores) for pair in answers]
 
 
 def _parents(run: Run) -> dict[str, PlannedParent]:
