@@ -68,7 +68,7 @@ def test_the_report_tells_what_the_model_is(model_dir: Path, tmp_path: Path) -> 
     assert (report["vocabulary"], report["template"]["hash"]) == (chat.vocab_size, chat.template_hash)
     assert report["template"]["own"] is (model_dir.name != "gpt2")
     assert kinds(report, "note") == ["template_missing"] * (model_dir.name == "gpt2")
-    assert set(report["memory"]) == {"sft", "reward", "ppo", "evaluation", "sampling"}
+    assert set(report["memory"]) == {"sft", "reward", "watcher", "ppo", "evaluation", "sampling"}
     assert set(report["selftest"]) == {"cached", "padded", "causal"} and max(report["selftest"].values()) < 1e-5
     assert Chat.load(model_dir).template_hash == chat.template_hash
 
