@@ -1,5 +1,7 @@
 """Measures learning: the full loop on the tiny model, stage by stage through the engine's CLI, without a server.
 
+It goes without the independent judge, so PPO does all its iterations, and the reward model has all rankings.
+
 For tuning: `make demo` runs the same loop through the platform. Base and SFT models are kept in --work and reused while
 their settings stay the same. Prints one JSON line per round; tune on seeds 10 to 19 only.
 

@@ -20,6 +20,10 @@ SHORT = {"max_response": 32, "batch_tokens": 150}  # so that each process has se
 NAMES = {1: "one", 2: "two"}
 
 
+# The last policy is published, or equal weights might be those that it started from.
+WATCHED = {"gauge_every": 2, "gauge_prompts": 9, "trial_answers": 0, "early_stopping": "off"}
+
+
 def weights_of(attempt: Path) -> Tensor:
     """All weights in its output."""
     tensors = [safetensors.torch.load_file(path) for path in sorted((attempt / "output").glob("*.safetensors"))]
@@ -59,13 +63,13 @@ def test_a_reward_model(make_run: MakeRun, models: dict[str, Path]) -> None:
     check_that_two_equal_one(make_run, "reward", 6, parents={"policy": models["qwen2"]}, data=data, **options)
 
 
-def test_ppo(make_run: MakeRun, models: dict[str, Path], reward_models: dict[str, Path]) -> None:
+def test_ppo(make_run: MakeRun, models: dict[str, Path], reward_models: dict[str, Path], watcher: Path) -> None:
     policy = models["llama"]
-    parents = {"policy": policy, "reference": policy, "reward": reward_models["llama"]}
+    parents = {"policy": policy, "reference": policy, "reward": reward_models["llama"], "watcher": watcher}
     data = {"prompts": [{"id": n, "messages": question(n)} for n in range(5)]}
     sizes = {"iterations": 3, "rollout_size": 10, "minibatch_size": 5, "max_response": 8, "batch_tokens": 150}
     rates = {"learning_rate": 1e-3, "value_learning_rate": 1e-3}
-    one, two = check_that_two_equal_one(make_run, "ppo", 3, parents=parents, data=data, **sizes, **rates)
+    one, two = check_that_two_equal_one(make_run, "ppo", 3, parents=parents, data=data, **sizes, **rates, **WATCHED)
     for path in (one / ATTEMPT / "samples").iterdir():
         texts = [
             [json.loads(line)["text"] for line in (run / ATTEMPT / "samples" / path.name).read_text().splitlines()]

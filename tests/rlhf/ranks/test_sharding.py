@@ -160,14 +160,15 @@ def test_a_reward_model(make_run: MakeRun, models: dict[str, Path]) -> None:
 
 
 @pytest.fixture
-def ppo(models: dict[str, Path], reward_models: dict[str, Path]) -> dict[str, Any]:
-    """What a PPO of three iterations is made of."""
+def ppo(models: dict[str, Path], reward_models: dict[str, Path], watcher: Path) -> dict[str, Any]:
+    """What a PPO of three iterations is made of, of which the policy that the watcher likes best is published."""
     policy = models["llama"]
-    parents = {"policy": policy, "reference": policy, "reward": reward_models["llama"]}
+    parents = {"policy": policy, "reference": policy, "reward": reward_models["llama"], "watcher": watcher}
     data = {"prompts": [{"id": n, "messages": question(n)} for n in range(5)]}
     sizes = {"iterations": 3, "rollout_size": 10, "minibatch_size": 5, "max_response": 8, "batch_tokens": 150}
     rates = {"learning_rate": 1e-3, "value_learning_rate": 1e-3}
-    return {"parents": parents, "data": data, "sharding": "on", **sizes, **rates}
+    watched = {"gauge_every": 2, "gauge_prompts": 9, "trial_answers": 0}
+    return {"parents": parents, "data": data, "sharding": "on", **sizes, **rates, **watched}
 
 
 def test_ppo(make_run: MakeRun, ppo: dict[str, Any]) -> None:

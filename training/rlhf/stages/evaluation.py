@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import ranks, sharding
+from .. import ranks
 from ..config import EvaluationConfig
 from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import Chat, Rendered
@@ -122,10 +122,10 @@ def divergence(
     """
     rendered = [Rendered(chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
     kl, entropy = torch.zeros(2, len(answers), device=policy.device)
-    for indices in sharding.with_idle_passes(policy, micro_batches([one.length for one in rendered], batch_tokens)):
+    for indices in micro_batches([one.length for one in rendered], batch_tokens):
         batch = collate([rendered[index] for index in indices], chat.pad_id, policy.device)
         numbers = kl_and_entropy(policy, reference, batch)  # (B, T, 2)
-        kl[indices], entropy[indices] = numbers[: len(indices)].sum(dim=1).unbind(dim=-1)
+        kl[indices], entropy[indices] = numbers.sum(dim=1).unbind(dim=-1)
         report_progress()
     require_finite(kl, "the KL values from the reference", "kl_not_finite")
     require_finite(entropy, "the policy's logits", "logits_not_finite")

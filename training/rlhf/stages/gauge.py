@@ -22,14 +22,18 @@ from itertools import count, islice
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+import torch
+
 from .. import ranks, seeding, sharding
 from ..config import PPOConfig
-from ..data.chat import Chat
+from ..data.batching import collate, micro_batches
+from ..data.chat import Chat, Rendered
 from ..data.records import Prompt
 from ..exits import InvalidInput
-from ..networks.policy import Policy
+from ..limits import require_finite
+from ..logprobs import k1
+from ..networks.policy import Policy, token_logprobs
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
-from .evaluation import divergence
 from .rollouts import Rewarder
 from .sampling import SampledAnswer, generate
 from .scoring import Scorer
@@ -139,7 +143,7 @@ class Gauge:
         """
         answers = ranks.spread(self._probes, partial(self._sample, stream="gauge"))
         rewards, scores = self._rewards(answers), self._scores(answers)
-        divergences = ranks.spread(answers, self._divergence)
+        nats = ranks.spread(answers, self._nats)
         if self._watch.see(Measured(step, by_prompt(answers, scores))):
             for name, tensor in module_tensors(self._policy).items():
                 restore_tensor(self._kept[name], tensor)
@@ -147,7 +151,7 @@ class Gauge:
         return {
             "gauge/watcher": fmean(scores),
             "gauge/reward": fmean(rewards),
-            "gauge/kl": fmean(kl for kl, _entropy in divergences),
+            "gauge/kl": fmean(nats),
             "gauge/length": fmean(len(one.sampled.response) for one in answers),
             "gauge/stop_rate": fmean(one.sampled.stopped for one in answers),
             "gauge/best_step": self._watch.best.step,
@@ -218,10 +222,19 @@ class Gauge:
             for (prompt, number), one in zip(probes, sampled, strict=True)
         ]
 
-    def _divergence(self, answers: Sequence[SampledAnswer]) -> list[tuple[float, float]]:
-        return divergence(
-            self._policy, self._reference, self._chat, answers, self._cfg.batch_tokens, self._report_progress
-        )
+    @torch.no_grad()
+    def _nats(self, answers: Sequence[SampledAnswer]) -> list[float]:
+        """By how many nats each answer is likelier under the policy than under the reference, as in rollout/kl."""
+        chat, device = self._chat, self._policy.device
+        rendered = [Rendered(chat.prompt_ids(one.prompt.messages), one.sampled.response) for one in answers]
+        nats = torch.zeros(len(answers), device=device)
+        cuts = micro_batches([one.length for one in rendered], self._cfg.batch_tokens)
+        for indices in sharding.with_idle_passes(self._policy, cuts):
+            batch = collate([rendered[index] for index in indices], chat.pad_id, device)
+            log_ratio = k1(token_logprobs(self._policy, batch), token_logprobs(self._reference, batch))  # (B, T)
+            nats[indices] = log_ratio.sum(dim=1)[: len(indices)]
+            self._report_progress()
+        return require_finite(nats, "the KL values from the reference", "kl_not_finite").tolist()
 
 
 def probes(prompts: Sequence[Prompt], cfg: PPOConfig) -> list[tuple[Prompt, int]]:
