@@ -33,7 +33,7 @@ from training.rlhf.data.records import Prompt  # noqa: E402
 from training.rlhf.networks.parents import ParentNetworks  # noqa: E402
 from training.rlhf.networks.policy import Policy  # noqa: E402
 from training.rlhf.run.directory import RunDirectory  # noqa: E402
-from training.rlhf.stages.evaluation import divergence  # noqa: E402
+from training.rlhf.stages.evaluation import divergence, win  # noqa: E402
 from training.rlhf.stages.gauge import Measured, Watch  # noqa: E402
 from training.rlhf.stages.ppo import Trainer  # noqa: E402
 from training.rlhf.stages.sampling import SampledAnswer, Sampler  # noqa: E402
@@ -127,7 +127,7 @@ class Measures:
 
 def wins(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """How often ours is higher; ties count half."""
-    return fmean((one > other) + 0.5 * (one == other) for one, other in zip(ours, theirs, strict=True))
+    return fmean(map(win, ours, theirs))
 
 
 def networks(sft: Path, reward: Path) -> ParentNetworks:

@@ -216,7 +216,7 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     missing_eos_penalty: float = setting(1.0, unit="reward", at_least=0)  # lost by an answer that does not end
     # of a sequence; beyond it the run stops and the policy before is the result
     kl_limit: float = setting(10.0, unit="nats per answer", above=0)
-    # between two measurements of the policy with the watcher; 0 measures nothing, and then nothing stops PPO
+    # between two measurements of the policy with the watcher; 0 does without it: no measurement, no trial, no stop
     gauge_every: int = setting(5, unit="iterations", at_least=0, at_most=1_000_000)
     # train prompts that are answered for a measurement, always the same ones
     gauge_prompts: int = setting(128, unit="prompts", at_least=8, at_most=1_000_000)
@@ -233,6 +233,11 @@ class PPOConfig(AnsweringConfig, LearningConfig):
         super().__post_init__()
         require(self.rollout_size % self.minibatch_size == 0, "rollout_size", "must be a multiple of minibatch_size")
         require(self.processes <= self.minibatch_size, "processes", "must not be more than minibatch_size")
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the run has a watcher and uses it."""
+        return "watcher" in self.parents and self.gauge_every > 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,9 @@ def test_too_few_rankings_leave_it_out_and_say_how_many_it_takes(planned: Projec
 def test_a_project_that_had_one_is_told_that_it_has_none_now(planned: Project, annotator: Member) -> None:
     machine.make_model(planned, "watcher")
     machine.rank_new_slates(annotator, 3)
-    reason = plans.draft(planned).stage(Stage.WATCHER).reason
+    plan = plans.draft(planned)
+    assert "watcher" not in plan.stage(Stage.EVALUATION).parents, "the new reward model may have seen its rankings"
+    reason = plan.stage(Stage.WATCHER).reason
     assert reason.endswith("that takes 200. PPO goes without one now; watcher-1 was the last.")
 
 

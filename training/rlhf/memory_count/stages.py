@@ -110,10 +110,12 @@ def _ppo(counter: Counter) -> None:
     assert isinstance(cfg, PPOConfig)
     scorer, reference = counter.reward_model(), counter.policy("reference")
     critic, policy = counter.reward_model(trains=True), counter.policy("policy", trains=True)
-    watchers = [counter.reward_model("watcher")] if "watcher" in cfg.parents else []
+    watchers = [counter.reward_model("watcher")] if cfg.is_watched else []
     stage.hold(scorer, reference, critic, policy, *watchers)
     policy_learner, critic_learner = stage.learner(policy), stage.learner(critic)
     stage.keep_weights(policy)
+    if watchers:
+        stage.keep_weights(policy)  # those that the watcher likes best
     _decode(counter, policy, cfg)
     parts = counter.micro_batches()
     _score(counter, scorer, parts)

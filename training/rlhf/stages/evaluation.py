@@ -144,7 +144,7 @@ def kl_and_entropy(policy: Policy, reference: Policy, batch: Batch) -> Tensor:
 def win_metrics(prefix: str, policy: Sequence[float], reference: Sequence[float], draws: int) -> dict[str, float]:
     """How often the policy's score is higher, over all pairs of answers to the same prompt; ties count half."""
     wins = [
-        _win(ours, theirs)
+        win(ours, theirs)
         for start in range(0, len(policy), draws)
         for ours in policy[start : start + draws]
         for theirs in reference[start : start + draws]
@@ -199,7 +199,8 @@ def count_ties(places: Sequence[int | None]) -> int:
     return len(placed) * (len(placed) - 1) // 2 - len(untied_pairs(places))
 
 
-def _win(ours: float, theirs: float) -> float:
+def win(ours: float, theirs: float) -> float:
+    """1 where the first score is higher, 0 where the second is, and half for a tie."""
     if ours == theirs:
         return 0.5
     return 1.0 if ours > theirs else 0.0

@@ -34,6 +34,7 @@ from ..limits import require_finite
 from ..logprobs import k1
 from ..networks.policy import Policy, token_logprobs
 from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
+from .evaluation import win
 from .rollouts import Rewarder
 from .sampling import SampledAnswer, generate
 from .scoring import Scorer
@@ -103,11 +104,11 @@ def standard_error(numbers: Sequence[float]) -> float:
 def picked_wins(rewards: Sequence[float], scores: Sequence[float]) -> float:
     """How often the watcher's score of the answer with the highest reward is above those of the other answers.
 
-    Ties count half. One half is what picking at random would come to.
+    One half is what picking at random would come to.
     """
     picked = max(range(len(rewards)), key=lambda index: rewards[index])
     others = [score for index, score in enumerate(scores) if index != picked]
-    return fmean((scores[picked] > other) + 0.5 * (scores[picked] == other) for other in others)
+    return fmean(win(scores[picked], other) for other in others)
 
 
 class Gauge:

@@ -75,9 +75,8 @@ def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat, prompts: Sequenc
     """
     networks = ParentNetworks(cfg, partial(run.parent, cfg))
     chat.refuse_other(Chat.load(run.parent(cfg, "reference")), "reference")
-    has_gauge = "watcher" in cfg.parents and cfg.gauge_every > 0
     scorers = []
-    for role in ["reward", "watcher"][: 1 + has_gauge]:
+    for role in ["reward", "watcher"] if cfg.is_watched else ["reward"]:
         scorers.append(Scorer.load(networks, chat, run.report_progress, role))
         if cfg.sharding == "on":
             scorers[-1].model.shard()
@@ -90,7 +89,7 @@ def load_trainer(run: RunDirectory, cfg: PPOConfig, chat: Chat, prompts: Sequenc
         reference.shard()
     rewarder = scorers[0].scores
     trainer = Trainer(policy, reference, critic, chat, rewarder, cfg, run.report_progress)
-    if has_gauge:
+    if cfg.is_watched:
         trainer.gauge = Gauge(policy, reference, chat, rewarder, scorers[1], prompts, cfg, run.report_progress)
     return trainer
 

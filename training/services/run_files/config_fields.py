@@ -192,7 +192,10 @@ FIELDS: dict[str, Field] = {
     ),
     "gauge_every": Field(
         _("steps between judgements"),
-        _("How often the independent judge scores the policy. 0 turns it off: then nothing shows an exploited reward."),
+        _(
+            "How often the independent judge scores the policy. 0 turns off judge and trial: then nothing shows an"
+            " exploited reward."
+        ),
         _("Lower values take more time."),
     ),
     "gauge_prompts": Field(
