@@ -101,9 +101,15 @@ def open_as(window: BrowserContext, live_server) -> Callable[[User, str], Page]:
         sign_in(window, user, live_server.url)
         page = window.new_page()
         page.goto(address)
+        wait_for_scripts(page)
         return page
 
     return open_page
+
+
+def wait_for_scripts(page: Page) -> None:
+    """Until a key that is pressed is heard: htmx gives the page to its scripts in a timer, and one set now comes later."""
+    page.evaluate("() => new Promise((done) => setTimeout(done))")
 
 
 def sign_in(window: BrowserContext, user: User, url: str) -> None:
