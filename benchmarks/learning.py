@@ -43,6 +43,14 @@ HELDOUT_SLATES = 0.1  # of the slates of a round
 Record = dict[str, Any]
 
 
+class StageFailed(Exception):
+    """A stage ended without an output; its ending is in `run_dir`."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__(f"no output in {run_dir}")
+        self.run_dir = run_dir
+
+
 class Loop:
     """The rounds of one seed, each stage in its own directory."""
 
@@ -72,8 +80,12 @@ class Loop:
     def sft(self, base: Path) -> Path:
         draw = random.Random(f"demonstrations {self.seed}")
         asked = draw.sample(self.train, k=preset.DEMONSTRATIONS)
-        records = [{**prompt(phrasing), "response": write(phrasing.text, draw)} for phrasing in asked]
+        records = [{**prompt(phrasing), "response": self.demonstration(phrasing, draw)} for phrasing in asked]
         return self.stage("sft", {"base": base}, {"demonstrations": records}, cached=True)
+
+    def demonstration(self, phrasing: Phrasing, draw: random.Random) -> str:
+        """What somebody writes as an answer."""
+        return write(phrasing.text, draw)
 
     def sample(self, number: int, parents: dict[str, Path]) -> None:
         """Sample answers from the policies and let the people rank them."""
@@ -155,11 +167,16 @@ class Loop:
         output = run_dir / "attempts" / "1" / "output"
         if not (output / "manifest.json").exists():
             began = time.monotonic()
-            command = [sys.executable, "-m", "training.rlhf", stage, str(run_dir)]
-            with (run_dir / "log").open("w") as log:
-                subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=log)
+            if self.run(stage, run_dir):
+                raise StageFailed(run_dir)
             self.seconds[stage] = round(time.monotonic() - began, 1)
         return output
+
+    def run(self, stage: str, run_dir: Path) -> int:
+        """Run a stage in a process of its own; its exit status."""
+        command = [sys.executable, "-m", "training.rlhf", stage, str(run_dir)]
+        with (run_dir / "log").open("w") as log:
+            return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log).returncode
 
 
 def merged(changes: list[str]) -> dict[str, Record]:

@@ -13,7 +13,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks.learning import Loop, merged, read  # noqa: E402
-from benchmarks.quality.parents import Parents, as_prompt, new_loop  # noqa: E402
+from benchmarks.quality.parents import Parents, as_prompt, new_loop, ranked, smallest_loop  # noqa: E402
 from benchmarks.quality.trajectories import networks_of, no_progress  # noqa: E402
 from training.rlhf.config import EvaluationConfig, Parent, PPOConfig  # noqa: E402
 from training.rlhf.data.chat import Chat  # noqa: E402
@@ -39,7 +39,6 @@ from training.rlhf.stages.ppo import Trainer  # noqa: E402
 from training.rlhf.stages.sampling import SampledAnswer, Sampler  # noqa: E402
 from training.rlhf.stages.scoring import Scorer  # noqa: E402
 from training.tiny.gold import utility  # noqa: E402
-from training.tiny.recipe import BASE, is_held_out  # noqa: E402
 
 PROBES = 128  # train prompts
 SMOKE = ["sft.epochs=1", "reward.epochs=1", "ppo.rollout_size=8", "ppo.minibatch_size=4", "ppo.max_response=16"]
@@ -56,6 +55,7 @@ class Plan(NamedTuple):
     every: int
     probes: int
     changes: Sequence[str]  # of the tiny preset, like ppo.beta=0.1
+    loop: Callable[[Path, int, Sequence[str]], Loop] = new_loop
 
 
 class Models(NamedTuple):
@@ -70,14 +70,8 @@ def trained(plan: Plan, seed: int, share: float) -> Models:
     """SFT and ranked slates of a seed, which all shares have in common, and the two reward models of a share."""
     folder = plan.work / f"parents-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    loop = new_loop(folder, seed, plan.changes)
-    sft = loop.sft(BASE)
-    slates = folder / "rankings.json"
-    if not slates.exists():
-        loop.sample(1, {"policy": sft, "parent": BASE})
-        slates.write_text(json.dumps(loop.rankings))
-    rankings = [row for row in json.loads(slates.read_text()) if not is_held_out(row["prompt_id"])]
-    random.Random(f"shares {seed}").shuffle(rankings)
+    loop = plan.loop(folder, seed, plan.changes)
+    sft, rankings = ranked(loop)
     cut = round(share * len(rankings))
     return Models(sft, reward_model(loop, sft, rankings[:cut]), reward_model(loop, sft, rankings[cut:]))
 
@@ -209,7 +203,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         plan = Plan(work, options.iterations, options.every, PROBES, options.set)
         if options.smoke:
-            plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set]), seeds[:1], shares[:1]
+            plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set], smallest_loop), seeds[:1], shares[:1]
         for seed in seeds:
             for share in shares:
                 points = climb(plan, seed, share)

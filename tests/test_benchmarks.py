@@ -1,4 +1,4 @@
-"""The benchmarks of speed can run each of their works, and their figures are what their names promise.
+"""The benchmarks can run, and their figures are what their names promise.
 
 No peer and no GPU is needed.
 """
@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +80,25 @@ def test_the_command_prints_a_line_for_each_work_without_a_peer() -> None:
     line = json.loads(done.stdout)
     assert (line["work"], line["params"], line["unit"], line["peer"]) == ("sft", SMALLEST, "tokens/s", None)
     assert line["ours"] > 0
+
+
+def smoke(script: str, *options: str) -> list[dict[str, Any]]:
+    """The lines that a benchmark prints, run with tiny sizes."""
+    command = [sys.executable, ROOT / "benchmarks" / script, "--smoke", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_how_far_ppo_should_go_is_measured_by_both_reward_models_and_gold() -> None:
+    (line,) = smoke("overoptimisation.py")
+    assert [point["iteration"] for point in line["points"]] == [0, 1, 2]
+    assert all(point["scores"].keys() == {"climbed", "watcher", "gold"} for point in line["points"])
+
+
+def test_what_becomes_of_ppo_with_a_reward_that_cheats_is_measured_by_the_watcher_and_gold() -> None:
+    (line,) = smoke("planted_cheating.py", "--people", "length")
+    assert (line["person"], line["began"], list(line["curve"])) == ("length", True, ["0", "1", "2"])
+    assert 0 <= min(line["wins"], line["watcher_wins"]) <= max(line["wins"], line["watcher_wins"]) <= 1
 
 
 @pytest.mark.slow

@@ -1,12 +1,15 @@
-"""What both sides of benchmarks/ppo_quality.py start from: an SFT policy and a reward model."""
+"""What benchmarks of PPO start from: an SFT policy, rankings of its answers and a reward model."""
 
 import argparse
+import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.learning import Loop
+from benchmarks.learning import Loop, Record
 from training.rlhf import seeding
+from training.rlhf.__main__ import main
 from training.rlhf.config import Parent, trunk_role
 from training.rlhf.data.chat import Chat
 from training.rlhf.data.records import Prompt
@@ -19,7 +22,7 @@ from training.tiny import preset
 from training.tiny.annotators import Behaviour
 from training.tiny.corpus import question
 from training.tiny.demo import SHUFFLE
-from training.tiny.recipe import BASE
+from training.tiny.recipe import BASE, is_held_out
 from training.tiny.world import Phrasing
 
 
@@ -36,11 +39,31 @@ class Parents(NamedTuple):
         return {role: Parent(path=str(path), manifest_sha256=manifest_sha256(path)) for role, path in roles.items()}
 
 
-def new_loop(work: Path, seed: int, changes: Sequence[str] = ()) -> Loop:
+class LoopInProcess(Loop):
+    """A loop whose stages run in this process: where they have little to do, a start would take most of the time."""
+
+    def run(self, stage: str, run_dir: Path) -> int:
+        return main([stage, str(run_dir)])
+
+
+def new_loop(
+    work: Path,
+    seed: int,
+    changes: Sequence[str] = (),
+    slates: int = preset.SLATES_PER_ROUND,
+    kind: type[Loop] = Loop,
+) -> Loop:
     """The stages of `make demo` without a server, one thread each, with changes like ppo.beta=0.1."""
-    options = {"seed": seed, "threads": 1, "slates": preset.SLATES_PER_ROUND, "set": list(changes)}
+    options = {"seed": seed, "threads": 1, "slates": slates, "set": list(changes)}
     behaviour = {"noise": Behaviour.noise, "shuffle": SHUFFLE}
-    return Loop(work, argparse.Namespace(**options, **behaviour))
+    return kind(work, argparse.Namespace(**options, **behaviour))
+
+
+def smallest_loop(work: Path, seed: int, changes: Sequence[str]) -> Loop:
+    """One that is through in seconds."""
+    loop = new_loop(work, seed, changes, slates=20, kind=LoopInProcess)
+    loop.held_out = loop.held_out[:20]
+    return loop
 
 
 def trained(work: Path, seed: int, changes: Sequence[str] = ()) -> Parents:
@@ -53,6 +76,17 @@ def trained(work: Path, seed: int, changes: Sequence[str] = ()) -> Parents:
         marker.write_text(f"{sft}\n{loop.reward_model(1, sft)}")
     sft_directory, reward_directory = marker.read_text().split("\n")
     return Parents(Path(sft_directory), Path(reward_directory))
+
+
+def ranked(loop: Loop) -> tuple[Path, list[Record]]:
+    """An SFT policy, and rankings of its answers to train prompts, in any order; what is finished is used again."""
+    sft, slates = loop.sft(BASE), loop.work / "rankings.json"
+    if not slates.exists():
+        loop.sample(1, {"policy": sft, "parent": BASE})
+        slates.write_text(json.dumps(loop.rankings))
+    rankings = [row for row in json.loads(slates.read_text()) if not is_held_out(row["prompt_id"])]
+    random.Random(f"shares {loop.seed}").shuffle(rankings)
+    return sft, rankings
 
 
 def untrained(work: Path) -> Parents:

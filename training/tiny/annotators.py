@@ -7,7 +7,7 @@ labels every time; that people may come at the same instant is tested elsewhere.
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from training.tiny.client import Client
@@ -19,6 +19,8 @@ from training.tiny.world import kinds, manners
 HARD_TO_TELL = 0.1  # answers whose noisy utilities differ by less share a place
 WEAKNESSES = {"filler": 0.35, "evasive": 0.12, "rude": 0.12}  # share of demonstrations with such a sentence
 LATE_BY = 5  # how many pieces of work later a draft that was put aside is finished
+
+Taste = Callable[[str, str], float]  # what an answer is worth to a person: of the question and the answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +117,11 @@ def write(question: str, generator: random.Random) -> str:
     return " ".join(parts)
 
 
-def rank(question: str, texts: Mapping[str, str], behaviour: Behaviour, generator: random.Random) -> dict[str, int]:
+def rank(
+    question: str, texts: Mapping[str, str], behaviour: Behaviour, generator: random.Random, taste: Taste = utility
+) -> dict[str, int]:
     """The place of every answer as a noisy person sees it; answers too close to tell apart share one."""
-    worth = {key: utility(question, text) + generator.gauss(0.0, behaviour.noise) for key, text in texts.items()}
+    worth = {key: taste(question, text) + generator.gauss(0.0, behaviour.noise) for key, text in texts.items()}
     if generator.random() < behaviour.shuffle:
         worth = dict(zip(worth, generator.sample(list(worth.values()), k=len(worth)), strict=True))
     return _places(worth)
