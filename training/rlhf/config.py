@@ -20,6 +20,7 @@ T = TypeVar("T")
 SCHEMA = 1
 DTYPES = ("auto", "fp32", "bf16")
 SWITCH = ("auto", "on", "off")
+TRIAL_PROMPTS = 64  # of PPO, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +239,12 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     def is_watched(self) -> bool:
         """Whether the run has a watcher and uses it."""
         return "watcher" in self.parents and self.gauge_every > 0
+
+    def count_gauge_answers(self, prompts: int) -> int:
+        """How many answers the trial and all measurements of a watched run take that has so many train prompts."""
+        tried = min(TRIAL_PROMPTS, self.gauge_prompts, prompts) if self.trial_answers > 1 else 0
+        measurements = 1 + math.ceil(self.iterations / self.gauge_every)  # the first is before training
+        return tried * self.trial_answers + measurements * self.gauge_prompts
 
 
 @dataclass(frozen=True, kw_only=True)

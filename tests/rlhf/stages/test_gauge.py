@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -178,6 +179,14 @@ def test_of_answers_that_the_judge_cannot_tell_apart_the_picked_one_wins_half() 
     assert picked_wins([0.1, 0.9, 0.5], [2.0, 2.0, 2.0]) == 0.5
     assert picked_wins([0.1, 0.9, 0.5], [1.0, 2.0, 3.0]) == 0.5
     assert picked_wins([0.1, 0.9, 0.5], [1.0, 3.0, 2.0]) == 1.0
+
+
+def test_the_answers_of_trial_and_measurements_can_be_counted_before() -> None:
+    roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
+    cfg = PPOConfig(seed=3, parents=roles, iterations=12, gauge_every=5, gauge_prompts=100, trial_answers=16)
+    assert cfg.count_gauge_answers(prompts=1000) == 4 * 100 + 64 * 16  # after 0, 5, 10 and 12 iterations
+    assert cfg.count_gauge_answers(prompts=10) == 4 * 100 + 10 * 16
+    assert replace(cfg, trial_answers=1).count_gauge_answers(prompts=1000) == 4 * 100
 
 
 def test_the_same_prompts_are_answered_every_time_and_few_of_them_several_times() -> None:

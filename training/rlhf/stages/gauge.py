@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import ranks, seeding, sharding
-from ..config import PPOConfig
+from ..config import TRIAL_PROMPTS, PPOConfig
 from ..data.batching import collate, micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.records import Prompt
@@ -40,7 +40,6 @@ from .sampling import SampledAnswer, generate
 from .scoring import Scorer
 
 CERTAIN = 2.0  # standard errors
-TRIAL_PROMPTS = 64
 
 
 class Measured(NamedTuple):
