@@ -5,7 +5,10 @@ the watcher on the rest. PPO then goes on well beyond where it helps. Every few 
 prompts are scored by both and by gold, which the engine never sees: each answer's scores are kept, so that rules for
 stopping can be tried on them. Prints a JSON line for each run. What is finished in --work is used again.
 
+With --reward gold PPO climbs the gold taste itself, which cannot be cheated: how far settings of PPO take the policy.
+
     python benchmarks/overoptimisation.py --work /tmp/over [--seeds 10,11,12,13,14] [--shares 0.5,0.67,0.75]
+    python benchmarks/overoptimisation.py --work /tmp/over --shares 0.67 --reward gold --set ppo.epochs=2
     python benchmarks/overoptimisation.py --smoke    # does it run at all
 """
 
@@ -15,7 +18,7 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -23,13 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
-from benchmarks.learning import Loop, merged, read  # noqa: E402
+from benchmarks.learning import Loop, fingerprint, merged, read  # noqa: E402
 from benchmarks.quality.parents import Parents, as_prompt, new_loop  # noqa: E402
 from benchmarks.quality.trajectories import networks_of, no_progress  # noqa: E402
 from training.rlhf.config import EvaluationConfig, Parent, PPOConfig  # noqa: E402
 from training.rlhf.data.chat import Chat  # noqa: E402
-from training.rlhf.data.records import Prompt  # noqa: E402
+from training.rlhf.data.records import Prompt, read_demonstrations  # noqa: E402
 from training.rlhf.networks.parents import ParentNetworks  # noqa: E402
 from training.rlhf.networks.policy import Policy  # noqa: E402
 from training.rlhf.run.directory import RunDirectory  # noqa: E402
@@ -37,7 +41,8 @@ from training.rlhf.stages.evaluation import divergence, win  # noqa: E402
 from training.rlhf.stages.gauge import Measured, Watch  # noqa: E402
 from training.rlhf.stages.ppo import Trainer  # noqa: E402
 from training.rlhf.stages.sampling import SampledAnswer, Sampler  # noqa: E402
-from training.rlhf.stages.scoring import Scorer  # noqa: E402
+from training.rlhf.stages.scoring import Answer, Scorer  # noqa: E402
+from training.rlhf.stages.sft import render  # noqa: E402
 from training.tiny.gold import utility  # noqa: E402
 from training.tiny.recipe import BASE, is_held_out  # noqa: E402
 
@@ -56,6 +61,7 @@ class Plan(NamedTuple):
     every: int
     probes: int
     changes: Sequence[str]  # of the tiny preset, like ppo.beta=0.1
+    reward: str  # that PPO climbs: learnt or gold
 
 
 class Models(NamedTuple):
@@ -105,6 +111,11 @@ class Measures:
         self.reference = Sampler("reference", networks(models.sft, models.climbed).policy("reference"), self.chat)
         self.first = self.scores(self.reference.sample(self.wanted, self.cfg, self.run, None))
 
+    def gold_reward(self, answers: Sequence[Answer]) -> Tensor:
+        """(N,) the gold taste in standard deviations of SFT's answers from their mean: the scale of a reward model."""
+        mean, spread = fmean(self.first["gold"]), stdev(self.first["gold"])
+        return torch.tensor([(utility(one.messages[-1]["content"], one.text) - mean) / spread for one in answers])
+
     def scores(self, answers: Sequence[SampledAnswer]) -> dict[str, list[float]]:
         """By measure, the score of each answer."""
         scores = {
@@ -138,7 +149,7 @@ def networks(sft: Path, reward: Path) -> ParentNetworks:
 
 def climb(plan: Plan, seed: int, share: float) -> list[Record]:
     """The points of one PPO run, unless it is finished."""
-    file = plan.work / f"points-{seed}-{share}.json"
+    file = plan.work / f"points-{seed}-{share}-{fingerprint(plan[1:])}.json"
     if file.exists():
         points: list[Record] = json.loads(file.read_text())
         return points
@@ -151,16 +162,23 @@ def climb(plan: Plan, seed: int, share: float) -> list[Record]:
     measures = Measures(plan, models, seed, [as_prompt(one) for one in [*probes, *loop.held_out][: 2 * plan.probes]])
     loaded = networks(models.sft, models.climbed)
     policy, (critic, _card) = loaded.policy("policy", trains=True), loaded.reward_model(trains=True)
-    reference, scores = measures.reference.policy, measures.scorers["climbed"].scores
-    trainer = Trainer(policy, reference, critic, measures.chat, scores, cfg, no_progress)
+    reference = measures.reference.policy
+    rewarder = measures.gold_reward if plan.reward == "gold" else measures.scorers["climbed"].scores
+    trainer = Trainer(policy, reference, critic, measures.chat, rewarder, cfg, no_progress)
+    if cfg.ptx_coefficient:
+        demonstrations = read_demonstrations(models.sft.parents[2] / "data" / "demonstrations.jsonl")
+        trainer.demonstrations = render(demonstrations, measures.chat, cfg.max_response).used
     prompts = [as_prompt(phrasing) for phrasing in loop.train]
     points = [measures.point(policy, 0)]
     for iteration in range(cfg.iterations):
         minibatches = trainer.roll_out(prompts, iteration, no_progress)
-        metrics = trainer.measure(minibatches) | trainer.update(minibatches, iteration)
+        metrics = trainer.measure(minibatches)
+        metrics |= trainer.adapt_beta(metrics["rollout/kl"]) | trainer.update(minibatches, iteration)
         if (iteration + 1) % plan.every == 0:
-            points.append(measures.point(policy, iteration + 1) | {"clip_fraction": metrics["policy/clip_fraction"]})
-            print(seed, share, json.dumps(summary(points[-1])), file=sys.stderr, flush=True)
+            with trainer.averaged():
+                points.append(measures.point(policy, iteration + 1))
+            points[-1] |= {"clip_fraction": metrics["policy/clip_fraction"], "beta": trainer.beta}
+            print(seed, share, *plan.changes, json.dumps(summary(points[-1])), file=sys.stderr, flush=True)
     file.write_text(json.dumps(points))
     return points
 
@@ -200,6 +218,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like ppo.beta=0.1")
+    parser.add_argument("--reward", choices=("learnt", "gold"), default="learnt", help="what PPO climbs")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -207,13 +226,14 @@ def main() -> None:
     with TemporaryDirectory() as place:
         work = options.work or Path(place)
         work.mkdir(parents=True, exist_ok=True)
-        plan = Plan(work, options.iterations, options.every, PROBES, options.set)
+        plan = Plan(work, options.iterations, options.every, PROBES, options.set, options.reward)
         if options.smoke:
-            plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set]), seeds[:1], shares[:1]
+            plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set], options.reward), seeds[:1], shares[:1]
         for seed in seeds:
             for share in shares:
                 points = climb(plan, seed, share)
-                line = {"seed": seed, "share": share, **outcome(points, plan.probes)}
+                line = {"seed": seed, "share": share, "reward": plan.reward, "set": plan.changes}
+                line |= outcome(points, plan.probes)
                 print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
 
 

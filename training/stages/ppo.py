@@ -168,6 +168,18 @@ METRICS = {
         meaning=_("Size of the policy's gradient, before clipping."),
         healthy=_("Steady, without sudden peaks."),
     ),
+    "policy/ptx_loss": Metric(
+        label=_("loss on demonstrations"),
+        unit=PER_TOKEN,
+        meaning=_("How surprised the policy is by the demonstrations mixed into its updates."),
+        healthy=_("Steady or falling. If it rises, the mix is too weak to keep what SFT taught."),
+    ),
+    "policy/beta": Metric(
+        label=_("KL coefficient"),
+        unit=_("σ per nat"),
+        meaning=_("Reward subtracted per nat of KL, as adapted to the KL target."),
+        healthy=_("Settles. A steady rise or fall means the target is far from what the reward leads to."),
+    ),
     "value/loss": Metric(
         label=_("value loss"),
         meaning=_("How far the critic's estimate of the future reward is off."),
@@ -214,7 +226,7 @@ PPO = StageDefinition(
         "max_response",
         "batch_tokens",
     ),
-    data=("prompts",),
+    data=("prompts", "demonstrations"),  # these only where they are mixed in
     makes=Makes.POLICY,
     kind="ppo",
     plan=plan,
@@ -239,6 +251,8 @@ PPO = StageDefinition(
         "value/loss",
         "rollout/sampler_gap",
         "rollout/noncanonical",
+        "policy/ptx_loss",
+        "policy/beta",
         "gauge/reward",
         "gauge/kl",
         "gauge/length",
