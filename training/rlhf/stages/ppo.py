@@ -362,9 +362,8 @@ def evaluate_rollout(
     rewards = shaped_rewards(scores, logprobs, reference_logprobs, response, beta)
     advantages = generalized_advantages(rewards, values, response, cfg.gamma, cfg.lam)
     sampler_logprobs = torch.zeros_like(logprobs)
-    sampler_logprobs[response] = torch.tensor(
-        [nats for episode in episodes for nats in episode.sampler_logprobs], device=policy.device
-    )
+    sampled = [nats for episode in episodes for nats in episode.sampler_logprobs]
+    sampler_logprobs[response] = torch.tensor(sampled, device=policy.device)
     return Rollout(
         episodes=episodes,
         batch=batch,
