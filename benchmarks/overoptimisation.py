@@ -5,6 +5,7 @@ the watcher on the rest. PPO then goes on well beyond where it helps. Every few 
 prompts are scored by both and by gold, which the engine never sees: each answer's scores are kept, so that rules for
 stopping can be tried on them. Prints a JSON line for each run. What is finished in --work is used again.
 
+With --rounds, people then rank answers of the policy that the gauge would have published, and all begins again.
 With --reward gold PPO climbs the gold taste itself, which cannot be cheated: how far settings of PPO take the policy.
 
     python benchmarks/overoptimisation.py --work /tmp/over [--seeds 10,11,12,13,14] [--shares 0.5,0.67,0.75]
@@ -16,7 +17,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
@@ -35,8 +36,9 @@ from training.rlhf.config import EvaluationConfig, Parent, PPOConfig  # noqa: E4
 from training.rlhf.data.chat import Chat  # noqa: E402
 from training.rlhf.data.records import Prompt, read_demonstrations  # noqa: E402
 from training.rlhf.networks.parents import ParentNetworks  # noqa: E402
-from training.rlhf.networks.policy import Policy  # noqa: E402
+from training.rlhf.networks.policy import Policy, save_policy  # noqa: E402
 from training.rlhf.run.directory import RunDirectory  # noqa: E402
+from training.rlhf.run.manifest import sealed  # noqa: E402
 from training.rlhf.stages.evaluation import divergence, win  # noqa: E402
 from training.rlhf.stages.gauge import Measured, Watch  # noqa: E402
 from training.rlhf.stages.ppo import Trainer  # noqa: E402
@@ -72,20 +74,33 @@ class Models(NamedTuple):
     watcher: Path
 
 
-def trained(plan: Plan, seed: int, share: float) -> Models:
-    """SFT and ranked slates of a seed, which all shares have in common, and the two reward models of a share."""
+def trained(plan: Plan, seed: int, share: float, published: Sequence[Path]) -> Models:
+    """SFT, and the two reward models of a share, from all rankings up to the round after these published policies."""
     folder = plan.work / f"parents-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     loop = new_loop(folder, seed, plan.changes)
     sft = loop.sft(BASE)
-    slates = folder / "rankings.json"
-    if not slates.exists():
-        loop.sample(1, {"policy": sft, "parent": BASE})
-        slates.write_text(json.dumps(loop.rankings))
-    rankings = [row for row in json.loads(slates.read_text()) if not is_held_out(row["prompt_id"])]
-    random.Random(f"shares {seed}").shuffle(rankings)
-    cut = round(share * len(rankings))
-    return Models(sft, reward_model(loop, sft, rankings[:cut]), reward_model(loop, sft, rankings[cut:]))
+    rounds = [ranked(loop, sft, published[:number]) for number in range(len(published) + 1)]
+    random.Random(f"shares {seed}").shuffle(rounds[0])
+    cut = round(share * len(rounds[0]))
+    climbed = {row["prompt_id"]: number < cut for number, row in enumerate(rounds[0])}  # a prompt never changes sides
+    rows = [row for of_round in rounds for row in of_round]
+    for row in rows:
+        climbed.setdefault(row["prompt_id"], random.Random(f"side {seed} {row['prompt_id']}").random() < share)
+    models = [[row for row in rows if climbed[row["prompt_id"]] == side] for side in (True, False)]
+    return Models(sft, *(reward_model(loop, sft, own) for own in models))
+
+
+def ranked(loop: Loop, sft: Path, published: Sequence[Path]) -> list[Record]:
+    """The rankings of train prompts of the round after these policies: answers of the last one, or of SFT."""
+    file = loop.work / f"rankings-{fingerprint([str(path) for path in published])}.json"
+    if not file.exists():
+        loop.rankings = []
+        parents = {"policy": published[-1], "parent": sft} if published else {"policy": sft, "parent": BASE}
+        loop.sample(len(published) + 1, parents)
+        file.write_text(json.dumps([row for row in loop.rankings if not is_held_out(row["prompt_id"])]))
+    rankings: list[Record] = json.loads(file.read_text())
+    return rankings
 
 
 def reward_model(loop: Loop, sft: Path, rankings: list[Record]) -> Path:
@@ -147,51 +162,79 @@ def networks(sft: Path, reward: Path) -> ParentNetworks:
     return networks_of(Parents(sft, reward), PPOConfig(seed=0, threads=1, dtype="fp32", parents=roles))
 
 
-def climb(plan: Plan, seed: int, share: float) -> list[Record]:
-    """The points of one PPO run, unless it is finished."""
-    file = plan.work / f"points-{seed}-{share}-{fingerprint(plan[1:])}.json"
-    if file.exists():
-        points: list[Record] = json.loads(file.read_text())
+class Climb:
+    """One PPO run, with the policy that its gauge would publish."""
+
+    def __init__(self, plan: Plan, seed: int, share: float, published: Sequence[Path]) -> None:
+        name = fingerprint(plan[1:], [str(path) for path in published])
+        self.plan, self.seed, self.share, self.before = plan, seed, share, published
+        self.file = plan.work / f"points-{seed}-{share}-{name}.json"
+        self.published = plan.work / f"published-{seed}-{share}-{name}"
+
+    def points(self) -> list[Record]:
+        """Its points, unless it is finished."""
+        if not self.file.exists():
+            self.file.write_text(json.dumps(list(self._climb())))
+        points: list[Record] = json.loads(self.file.read_text())
         return points
-    models = trained(plan, seed, share)
-    loop = new_loop(plan.work, seed, plan.changes)
-    roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
-    fields = merged(list(plan.changes))["ppo"] | {"iterations": plan.iterations}
-    cfg = PPOConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
-    probes = random.Random(f"probes {seed}").sample(loop.train, k=min(plan.probes, len(loop.train)))
-    measures = Measures(plan, models, seed, [as_prompt(one) for one in [*probes, *loop.held_out][: 2 * plan.probes]])
-    loaded = networks(models.sft, models.climbed)
-    policy, (critic, _card) = loaded.policy("policy", trains=True), loaded.reward_model(trains=True)
-    reference = measures.reference.policy
-    rewarder = measures.gold_reward if plan.reward == "gold" else measures.scorers["climbed"].scores
-    trainer = Trainer(policy, reference, critic, measures.chat, rewarder, cfg, no_progress)
-    if cfg.ptx_coefficient:
-        demonstrations = read_demonstrations(models.sft.parents[2] / "data" / "demonstrations.jsonl")
-        trainer.demonstrations = render(demonstrations, measures.chat, cfg.max_response).used
-    prompts = [as_prompt(phrasing) for phrasing in loop.train]
-    points = [measures.point(policy, 0)]
-    for iteration in range(cfg.iterations):
-        minibatches = trainer.roll_out(prompts, iteration, no_progress)
-        metrics = trainer.measure(minibatches)
-        metrics |= trainer.adapt_beta(metrics["rollout/kl"]) | trainer.update(minibatches, iteration)
-        if (iteration + 1) % plan.every == 0:
-            with trainer.averaged():
-                points.append(measures.point(policy, iteration + 1))
-            points[-1] |= {"clip_fraction": metrics["policy/clip_fraction"], "beta": trainer.beta}
-            print(seed, share, *plan.changes, json.dumps(summary(points[-1])), file=sys.stderr, flush=True)
-    file.write_text(json.dumps(points))
-    return points
+
+    def _climb(self) -> Iterator[Record]:
+        plan, seed = self.plan, self.seed
+        models = trained(plan, seed, self.share, self.before)
+        loop = new_loop(plan.work, seed, plan.changes)
+        probes = random.Random(f"probes {seed}").sample(loop.train, k=min(plan.probes, len(loop.train)))
+        asked = [*probes, *loop.held_out][: 2 * plan.probes]
+        measures = Measures(plan, models, seed, [as_prompt(one) for one in asked])
+        trainer = self._trainer(measures, models)
+        prompts = [as_prompt(phrasing) for phrasing in loop.train]
+        watch, metrics = Watch(PPOConfig.gauge_patience), dict[str, float]()
+        for iteration in range(trainer.cfg.iterations + 1):
+            if iteration % plan.every == 0:
+                with trainer.averaged():
+                    point = measures.point(trainer.policy, iteration) | {"beta": trainer.beta}
+                    point |= {"clip_fraction": metrics.get("policy/clip_fraction", 0.0)}
+                    print(
+                        seed, len(self.before), *plan.changes, json.dumps(summary(point)), file=sys.stderr, flush=True
+                    )
+                    yield point
+                    if not watch.has_levelled_off and watch.see(seen_by_gauge(point, plan.probes)):
+                        with sealed(self.published, no_progress) as draft:
+                            save_policy(trainer.policy, measures.chat, draft)
+            if iteration < trainer.cfg.iterations:
+                minibatches = trainer.roll_out(prompts, iteration, no_progress)
+                metrics = trainer.measure(minibatches)
+                metrics |= trainer.adapt_beta(metrics["rollout/kl"]) | trainer.update(minibatches, iteration)
+
+    def _trainer(self, measures: Measures, models: Models) -> Trainer:
+        plan = self.plan
+        roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
+        fields = merged(list(plan.changes))["ppo"] | {"iterations": plan.iterations}
+        seed = self.seed + 1000 * len(self.before)
+        cfg = PPOConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
+        loaded = networks(models.sft, models.climbed)
+        policy, (critic, _card) = loaded.policy("policy", trains=True), loaded.reward_model(trains=True)
+        rewarder = measures.gold_reward if plan.reward == "gold" else measures.scorers["climbed"].scores
+        trainer = Trainer(policy, measures.reference.policy, critic, measures.chat, rewarder, cfg, no_progress)
+        if cfg.ptx_coefficient:
+            demonstrations = read_demonstrations(models.sft.parents[2] / "data" / "demonstrations.jsonl")
+            trainer.demonstrations = render(demonstrations, measures.chat, cfg.max_response).used
+        return trainer
+
+
+def seen_by_gauge(point: Record, probes: int) -> Measured:
+    """What the gauge sees of a point: the watcher's scores of the answers to train prompts, which come first."""
+    return Measured(point["iteration"], point["scores"]["watcher"][:probes])
 
 
 def outcome(points: Sequence[Record], probes: int) -> Record:
     """Where the gauge would have stopped the run, and how often gold prefers what then is published to SFT's answers.
 
-    The gauge sees the watcher's scores of the first `probes` answers, those to train prompts; gold is judged on all.
+    The gauge sees the answers to train prompts only; gold is judged on all.
     """
     watch = Watch(PPOConfig.gauge_patience)
     stop = None
     for point in points:
-        watch.see(Measured(point["iteration"], point["scores"]["watcher"][:probes]))
+        watch.see(seen_by_gauge(point, probes))
         if watch.has_levelled_off:
             stop = point["iteration"]
             break
@@ -218,6 +261,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like ppo.beta=0.1")
+    parser.add_argument("--rounds", type=int, default=1, help="of PPO, each with new rankings")
     parser.add_argument("--reward", choices=("learnt", "gold"), default="learnt", help="what PPO climbs")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
     options = parser.parse_args()
@@ -231,10 +275,14 @@ def main() -> None:
             plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set], options.reward), seeds[:1], shares[:1]
         for seed in seeds:
             for share in shares:
-                points = climb(plan, seed, share)
-                line = {"seed": seed, "share": share, "reward": plan.reward, "set": plan.changes}
-                line |= outcome(points, plan.probes)
-                print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
+                published: list[Path] = []
+                for number in range(1, options.rounds + 1):
+                    climb = Climb(plan, seed, share, published)
+                    points = climb.points()
+                    published = [*published, climb.published]
+                    line = {"seed": seed, "share": share, "reward": plan.reward, "set": plan.changes, "round": number}
+                    line |= outcome(points, plan.probes)
+                    print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
 
 
 if __name__ == "__main__":
