@@ -5,8 +5,10 @@ the watcher on the rest. PPO then goes on well beyond where it helps. Every few 
 prompts are scored by both and by gold, which the engine never sees: each answer's scores are kept, so that rules for
 stopping can be tried on them. Prints a JSON line for each run. What is finished in --work is used again.
 
-With --rounds, people then rank answers of the policy that the gauge would have published, and all begins again.
-With --reward gold PPO climbs the gold taste itself, which cannot be cheated: how far settings of PPO take the policy.
+With --rounds, people then rank answers of the policy that the gauge would have published, and all begins again. With
+--members, PPO climbs an ensemble: the mean of the reward model and so many others, each of rankings drawn with
+replacement, minus their spread. With --reward gold it climbs the gold taste itself, which cannot be cheated: how far
+settings of PPO take the policy.
 
     python benchmarks/overoptimisation.py --work /tmp/over [--seeds 10,11,12,13,14] [--shares 0.5,0.67,0.75]
     python benchmarks/overoptimisation.py --work /tmp/over --shares 0.67 --reward gold --set ppo.epochs=2
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
     probes: int
     changes: Sequence[str]  # of the tiny preset, like ppo.beta=0.1
     reward: str  # that PPO climbs: learnt or gold
+    members: int  # of an ensemble, beside the reward model of all rankings of its share
 
 
 class Models(NamedTuple):
@@ -72,6 +75,7 @@ class Models(NamedTuple):
     sft: Path
     climbed: Path
     watcher: Path
+    members: list[Path]  # of an ensemble
 
 
 def trained(plan: Plan, seed: int, share: float, published: Sequence[Path]) -> Models:
@@ -87,8 +91,15 @@ def trained(plan: Plan, seed: int, share: float, published: Sequence[Path]) -> M
     rows = [row for of_round in rounds for row in of_round]
     for row in rows:
         climbed.setdefault(row["prompt_id"], random.Random(f"side {seed} {row['prompt_id']}").random() < share)
-    models = [[row for row in rows if climbed[row["prompt_id"]] == side] for side in (True, False)]
-    return Models(sft, *(reward_model(loop, sft, own) for own in models))
+    own, others = ([row for row in rows if climbed[row["prompt_id"]] == side] for side in (True, False))
+    draws = [random.Random(f"member {seed} {number}").choices(own, k=len(own)) for number in range(plan.members)]
+    members = [reward_model(loop, sft, numbered(drawn)) for drawn in draws]
+    return Models(sft, reward_model(loop, sft, own), reward_model(loop, sft, others), members)
+
+
+def numbered(rankings: Sequence[Record]) -> list[Record]:
+    """The rankings with ids of their own, though one may be there several times."""
+    return [row | {"slate_id": f"{row['slate_id']}-{number}"} for number, row in enumerate(rankings)]
 
 
 def ranked(loop: Loop, sft: Path, published: Sequence[Path]) -> list[Record]:
@@ -123,6 +134,7 @@ class Measures:
             name: Scorer.load(networks(models.sft, reward), self.chat, no_progress)
             for name, reward in (("climbed", models.climbed), ("watcher", models.watcher))
         }
+        self.members = [Scorer.load(networks(models.sft, member), self.chat, no_progress) for member in models.members]
         self.reference = Sampler("reference", networks(models.sft, models.climbed).policy("reference"), self.chat)
         self.first = self.scores(self.reference.sample(self.wanted, self.cfg, self.run, None))
 
@@ -130,6 +142,11 @@ class Measures:
         """(N,) the gold taste in standard deviations of SFT's answers from their mean: the scale of a reward model."""
         mean, spread = fmean(self.first["gold"]), stdev(self.first["gold"])
         return torch.tensor([(utility(one.messages[-1]["content"], one.text) - mean) / spread for one in answers])
+
+    def pessimistic_reward(self, answers: Sequence[Answer]) -> Tensor:
+        """(N,) the mean of the reward models' scores minus their standard deviation, in reward units."""
+        scores = torch.stack([scorer.scores(answers) for scorer in [self.scorers["climbed"], *self.members]])
+        return scores.mean(0) - scores.std(0, correction=0)
 
     def scores(self, answers: Sequence[SampledAnswer]) -> dict[str, list[float]]:
         """By measure, the score of each answer."""
@@ -213,7 +230,9 @@ class Climb:
         cfg = PPOConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
         loaded = networks(models.sft, models.climbed)
         policy, (critic, _card) = loaded.policy("policy", trains=True), loaded.reward_model(trains=True)
-        rewarder = measures.gold_reward if plan.reward == "gold" else measures.scorers["climbed"].scores
+        rewarder = measures.pessimistic_reward if plan.members else measures.scorers["climbed"].scores
+        if plan.reward == "gold":
+            rewarder = measures.gold_reward
         trainer = Trainer(policy, measures.reference.policy, critic, measures.chat, rewarder, cfg, no_progress)
         if cfg.ptx_coefficient:
             demonstrations = read_demonstrations(models.sft.parents[2] / "data" / "demonstrations.jsonl")
@@ -263,6 +282,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like ppo.beta=0.1")
     parser.add_argument("--rounds", type=int, default=1, help="of PPO, each with new rankings")
     parser.add_argument("--reward", choices=("learnt", "gold"), default="learnt", help="what PPO climbs")
+    parser.add_argument("--members", type=int, default=0, help="of an ensemble, beside the reward model")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -270,9 +290,13 @@ def main() -> None:
     with TemporaryDirectory() as place:
         work = options.work or Path(place)
         work.mkdir(parents=True, exist_ok=True)
-        plan = Plan(work, options.iterations, options.every, PROBES, options.set, options.reward)
+        plan = Plan(work, options.iterations, options.every, PROBES, options.set, options.reward, options.members)
         if options.smoke:
-            plan, seeds, shares = Plan(work, 2, 1, 4, [*SMOKE, *options.set], options.reward), seeds[:1], shares[:1]
+            plan, seeds, shares = (
+                Plan(work, 2, 1, 4, [*SMOKE, *options.set], options.reward, options.members),
+                seeds[:1],
+                shares[:1],
+            )
         for seed in seeds:
             for share in shares:
                 published: list[Path] = []
@@ -281,6 +305,7 @@ def main() -> None:
                     points = climb.points()
                     published = [*published, climb.published]
                     line = {"seed": seed, "share": share, "reward": plan.reward, "set": plan.changes, "round": number}
+                    line |= {"members": plan.members}
                     line |= outcome(points, plan.probes)
                     print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
 
