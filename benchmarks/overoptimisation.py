@@ -264,6 +264,11 @@ def outcome(points: Sequence[Record], probes: int) -> Record:
     return found | {f"wins_{name}": wins[found[name]] for name in ("published", "best", "last")}
 
 
+def spreads(first: Record) -> Record:
+    """The standard deviations of the scores of SFT's answers."""
+    return {name: round(stdev(scores), 3) for name, scores in first["scores"].items()}
+
+
 def summary(point: Record) -> Record:
     """A point with means in place of the scores of single answers."""
     means = {name: round(fmean(scores), 3) for name, scores in point["scores"].items()}
@@ -305,7 +310,7 @@ def main() -> None:
                     points = climb.points()
                     published = [*published, climb.published]
                     line = {"seed": seed, "share": share, "reward": plan.reward, "set": plan.changes, "round": number}
-                    line |= {"members": plan.members}
+                    line |= {"members": plan.members, "spreads": spreads(points[0])}
                     line |= outcome(points, plan.probes)
                     print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
 
