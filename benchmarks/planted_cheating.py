@@ -13,6 +13,7 @@ held-out prompts have more gold than SFT's. What is finished in --work is used a
 
 import argparse
 import json
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from benchmarks.quality.parents import new_loop, ranked, smallest_loop  # noqa: 
 from benchmarks.quality.tastes import CHEATS, TalkativeLoop, ranked_by  # noqa: E402
 from training.rlhf import endings  # noqa: E402
 from training.tiny import figures  # noqa: E402
+from training.tiny.recipe import BASE  # noqa: E402
 
 REWARD_SHARE = 2 / 3  # of the rankings
 HONEST = "honest"
@@ -59,7 +61,9 @@ class Watched(NamedTuple):
 
 def prepare(loop: Loop) -> Watched:
     """SFT, rankings of its answers, and a watcher from a part of them."""
-    sft, rankings = ranked(loop)
+    sft = loop.sft(BASE)
+    rankings = ranked(loop, sft)
+    random.Random(f"shares {loop.seed}").shuffle(rankings)
     cut = round(REWARD_SHARE * len(rankings))
     return Watched(loop, sft, trained(loop, sft, "watcher", "watcher_rankings", rankings[cut:]), rankings[:cut])
 

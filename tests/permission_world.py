@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
-from django.utils import timezone
 
 from annotate.models import Kind, Notice, Role, User, WorkItem
 from annotate.services.people import links, tokens
@@ -20,9 +19,9 @@ from tests.factories import (
     make_slate,
     make_user,
 )
-from tests.training import engine_files
-from training.models import Download, ModelVersion, Question, Round, Run, Snapshot, TrainingSettings
-from training.services.planning import plans
+from tests.training import engine_files, evaluated
+from training.models import Download, ModelVersion, Question, Run, Snapshot, TrainingSettings
+from training.services.running import results
 
 PEOPLE = ("anonymous", "outsider", "annotator", "reviewer", "admin", "site_admin")
 
@@ -75,18 +74,15 @@ def _escalated(project) -> WorkItem:
 
 def _training(project) -> dict[str, object]:
     TrainingSettings.objects.create(project=project)
-    old = Round.objects.create(
-        project=project,
-        number=1,
-        status=Round.Status.SUCCEEDED,
-        plan=plans.draft(project).to_json(),
-        finished_at=timezone.now(),
-    )
+    judged = make_prompt(project)
+    old = evaluated.make_round(project, {judged: ("Rest.", "Drink water.")})
+    results.load(old)
     model = ModelVersion.objects.create(project=project, kind="base", number=1, manifest_sha256="0" * 64)
     run = engine_files.make_run(project, status=Run.Status.FAILED)
     engine_files.write_origin(run)
     engine_files.write_samples(run, 1, prompt_id=str(project.prompts.earliest("pk").pk))
-    return {"round": old.number, "model": model.pk, "run": run.pk, "step": 1, "index": 0} | _around(model)
+    values = {"round": old.number, "judged_prompt": judged.pk, "model": model.pk, "run": run.pk, "step": 1, "index": 0}
+    return values | _around(model)
 
 
 def _around(model: ModelVersion) -> dict[str, object]:

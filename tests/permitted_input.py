@@ -8,12 +8,13 @@ from uuid import UUID
 
 from django.contrib.auth.hashers import make_password
 
-from annotate.models import Assignment, Kind, Project, User
+from annotate.models import Assignment, Kind, Project, Prompt, User
 from tests.permission_world import World
 from tests.training import engine_files
 from training.models import (
     Examination,
     ModelVersion,
+    Probe,
     Promotion,
     Question,
     Round,
@@ -164,6 +165,12 @@ def _an_example(world: World) -> None:
     Run.objects.unfinished().update(status=Run.Status.CANCELLED)
 
 
+def _a_probe(world: World) -> None:
+    prompt = Prompt.objects.get(pk=world.values["judged_prompt"])
+    seen_in = Round.objects.get(project=prompt.project, number=world.values["round"])
+    Probe.objects.create(project=prompt.project, prompt=prompt, round=seen_in)
+
+
 def _queued(world: World) -> None:
     """The run waits, between two others of its project."""
     run = Run.objects.get(pk=world.values["run"])
@@ -199,6 +206,7 @@ CONDITIONS: dict[tuple[str, str], Callable[[World], None]] = {
     ("POST", "training:remove-example"): _an_example,
     ("POST", "training:round-cancel"): _an_active_round,
     ("POST", "training-api:round-cancel"): _an_active_round,
+    ("POST", "training:pair-unwatch"): _a_probe,
     ("POST", "training:run-resume"): _a_checkpoint,
     ("POST", "training:run-first"): _queued,
     ("POST", "training:run-last"): _queued,
@@ -266,6 +274,9 @@ LANDINGS: dict[tuple[str, str], str] = {
     ("POST", "training:rounds-start"): "training:round",
     ("POST", "training:rounds-make-fit"): "training:rounds",
     ("POST", "training:round-cancel"): "training:round",
+    ("POST", "training:pair-rank"): "training:round",
+    ("POST", "training:pair-watch"): "training:round",
+    ("POST", "training:pair-unwatch"): "training:round",
     ("POST", "training:run-resume"): "training:run",
     ("POST", "training:run-repeat"): "training:run",
     ("POST", "training:run-change"): "training:run",

@@ -54,6 +54,7 @@ def api(route: str, who: dict[str, str | int], method: str, scope: str, **values
 
 P = {"slug": "project"}
 ROUND = P | {"number": "round"}
+PAIR = ROUND | {"prompt": "judged_prompt"}
 RUN = P | {"pk": "run"}
 STEP = RUN | {"step": "step"}
 MODEL = P | {"pk": "model"}
@@ -127,6 +128,9 @@ ROWS = [
     *page("training:round-live", ADMINS, **ROUND),
     *page("training:round-cancel", ADMINS, **ROUND),
     *page("training:round-cancel", ADMINS, "POST", **ROUND),
+    *page("training:pair-rank", ADMINS, "POST", **PAIR),
+    *page("training:pair-watch", ADMINS, "POST", **PAIR),
+    *page("training:pair-unwatch", ADMINS, "POST", **PAIR),
     *page("training:run", ADMINS, **RUN),
     *page("training:run-live", ADMINS, **RUN),
     *page("training:run-curves", ADMINS, **RUN),

@@ -39,6 +39,10 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class NoLauncher(Exception):
+    """The program that starts several processes is not there, or may not be run; the message says which and why."""
+
+
 class Draining:
     """Set by the worker's main process when it is told to stop; shared with its children, which are forked from it.
 
@@ -96,7 +100,7 @@ def started(
 
     Several `processes` are children of a launcher, which is what is yielded then; they die with it. `environment` is
     added to what every engine gets; what it writes to its output is appended to `log`. With `keeps_one_ready`, it is
-    the one that waits, and another one waits from now on.
+    the one that waits, and another one waits from now on. Raises NoLauncher.
     """
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | dict(environment or {})
     keeps_one_ready = keeps_one_ready and module == ENGINE and processes == 1 and settings.KEEP_ENGINE_READY
@@ -104,7 +108,12 @@ def started(
     if process is None:
         interpreter = launcher(processes) if processes > 1 else [sys.executable]
         with log.open("ab") as output:
-            process = _start([*interpreter, "-m", module, *arguments], environment, output, subprocess.DEVNULL)
+            try:
+                process = _start([*interpreter, "-m", module, *arguments], environment, output, subprocess.DEVNULL)
+            except (FileNotFoundError, PermissionError) as error:
+                if processes == 1:
+                    raise
+                raise NoLauncher(f"{interpreter[0]}: {error.strerror}") from error
     try:
         if keeps_one_ready:
             try:

@@ -117,10 +117,15 @@ class Engine:
         command = [self.run.stage, str(self.run.directory)]
         log = self.attempt / directories.LOG
         module = settings.ENGINE_MODULE
-        with engine_process.started(
-            command, log=log, module=module, processes=self.processes, keeps_one_ready=True
-        ) as process:
-            exit_code = self._follow(process)
+        try:
+            with engine_process.started(
+                command, log=log, module=module, processes=self.processes, keeps_one_ready=True
+            ) as process:
+                exit_code = self._follow(process)
+        except engine_process.NoLauncher as error:
+            return Ending(
+                exits.InvalidInput.code, f"The processes could not be started: {error}.", {"kind": "launcher"}
+            )
         self._read_progress()
         return self._ending(exit_code)
 

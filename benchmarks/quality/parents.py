@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.learning import Loop, Record
+from benchmarks.learning import Loop, Record, fingerprint
 from training.rlhf import seeding
 from training.rlhf.__main__ import main
 from training.rlhf.config import Parent, trunk_role
@@ -78,15 +77,19 @@ def trained(work: Path, seed: int, changes: Sequence[str] = ()) -> Parents:
     return Parents(Path(sft_directory), Path(reward_directory))
 
 
-def ranked(loop: Loop) -> tuple[Path, list[Record]]:
-    """An SFT policy, and rankings of its answers to train prompts, in any order; what is finished is used again."""
-    sft, slates = loop.sft(BASE), loop.work / "rankings.json"
-    if not slates.exists():
-        loop.sample(1, {"policy": sft, "parent": BASE})
-        slates.write_text(json.dumps(loop.rankings))
-    rankings = [row for row in json.loads(slates.read_text()) if not is_held_out(row["prompt_id"])]
-    random.Random(f"shares {loop.seed}").shuffle(rankings)
-    return sft, rankings
+def ranked(loop: Loop, sft: Path, published: Sequence[Path] = ()) -> list[Record]:
+    """The rankings of train prompts of the round after these policies: answers of the last one, or of SFT.
+
+    What is finished is used again.
+    """
+    file = loop.work / f"rankings-{fingerprint([str(path) for path in published])}.json"
+    if not file.exists():
+        loop.rankings = []
+        parents = {"policy": published[-1], "parent": sft} if published else {"policy": sft, "parent": BASE}
+        loop.sample(len(published) + 1, parents)
+        file.write_text(json.dumps([row for row in loop.rankings if not is_held_out(row["prompt_id"])]))
+    rankings: list[Record] = json.loads(file.read_text())
+    return rankings
 
 
 def untrained(work: Path) -> Parents:

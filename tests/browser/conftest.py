@@ -108,7 +108,7 @@ def open_as(window: BrowserContext, live_server) -> Callable[[User, str], Page]:
 
 
 def wait_for_scripts(page: Page) -> None:
-    """Until a key that is pressed is heard: htmx gives the page to its scripts in a timer, and one set now comes later."""
+    """Until keys are heard: htmx gives the page to its scripts in a timer, and one that is set now comes later."""
     page.evaluate("() => new Promise((done) => setTimeout(done))")
 
 

@@ -43,6 +43,7 @@ def failed(running: Run) -> Run:
     round = Round.objects.create(project=running.project, number=1, status=Round.Status.FAILED, plan=plan)
     error = "The engine was killed by SIGKILL."
     Run.objects.update(round=round, status=Run.Status.FAILED, exit_code=-9, error=error, finished_at=timezone.now())
+    engine_files.write_metrics(running, engine_files.watched_metrics(12))
     engine_files.write_checkpoint(running, 10)
     for step in (4, 8, 10):
         engine_files.write_samples(running, step, prompt_id=str(make_prompt(running.project).pk))
@@ -87,6 +88,27 @@ def test_a_curve_is_smoothed_at_first_and_can_be_seen_raw_and_on_a_logarithmic_a
     expect(page.locator("#plot-rollout-kl .u-series")).to_have_count(2)
     page.get_by_label("Logarithmic axis").check()
     assert drawn_pixels(page, "rollout-kl") > 1_000
+
+
+def test_all_panels_of_the_gauge_point_at_one_measurement_and_go_on_while_the_run_goes_on(
+    open_as, admin: Member, running: Run
+) -> None:
+    engine_files.write_metrics(running, engine_files.watched_metrics(20))
+    page = open_as(admin.user, address(running))
+    expect(page.locator("#gauge canvas")).to_have_count(5)
+    assert drawn_pixels(page, "gauge-scores") > 1_000
+    expect(page.locator("#gauge [data-gauge-at]")).to_have_text("last measurement")
+    plot = page.locator("#plot-gauge-distance .u-over")
+    plot.hover(position={"x": plot.bounding_box()["width"] * 0.89, "y": 50})  # the last step, but second by KL
+    expect(page.locator("#gauge [data-gauge-at]")).to_have_text("at step 20")
+    expect(page.locator("#gauge [data-gauge-value='gauge/reward']")).to_have_text("1")
+    pointer, scores = (
+        page.locator(f"#plot-gauge-{part}").bounding_box() for part in ("length .u-cursor-x", "scores .u-over")
+    )
+    assert pointer["x"] == pytest.approx(scores["x"] + scores["width"], abs=2)
+    engine_files.write_metrics(running, engine_files.watched_metrics(25))
+    expect(page.locator("#table-gauge tbody tr")).to_have_count(5)
+    expect(page.locator("#gauge .uplot")).to_have_count(5)
 
 
 def test_flat_and_healthy_curves_open_by_key_are_drawn_then_and_stay_open_while_the_run_goes_on(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.rlhf.advantages import generalized_advantages, shaped_rewards, whitened
 from training.rlhf.logprobs import CHUNK_BYTES, entropy_of, exact_kl, in_chunks, logprobs_and_entropy, logprobs_of
-from training.rlhf.stages.ppo import policy_loss, value_loss
+from training.rlhf.stages.ppo_steps import policy_loss, value_loss
 from training.rlhf.stages.reward import ranking_loss, weigh
 from training.rlhf.stages.sampling import inverse_cdf
 

@@ -112,6 +112,21 @@ def ppo_metrics(steps: int) -> list[dict[str, float]]:
     ]
 
 
+def watched_metrics(steps: int, *, every: int = 5) -> list[dict[str, float]]:
+    """The same of a PPO run with a watcher, which liked step 10 best; KL falls again at the end."""
+    rows = ppo_metrics(steps)
+    for step in range(every, steps + 1, every):
+        rows[step - 1] |= {
+            "gauge/watcher": 0.4 - 0.02 * abs(step - 10),
+            "gauge/reward": 0.05 * step,
+            "gauge/kl": 0.01 * step * (28 - step),
+            "gauge/length": 38 + 0.5 * step,
+            "gauge/stop_rate": 0.93 + 0.002 * step,
+            "gauge/best_step": min(step, 10),
+        }
+    return rows
+
+
 def write_checkpoint(run: Run, step: int, *, fence: int | None = None) -> Path:
     """A checkpoint that verifies."""
     target = attempt(run, fence) / "checkpoints" / f"step-{step:06d}"

@@ -22,7 +22,7 @@ from training.services.office.doctor import jobs
 from training.services.pages import schedule
 from training.services.run_files import directories
 from training.services.run_files.reader import RunFiles
-from training.services.running import rounds, runs
+from training.services.running import failures, rounds, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Status = Run.Status
@@ -101,6 +101,15 @@ def test_a_stall_names_the_process_that_the_others_wait_for(run: Run, settings: 
 def test_the_launcher_is_a_setting(settings: Settings) -> None:
     settings.ENGINE_LAUNCHER = "srun --ntasks={processes} 'a script' --procs {processes}"
     assert engine_process.launcher(4) == ["srun", "--ntasks=4", "a script", "--procs", "4"]
+
+
+def test_a_launcher_that_is_not_there_ends_the_run_and_is_named(run: Run, settings: Settings, tmp_path: Path) -> None:
+    settings.ENGINE_LAUNCHER = f"{tmp_path}/launch {{processes}}"
+    runner.supervise(run.pk, owner="gpu@test")
+    run = Run.objects.get(pk=run.pk)
+    assert (run.status, run.ending["kind"]) == (Status.FAILED, "launcher")
+    assert run.error == f"The processes could not be started: {tmp_path}/launch: No such file or directory."
+    assert "ROUNDTABLE_ENGINE_LAUNCHER" in str(failures.cause_of(run).advice)
 
 
 def test_a_worker_leaves_a_run_that_wants_more_processes_than_it_has_room_for(run: Run, settings: Settings) -> None:

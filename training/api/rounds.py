@@ -25,7 +25,8 @@ from training.services.running import rounds
 class RunSerializer(serializers.ModelSerializer[Run]):
     metrics = serializers.SerializerMethodField(
         help_text="The figures shown on pages. Metrics measured at each step: the mean of the last tenth of the steps "
-        "so far. skipped_steps: the total. Metrics measured once, such as those of an evaluation: that value."
+        "so far. skipped_steps: the total. gauge/: the last measurement. Metrics measured once, such as those of an "
+        "evaluation: that value."
     )
 
     class Meta:

@@ -2,6 +2,7 @@ from training.models.adoptions import Adoption
 from training.models.downloads import Download
 from training.models.examinations import Examination
 from training.models.model_versions import ModelVersion
+from training.models.probes import Probe
 from training.models.promotions import Promotion
 from training.models.questions import Answer, Question
 from training.models.results import Result
@@ -23,6 +24,7 @@ __all__ = [
     "IllegalMove",
     "LostRace",
     "ModelVersion",
+    "Probe",
     "Promotion",
     "Question",
     "Result",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import ClassVar
 
 from django.conf import settings
@@ -30,7 +31,7 @@ class Sample(models.Model):
 
 
 class SentSample(models.Model):
-    """Two samples of a training step, a policy's answer and its reference's, that an admin sent to be ranked.
+    """Two samples of a run, a policy's answer and that of the model before it, that an admin sent to be ranked.
 
     The same two are sent once.
     """
@@ -47,3 +48,8 @@ class SentSample(models.Model):
 
     def __str__(self) -> str:
         return f"sample of {self.run}"
+
+    @staticmethod
+    def digest_of(prompt_id: str, text: str, reference_text: str) -> str:
+        """The same for the same two answers to the same prompt, in whichever run."""
+        return hashlib.sha256("\0".join([prompt_id, text, reference_text]).encode()).hexdigest()

@@ -24,6 +24,16 @@ def shaped_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, response
     return scores[:, None] * last_token(response) - beta * kl
 
 
+def adapted_beta(beta: float, kl: float, target: float, episodes: int, horizon: int) -> float:
+    """The beta that follows one whose `episodes` came to `kl`, so that it goes to `target`; both in nats per answer.
+
+    beta * (1 + e * episodes / horizon) with e = kl / target - 1, kept within -0.2 and 0.2: Ziegler et al. 2019,
+    "Fine-Tuning Language Models from Human Preferences", section 2.2, as their code has it. `horizon` is in episodes.
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return beta * (1 + error * episodes / horizon)
+
+
 def last_token(response: Tensor) -> Tensor:
     """(B, T) bool, True on the last token of each answer: EOS, or where the length limit cut it."""
     followed = torch.nn.functional.pad(response[:, 1:], (0, 1))

@@ -20,6 +20,7 @@ T = TypeVar("T")
 SCHEMA = 1
 DTYPES = ("auto", "fp32", "bf16")
 SWITCH = ("auto", "on", "off")
+TRIAL_PROMPTS = 64  # of PPO, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,13 +203,22 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     weights_held: ClassVar[int] = 11
 
     iterations: int = setting(60, at_least=1, at_most=1_000_000)
-    # episodes of an iteration, all sampled from one policy; each trains once
+    # episodes of an iteration, all sampled from one policy
     rollout_size: int = setting(512, unit="answers", at_least=1, at_most=1_000_000)
     minibatch_size: int = setting(64, unit="answers", at_least=1, at_most=1_000_000)  # episodes per gradient step
+    epochs: int = setting(1, at_least=1, at_most=1000)  # passes over the episodes of an iteration
     learning_rate: float = setting(3e-6, at_least=0)  # of the policy, Adam peak; decays linearly to 0
     value_learning_rate: float = setting(9e-6, at_least=0)  # of the critic, likewise
     # lost per nat of divergence from the reference
     beta: float = setting(0.05, unit="reward per nat", at_least=0)
+    # beta goes up or down until the KL comes to this; 0 keeps beta as it is
+    kl_target: float = setting(0.0, unit="nats per answer", at_least=0)
+    # after which a KL that is a fifth or more off the target has changed beta by a fifth
+    kl_horizon: int = setting(10_000, unit="answers", at_least=1, at_most=10**12)
+    # weight of the loss on demonstrations beside that of PPO (PPO-ptx); 0 does without
+    ptx_coefficient: float = setting(0.0, at_least=0)
+    # of the moving average of the policy's weights that is published; 0 publishes the weights themselves
+    ema_decay: float = setting(0.0, at_least=0, below=1)
     clip: float = setting(0.2, above=0)  # largest move of the probability ratio that is rewarded
     value_clip: float = setting(0.2, unit="reward", above=0)  # largest move of a value that is rewarded
     gamma: float = setting(1.0, at_least=0, at_most=1)  # worth of a reward one token later
@@ -232,12 +242,21 @@ class PPOConfig(AnsweringConfig, LearningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rollout_size % self.minibatch_size == 0, "rollout_size", "must be a multiple of minibatch_size")
+        # One iteration may not turn the sign of beta.
+        fits = self.kl_target == 0 or self.rollout_size <= self.kl_horizon
+        require(fits, "kl_horizon", "must not be less than rollout_size")
         require(self.processes <= self.minibatch_size, "processes", "must not be more than minibatch_size")
 
     @property
     def is_watched(self) -> bool:
         """Whether the run has a watcher and uses it."""
         return "watcher" in self.parents and self.gauge_every > 0
+
+    def count_gauge_answers(self, prompts: int) -> int:
+        """How many answers the trial and all measurements of a watched run take that has so many train prompts."""
+        tried = min(TRIAL_PROMPTS, self.gauge_prompts, prompts) if self.trial_answers > 1 else 0
+        measurements = 1 + math.ceil(self.iterations / self.gauge_every)  # the first is before training
+        return tried * self.trial_answers + measurements * self.gauge_prompts
 
 
 @dataclass(frozen=True, kw_only=True)

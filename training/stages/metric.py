@@ -30,6 +30,7 @@ class Summary(Enum):
 
     MEAN = "mean"  # of the last tenth of the steps: what one batch of records or one rollout measures swings
     TOTAL = "total"  # the engine counts from the first step on, so that its last value is the number of all
+    LAST = "last"  # measured every few steps, always on the same prompts: two of these are compared, and not averaged
     ONCE = "once"  # measured once, at the end
 
 

@@ -36,30 +36,35 @@ def plan(now: Situation) -> StagePlan:
 
 METRICS = {
     "gauge/watcher": Metric(
+        summary=Summary.LAST,
         label=_("independent judge"),
         unit="σ",
         meaning=_("Average score from a reward model that PPO does not climb, for answers to the same prompts."),
         healthy=_("Rises, then levels off. If it falls while the reward still rises, PPO exploits the reward model."),
     ),
     "gauge/reward": Metric(
+        summary=Summary.LAST,
         label=_("reward on the judge's prompts"),
         unit="σ",
         meaning=_("Average score the reward model gives the answers that the independent judge scores."),
         healthy=_("Rises with the independent judge's score."),
     ),
     "gauge/kl": Metric(
+        summary=Summary.LAST,
         label=_("KL on the judge's prompts"),
         unit=_("nats per answer"),
         meaning=_("How far the policy's answers to the judge's prompts have moved from the SFT model's."),
         healthy=_("Rises. Compare the judge's score at equal KL."),
     ),
     "gauge/length": Metric(
+        summary=Summary.LAST,
         label=_("length on the judge's prompts"),
         unit=TOKENS,
         meaning=_("Average length of the answers that the independent judge scores."),
         healthy=_("Steady. If it rises with the reward and not with the judge, length is being rewarded."),
     ),
     "gauge/stop_rate": Metric(
+        summary=Summary.LAST,
         label=_("stop rate on the judge's prompts"),
         meaning=_("Share of the answers the independent judge scores that ended before the length limit."),
         healthy=_("Over 95%."),
@@ -168,6 +173,18 @@ METRICS = {
         meaning=_("Size of the policy's gradient, before clipping."),
         healthy=_("Steady, without sudden peaks."),
     ),
+    "policy/ptx_loss": Metric(
+        label=_("loss on demonstrations"),
+        unit=PER_TOKEN,
+        meaning=_("How surprised the policy is by the demonstrations mixed into its updates."),
+        healthy=_("Steady or falling. If it rises, the mix is too weak to keep what SFT taught."),
+    ),
+    "policy/beta": Metric(
+        label=_("KL coefficient"),
+        unit=_("σ per nat"),
+        meaning=_("Reward subtracted per nat of KL, as adapted to the KL target."),
+        healthy=_("Settles. A steady rise or fall means the target is far from what the reward leads to."),
+    ),
     "value/loss": Metric(
         label=_("value loss"),
         meaning=_("How far the critic's estimate of the future reward is off."),
@@ -214,7 +231,7 @@ PPO = StageDefinition(
         "max_response",
         "batch_tokens",
     ),
-    data=("prompts",),
+    data=("prompts", "demonstrations"),  # these only where they are mixed in
     makes=Makes.POLICY,
     kind="ppo",
     plan=plan,
@@ -239,6 +256,8 @@ PPO = StageDefinition(
         "value/loss",
         "rollout/sampler_gap",
         "rollout/noncanonical",
+        "policy/ptx_loss",
+        "policy/beta",
         "gauge/reward",
         "gauge/kl",
         "gauge/length",

@@ -21,6 +21,7 @@ from training.services.pages.round_strip import COLLECT, FREEZE, OPEN, Cell
 from training.services.pages.schedule import Job, Schedule, Wait
 from training.services.planning import memory_words
 from training.services.planning.memory_plan import StageMemory
+from training.services.running import word_diffs
 from training.stages.number_format import typed
 from training.stages.remedies import Remedy
 
@@ -96,7 +97,7 @@ def wait_words(wait: Wait) -> str:
 @register.filter
 def joined(pieces: Iterable[tuple[str, str]]) -> str:
     """The whole text of a comparison's pieces: (kind, text)."""
-    return "".join(text for _kind, text in pieces)
+    return word_diffs.joined(pieces)
 
 
 @register.filter

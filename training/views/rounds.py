@@ -70,7 +70,7 @@ def make_fit(request: ProjectRequest) -> HttpResponse:
 @require_safe
 def detail(request: ProjectRequest, number: int) -> HttpResponse:
     """One round: its stages, live while it runs."""
-    page = round_page.build(_fetch(request, number), request.user)
+    page = round_page.build(fetch(request, number), request.user)
     return render(request, "training/rounds/detail.html", {"project": request.project, "page": page})
 
 
@@ -79,7 +79,7 @@ def detail(request: ProjectRequest, number: int) -> HttpResponse:
 @fragment_of("training:round", "slug", "number")
 def live(request: ProjectRequest, number: int) -> HttpResponse:
     """The part of a round's page that changes while it runs."""
-    page = round_page.build(_fetch(request, number), request.user)
+    page = round_page.build(fetch(request, number), request.user)
     return render(request, "training/rounds/_live.html", {"project": request.project, "page": page})
 
 
@@ -87,7 +87,7 @@ def live(request: ProjectRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     """Ask for confirmation, then stop the round. What it has published stays."""
-    round = _fetch(request, number)
+    round = fetch(request, number)
     if request.method != "POST":
         return render(request, "training/rounds/cancel.html", {"project": request.project, "round": round})
     try:
@@ -97,6 +97,6 @@ def cancel(request: ProjectRequest, number: int) -> HttpResponse:
     return redirect("training:round", request.project.slug, number)
 
 
-def _fetch(request: ProjectRequest, number: int) -> Round:
+def fetch(request: ProjectRequest, number: int) -> Round:
     visible = Round.objects.for_user(request.user).select_related("project", "snapshot", "opened_by")
     return get_object_or_404(visible, project=request.project, number=number)

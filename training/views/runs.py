@@ -13,7 +13,7 @@ from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Worker
 from training.services.pages import heldout_accuracy, progress, schedule
-from training.services.run_files import config_fields, curves, origin_facts, step_samples
+from training.services.run_files import config_fields, curves, gauge_curves, origin_facts, step_samples
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
 from training.stages import Stage
@@ -110,10 +110,14 @@ def curves_context(request: ProjectRequest, files: RunFiles) -> dict[str, object
     """What the curves and the saved config show."""
     run, config, rows = files.run, files.config, files.history
     drawn = curves.build(files)
+    gauge = gauge_curves.build(files, drawn)
+    if gauge:
+        drawn = [curve for curve in drawn if curve.name not in gauge_curves.DRAWN]
     return {
         "project": request.project,
         "run": run,
         "is_over": run.status in Run.FINISHED,
+        "gauge": gauge,
         "curves": [curve for curve in drawn if not curve.is_folded],
         "flat_curves": [curve for curve in drawn if curve.is_folded],
         "bar": step_samples.step_cells(files) if run.stage == Stage.PPO else [],

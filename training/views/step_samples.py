@@ -12,8 +12,9 @@ from django.views.decorators.http import require_safe
 from annotate.addresses import posts_from
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
-from annotate.services.slates import BadSlate
+from annotate.services.slates import BadSlate, NewCompletion
 from annotate.services.text import BadText
+from training.services.labels import sent_samples
 from training.services.run_files import step_samples
 from training.services.run_files.step_samples import ORDERS
 from training.views.runs import fetch
@@ -46,8 +47,10 @@ def send(request: ProjectRequest, pk: int, step: int, index: int) -> HttpRespons
     samples = {sample.index: sample for sample in step_samples.read(run, step, order="worst")}
     if index not in samples:
         raise Http404
+    sample = samples[index]
+    answer, reference = NewCompletion(sample.text, sample.finish_reason), NewCompletion(sample.reference_text)
     try:
-        step_samples.send(run, samples[index], sent_by=request.user)
+        sent_samples.send(run, prompt_id=sample.prompt_id, answer=answer, reference=reference, sent_by=request.user)
         messages.success(request, _("People are now asked to rank the two answers."))
     except (BadSlate, BadText) as refusal:
         messages.error(request, str(refusal))

@@ -136,7 +136,8 @@ def update_twice(
     trainer = ppo.Trainer(policy, reference, critic, chat, lambda answers: torch.zeros(len(answers)), cfg, lambda: None)
     parts = [sequences(cfg.batch_tokens)[: cfg.batch_tokens // (2 * LENGTH)]] * 2
     for _ in range(2):
-        rollouts = [ppo.evaluate_rollout(policy, reference, critic, _episodes(part), 0, cfg) for part in parts]
+        networks = (policy, reference, critic)
+        rollouts = [ppo.evaluate_rollout(*networks, _episodes(part), 0, cfg.beta, cfg) for part in parts]
         trainer.update([rollouts], 0)
 
 

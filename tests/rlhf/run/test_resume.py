@@ -170,7 +170,8 @@ def test_ppo_with_adapters_killed_anywhere_ends_in_the_same_adapter(tmp_path: Pa
         outputs.append(finished(tmp_path / stage) / "output")
     sft, reward = outputs
     parents = {"policy": sft, "reference": sft, "reward": reward}
-    run = adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA, iterations=3, checkpoint_seconds=0)
+    options = {"iterations": 3, "checkpoint_seconds": 0, "epochs": 2, "ema_decay": 0.5}
+    run = adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA, **options)
     check_that_kills_change_nothing(run, "ppo")
     assert weights(run).keys() == {"adapter_model.safetensors"}
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -58,6 +59,14 @@ def test_a_judge_who_turns_down_stops_the_run_and_the_best_is_near_the_turn() ->
 
 def test_a_judge_who_sees_nothing_get_better_stops_the_run_soon() -> None:
     assert stopped([0.0] * 12) >= 0.9
+
+
+def test_a_policy_that_never_became_certainly_better_is_published_as_it_began() -> None:
+    level = [planted([0.0] * 12, random.Random(seed)) for seed in range(40)]
+    began = [watch.best.step == 0 for watch in level if watch.best]
+    assert fmean(began) >= 0.8  # chance makes some measurement look certain
+    late = [planted([0.0, 0.0, *[0.6] * 6], random.Random(seed)).best for seed in range(20)]
+    assert min(one.step for one in late if one) >= 2
 
 
 @pytest.mark.parametrize("slope", [0.13, 0.2])
@@ -136,8 +145,9 @@ def test_a_person_may_have_it_go_on_whatever_the_judge_says(
 
 
 def test_a_watched_run_that_is_killed_anywhere_ends_in_the_same_weights(
-    make_run: MakeRun, parents: dict[str, Path]
+    make_run: MakeRun, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gauge, "CERTAIN", 0.0)  # or what it starts from might be published
     fields: dict[str, Any] = {"data": {"prompts": PROMPTS}, "checkpoint_seconds": 0, "iterations": 3}
     run = make_run("ppo", parents=parents, learning_rate=0.05, kl_limit=1e9, **fields, **SIZES)
     check_that_kills_change_nothing(run, "ppo")
@@ -178,6 +188,14 @@ def test_of_answers_that_the_judge_cannot_tell_apart_the_picked_one_wins_half() 
     assert picked_wins([0.1, 0.9, 0.5], [2.0, 2.0, 2.0]) == 0.5
     assert picked_wins([0.1, 0.9, 0.5], [1.0, 2.0, 3.0]) == 0.5
     assert picked_wins([0.1, 0.9, 0.5], [1.0, 3.0, 2.0]) == 1.0
+
+
+def test_the_answers_of_trial_and_measurements_can_be_counted_before() -> None:
+    roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
+    cfg = PPOConfig(seed=3, parents=roles, iterations=12, gauge_every=5, gauge_prompts=100, trial_answers=16)
+    assert cfg.count_gauge_answers(prompts=1000) == 4 * 100 + 64 * 16  # after 0, 5, 10 and 12 iterations
+    assert cfg.count_gauge_answers(prompts=10) == 4 * 100 + 10 * 16
+    assert replace(cfg, trial_answers=1).count_gauge_answers(prompts=1000) == 4 * 100
 
 
 def test_the_same_prompts_are_answered_every_time_and_few_of_them_several_times() -> None:

@@ -23,8 +23,8 @@ STAGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "watcher": (("policy",), {"watcher_rankings": [ranked_slate(n) for n in range(4)]}, {"batch_size": 4}),
     "ppo": (
         ("policy", "reference", "reward", "watcher"),
-        {"prompts": PROMPTS},
-        {**SMALL, "iterations": 1, "gauge_prompts": 8},
+        {"prompts": PROMPTS, "demonstrations": [demonstration(n) for n in range(4)]},
+        {**SMALL, "iterations": 1, "gauge_prompts": 8, "ptx_coefficient": 0.1, "kl_target": 1.0},
     ),
     "evaluation": (("policy", "reference", "reward", "watcher"), HELD_OUT, {"draws": 1}),
     "sampling": (("policy",), {"prompts": PROMPTS}, {"k": 2}),

@@ -1,67 +1,26 @@
 """One PPO iteration on tiny models: what must hold exactly, before anything is learnt and after."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.rlhf.stages.trainers import PROMPTS, MakeTrainer, configured, rolled_out, weights
 from training.rlhf.advantages import generalized_advantages
-from training.rlhf.config import Parent, PPOConfig
 from training.rlhf.data.batching import Batch
 from training.rlhf.data.chat import Chat, Rendered
-from training.rlhf.data.records import Message, Prompt
+from training.rlhf.data.records import Message
 from training.rlhf.exits import Diverged
 from training.rlhf.networks.policy import load_policy
 from training.rlhf.networks.scalar_model import scalar_from_policy
-from training.rlhf.run.checkpoint import module_tensors
 from training.rlhf.seeding import generator
 from training.rlhf.stages.inspection import after_update
 from training.rlhf.stages.learner import Learner
-from training.rlhf.stages.ppo import Trainer, policy_step, value_step
+from training.rlhf.stages.ppo_steps import policy_step, value_step
 from training.rlhf.stages.rollouts import Rollout, iteration_prompts, rollout_metrics, whiten_advantages
 from training.rlhf.stages.scoring import Answer, Scorer
-
-PROMPTS = [
-    Prompt(id=str(number), messages=[{"role": "user", "content": f"What is {'a red ' * number}fox?"}])
-    for number in range(6)
-]
-NOBODY = Parent(path="", manifest_sha256="")
-MakeTrainer = Callable[..., Trainer]
-
-
-def configured(**options: Any) -> PPOConfig:
-    small = {"iterations": 4, "rollout_size": 8, "minibatch_size": 4, "max_response": 10, "batch_tokens": 100}
-    rates = {"learning_rate": 1e-2, "value_learning_rate": 1e-2}
-    parents = {"policy": NOBODY, "reference": NOBODY, "reward": NOBODY}
-    return PPOConfig(seed=0, dtype="fp32", parents=parents, **{**small, **rates, **options})
-
-
-def count_of_e(answers: Sequence[Answer]) -> Tensor:
-    """A reward that depends on the text alone."""
-    return torch.tensor([answer.text.count("e") / 2 for answer in answers])
-
-
-@pytest.fixture
-def make_trainer(model_dir: Path, chat: Chat) -> MakeTrainer:
-    def make(rewarder: Callable[[Sequence[Answer]], Tensor] = count_of_e, **options: Any) -> Trainer:
-        policy, reference = (load_policy(model_dir, chat, "fp32") for _ in range(2))
-        critic = scalar_from_policy(load_policy(model_dir, chat, "fp32"), "fp32", generator(0, "critic"))
-        return Trainer(policy, reference, critic, chat, rewarder, configured(**options), report_progress=lambda: None)
-
-    return make
-
-
-def rolled_out(trainer: Trainer, iteration: int = 0) -> list[Rollout]:
-    return [
-        rollout for minibatch in trainer.roll_out(PROMPTS, iteration, trainer.report_progress) for rollout in minibatch
-    ]
-
-
-def weights(module: torch.nn.Module) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in module_tensors(module).values()])
 
 
 def test_before_any_update_the_ratio_is_exactly_one_and_nothing_is_clipped(make_trainer: MakeTrainer) -> None:

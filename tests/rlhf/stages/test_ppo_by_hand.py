@@ -13,7 +13,7 @@ from training.rlhf.advantages import generalized_advantages, shaped_rewards, whi
 from training.rlhf.config import PPOConfig, load_config
 from training.rlhf.logprobs import k3
 from training.rlhf.stages.inspection import COLUMNS, read
-from training.rlhf.stages.ppo import policy_loss, value_loss
+from training.rlhf.stages.ppo_steps import policy_loss, value_loss
 
 PAGE = TARGET.with_suffix(".md").read_text()
 PROSE = " ".join(PAGE.split())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.rlhf.stages.ppo import policy_loss, value_loss
+from training.rlhf.stages.ppo_steps import policy_loss, value_loss
 
 
 @pytest.mark.parametrize(

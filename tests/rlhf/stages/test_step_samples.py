@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.reward_runs import question, ranked_slate
+from tests.rlhf.stages import trainers
+from tests.rlhf.stages.trainers import MakeTrainer, rolled_out
 from training.rlhf.__main__ import main
 from training.rlhf.config import PPOConfig
 from training.rlhf.data.chat import Chat
 from training.rlhf.stages.scoring import Answer
+from training.rlhf.stages.step_samples import StepSampleWriter
 
 OPTIONS = {"rollout_size": 6, "minibatch_size": 3, "max_response": 10, "learning_rate": 1e-2, "checkpoint_seconds": 0}
 PROMPTS = [{"id": f"p{n}", "messages": question(n)} for n in range(9)]
@@ -88,3 +92,25 @@ def test_a_later_attempt_takes_over_the_samples_up_to_its_checkpoint(
     for name, rows in whole.items():
         assert [row["text"] for row in again[name]] == [row["text"] for row in rows]
         assert [row["reference_text"] for row in again[name]] == [row["reference_text"] for row in rows]
+
+
+def test_after_a_resume_the_reference_answers_the_same_prompts_at_once(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """The last digits of a reward depend on what is scored with it; here the whole of it does."""
+    trainer = make_trainer(
+        rewarder=lambda answers: torch.full((len(answers),), float(len(answers))), rollout_size=4, shown_samples=2
+    )
+
+    def new_writer() -> StepSampleWriter:
+        reference, chat, rewarder = trainer.reference, trainer.chat, trainer.rewarder
+        return StepSampleWriter(tmp_path, reference, chat, rewarder, trainers.PROMPTS, trainer.cfg, lambda: None)
+
+    def rewards_from(first: int) -> list[float]:
+        writer = new_writer()
+        for iteration in range(first, trainer.cfg.iterations):
+            writer.write(iteration, rolled_out(trainer, iteration))
+        last = tmp_path / f"samples/step-{trainer.cfg.iterations:06d}.jsonl"
+        return [json.loads(line)["reference_reward"] for line in last.read_text().splitlines()]
+
+    assert len({tuple(rewards_from(first)) for first in range(trainer.cfg.iterations)}) == 1

@@ -85,6 +85,25 @@ def test_two_models_of_one_evaluation_show_their_answers_most_changed_first_and_
     assert "Proxy win rate of ppo-1 against sft-1: 100% (100% to 100%) how often the reward model reward-1" in words
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_where_an_independent_judge_scored_both_its_win_rate_stands(
+    client: Client, admin: Member, models: dict[str, ModelVersion], is_stored: bool
+) -> None:
+    run = evaluate(models, TEXTS, REWARDS, policy="ppo-1", reference="sft-1")
+    assert run.round is not None
+    run.round.plan["stages"][0]["parents"]["watcher"] = {"name": "watcher-1", "model_version": None, "stage": None}
+    run.round.save()
+    path = next(run.directory.rglob("completions.jsonl"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"watcher": -row["reward"]}) + "\n" for row in rows))
+    if is_stored:
+        results.load(run.round)
+    client.force_login(admin.user)
+    words = " ".join(re.sub(r"<[^>]+>", " ", compared(client, models["ppo-1"], models["sft-1"])).split())
+    assert "Win rate of ppo-1 against sft-1: 0% (0% to 0%) how often the independent judge watcher-1" in words
+    assert "Proxy win rate" not in words
+
+
 def test_a_pair_that_is_not_the_rounds_own_is_read_from_the_same_evaluation(models: dict[str, ModelVersion]) -> None:
     evaluate(models, TEXTS, REWARDS, policy="ppo-2", reference="sft-1", parent="ppo-1")
     found = model_answers.compare(models["ppo-1"], models["sft-1"])

@@ -111,12 +111,24 @@ def test_accuracy_and_win_rate_are_drawn_by_round_with_their_intervals(trains: P
     measure(rounds[2], wins=[0.75, 0.5, 1.0], gaps=[(30, 0.6), (10, 1.0)])
     accuracy, win_rate = build(trains).charts
     assert [slot.name for slot in win_rate.slots] == ["Round 1", "Round 3"]
-    assert win_rate.slots[1].cells == ("75% (50% to 100%)",)
+    assert win_rate.slots[1].cells == ("75% (50% to 100%), proxy",)
     last = win_rate.dots[1]
     assert (last.y, last.low, last.high) == (HEIGHT / 4, HEIGHT / 2, 0)
     (dot,) = accuracy.dots
     assert dot.title.startswith("Round 3: 70% (")  # 28 of 40 pairs
     assert dot.y == pytest.approx(HEIGHT * 0.3)
+
+
+def test_where_an_independent_judge_scored_its_win_rate_stands_and_says_so(trains: Project) -> None:
+    watched = make_round(trains, "sft", "ppo")["ppo"].run.round
+    result = measure(watched, wins=[0.9, 0.8, 1.0], gaps=[])
+    result.figures.append({"name": "watcher_win_rate", "after": [0.25, 0.2, 0.3]})
+    result.save()
+    text = "ppo-1 is ready and has not been promoted. Win rate according to the independent judge: 25% (20% to 30%)."
+    assert text in decisions(trains)
+    _accuracy, win_rate = build(trains).charts
+    assert win_rate.slots[0].cells == ("25% (20% to 30%), independent judge",)
+    assert win_rate.dots[0].y == HEIGHT * 3 / 4
 
 
 def test_before_any_result_the_charts_say_what_they_wait_for(trains: Project) -> None:

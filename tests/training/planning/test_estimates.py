@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -13,13 +17,15 @@ from django.utils import timezone
 
 from annotate.models import Member, Project
 from tests.factories import make_project
-from tests.training import machine
-from training.models import Round, Run
+from tests.training import engine_files, machine
+from training.models import ModelVersion, Round, Run
 from training.services.machines import workers
 from training.services.pages import schedule
-from training.services.planning import plans
+from training.services.planning import plans, preflight
 from training.services.planning.estimates import History
-from training.stages import Stage
+from training.services.planning.plans import StagePlan
+from training.stages import ParentRole, Stage
+from training.stages.planning import PlannedParent
 
 
 def make_round(project: Project, *, rankings: int) -> Round:
@@ -80,6 +86,92 @@ def test_a_second_pretraining_takes_what_the_same_one_took_in_another_project(pr
         machine.make_settings(one, base_model="tiny")
     took(other, 14, Stage.PRETRAINING)
     assert estimated(machine.queue_run(project, Stage.PRETRAINING)) == (14, "as in another project")
+
+
+def done_ppo(project: Project, *, watched: bool) -> Run:
+    """A PPO of the tiny preset that took ten minutes, six seconds for each iteration of 64 answers."""
+    now = timezone.now()
+    times = {"started_at": now - timedelta(minutes=10), "finished_at": now}
+    round = make_round(project, rankings=100)
+    run = engine_files.make_run(project, fence=1, status=Run.Status.SUCCEEDED, round=round, **times)
+    if watched:
+        watch(run)
+    engine_files.begin_attempt(run, 300)
+    engine_files.write_times(run, [240.0 - 6 * step for step in range(40)])
+    return run
+
+
+def watch(run: Run, **settings: int) -> None:
+    """Give a PPO a watcher, and other settings."""
+    file = run.directory / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    parents = config["parents"] | {"watcher": config["parents"]["reward"]}
+    file.write_text(json.dumps(config | {"parents": parents} | settings), "utf-8")
+
+
+def planned_ppo(project: Project, **ppo: object) -> tuple[int, str] | None:
+    """Minutes of a PPO that is to be watched, by the tiny preset and the settings `ppo`; and what is in them."""
+    machine.make_settings(project, base_model="tiny", overrides={"ppo": ppo})
+    stage = StagePlan(
+        stage=Stage.PPO, parents={ParentRole.WATCHER: PlannedParent(name="watcher-1")}, counts={"prompts": 50}
+    )
+    found = History([project.pk]).of_planned(project.pk, stage)
+    return found and (round(found.whole / timedelta(minutes=1)), found.remark)
+
+
+def test_a_ppo_that_is_watched_for_the_first_time_takes_its_trial_and_measurements_longer(
+    project: Project, data_dir: Path
+) -> None:
+    done_ppo(project, watched=False)
+    # 50 prompts 16 times, and 128 answers after 0, 5, ... 40 iterations, are 1952; 64 of them take 6 s at most.
+    assert planned_ppo(project) == (
+        13,
+        "This includes at most 4 min for the trial of the reward and the independent judge's measurements, "
+        "which the earlier PPO did without.",
+    )
+
+
+def test_what_a_watched_ppo_took_has_its_trial_already(project: Project, data_dir: Path) -> None:
+    done_ppo(project, watched=True)
+    assert planned_ppo(project, trial_answers=1000) == (
+        10,
+        "This includes the trial of the reward and the independent judge's measurements.",
+    )
+
+
+def test_a_ppo_whose_settings_do_without_the_judge_has_no_trial(project: Project, data_dir: Path) -> None:
+    done_ppo(project, watched=False)
+    assert planned_ppo(project, gauge_every=0) == (10, "")
+
+
+def test_where_nothing_tells_how_long_an_answer_takes_the_trial_is_said_to_come_on_top(
+    project: Project, data_dir: Path
+) -> None:
+    shutil.rmtree(done_ppo(project, watched=False).directory)
+    assert planned_ppo(project) == (
+        10,
+        "The trial of the reward and the independent judge's measurements come on top.",
+    )
+
+
+def test_a_watched_ppo_that_waits_is_estimated_with_its_own_settings(project: Project, data_dir: Path) -> None:
+    done_ppo(project, watched=False)
+    waiting = engine_files.make_run(project, round=make_round(project, rankings=100))
+    watch(waiting, trial_answers=0, gauge_prompts=640, gauge_every=40)  # 1280 answers: 2 minutes
+    assert estimated(waiting) == (12, "as in round 1, plus trial and measurements")
+
+
+def test_the_plan_says_whether_its_time_has_the_trial(project: Project, base: ModelVersion) -> None:
+    took(project, 10, Stage.PPO, round=make_round(project, rankings=100))
+    drafted = plans.draft(project)
+    parent = PlannedParent(name=base.name, model_version=base.pk)
+    ppo = StagePlan(stage=Stage.PPO, parents=dict.fromkeys(["policy", "reference", "reward", "watcher"], parent))
+    others = [replace(stage, reason="Left out.") for stage in drafted.stages if stage.stage != Stage.PPO]
+    found = preflight.check(project, replace(drafted, stages=[*others, ppo]), preflight.gather(project))
+    assert (
+        "Time: about 10 min, as in round 1. "
+        "The trial of the reward and the independent judge's measurements come on top."
+    ) in [line.text for line in found.lines]
 
 
 def test_the_number_of_projects_changes_nothing_in_the_number_of_statements(waiting: Run) -> None:

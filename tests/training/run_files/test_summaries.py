@@ -89,6 +89,13 @@ def test_what_is_measured_once_is_just_that_and_says_no_steps() -> None:
     assert [summaries.steps_in_words(name, 20) for name in ("rollout/final_kl", "heldout/kl", "data/used")] == [""] * 3
 
 
+def test_what_the_independent_judge_measures_is_never_averaged_over_measurements() -> None:
+    measured = {10: 0.9, 95: 0.4, 100: 0.2}
+    rows = [Row(step, 100, 0.0, {"gauge/watcher": measured[step]} if step in measured else {}) for step in range(101)]
+    assert summaries.summarise(rows) == {"gauge/watcher": 0.2}
+    assert summaries.steps_in_words("gauge/watcher", 100) == "last measurement"
+
+
 def test_a_step_that_measured_nothing_does_not_stretch_the_mean_to_earlier_ones() -> None:
     rows = [Row(step, 20, 0.0, {"sft/loss": float(step)}) for step in range(1, 20)] + [Row(20, 20, 0.0, {})]
     assert summaries.summarise(rows) == {"sft/loss": 19.0}

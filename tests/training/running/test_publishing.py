@@ -9,15 +9,16 @@ import pytest
 from pytest_django import Settings
 
 from annotate.models import Member, Project, Slate, WorkItem
+from annotate.services.slates import NewCompletion
 from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Sample, SentSample
 from training.rlhf import exits
 from training.rlhf.run.manifest import manifest_sha256
+from training.services.labels import sent_samples
 from training.services.planning import plans
 from training.services.planning.plans import Plan, PlannedParent, StagePlan
 from training.services.registry import model_versions
-from training.services.run_files import directories, step_samples
-from training.services.run_files.step_samples import StepSample
+from training.services.run_files import directories
 from training.services.running import runs
 from training.services.running.runs import Ending
 from training.stages import Stage
@@ -177,9 +178,8 @@ def test_a_pair_that_an_admin_sent_from_ppo_is_withdrawn_two_rounds_later(
     base = machine.make_model(project, "base")
     first = publish_samples(project, sft, base, ["0", "0!"])
     prompt = project.prompts.get()
-    pair = {"messages": prompt.messages, "text": "Rest.", "reference_text": "Run.", "finish_reason": "stop"}
-    numbers = {"n_tokens": 3, "reward": 1.0, "kl": 1.0, "reference_reward": 0.0}
-    step_samples.send(first, StepSample(index=0, prompt_id=str(prompt.pk), **pair, **numbers), sent_by=admin.user)
+    two = {"answer": NewCompletion("Rest."), "reference": NewCompletion("Run.")}
+    sent_samples.send(first, prompt_id=str(prompt.pk), **two, sent_by=admin.user)
     sent = SentSample.objects.get().slate.work_item
     for number, status in ((1, WorkItem.Status.OPEN), (2, WorkItem.Status.WITHDRAWN)):
         publish_samples(project, sft, base, [f"{number}", f"{number}!"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from django.test import Client
@@ -27,6 +28,14 @@ def test_a_diff_marks_the_words_that_are_gone_and_those_that_are_new() -> None:
     assert diff.before == [("kept", "Drink "), ("changed", "water "), ("kept", "and rest.")]
     assert diff.after == [("kept", "Drink "), ("changed", "tea "), ("kept", "and rest.")]
     assert diff.change == 0.25
+
+
+@pytest.mark.parametrize("ends", [("", ""), (" one", " one"), (" one", " other"), ("\n", " \t")])
+def test_the_pieces_of_a_diff_are_the_whole_texts_however_long(ends: tuple[str, str]) -> None:
+    texts = [" Rest,\n\nrest. " * 500 + end for end in ends]
+    diff = word_diffs.compare(*texts)
+    assert [word_diffs.joined(diff.before), word_diffs.joined(diff.after)] == texts
+    assert (diff.change > 0) == (ends[0] != ends[1])
 
 
 @pytest.mark.parametrize(("text", "change"), [("Same.", 0), ("Other!", 1)])
@@ -168,6 +177,27 @@ def test_what_a_policy_wrote_that_is_no_text_is_shown_repaired(measured: Round) 
     result = results.load(measured)
     assert result is not None
     assert result.answers[0]["after"][0][1] == "Drink\ufffd tea."
+
+
+def test_the_list_of_rounds_shows_the_judges_win_rate_or_calls_it_proxy(
+    measured: Round, client: Client, admin: Member
+) -> None:
+    result = results.load(measured)
+    assert result is not None
+    client.force_login(admin.user)
+    address = reverse("training:rounds", args=[measured.project.slug])
+
+    def cell() -> str:
+        html = client.get(address).content.decode().partition('data-label="Win rate">')[2]
+        return " ".join(re.sub(r"<[^>]+>", " ", html.partition("</td>")[0]).split())
+
+    assert cell() == "100% (100% to 100%) proxy"
+    result.figures.insert(0, {"name": "watcher_win_rate", "after": [0.25, 0.125, 0.5]})
+    result.save()
+    assert cell() == "25% (12% to 50%) independent judge"
+    result.figures = [figure for figure in result.figures if figure["name"] == "reward"]
+    result.save()
+    assert cell() == "–"
 
 
 def test_a_round_whose_files_are_gone_has_no_result(measured: Round) -> None:

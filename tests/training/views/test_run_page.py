@@ -198,6 +198,26 @@ def test_the_judges_score_is_the_first_curve(page: Client, project: Project) -> 
     assert [curve.name for curve in curves.build(read(run))][:2] == ["gauge/watcher", "rollout/reward"]
 
 
+def test_what_the_judge_measures_is_drawn_once_in_one_picture_with_one_table(page: Client, project: Project) -> None:
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=20, total=20)
+    engine_files.write_metrics(run, engine_files.watched_metrics(20), total=20)
+    html = shown(page, run)
+    assert 'data-curve="rollout/reward"' in html and 'data-curve="gauge/' not in html
+    picture = html.split('<figure id="gauge"')[1].split("</figure>")[0]
+    assert picture.count("data-gauge-panel=") == 5
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in picture.split("<tbody>")[1].split("<tr>")[1:]]
+    assert rows[1] == ["○", "published:", "step", "10:", "10", "0.4", "0.5", "1.8", "43", "95%"]
+    assert len(rows) == 4
+
+
+def test_one_measurement_of_the_judge_is_figures_and_no_picture(page: Client, project: Project) -> None:
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=5, total=20)
+    engine_files.write_metrics(run, engine_files.watched_metrics(5), total=20)
+    html = shown(page, run)
+    assert "data-gauge-panel=" not in html
+    assert '<strong data-gauge-value="gauge/watcher">0.3</strong>' in html
+
+
 def test_steps_without_samples_are_announced_to_screen_readers(page: Client, running: Run) -> None:
     bar = shown(page, running).split('id="bar"')[1].split("</ol>")[0]
     assert '<span class="visually-hidden">step 5: KL 0.46 nats, no samples were kept</span>' in bar

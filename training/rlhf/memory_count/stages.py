@@ -24,7 +24,7 @@ from ..networks import device
 from ..networks.decoding import new_decoding, rows_that_fit
 from ..networks.policy import Policy
 from ..networks.scalar_model import ScalarModel
-from ..stages import ppo, reward, sft
+from ..stages import ppo, ppo_steps, reward, sft
 from ..stages.evaluation import ROLES, kl_and_entropy
 from ..stages.rollouts import Episode
 from ..stages.sampling import first_waiting, inverse_cdf, numbers_by_role
@@ -116,15 +116,18 @@ def _ppo(counter: Counter) -> None:
     stage.keep_weights(policy)
     if watchers:
         stage.keep_weights(policy)  # those that the watcher likes best
+    if cfg.ema_decay:
+        stage.keep_weights(policy)  # their average
     _decode(counter, policy, cfg)
     parts = counter.micro_batches()
     _score(counter, scorer, parts)
-    with stage.measuring("evaluation", read=[policy, reference, critic]):
-        rollouts = [ppo.evaluate_rollout(policy, reference, critic, _episodes(part), pad_id, cfg) for part in parts]
+    networks = (policy, reference, critic)
+    with stage.measuring("evaluation", read=networks):
+        rollouts = [ppo.evaluate_rollout(*networks, _episodes(part), pad_id, cfg.beta, cfg) for part in parts]
     with stage.measuring("step of the policy", trained=policy):
-        ppo.policy_step(policy, policy_learner, rollouts, 0.0, cfg.clip)
+        ppo_steps.policy_step(policy, policy_learner, rollouts, 0.0, cfg.clip)
     with stage.measuring("step of the critic", trained=critic):
-        ppo.value_step(critic, critic_learner, rollouts, 0.0, cfg.value_clip)
+        ppo_steps.value_step(critic, critic_learner, rollouts, 0.0, cfg.value_clip)
 
 
 def _evaluation(counter: Counter) -> None:

@@ -11,7 +11,8 @@ others, the reward has nothing to teach, and PPO does not begin.
 
 PPO goes as far as it helps and no further. It stops once some measurements in a row brought no certain improvement on
 the last certain one: the mean of the differences, prompt by prompt, has to be above `CERTAIN` of its standard errors.
-Of all that was measured, the policy with the highest mean is kept. Why it does not wait until the watcher turns down,
+Of all that was measured, the policy with the highest mean is kept; but while nothing was a certain improvement on the
+policy as it began, that one is. Why it does not wait until the watcher turns down,
 and what this rule does to good and bad runs, is in docs/learning.md.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import ranks, seeding, sharding
-from ..config import PPOConfig
+from ..config import TRIAL_PROMPTS, PPOConfig
 from ..data.batching import collate, micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.records import Prompt
@@ -40,7 +41,6 @@ from .sampling import SampledAnswer, generate
 from .scoring import Scorer
 
 CERTAIN = 2.0  # standard errors
-TRIAL_PROMPTS = 64
 
 
 class Measured(NamedTuple):
@@ -62,17 +62,21 @@ class Watch:
         self.best: Measured | None = None
         self.certain: Measured | None = None  # the last that was certainly better than the one before it
         self.since = 0  # measurements in a row that were not certainly better than that
+        self.has_improved = False  # on the first one, certainly
 
     def see(self, now: Measured) -> bool:
-        """Take in a measurement; whether it is the best so far."""
-        if self.certain is None or is_above(now.scores, self.certain.scores):
-            self.certain, self.since = now, 0
+        """Take in a measurement; whether it is the best so far. The first is, as long as none was certainly better."""
+        if self.best is None or self.certain is None:
+            self.best = self.certain = now
+            return True
+        if is_above(now.scores, self.certain.scores):
+            self.certain, self.since, self.has_improved = now, 0, True
         else:
             self.since += 1
-        if self.best is None or now.mean > self.best.mean:
+        is_best = self.has_improved and now.mean > self.best.mean
+        if is_best:
             self.best = now
-            return True
-        return False
+        return is_best
 
     @property
     def has_levelled_off(self) -> bool:
@@ -82,12 +86,14 @@ class Watch:
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""
         measured = {"best": self.best, "certain": self.certain}
-        return {name: one and one._asdict() for name, one in measured.items()} | {"since": self.since}
+        own = {"since": self.since, "has_improved": self.has_improved}
+        return {name: one and one._asdict() for name, one in measured.items()} | own
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         self.best, self.certain = (state[name] and Measured(**state[name]) for name in ("best", "certain"))
         self.since = state["since"]
+        self.has_improved = state.get("has_improved", True)  # older checkpoints kept the highest mean in any case
 
 
 def is_above(scores: Sequence[float], before: Sequence[float]) -> bool:

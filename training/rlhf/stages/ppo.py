@@ -2,31 +2,32 @@
 
 Read it from top to bottom. `run_stage` loads four networks and repeats `run_iteration`, which samples episodes and has
 them rewarded, evaluates them once with every network, shapes the rewards, computes and whitens the advantages, and
-takes one clipped step of policy and critic for each minibatch. docs/ppo-by-hand.md works one iteration through with
-numbers.
+takes one clipped step of policy and critic for each minibatch (ppo_steps.py). docs/ppo-by-hand.md works one iteration
+through with numbers.
 
 The algorithm is PPO (Schulman et al. 2017) with a KL penalty in the reward and a critic that starts as the reward model
 (Stiennon et al. 2020; Ouyang et al. 2022, section 3.5 and appendix C.4).
-Left out on purpose: several passes over a rollout (more of them diverge), a trunk shared by policy and critic, clipping
-of rewards (they are normalised), a beta that adapts, and the mix of pretraining gradients (PPO-ptx).
+Options, off by default: several passes over a rollout (`epochs`), a beta that adapts (`kl_target`), some supervised
+learning in each step (`ptx_coefficient`), and publishing a moving average of the weights (`ema_decay`).
+Left out on purpose: a trunk shared by policy and critic, and clipping of rewards (they are normalised).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from .. import ranks, seeding, sharding
-from ..advantages import generalized_advantages, shaped_rewards
+from ..advantages import adapted_beta, generalized_advantages, shaped_rewards
 from ..config import PPOConfig
 from ..data.batching import collate
-from ..data.chat import Chat
+from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_prompts
 from ..data.leakage import refuse_leak
-from ..data.records import Prompt
+from ..data.records import Prompt, read_demonstrations
 from ..limits import is_beyond, refuse_sampler_gap, require_finite
-from ..logprobs import k3, logprobs_and_entropy, masked_sum
+from ..logprobs import logprobs_and_entropy
 from ..networks.parents import ParentNetworks
 from ..networks.policy import Policy, save_policy, token_logprobs
 from ..networks.scalar_model import ScalarModel
@@ -35,12 +36,13 @@ from ..run.directory import CheckpointContents, RunDirectory
 from . import inspection
 from .gauge import Gauge
 from .learner import Learner, mean_metrics, prepare
+from .ppo_steps import Mix, policy_step, value_step
 from .rollouts import (
     Episode,
     Rewarder,
     Rollout,
-    count_answer_tokens,
     flat,
+    in_turn,
     iteration_prompts,
     penalised_scores,
     rollout_metrics,
@@ -49,7 +51,9 @@ from .rollouts import (
     whiten_advantages,
 )
 from .scoring import Scorer
+from .sft import render
 from .step_samples import StepSampleWriter
+from .weight_average import WeightAverage
 
 
 def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
@@ -61,10 +65,10 @@ def run_stage(run: RunDirectory, cfg: PPOConfig) -> None:
     chat = Chat.load(run.parent(cfg, "policy"))
     filtered = usable_prompts(run, "prompts", chat, cfg.max_response)
     trainer = load_trainer(run, cfg, chat, filtered.used)
+    if cfg.ptx_coefficient > 0:
+        trainer.demonstrations = render(read_demonstrations(run.data("demonstrations")), chat, cfg.max_response).used
     run_iterations(run, trainer, filtered)
-    if trainer.gauge:
-        trainer.gauge.restore_best()
-    policy = trainer.policy
+    policy = trainer.published_policy()
     run.write_output(partial(save_policy, policy, chat, state=sharding.gathered_state(policy.network)))
 
 
@@ -127,6 +131,7 @@ def run_iteration(
     if cfg.shown_samples:
         sample_writer.write(iteration, flat(minibatches))
     metrics = trainer.measure(minibatches)
+    metrics |= trainer.adapt_beta(metrics["rollout/kl"])
     inspected = inspection.choose(flat(minibatches[:1]))
     after: Tensors = {}
     if is_beyond(metrics["rollout/kl"], cfg.kl_limit):
@@ -140,7 +145,8 @@ def run_iteration(
         # A part of the last iteration, so that a kill meanwhile repeats both.
         metrics |= trainer.measure_result(prompts)
     if trainer.gauge and trainer.gauge.is_due(iteration + 1) and not trainer.went_too_far:
-        metrics |= trainer.gauge.measure(iteration + 1)
+        with trainer.averaged():
+            metrics |= trainer.gauge.measure(iteration + 1)
     return metrics
 
 
@@ -162,6 +168,7 @@ class Trainer:
     """The networks of PPO, and what is kept from one iteration to the next."""
 
     gauge: Gauge | None = None  # where there is a watcher
+    demonstrations: Sequence[Rendered] = ()  # for PPO-ptx
 
     def __init__(
         self,
@@ -176,6 +183,8 @@ class Trainer:
         self.policy, self.reference, self.critic = policy, reference, critic
         self.chat, self.rewarder = chat, rewarder
         self.cfg, self.report_progress = cfg, report_progress
+        self.beta = cfg.beta  # of the next iteration
+        self.average = WeightAverage(policy, cfg.ema_decay) if cfg.ema_decay else None
         self.policy_learner = Learner(policy, "policy")
         self.critic_learner = Learner(critic, "critic")
         # The last weights that were measured within the KL limit. On the CPU: an accelerator's memory is scarce.
@@ -201,7 +210,8 @@ class Trainer:
         for minibatch in split_minibatches(episodes, seeding.generator(cfg.seed, "ppo/minibatches", iteration), cfg):
             rollouts = []
             for part in minibatch:
-                rollouts.append(evaluate_rollout(self.policy, self.reference, self.critic, part, self.chat.pad_id, cfg))
+                networks = (self.policy, self.reference, self.critic)
+                rollouts.append(evaluate_rollout(*networks, part, self.chat.pad_id, self.beta, cfg))
                 report_progress()
             minibatches.append(rollouts)
         return whiten_advantages(minibatches)
@@ -213,13 +223,14 @@ class Trainer:
         return metrics
 
     def update(self, minibatches: list[list[Rollout]], iteration: int) -> dict[str, float]:
-        """One step of policy and critic for each minibatch; returns the means of what they report."""
+        """A step of policy and critic for each minibatch and epoch; returns the means of what they report."""
         cfg = self.cfg
         decay = 1 - iteration / cfg.iterations  # of both learning rates, linear from their peaks
         self._keep_weights()
         reports: list[dict[str, float]] = []
-        for minibatch in minibatches:
-            report = policy_step(self.policy, self.policy_learner, minibatch, decay * cfg.learning_rate, cfg.clip)
+        for step, minibatch in enumerate(minibatches * cfg.epochs, start=iteration * cfg.epochs * len(minibatches)):
+            rate, mix = decay * cfg.learning_rate, self._mix(step)
+            report = policy_step(self.policy, self.policy_learner, minibatch, rate, cfg.clip, mix)
             if self.policy_learner.took_last_step:  # a skipped step is counted, and has nothing else to report
                 reports.append(report)
             self.report_progress()
@@ -229,14 +240,37 @@ class Trainer:
             if self.critic_learner.took_last_step:
                 reports.append(report)
             self.report_progress()
+        if self.average:
+            self.average.update()
         return mean_metrics(reports)
+
+    def _mix(self, step: int) -> Mix | None:
+        """The demonstrations of a step, as many as it has answers."""
+        cfg = self.cfg
+        if not self.demonstrations:
+            return None
+        batch = in_turn(self.demonstrations, step * cfg.minibatch_size, cfg.minibatch_size, cfg.seed, "ppo/ptx")
+        return Mix(batch, cfg.ptx_coefficient, self.chat.pad_id, cfg.batch_tokens)
+
+    def adapt_beta(self, kl: float) -> dict[str, float]:
+        """Have beta follow what an iteration's answers came to, in nats; what to plot of the beta it was."""
+        cfg = self.cfg
+        if not cfg.kl_target:
+            return {}
+        before, self.beta = self.beta, adapted_beta(self.beta, kl, cfg.kl_target, cfg.rollout_size, cfg.kl_horizon)
+        return {"policy/beta": before}
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The policy is what would be published meanwhile: the average of its weights, where there is one."""
+        return self.average.in_place() if self.average else nullcontext()
 
     def measure_result(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """Roll out once more after the last iteration, and revert the policy where that is beyond the KL limit.
 
         The rollout of each iteration measures the update before it; nothing else would measure the last one.
         """
-        metrics = self.measure(self.roll_out(prompts, self.cfg.iterations, self.report_progress))
+        with self.averaged():
+            metrics = self.measure(self.roll_out(prompts, self.cfg.iterations, self.report_progress))
         if is_beyond(metrics["rollout/kl"], self.cfg.kl_limit):
             self.revert_policy()
         return {"rollout/final_kl": metrics["rollout/kl"]}
@@ -249,7 +283,17 @@ class Trainer:
     def revert_policy(self) -> None:
         """Give the policy its last weights that were measured within the KL limit, and end training."""
         restore_module(self.policy, self._within_limit)
+        if self.average:
+            self.average.start_over()
         self.went_too_far = True
+
+    def published_policy(self) -> Policy:
+        """The policy with the weights that are published: of those that the watcher measured, those it liked best."""
+        if self.average:
+            self.average.put_in()
+        if self.gauge:
+            self.gauge.restore_best()
+        return self.policy
 
     def is_over(self, step: int) -> bool:
         """Whether nothing is learnt after `step`."""
@@ -269,7 +313,10 @@ class Trainer:
     def checkpoint_contents(self) -> CheckpointContents:
         """What a checkpoint has to hold."""
         tensors = self.policy_learner.tensors() | self.critic_learner.tensors() | {"before": self._within_limit}
-        state = self.policy_learner.state() | self.critic_learner.state() | {"went_too_far": self.went_too_far}
+        own = {"went_too_far": self.went_too_far, "beta": self.beta}
+        state = self.policy_learner.state() | self.critic_learner.state() | own
+        if self.average:
+            tensors |= self.average.tensors()
         if self.gauge:
             tensors, state = tensors | self.gauge.tensors(), state | self.gauge.state()
         return tensors, state
@@ -281,13 +328,22 @@ class Trainer:
         for name, before in saved.tensors("before").items():
             restore_tensor(self._within_limit[name], before)
         self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
+        self.beta = saved.state().get("beta", self.cfg.beta)
+        if self.average:
+            self.average.restore(saved)
         if self.gauge:
             self.gauge.restore(saved)
 
 
 @torch.no_grad()
 def evaluate_rollout(
-    policy: Policy, reference: Policy, critic: ScalarModel, episodes: list[Episode], pad_id: int, cfg: PPOConfig
+    policy: Policy,
+    reference: Policy,
+    critic: ScalarModel,
+    episodes: list[Episode],
+    pad_id: int,
+    beta: float,
+    cfg: PPOConfig,
 ) -> Rollout:
     """The episodes with log-probabilities, values, shaped rewards and advantages (not whitened yet).
 
@@ -303,12 +359,11 @@ def evaluate_rollout(
     require_finite(values[response], "the critic's values", "values_not_finite")
     scores = torch.zeros(len(response), device=policy.device)  # (B,)
     scores[: len(episodes)] = penalised_scores(episodes, cfg.missing_eos_penalty)
-    rewards = shaped_rewards(scores, logprobs, reference_logprobs, response, cfg.beta)
+    rewards = shaped_rewards(scores, logprobs, reference_logprobs, response, beta)
     advantages = generalized_advantages(rewards, values, response, cfg.gamma, cfg.lam)
     sampler_logprobs = torch.zeros_like(logprobs)
-    sampler_logprobs[response] = torch.tensor(
-        [nats for episode in episodes for nats in episode.sampler_logprobs], device=policy.device
-    )
+    sampled = [nats for episode in episodes for nats in episode.sampler_logprobs]
+    sampler_logprobs[response] = torch.tensor(sampled, device=policy.device)
     return Rollout(
         episodes=episodes,
         batch=batch,
@@ -321,63 +376,3 @@ def evaluate_rollout(
         advantages=advantages,
         returns=advantages + values,
     )
-
-
-def policy_step(
-    policy: Policy, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
-) -> dict[str, float]:
-    """One update on a minibatch. Its losses are means over all its answer tokens on all ranks, however it is cut.
-
-    Raises Diverged where the gradient was not finite too often in a row.
-    """
-    answer_tokens = count_answer_tokens(minibatch)
-    loss, kl, clipped = torch.zeros(3, device=answer_tokens.device)
-    for rollout in minibatch:
-        response = rollout.batch.response
-        logprobs = token_logprobs(policy, rollout.batch)  # (B, T)
-        log_ratio = logprobs - rollout.logprobs  # (B, T), 0 on answers before any update
-        part = masked_sum(policy_loss(log_ratio, rollout.advantages, clip), response) / answer_tokens
-        part.backward()
-        with torch.no_grad():
-            loss += part
-            kl += masked_sum(k3(rollout.logprobs, logprobs), response) / answer_tokens
-            clipped += (((log_ratio.exp() - 1).abs() > clip) & response).sum() / answer_tokens
-    norm = learner.step(learning_rate)
-    loss, kl, clipped = ranks.summed(torch.stack([loss, kl, clipped])).tolist()
-    return {"policy/loss": loss, "policy/approx_kl": kl, "policy/clip_fraction": clipped, "policy/grad_norm": norm}
-
-
-def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """(B, T): the clipped surrogate objective, negated: Schulman et al. 2017, equation 7.
-
-    `log_ratio` (B, T) is the log of new over old probability in nats; `clip` is the paper's epsilon.
-    """
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    # Pessimistic on both sides: clipping may only ever lower the objective.
-    return -torch.minimum(ratio * advantages, clipped * advantages)
-
-
-def value_step(
-    critic: ScalarModel, learner: Learner, minibatch: list[Rollout], learning_rate: float, clip: float
-) -> dict[str, float]:
-    """One update of the critic on a minibatch, towards the returns. Raises Diverged, as `policy_step` does."""
-    answer_tokens = count_answer_tokens(minibatch)
-    loss = torch.zeros((), device=answer_tokens.device)
-    for rollout in minibatch:
-        errors = value_loss(critic.values(rollout.batch), rollout.values, rollout.returns, clip)  # (B, T)
-        part = masked_sum(errors, rollout.batch.response) / answer_tokens
-        part.backward()
-        loss += part.detach()
-    learner.step(learning_rate)
-    return {"value/loss": ranks.summed(loss).item()}
-
-
-def value_loss(values: Tensor, before: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """(B, T): half the squared error, or that of the value kept within `clip` of what it was `before`, if larger.
-
-    All in reward units. The value clipping of PPO's implementations: see Engstrom et al. 2020, "Implementation Matters
-    in Deep Policy Gradients".
-    """
-    clipped = before + (values - before).clamp(-clip, clip)
-    return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2

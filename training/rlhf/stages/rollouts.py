@@ -6,7 +6,7 @@ itself, and 0 outside of answers.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from ..networks.policy import Policy
 from .sampling import generate
 from .scoring import Answer
 
+T = TypeVar("T")
 Rewarder = Callable[[Sequence[Answer]], Tensor]  # (N,) one reward for each answer
 
 
@@ -60,12 +61,17 @@ class Rollout(NamedTuple):
 
 def iteration_prompts(iteration: int, prompts: Sequence[Prompt], cfg: PPOConfig) -> list[Prompt]:
     """The prompts of an iteration, one for each episode: all of them in random order before any comes again."""
-    epoch, offset = divmod(iteration * cfg.rollout_size, len(prompts))
+    return in_turn(prompts, iteration * cfg.rollout_size, cfg.rollout_size, cfg.seed, "ppo/prompts")
+
+
+def in_turn(items: Sequence[T], start: int, count: int, seed: int, stream: str) -> list[T]:
+    """`count` items from `start` on of an endless row, in which all come in random order before any comes again."""
+    epoch, offset = divmod(start, len(items))
     order: list[int] = []
-    while len(order) < offset + cfg.rollout_size:
-        order += seeding.permutation(len(prompts), seeding.generator(cfg.seed, "ppo/prompts", epoch))
+    while len(order) < offset + count:
+        order += seeding.permutation(len(items), seeding.generator(seed, stream, epoch))
         epoch += 1
-    return [prompts[index] for index in order[offset : offset + cfg.rollout_size]]
+    return [items[index] for index in order[offset : offset + count]]
 
 
 def sample_episodes(

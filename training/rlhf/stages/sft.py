@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from .. import ranks, seeding, sharding
 from ..config import SFTConfig
@@ -60,16 +61,30 @@ def train_step(
     The loss is the mean over the answer tokens of the whole batch, so the cut into ranks and micro-batches of at most
     `batch_tokens` changes nothing. Raises Diverged, as Learner.step does.
     """
+    loss = add_gradient(policy, batch, pad_id, batch_tokens, report_progress)
+    learner.step(learning_rate)
+    return ranks.summed(loss).item()
+
+
+def add_gradient(
+    policy: Policy,
+    batch: Sequence[Rendered],
+    pad_id: int,
+    batch_tokens: int,
+    report_progress: Callable[[], None] = lambda: None,
+    *,
+    weight: float = 1.0,
+) -> Tensor:
+    """Add `weight` times the gradient of a batch's loss to the policy's; this rank's part of the loss, a scalar."""
     answer_tokens = sum(len(sample.response) for sample in batch)
     loss = torch.zeros((), device=policy.device)
     for indices in own_micro_batches([sample.length for sample in batch], batch_tokens):
         part = collate([batch[index] for index in indices], pad_id, policy.device)
         part_loss = -masked_sum(token_logprobs(policy, part), part.response) / answer_tokens
-        part_loss.backward()
+        (weight * part_loss).backward()
         loss += part_loss.detach()
         report_progress()
-    learner.step(learning_rate)
-    return ranks.summed(loss).item()
+    return loss
 
 
 def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:

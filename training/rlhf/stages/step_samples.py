@@ -43,6 +43,9 @@ class StepSampleWriter:
         self._reference, self._chat, self._rewarder, self._report_progress = reference, chat, rewarder, report_progress
         self._prompts, self._cfg = prompts, cfg
         self._by_id = {prompt.id: prompt for prompt in prompts}
+        self._groups: list[list[Prompt]] = []  # that the reference answers at once
+        self._group_by_id: dict[str, int] = {}  # the number of a prompt's group
+        self._answered: set[int] = set()  # groups
         self._answers: dict[str, tuple[str, float]] = {}  # the reference's, with their rewards, by prompt id
 
     def write(self, iteration: int, rollouts: Sequence[Rollout]) -> None:
@@ -78,18 +81,30 @@ class StepSampleWriter:
                 shutil.copyfile(path, self._folder / path.name)
 
     def _answer_by_reference(self, iteration: int) -> None:
-        """Have the reference answer the prompts that this iteration shows.
+        """Have the reference answer the prompts that this iteration shows, and those that it answers with them."""
+        self._group_prompts(iteration)
+        shown = {self._group_by_id[prompt.id] for prompt in self._shown_prompts(iteration)}
+        for number in sorted(shown - self._answered):
+            group = self._groups[number]
+            for prompt, answer in zip(group, ranks.spread(group, self._sample_answers), strict=True):
+                self._answers[prompt.id] = answer
+            self._answered.add(number)
 
-        It answers for as many iterations at once as fill a rollout: a small batch takes nearly as long as a full one.
+    def _group_prompts(self, iteration: int) -> None:
+        """Group the prompts that are shown up to an iteration by what the reference answers at once.
+
+        These are the new prompts of as many iterations as fill a rollout: a small batch takes nearly as long as a full
+        one. The groups are the same after a resume, or the last digits of the rewards would not be.
         """
         cfg = self._cfg
-        if all(prompt.id in self._answers for prompt in self._shown_prompts(iteration)):
-            return
-        last = min(cfg.iterations, iteration + max(1, cfg.rollout_size // cfg.shown_samples))
-        prompts = {prompt.id: prompt for number in range(iteration, last) for prompt in self._shown_prompts(number)}
-        new = [prompt for prompt in prompts.values() if prompt.id not in self._answers]
-        for prompt, answer in zip(new, ranks.spread(new, self._sample_answers), strict=True):
-            self._answers[prompt.id] = answer
+        iterations = max(1, cfg.rollout_size // cfg.shown_samples)
+        while len(self._groups) <= iteration // iterations:
+            first = len(self._groups) * iterations
+            numbers = range(first, min(cfg.iterations, first + iterations))
+            prompts = {prompt.id: prompt for number in numbers for prompt in self._shown_prompts(number)}
+            new = [prompt for prompt in prompts.values() if prompt.id not in self._group_by_id]
+            self._group_by_id |= {prompt.id: len(self._groups) for prompt in new}
+            self._groups.append(new)
 
     def _sample_answers(self, new: Sequence[Prompt]) -> list[tuple[str, float]]:
         """The text of the reference's answer to each prompt, and its reward."""

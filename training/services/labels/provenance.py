@@ -53,7 +53,7 @@ def _prompt_ids(snapshot: Snapshot) -> Iterator[int]:
 
 
 def _sent(slate_ids: Sequence[int]) -> dict[int, Writer]:
-    """Of what an admin sent from a training step: which run; which of its two policies wrote which is not kept."""
+    """Of what an admin sent from a step or a result: which run; which of its two policies wrote which is not kept."""
     sent = Completion.objects.filter(slate__in=slate_ids, slate__sent_sample__isnull=False)
     facts = sent.values_list("pk", "slate__sent_sample__run", "slate__sent_sample__run__round__number")
     return {pk: Writer(f"run-{run}", number) for pk, run, number in facts}

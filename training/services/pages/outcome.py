@@ -9,10 +9,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from training.models import ModelVersion, Result, Round
+from training.services.pages import pair_actions
 from training.services.planning import plans
 from training.services.planning.plans import Plan
 from training.services.registry import promotions
 from training.services.running import results
+from training.services.running.pairs import Pair
 from training.stages import Stage
 from training.stages.metric import Words
 from training.stages.number_format import decimal, percent
@@ -26,6 +28,7 @@ class FigureWords(NamedTuple):
     label: Words
     meaning: Words
     is_share: bool = False
+    judge: Words = ""  # of a win rate: who prefers one answer, in a word
 
     def show(self, interval: list[float | None] | None, *, sign: str = "") -> str:
         """A value with its interval (value, low, high) in brackets, as far as there is one; `sign` as in a format."""
@@ -43,6 +46,7 @@ FIGURES = {
         gettext_lazy("win rate"),
         gettext_lazy("how often the independent judge, which the policy was not trained on, prefers the new answer"),
         is_share=True,
+        judge=gettext_lazy("independent judge"),
     ),
     "reward": FigureWords(
         gettext_lazy("reward"), gettext_lazy("σ, according to the reward model that the policy was trained on")
@@ -55,6 +59,7 @@ FIGURES = {
         gettext_lazy("proxy win rate"),
         gettext_lazy("how often the reward model prefers the new answer"),
         is_share=True,
+        judge=gettext_lazy("proxy"),
     ),
     "kl": FigureWords(gettext_lazy("KL"), gettext_lazy("nats per answer from the reference")),
     "accuracy": FigureWords(gettext_lazy("accuracy"), "", is_share=True),
@@ -66,6 +71,7 @@ class Outcome:
     """What a round amounts to: the policy that it made against the one before."""
 
     result: Result
+    pairs: dict[str, list[Pair]]  # to read, by the section of the page
     summary: list[str]
     before: str  # the names of the two policies that were compared
     after: str
@@ -83,6 +89,7 @@ def build(round: Round, new_policy: ModelVersion | None) -> Outcome | None:
     compared = plan.stage(Stage.EVALUATION).parents
     return Outcome(
         result=result,
+        pairs=pair_actions.sections(result, round.project),
         summary=results.summary(result),
         before=compared.get("parent", compared["reference"]).name,
         after=compared["policy"].name,

@@ -16,6 +16,7 @@ from training import stages
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
 from training.services.run_files import step_samples, summaries
+from training.services.run_files.gauge_curves import BEST_STEP
 from training.services.run_files.reader import RunFiles
 from training.services.run_files.step_samples import StepCell
 from training.services.run_files.summaries import Figure
@@ -26,7 +27,6 @@ from training.stages.metric import Metric, Words
 from training.stages.planning import StagePlan
 
 READINGS = 8  # how many of a stage, from the first, are shown on the page of its round
-BEST_STEP = "gauge/best_step"
 EARLY = 0.1  # the share of its steps in which a run may be outside every band
 
 

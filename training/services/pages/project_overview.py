@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from annotate.services.project_overview.parts import Decision, Progress, TrainingOverview, Urgency, WorkerState
-from training.models import ModelVersion, Promotion, Round, Run, TrainingSettings, Worker
+from training.models import ModelVersion, Promotion, Result, Round, Run, TrainingSettings, Worker
 from training.services.labels import trainable_labels
 from training.services.labels.trainable_labels import Readiness
 from training.services.pages import round_charts
@@ -103,12 +103,14 @@ def _models(project: Project) -> Iterator[Decision]:
 
 
 def _new_policy(model: ModelVersion, round: Round) -> str:
-    result = getattr(round, "result", None)
-    wins = result.figure("win_rate").get("after") if result else None
+    result: Result | None = getattr(round, "result", None)
+    wins = result.win_rate if result else None
     if not wins:
         return _("%(name)s is ready and has not been promoted.") % {"name": model.name}
     text = _("%(name)s is ready and has not been promoted. Proxy win rate: %(rate)s.")
-    return text % {"name": model.name, "rate": FIGURES["win_rate"].show(wins)}
+    if wins["name"] == "watcher_win_rate":
+        text = _("%(name)s is ready and has not been promoted. Win rate according to the independent judge: %(rate)s.")
+    return text % {"name": model.name, "rate": FIGURES[wins["name"]].show(wins["after"])}
 
 
 def _does_not_train(project: Project) -> Decision:

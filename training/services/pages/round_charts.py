@@ -45,14 +45,17 @@ def _accuracy(measured: list[Result]) -> Chart:
 
 
 def _win_rate(measured: list[Result]) -> Chart:
-    rates = [(result, result.figure("win_rate").get("after")) for result in measured]
+    rates = [(result, result.win_rate) for result in measured if result.win_rate]
     return shares(
         "win-rate",
-        title=_("Proxy win rate by round"),
-        meaning=_("how often the reward model prefers the new policy's answer to the previous one's"),
+        title=_("Win rate by round"),
+        meaning=_(
+            "how often the new policy's answer is preferred to the previous one's: by the independent judge in rounds "
+            "that have one, otherwise by the reward model (proxy)"
+        ),
         first_column=_("Round"),
         column=_("Win rate (95% interval)"),
-        points=[_point(result, rate, "win_rate") for result, rate in rates if rate],
+        points=[_point(result, rate["after"], rate["name"]) for result, rate in rates],
         empty=_("No data yet. Each round that compares its policy with the previous one adds a point."),
     )
 
@@ -69,11 +72,12 @@ def _overall(result: Result) -> list[float] | None:
 def _point(result: Result, interval: list[float], figure: str) -> Point:
     number = result.round.number
     value, low, high = (*interval, None, None)[:3]
+    shown, judge = FIGURES[figure].show(list(interval)), FIGURES[figure].judge
     return Point(
         label=str(number),
         name=_("Round %(number)d") % {"number": number},
         value=value,  # type: ignore[arg-type]  # the first is always there
         low=low,
         high=high,
-        text=FIGURES[figure].show(list(interval)),
+        text=_("%(rate)s, %(judge)s") % {"rate": shown, "judge": judge} if judge else shown,
     )

@@ -2,14 +2,17 @@
 
 A stage under way is estimated from its own pace; one that waits, from the last time that the project did it in one
 go. Where the project never did, another project says it that trains the same base model on about as much. A run that
-was interrupted does not count: how long it stood still is no part of what a stage takes.
+was interrupted does not count: how long it stood still is no part of what a stage takes. A PPO that is to be watched
+takes longer than one that was not: gauge_time.py says how much.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from operator import itemgetter
 
 from django.db.models import Case, Max, Q, QuerySet, Value, When
@@ -17,9 +20,12 @@ from django.utils.translation import gettext as _
 
 from training import stages
 from training.models import Round, Run, TrainingSettings
-from training.services.planning import plans
+from training.rlhf.config import PPOConfig
+from training.services.planning import gauge_time, plans
+from training.services.registry import configs
 from training.services.run_files.reader import RunFiles
-from training.stages.planning import StagePlan
+from training.stages import Stage
+from training.stages.planning import ParentRole, StagePlan
 
 PACE_FROM = 0.1  # the share of its steps after which a stage's own pace says more than the last time
 SIMILAR = 2.0  # times as much work at most, or as little, is about as much
@@ -34,6 +40,8 @@ class Estimate:
     whole: timedelta
     left: timedelta
     basis: str
+    earlier: Run | None = None  # that took so long
+    remark: str = ""  # whether it has what an independent judge takes, in a sentence
 
 
 class History:
@@ -44,7 +52,7 @@ class History:
     """
 
     def __init__(self, projects: Collection[int]) -> None:
-        own = set(projects)
+        own = self.own = set(projects)
         self.newest: dict[tuple[int, str, bool], Run] = {}
         self.by_base_model: dict[tuple[str, str, bool], list[Run]] = {}
         self.base_models = dict(TrainingSettings.objects.values_list("project", "base_model"))
@@ -66,7 +74,10 @@ class History:
     def of_planned(self, project: int, stage: StagePlan) -> Estimate | None:
         """What a stage of a round of `project` will take that has no run yet."""
         amount = stages.find(stage.stage).number(stage.counts)
-        return self.last_time(project, stage.stage, in_round=True, amount=amount)
+        known = self.last_time(project, stage.stage, in_round=True, amount=amount)
+        if known and stage.stage == Stage.PPO and ParentRole.WATCHER in stage.parents:
+            return _watched(known, self._ppo_config(project), amount)
+        return known
 
     def estimate(self, run: Run, *, now: datetime) -> Estimate | None:
         """What is left of `run`; None where nothing is known, where it is over, and where it waits for a person."""
@@ -77,7 +88,23 @@ class History:
             return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its current pace"))
         amount = amount_of(run.round, run.stage)
         earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None, amount=amount)
-        return earlier and Estimate(whole=earlier.whole, left=_left(run, earlier.whole, now), basis=earlier.basis)
+        if earlier and run.stage == Stage.PPO:
+            config = gauge_time.config_of(RunFiles(run))
+            earlier = _watched(earlier, config, amount) if config and config.is_watched else earlier
+        return earlier and replace(earlier, left=_left(run, earlier.whole, now))
+
+    @cached_property
+    def _settings(self) -> dict[int, TrainingSettings]:
+        """Of the projects that the page is about."""
+        return {one.project_id: one for one in TrainingSettings.objects.filter(project__in=self.own)}
+
+    def _ppo_config(self, project: int) -> PPOConfig | None:
+        """What the next PPO of `project` will be told; None where its settings are refused."""
+        try:
+            config = configs.check(self._settings[project], Stage.PPO)
+        except (KeyError, configs.BadSettings):
+            return None
+        return config if isinstance(config, PPOConfig) else None
 
     def _elsewhere(self, project: int, stage: str, in_round: bool, amount: int | None) -> Estimate | None:
         """What other projects say: the one whose amount of work is the nearest, if it is about as much."""
@@ -100,7 +127,29 @@ def _taking(run: Run, basis: str) -> Estimate | None:
     if run.started_at is None or run.finished_at is None:
         return None
     took = run.finished_at - run.started_at
-    return Estimate(whole=took, left=took, basis=basis)
+    return Estimate(whole=took, left=took, basis=basis, earlier=run)
+
+
+def _watched(known: Estimate, config: PPOConfig | None, prompts: int | None) -> Estimate:
+    """What a PPO takes that is watched as `config` says, with `prompts` train prompts, by what is known of PPO."""
+    if config and not config.gauge_every:
+        return known  # the settings do without the judge
+    more = None
+    if config and known.earlier:
+        more = gauge_time.added_to(known.earlier, config, config.gauge_prompts if prompts is None else prompts)
+    if more is None:
+        remark = _("The trial of the reward and the independent judge's measurements come on top.")
+        return replace(known, remark=remark)
+    if not more:
+        remark = _("This includes the trial of the reward and the independent judge's measurements.")
+        return replace(known, remark=remark)
+    minutes = {"minutes": max(1, math.ceil(more / timedelta(minutes=1)))}
+    remark = _(
+        "This includes at most %(minutes)d min for the trial of the reward and the independent judge's measurements, "
+        "which the earlier PPO did without."
+    )
+    basis = _("%(basis)s, plus trial and measurements") % {"basis": known.basis}
+    return replace(known, whole=known.whole + more, left=known.left + more, basis=basis, remark=remark % minutes)
 
 
 def _newest_of_each(own: Collection[int]) -> QuerySet[Run]:

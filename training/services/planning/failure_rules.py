@@ -33,6 +33,10 @@ RULES: dict[str, Rule] = {
         _("The engine's dependencies are not all installed."),
         _("Install the packages in requirements.lock on the worker's machine, then resume the run."),
     ),
+    "launcher": Rule(
+        _("The program that starts several processes cannot be run."),
+        _("Correct ROUNDTABLE_ENGINE_LAUNCHER on the worker's machine, restart the worker, then resume the run."),
+    ),
     "stall": Rule(
         _("The engine made no progress and was stopped."),
         _("The usual cause is a disk or device that hangs. Resume the run; if it stalls again, check the machine."),

@@ -327,7 +327,8 @@ def _time(project: Project, plan: Plan, history: History) -> Line:
         return Line(NOTE, _("Time: unknown, because some of these stages have not run here before."), Remedy.SETTINGS)
     minutes = sum((one.whole for one in estimates), timedelta()) / timedelta(minutes=1)
     counted = {"minutes": max(1, round(minutes)), "basis": estimates[-1].basis}
-    return Line(NOTE, _("Time: about %(minutes)d min, %(basis)s.") % counted, Remedy.SETTINGS)
+    said = [_("Time: about %(minutes)d min, %(basis)s.") % counted, *(one.remark for one in estimates if one.remark)]
+    return Line(NOTE, " ".join(said), Remedy.SETTINGS)
 
 
 def _worker(project: Project, alive: list[Worker]) -> Line:

@@ -148,6 +148,11 @@ FIELDS: dict[str, Field] = {
         _("Number of passes over the data."),
         _("Higher values take more time. Too many overfit."),
     ),
+    "ppo.epochs": Field(
+        _("passes over the answers"),
+        _("How often PPO trains on the answers of a step before it samples new ones."),
+        _("Higher values take more time, and move the policy further from the one that wrote the answers."),
+    ),
     "batch_size": Field(
         _("batch size"),
         _("Examples per optimiser step."),
@@ -178,6 +183,29 @@ FIELDS: dict[str, Field] = {
         _("No cost, but too high a rate ruins the critic."),
     ),
     "beta": Field(_("KL coefficient (beta)"), _("Reward subtracted per nat of KL from the SFT model."), FREE),
+    "kl_target": Field(
+        _("KL target"),
+        _("Beta goes up while the KL is above this, and down while it is below. 0 keeps beta as it is."),
+        FREE,
+    ),
+    "kl_horizon": Field(
+        _("KL horizon"),
+        _("Answers after which a KL far from the target has changed beta by a fifth. No effect without a target."),
+        FREE,
+    ),
+    "ptx_coefficient": Field(
+        _("demonstration mix (PPO-ptx)"),
+        _("Weight of the loss on demonstrations in each update of the policy. 0 leaves them out."),
+        _("Any weight above 0 takes about a quarter more time."),
+    ),
+    "ema_decay": Field(
+        _("weight average (EMA)"),
+        _(
+            "How much of the average of the policy’s weights stays at each step. The average is published. 0 publishes"
+            " the last weights."
+        ),
+        _("Above 0 it takes one more copy of the weights in the computer’s memory."),
+    ),
     "clip": Field(_("clip range"), _("How far a token's probability ratio may move before it is clipped."), FREE),
     "value_clip": Field(_("value clip range"), _("How far the critic's estimate may move before it is clipped."), FREE),
     "gamma": Field(_("discount (gamma)"), _("Weight of a reward one token later. 1 means no discount."), FREE),

@@ -1,21 +1,14 @@
-"""The samples that PPO keeps of each step for people to read, and their way into the ranking queue."""
+"""The samples that PPO keeps of each step for people to read."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from django.db import IntegrityError, transaction
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotate.models import Prompt, User
-from annotate.services import audit, slates
-from annotate.services.slates import BadSlate, NewCompletion
-from annotate.services.text import repair_text
 from training.models import Run, SentSample
 from training.services.run_files.reader import RunFiles
 from training.stages.metric import Words
@@ -41,8 +34,7 @@ class StepSample:
 
     @property
     def digest(self) -> str:
-        """The same for the same two answers to the same prompt, in whichever run."""
-        return hashlib.sha256("\0".join([self.prompt_id, self.text, self.reference_text]).encode()).hexdigest()
+        return SentSample.digest_of(self.prompt_id, self.text, self.reference_text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,28 +78,6 @@ def read(run: Run, step: int, *, order: str) -> list[StepSample]:
     sent = set(SentSample.objects.filter(run__project=run.project, digest__in=digests).values_list("digest", flat=True))
     marked = [replace(sample, is_sent=sample.digest in sent) for sample in samples]
     return sorted(marked, key=ORDERS[order][1])
-
-
-def send(run: Run, sample: StepSample, *, sent_by: User) -> None:
-    """Ask people to rank `sample` and the reference's answer, without saying which is which. Raises BadSlate."""
-    texts = [repair_text(sample.text)[0], repair_text(sample.reference_text)[0]]
-    if texts[0] == texts[1]:
-        raise BadSlate(_("The two answers are the same."))
-    known = Prompt.objects.filter(project=run.project)
-    prompt = known.filter(pk=sample.prompt_id).first() if sample.prompt_id.isdecimal() else None
-    if prompt is None:
-        raise BadSlate(_("The prompt no longer exists."))
-    completions = [NewCompletion(texts[0], sample.finish_reason), NewCompletion(texts[1])]
-    try:
-        with transaction.atomic():
-            priority = -run.round.number if run.round else 0
-            added = slates.add(run.project, prompt=prompt, completions=completions, priority=priority)
-            SentSample.objects.create(
-                project=run.project, run=run, digest=sample.digest, slate=added.slate, sent_by=sent_by
-            )
-            audit.record("sample.sent", actor=sent_by, project=run.project, subject=str(run), slate=added.slate.pk)
-    except IntegrityError:
-        raise BadSlate(_("These two are already in the queue.")) from None
 
 
 def _cell(step: int, metrics: dict[str, float] | None, limit: float, has_samples: bool) -> StepCell:

@@ -1,7 +1,8 @@
 """The figures of a run: each has one value, the same on every page and in the API, and words that say what it is.
 
 What a step measures swings, so its figure is the mean of the last tenth of the steps; what the engine counts from the
-first step on is the number of all; what is measured once is just that. While a run goes, the steps are those so far.
+first step on is the number of all; what is measured every few steps on the same prompts is the last measurement; what
+is measured once is just that. While a run goes, the steps are those so far.
 """
 
 from __future__ import annotations
@@ -64,7 +65,12 @@ def steps_in_words(name: str, steps: int) -> str:
 
 def rule_in_words(name: str) -> str:
     """Over which steps the figure `name` goes, in words that hold for runs of any length."""
-    words = {Summary.MEAN: str(RULE), Summary.TOTAL: gettext("total"), Summary.ONCE: ""}
+    words = {
+        Summary.MEAN: str(RULE),
+        Summary.TOTAL: gettext("total"),
+        Summary.LAST: gettext("last measurement"),
+        Summary.ONCE: "",
+    }
     return words[_summary(name)]
 
 

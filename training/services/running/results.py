@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
+from annotate.models import Prompt
 from annotate.services.text import repair_text
 from training.models import Result, Round, Run
 from training.rlhf.data.records import SampledCompletion, read_completions, read_prompts, read_rankings
 from training.rlhf.exits import InvalidInput
 from training.services.run_files import directories
-from training.services.running import word_diffs
+from training.services.running import probes, word_diffs
 from training.stages import ParentRole, Stage
 from training.stages.number_format import decimal, percent
 
@@ -84,7 +85,12 @@ def _compute(run: Run) -> dict[str, Any] | None:
     answers = by_prompt(before=of_role(rows, before), after=of_role(rows, ParentRole.POLICY))
     if not answers:
         return None
-    return {"figures": figures(answers, run), "gaps": gaps(run), **pairs_to_read(answers, run)}
+    return {
+        "figures": figures(answers, run),
+        "gaps": gaps(run),
+        **pairs_to_read(answers, run),
+        "probes": watched_pairs(answers, run),
+    }
 
 
 def read_answers(run: Run) -> list[SampledCompletion]:
@@ -194,11 +200,24 @@ def pairs_to_read(answers: ByPrompt, run: Run) -> dict[str, list[dict[str, Any]]
     chosen = sorted(known, key=lambda pk: hashlib.sha256(f"{run.uuid}/{pk}".encode()).digest())[:SHOWN]
     gaps = {pk: gap for pk in known if (gap := _disagreement(answers[pk]))}
     apart = sorted(gaps, key=lambda pk: -gaps[pk])[:SHOWN_APART]
-    shown = [_pair(messages[pk], answers[pk]) for pk in chosen]
+    shown = [_pair(pk, messages[pk], answers[pk]) for pk in chosen]
     return {
         "answers": sorted(shown, key=lambda pair: -pair["change"]),
-        "parting": [_pair(messages[pk], answers[pk]) for pk in apart],
+        "parting": [_pair(pk, messages[pk], answers[pk]) for pk in apart],
     }
+
+
+def watched_pairs(answers: ByPrompt, run: Run) -> list[dict[str, Any]]:
+    """The first answers of both to the prompts that were marked in earlier rounds; without, where `run` has none."""
+    return [_watched_pair(probe.prompt, answers) for probe in probes.before(run.round)] if run.round else []
+
+
+def _watched_pair(prompt: Prompt, answers: ByPrompt) -> dict[str, Any]:
+    pk = str(prompt.pk)
+    if len(answers.get(pk, {})) == len(SIDES):
+        return _pair(pk, prompt.messages, answers[pk])
+    facts = {"name": prompt.name, "is_withdrawn": prompt.withdrawn_at is not None}
+    return {"prompt": prompt.pk, "messages": prompt.messages, **facts}
 
 
 def _disagreement(rows: dict[str, list[SampledCompletion]]) -> float:
@@ -211,13 +230,13 @@ def _disagreement(rows: dict[str, list[SampledCompletion]]) -> float:
     return new_reward - old_reward + old_score - new_score if new_reward > old_reward and new_score < old_score else 0.0
 
 
-def _pair(messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion]]) -> dict[str, Any]:
+def _pair(pk: str, messages: list[dict[str, str]], rows: dict[str, list[SampledCompletion]]) -> dict[str, Any]:
     before, after = (rows[side][0] for side in SIDES)
     diff = word_diffs.compare(*(repair_text(row.text)[0] for row in (before, after)))  # no database keeps a NUL
     facts = {"before_reward": before.reward, "after_reward": after.reward}
     facts |= {"before_judged": before.watcher, "after_judged": after.watcher}
     cuts = {"before_cut": before.finish_reason == "length", "after_cut": after.finish_reason == "length"}
-    return {"messages": messages, **diff._asdict(), **facts, **cuts}
+    return {"prompt": int(pk), "messages": messages, **diff._asdict(), **facts, **cuts}
 
 
 def _means(answers: ByPrompt, side: str, measure: Callable[[SampledCompletion], float | None]) -> list[float]:

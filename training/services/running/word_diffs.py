@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
 KEPT, CHANGED = "kept", "changed"
-LONGEST = 4_000  # characters that are compared of each; time grows with the product of both
+LONGEST = 4_000  # characters whose words are compared; time grows with the product of both. The rest is one word.
 
 Piece = tuple[str, str]  # KEPT or CHANGED, and the text
 
 
 class WordDiff(NamedTuple):
-    """Both texts in pieces, and how different they are: 0 the same, 1 nothing in common."""
+    """Both texts in pieces, whole when joined, and how different they are: 0 the same, 1 nothing in common."""
 
     before: list[Piece]
     after: list[Piece]
@@ -35,6 +36,12 @@ def compare(before: str, after: str) -> WordDiff:
     return WordDiff(left, right, round(1 - matcher.ratio(), 4))
 
 
+def joined(pieces: Iterable[Piece]) -> str:
+    """The whole text that was compared."""
+    return "".join(text for _kind, text in pieces)
+
+
 def _words(text: str) -> list[str]:
     """The words of a text, each with the space after it."""
-    return re.findall(r"\S+\s*|\s+", text[:LONGEST])
+    rest = text[LONGEST:]
+    return re.findall(r"\S+\s*|\s+", text[:LONGEST]) + ([rest] if rest else [])

@@ -144,6 +144,7 @@ def _note(model: ModelVersion) -> str:
         return _("weights deleted")
     for metric, sentence in (
         ("reward/accuracy", _("agrees with %(share)s")),
+        ("watcher/win_rate", _("wins %(share)s (judge)")),
         ("proxy/win_rate", _("proxy wins %(share)s")),
     ):
         if metric in model.metrics:

@@ -1,7 +1,7 @@
 """Answers of two models side by side: what both wrote to the same held-out prompts, read from the evaluations.
 
-Where one evaluation had both of them answer, one reward model scored both, so that there is a win rate. Answers from
-two evaluations are shown without one: rewards of different reward models cannot be compared.
+Where one evaluation had both of them answer, one independent judge or one reward model scored both, so that there is a
+win rate. Answers from two evaluations are shown without one: rewards of different reward models cannot be compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class SideBySide:
     after: ModelVersion
     answers: list[dict[str, Any]] = field(default_factory=list)  # as in a round's result
     win_rate: Sequence[float] | None = None  # value, low, high
-    judge: str = ""  # the reward model's name
+    figure: str = ""  # the win rate's name in a result, which says what kind of model judged
+    judge: str = ""  # the name of that model
     rounds: list[int] = field(default_factory=list)  # whose evaluations asked
     questions: list[Question] = field(default_factory=list)  # of admins, that both have answered
 
@@ -93,15 +94,14 @@ def _read(old: Source, new: Source) -> dict[str, Any]:
         before, after = (results.of_role(results.read_answers(each.run), each.role) for each in (old, new))
         pairs = results.pairs_to_read(results.by_prompt(before=before, after=after), new.run)["answers"]
         return {"rounds": rounds, "answers": _unscored(pairs)}
-    shared = {"rounds": rounds, "judge": _judge(new.run)}
     if stored := _stored(old, new):
-        return shared | {"answers": stored.answers, "win_rate": stored.figure("win_rate").get("after")}
+        rates = {name: stored.figure(name).get("after") for name in results.JUDGES}
+        return {"rounds": rounds, "answers": stored.answers, **_win_rate(rates, new.run)}
     rows = results.read_answers(new.run)
     answers = results.by_prompt(before=results.of_role(rows, old.role), after=results.of_role(rows, new.role))
-    return shared | {
-        "answers": results.pairs_to_read(answers, new.run)["answers"],
-        "win_rate": results.win_rate(answers, new.run),
-    }
+    rates = {name: results.win_rate(answers, new.run, score) for name, score in results.JUDGES.items()}
+    pairs = results.pairs_to_read(answers, new.run)["answers"]
+    return {"rounds": rounds, "answers": pairs, **_win_rate(rates, new.run)}
 
 
 def _stored(old: Source, new: Source) -> Any:
@@ -123,9 +123,11 @@ def _parents(run: Run) -> dict[str, PlannedParent]:
     return next((stage.parents for stage in stages if stage.stage == Stage.EVALUATION), {})
 
 
-def _judge(run: Run) -> str:
-    reward = _parents(run).get(ParentRole.REWARD)
-    return reward.name if reward else ""
+def _win_rate(rates: dict[str, Sequence[float] | None], run: Run) -> dict[str, Any]:
+    """The one of `rates` to show: by the independent judge where there was one, else by the reward model."""
+    figure = next((name for name in results.JUDGES if rates[name]), "win_rate")
+    judge = _parents(run).get(ParentRole.WATCHER if figure == "watcher_win_rate" else ParentRole.REWARD)
+    return {"win_rate": rates[figure], "figure": figure, "judge": judge.name if judge else ""}
 
 
 def _is(parent: PlannedParent, model: ModelVersion, round: Round) -> bool:
