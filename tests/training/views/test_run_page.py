@@ -172,9 +172,10 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
             10,
             0,
             2.0,
-            "Stopped at step 10 of 40: the independent judge saw no further improvement."
+            "Stopped at step 10 of 40: the independent judge saw no certain improvement."
             " Published is the policy PPO started from.",
         ),
+        (40, 0, 2.0, "The independent judge saw no certain improvement. Published is the policy PPO started from."),
     ],
 )
 def test_what_the_judge_decided_is_told_from_what_the_kl_limit_did(

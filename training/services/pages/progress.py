@@ -144,13 +144,19 @@ def judges_decision(files: RunFiles) -> str:
     if best is None or best == history[-1].step:
         return ""
     steps = {"step": history[-1].step, "total": history[-1].total, "best": int(best)}
-    if steps["step"] < steps["total"] and not stopped_at_limit(files):
-        why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no further improvement.")
+    is_early = steps["step"] < steps["total"] and not stopped_at_limit(files)
+    if best:
+        published = _("Published is the policy of step %(best)d.")
+        if is_early:
+            why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no further improvement.")
+        else:
+            why = _("The independent judge liked an earlier policy best.")
     else:
-        why = _("The independent judge liked an earlier policy best.")
-    published = (
-        _("Published is the policy of step %(best)d.") if best else _("Published is the policy PPO started from.")
-    )
+        published = _("Published is the policy PPO started from.")
+        if is_early:
+            why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no certain improvement.")
+        else:
+            why = _("The independent judge saw no certain improvement.")
     return f"{why} {published}" % steps
 
 
