@@ -16,18 +16,21 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from training.rlhf.config import Parent, PPOConfig, RewardConfig, RunConfig, SFTConfig, trunk_role
 from training.rlhf.data.chat import Chat, Rendered
+from training.rlhf.data.records import Prompt
 from training.rlhf.model_folder.adapter_files import Shape
 from training.rlhf.networks import adapters
 from training.rlhf.networks.policy import Policy
 from training.rlhf.networks.scalar_model import ScalarModel, scalar_on
 from training.rlhf.stages import ppo, reward, sft
+from training.rlhf.stages.gauge import Gauge
 from training.rlhf.stages.learner import Learner
 from training.rlhf.stages.reward import Slate
 from training.rlhf.stages.rollouts import Episode
-from training.rlhf.stages.scoring import Scorer
+from training.rlhf.stages.scoring import Answer, Scorer
 
 LENGTH = 64  # tokens of a prompt, and of an answer
 VOCABULARY = 2048
+WATCHED = "watched ppo"
 ADAPTER = Shape(rank=8, alpha=16.0)
 # name -> hidden size, size of the MLP, layers, heads, tokens of a micro-batch
 SIZES = {"1M": (128, 344, 2, 4, 4096), "8M": (320, 880, 6, 8, 2048), "40M": (512, 1408, 12, 8, 1024)}
@@ -48,9 +51,12 @@ def shape(size: str) -> LlamaConfig:
     )
 
 
-def config(size: str, stage: type[RunConfig], *, with_adapters: bool = False, **options: Any) -> RunConfig:
-    """The config of a stage with micro-batches as large as this size's; with adapters, all parents are some."""
+def config(size: str, name: str, **options: Any) -> RunConfig:
+    """The config of one of RUNS with micro-batches as large as this size's; with adapters, all parents are some."""
+    stage, with_adapters = RUNS[name][0], name.endswith("adapters")
     roles = set(stage.required_parents)
+    if name == WATCHED:
+        roles, options = roles | {"watcher"}, options | {"ema_decay": 0.5}
     if with_adapters:
         roles |= {trunk_role(role) for role in roles}
         options |= {"adapter_rank": ADAPTER.rank, "adapter_alpha": ADAPTER.alpha}
@@ -108,6 +114,14 @@ def run_ppo(size: str, chat: Chat, *, recomputes: bool) -> None:
     del scorer
 
 
+def run_watched_ppo(size: str, chat: Chat, *, recomputes: bool) -> None:
+    """The same with a watcher, for which the best weights are kept, and an average of the weights."""
+    policy, reference = (Policy(LlamaForCausalLM(shape(size)), VOCABULARY, "fp32") for _ in range(2))
+    critic, scorer, watcher = (ScalarModel(LlamaModel(shape(size)), "fp32") for _ in range(3))
+    update_twice(size, chat, policy, reference, critic, watcher, recomputes=recomputes)
+    del scorer
+
+
 def run_ppo_with_adapters(size: str, chat: Chat, *, recomputes: bool) -> None:
     """Two updates of adapters on one base."""
     base = Policy(LlamaForCausalLM(shape(size)), VOCABULARY, "fp32")
@@ -125,20 +139,35 @@ def run_ppo_with_adapters(size: str, chat: Chat, *, recomputes: bool) -> None:
 
 
 def update_twice(
-    size: str, chat: Chat, policy: Policy, reference: Policy, critic: ScalarModel, *, recomputes: bool
+    size: str,
+    chat: Chat,
+    policy: Policy,
+    reference: Policy,
+    critic: ScalarModel,
+    watcher: ScalarModel | None = None,
+    *,
+    recomputes: bool,
 ) -> None:
     """Two updates of PPO, without sampling: so long answers would take minutes."""
     if recomputes:
         for network in (policy, critic):
             network.trunk.checkpoint_activations()
-    cfg = config(size, PPOConfig)
+    cfg = config(size, WATCHED if watcher else "ppo")
     assert isinstance(cfg, PPOConfig)
-    trainer = ppo.Trainer(policy, reference, critic, chat, lambda answers: torch.zeros(len(answers)), cfg, lambda: None)
+    trainer = ppo.Trainer(policy, reference, critic, chat, nothing, cfg, lambda: None)
+    if watcher:
+        scorer, prompt = Scorer(watcher, chat, cfg.batch_tokens, lambda: None), Prompt(id="1", messages=[])
+        trainer.gauge = Gauge(policy, reference, chat, nothing, scorer, [prompt], cfg, lambda: None)
     parts = [sequences(cfg.batch_tokens)[: cfg.batch_tokens // (2 * LENGTH)]] * 2
     for _ in range(2):
         networks = (policy, reference, critic)
         rollouts = [ppo.evaluate_rollout(*networks, _episodes(part), 0, cfg.beta, cfg) for part in parts]
         trainer.update([rollouts], 0)
+
+
+def nothing(answers: Sequence[Answer]) -> torch.Tensor:
+    """No reward."""
+    return torch.zeros(len(answers))
 
 
 def _episodes(part: Sequence[Rendered]) -> list[Episode]:
@@ -149,6 +178,7 @@ RUNS: dict[str, tuple[type[RunConfig], Callable[..., None]]] = {
     "sft": (SFTConfig, run_sft),
     "reward": (RewardConfig, run_reward),
     "ppo": (PPOConfig, run_ppo),
+    WATCHED: (PPOConfig, run_watched_ppo),
     "ppo with adapters": (PPOConfig, run_ppo_with_adapters),
 }
 

@@ -4,19 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.rlhf.memory_count.measured import ADAPTER, RUNS, VOCABULARY, config, measured, sequences, shape, slates
+from tests.rlhf.memory_count.measured import ADAPTER, VOCABULARY, WATCHED, config, measured, sequences, shape, slates
 from training.rlhf.data.chat import Chat
 from training.rlhf.memory_count import stages
 from training.rlhf.memory_count.longest import Longest
 
-TOLERANCE = 0.15
+TOLERANCE = {WATCHED: 0.04}  # a kept copy of the weights that was forgotten would show
+OTHERWISE = 0.15
 
 
 def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> int:
     """The bytes at the peak of the stage's steps, on a CPU."""
     chat.vocab_size = VOCABULARY
     has_adapters, recomputation = stage.endswith("adapters"), "on" if recomputes else "off"
-    cfg = config(size, RUNS[stage][0], with_adapters=has_adapters, activation_checkpointing=recomputation)
+    cfg = config(size, stage, activation_checkpointing=recomputation)
     longest = Longest(sequences(cfg.batch_tokens), slates(cfg.batch_tokens), [one.prompt for one in sequences(512)])
     adapters = dict.fromkeys(cfg.required_parents, ADAPTER) if has_adapters else {}
     peaks = stages.count(cfg, dict.fromkeys(cfg.parents, shape(size)), chat, longest, "cpu", adapters)
@@ -28,6 +29,7 @@ def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> i
     [
         ("1M", "ppo", False),
         ("1M", "ppo with adapters", True),
+        ("8M", WATCHED, False),
         ("8M", "reward", False),
         ("8M", "sft", True),
         ("40M", "sft", False),
@@ -37,4 +39,5 @@ def test_the_counted_peak_is_what_a_process_takes(
     models: dict[str, Path], size: str, stage: str, recomputes: bool
 ) -> None:
     real = measured(size, stage, models["llama"], recomputes=recomputes)
-    assert counted(size, stage, Chat.load(models["llama"]), recomputes=recomputes) == pytest.approx(real, rel=TOLERANCE)
+    found = counted(size, stage, Chat.load(models["llama"]), recomputes=recomputes)
+    assert found == pytest.approx(real, rel=TOLERANCE.get(stage, OTHERWISE))
