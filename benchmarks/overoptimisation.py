@@ -50,7 +50,7 @@ from training.rlhf.stages.sft import render  # noqa: E402
 from training.tiny.gold import utility  # noqa: E402
 from training.tiny.recipe import BASE  # noqa: E402
 
-PROBES = 128  # train prompts
+PROMPTS = 128  # train prompts
 SMOKE = ["sft.epochs=1", "reward.epochs=1", "ppo.rollout_size=8", "ppo.minibatch_size=4", "ppo.max_response=16"]
 SMOKE += ["sampling.k=2", "sampling.max_response=16", "evaluation.max_response=16"]
 
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
     work: Path
     iterations: int
     every: int
-    probes: int
+    prompts: int  # of train, that the gauge sees answers to; as many held-out ones are asked as well
     changes: Sequence[str]  # of the tiny preset, like ppo.beta=0.1
     reward: str  # that PPO climbs: learnt or gold
     members: int  # of an ensemble, beside the reward model of all rankings of its share
@@ -192,8 +192,8 @@ class Climb:
         plan, seed = self.plan, self.seed
         models = trained(plan, seed, self.share, self.before)
         loop = plan.loop(plan.work, seed)
-        probes = random.Random(f"probes {seed}").sample(loop.train, k=min(plan.probes, len(loop.train)))
-        asked = [*probes, *loop.held_out][: 2 * plan.probes]
+        train = random.Random(f"probes {seed}").sample(loop.train, k=min(plan.prompts, len(loop.train)))
+        asked = [*train, *loop.held_out][: 2 * plan.prompts]
         measures = Measures(plan, models, seed, [as_prompt(one) for one in asked])
         trainer = self._trainer(measures, models)
         prompts = [as_prompt(phrasing) for phrasing in loop.train]
@@ -207,7 +207,7 @@ class Climb:
                         seed, len(self.before), *plan.changes, json.dumps(summary(point)), file=sys.stderr, flush=True
                     )
                     yield point
-                    if not watch.has_levelled_off and watch.see(seen_by_gauge(point, plan.probes)):
+                    if not watch.has_levelled_off and watch.see(seen_by_gauge(point, plan.prompts)):
                         with sealed(self.published, no_progress) as draft:
                             save_policy(trainer.policy, measures.chat, draft)
             if iteration < trainer.cfg.iterations:
@@ -233,12 +233,12 @@ class Climb:
         return trainer
 
 
-def seen_by_gauge(point: Record, probes: int) -> Measured:
+def seen_by_gauge(point: Record, prompts: int) -> Measured:
     """What the gauge sees of a point: the watcher's scores of the answers to train prompts, which come first."""
-    return Measured(point["iteration"], point["scores"]["watcher"][:probes])
+    return Measured(point["iteration"], point["scores"]["watcher"][:prompts])
 
 
-def outcome(points: Sequence[Record], probes: int) -> Record:
+def outcome(points: Sequence[Record], prompts: int) -> Record:
     """Where the gauge would have stopped the run, and how often gold prefers what then is published to SFT's answers.
 
     The gauge sees the answers to train prompts only; gold is judged on all.
@@ -246,7 +246,7 @@ def outcome(points: Sequence[Record], probes: int) -> Record:
     watch = Watch(PPOConfig.gauge_patience)
     stop = None
     for point in points:
-        watch.see(seen_by_gauge(point, probes))
+        watch.see(seen_by_gauge(point, prompts))
         if watch.has_levelled_off:
             stop = point["iteration"]
             break
@@ -288,7 +288,7 @@ def main() -> None:
     with TemporaryDirectory() as place:
         work = options.work or Path(place)
         work.mkdir(parents=True, exist_ok=True)
-        sizes, changes = (options.iterations, options.every, PROBES), options.set
+        sizes, changes = (options.iterations, options.every, PROMPTS), options.set
         if options.smoke:
             sizes, changes, seeds, shares = (2, 1, 4), [*SMOKE, *changes], seeds[:1], shares[:1]
         plan = Plan(work, *sizes, changes, options.reward, options.members, options.smoke)
@@ -301,7 +301,7 @@ def main() -> None:
                     published = [*published, climb.published]
                     line = {"seed": seed, "share": share, "reward": plan.reward, "set": plan.changes, "round": number}
                     line |= {"members": plan.members, "spreads": spreads(points[0])}
-                    line |= outcome(points, plan.probes)
+                    line |= outcome(points, plan.prompts)
                     print(json.dumps(line | {"points": [summary(point) for point in points]}), flush=True)
 
 

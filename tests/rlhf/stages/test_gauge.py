@@ -19,7 +19,7 @@ from training.rlhf.__main__ import main
 from training.rlhf.config import Parent, PPOConfig
 from training.rlhf.data.records import Prompt
 from training.rlhf.stages import gauge
-from training.rlhf.stages.gauge import Measured, Watch, picked_wins, probes
+from training.rlhf.stages.gauge import Measured, Watch, measured_prompts, picked_wins
 
 SIZES = {"rollout_size": 4, "minibatch_size": 4, "max_response": 8, "gauge_every": 2, "gauge_prompts": 8}
 SIZES |= {"gauge_patience": 2, "trial_answers": 0}
@@ -202,7 +202,11 @@ def test_the_same_prompts_are_answered_every_time_and_few_of_them_several_times(
     roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
     cfg = PPOConfig(seed=3, parents=roles, gauge_prompts=8)
     many, few = ([Prompt(id=str(n), messages=[]) for n in range(count)] for count in (30, 3))
-    chosen = probes(many, cfg)
-    assert chosen == probes(many, cfg)
+    chosen = measured_prompts(many, cfg)
+    assert chosen == measured_prompts(many, cfg)
     assert len({prompt.id for prompt, _number in chosen}) == len(chosen) == 8
-    assert sorted((prompt.id, number) for prompt, number in probes(few, cfg))[:3] == [("0", 0), ("0", 1), ("0", 2)]
+    assert sorted((prompt.id, number) for prompt, number in measured_prompts(few, cfg))[:3] == [
+        ("0", 0),
+        ("0", 1),
+        ("0", 2),
+    ]

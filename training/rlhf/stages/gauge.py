@@ -133,7 +133,7 @@ class Gauge:
     ) -> None:
         self._policy, self._reference, self._chat = policy, reference, chat
         self._rewarder, self._watcher = rewarder, watcher
-        self._probes = probes(prompts, cfg)
+        self._asked = measured_prompts(prompts, cfg)
         self._cfg, self._report_progress = cfg, report_progress
         self._watch = Watch(cfg.gauge_patience)
         self._kept: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
@@ -148,7 +148,7 @@ class Gauge:
         gauge/watcher and gauge/reward are in their models' reward units, gauge/kl in nats per answer. Raises Diverged
         where a number is not finite.
         """
-        answers = ranks.spread(self._probes, partial(self._sample, stream="gauge"))
+        answers = ranks.spread(self._asked, partial(self._sample, stream="gauge"))
         rewards, scores = self._rewards(answers), self._scores(answers)
         nats = ranks.spread(answers, self._nats)
         if self._watch.see(Measured(step, by_prompt(answers, scores))):
@@ -169,7 +169,7 @@ class Gauge:
         count_each = self._cfg.trial_answers
         if count_each < 2:
             return {}
-        prompts = list({prompt.id: prompt for prompt, _number in self._probes}.values())[:TRIAL_PROMPTS]
+        prompts = list({prompt.id: prompt for prompt, _number in self._asked}.values())[:TRIAL_PROMPTS]
         wanted = [(prompt, number) for prompt in prompts for number in range(count_each)]
         answers = ranks.spread(wanted, partial(self._sample, stream="gauge/trial"))
         rewards, scores = self._rewards(answers), self._scores(answers)
@@ -219,14 +219,14 @@ class Gauge:
         scores: list[float] = self._watcher.scores_by_all_ranks([one.answer for one in answers]).tolist()
         return scores
 
-    def _sample(self, probes: Sequence[tuple[Prompt, int]], stream: str) -> list[SampledAnswer]:
+    def _sample(self, asked: Sequence[tuple[Prompt, int]], stream: str) -> list[SampledAnswer]:
         cfg, chat = self._cfg, self._chat
-        ids = [chat.prompt_ids(prompt.messages) for prompt, _number in probes]
-        generators = [seeding.generator(cfg.seed, stream, 0, prompt.id, number) for prompt, number in probes]
+        ids = [chat.prompt_ids(prompt.messages) for prompt, _number in asked]
+        generators = [seeding.generator(cfg.seed, stream, 0, prompt.id, number) for prompt, number in asked]
         sampled = generate(self._policy, chat, ids, generators, cfg.max_response, cfg.cache_mb, self._report_progress)
         return [
             SampledAnswer("policy", prompt, number, one, chat.decode(one.response))
-            for (prompt, number), one in zip(probes, sampled, strict=True)
+            for (prompt, number), one in zip(asked, sampled, strict=True)
         ]
 
     @torch.no_grad()
@@ -244,7 +244,7 @@ class Gauge:
         return require_finite(nats, "the KL values from the reference", "kl_not_finite").tolist()
 
 
-def probes(prompts: Sequence[Prompt], cfg: PPOConfig) -> list[tuple[Prompt, int]]:
+def measured_prompts(prompts: Sequence[Prompt], cfg: PPOConfig) -> list[tuple[Prompt, int]]:
     """The prompts that are answered for each measurement, with the number of the answer: of few prompts, several."""
     order = seeding.permutation(len(prompts), seeding.generator(cfg.seed, "gauge/prompts"))
     numbered = ((prompts[index], number) for number in count() for index in order)
