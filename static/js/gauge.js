@@ -5,7 +5,7 @@
 "use strict";
 
 const SCORES_HEIGHT = 200;
-const STRIP_HEIGHT = 64;
+const SMALL_HEIGHT = 64;
 const SCORES = { "gauge/watcher": "--accent", "gauge/reward": "--warning" };
 const DASHES = { "gauge/reward": [7, 4] }; // told apart without colours, too
 const RING = 7; // pixels from the best measurement's mark to its middle
@@ -155,9 +155,9 @@ function drawGauge() {
       known.setData(valuesIn(host));
       continue;
     }
-    const isStrip = namesIn(host).length === 1;
-    const hasSteps = !isStrip || host === lastByStep;
-    const height = isStrip ? STRIP_HEIGHT + (hasSteps ? STEPS_HEIGHT : 0) : SCORES_HEIGHT;
+    const isSmall = namesIn(host).length === 1;
+    const hasSteps = !isSmall || host === lastByStep;
+    const height = isSmall ? SMALL_HEIGHT + (hasSteps ? STEPS_HEIGHT : 0) : SCORES_HEIGHT;
     panels.set(host, new uPlot(panelOptions(host, height, hasSteps), valuesIn(host), host));
     panelWidths.observe(host);
   }

@@ -21,7 +21,7 @@ from training.services.run_files.reader import RunFiles
 from training.stages.metric import Metric, Words
 
 JUDGE, REWARD = "gauge/watcher", "gauge/reward"
-STRIPS: dict[str, Words] = {  # each with a scale of its own; the picture says on which prompts
+SMALL_PANELS: dict[str, Words] = {  # each with a scale of its own; the picture says on which prompts
     "gauge/kl": gettext_lazy("KL"),
     "gauge/length": gettext_lazy("length"),
     "gauge/stop_rate": gettext_lazy("stop rate"),
@@ -29,7 +29,7 @@ STRIPS: dict[str, Words] = {  # each with a scale of its own; the picture says o
 MEASURED: dict[str, Words] = {
     JUDGE: gettext_lazy("independent judge"),
     REWARD: gettext_lazy("reward"),
-    **STRIPS,
+    **SMALL_PANELS,
 }
 BEST_STEP = "gauge/best_step"
 DRAWN = {*MEASURED, BEST_STEP}
@@ -54,8 +54,8 @@ class GaugeCurves:
         return self.curves[REWARD]
 
     @property
-    def strips(self) -> list[tuple[Words, Curve]]:
-        return [(label, self.curves[name]) for name, label in STRIPS.items()]
+    def small_panels(self) -> list[tuple[Words, Curve]]:
+        return [(label, self.curves[name]) for name, label in SMALL_PANELS.items()]
 
     @property
     def columns(self) -> list[tuple[Words, Metric]]:
