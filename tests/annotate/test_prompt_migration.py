@@ -69,4 +69,6 @@ def test_after_the_change_a_near_duplicate_of_a_stored_prompt_comes_in_beside_it
     assert set(Prompt.objects.values_list("split", flat=True)) == {"heldout"}
     with pytest.raises(IrreversibleError, match="differ in case or spacing only"):
         migrate(BEFORE)
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())  # on its way, it has taken back some of training
     Prompt.objects.filter(messages=asked("why?")).delete()
