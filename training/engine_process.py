@@ -6,6 +6,7 @@ Its commands, and what follows from its end, are theirs. None of them imports to
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import mmap
 import os
@@ -35,12 +36,14 @@ WITHOUT_GPU = {GPU: ""}  # for all but runs: a card belongs to the run that trai
 # The engine gets what it computes with, and no secret of the web side.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", GPU, FAILPOINTS)
 
+CANNOT_RUN = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)  # what is wrong with a program itself
+
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
 class NoLauncher(Exception):
-    """The program that starts several processes is not there, or may not be run; the message says which and why."""
+    """The command that starts several processes cannot be run; the message says which it is, and why."""
 
 
 class Draining:
@@ -110,8 +113,8 @@ def started(
         with log.open("ab") as output:
             try:
                 process = _start([*interpreter, "-m", module, *arguments], environment, output, subprocess.DEVNULL)
-            except (FileNotFoundError, PermissionError) as error:
-                if processes == 1:
+            except OSError as error:
+                if processes == 1 or error.errno not in CANNOT_RUN:
                     raise
                 raise NoLauncher(f"{interpreter[0]}: {error.strerror}") from error
     try:
@@ -148,9 +151,17 @@ def _start(
 
 
 def launcher(processes: int) -> list[str]:
-    """The command that starts so many processes of a Python module, which `-m` and its name follow."""
+    """The command that starts so many processes of a Python module, which `-m` and its name follow.
+
+    Raises NoLauncher.
+    """
     values = {"{python}": sys.executable, "{processes}": str(processes)}
-    words = shlex.split(settings.ENGINE_LAUNCHER)
+    try:
+        words = shlex.split(settings.ENGINE_LAUNCHER)
+    except ValueError as error:
+        raise NoLauncher(f"{settings.ENGINE_LAUNCHER}: {error}") from error
+    if not words:
+        raise NoLauncher("ROUNDTABLE_ENGINE_LAUNCHER is empty")
     for name, value in values.items():
         words = [word.replace(name, value) for word in words]
     return words

@@ -103,12 +103,26 @@ def test_the_launcher_is_a_setting(settings: Settings) -> None:
     assert engine_process.launcher(4) == ["srun", "--ntasks=4", "a script", "--procs", "4"]
 
 
-def test_a_launcher_that_is_not_there_ends_the_run_and_is_named(run: Run, settings: Settings, tmp_path: Path) -> None:
-    settings.ENGINE_LAUNCHER = f"{tmp_path}/launch {{processes}}"
+@pytest.mark.parametrize(
+    ("launcher", "why"),
+    [
+        ("{folder}/launch {processes}", "{folder}/launch: No such file or directory"),
+        ("{folder}/text {processes}", "{folder}/text: Exec format error"),
+        ("{folder} {processes}", "{folder}: Permission denied"),
+        ("launch 'open", "launch 'open: No closing quotation"),
+        ("", "ROUNDTABLE_ENGINE_LAUNCHER is empty"),
+    ],
+)
+def test_a_launcher_that_cannot_be_run_ends_the_run_and_is_named(
+    run: Run, settings: Settings, tmp_path: Path, launcher: str, why: str
+) -> None:
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "text").chmod(0o755)
+    settings.ENGINE_LAUNCHER = launcher.replace("{folder}", str(tmp_path))
     runner.supervise(run.pk, owner="gpu@test")
     run = Run.objects.get(pk=run.pk)
     assert (run.status, run.ending["kind"]) == (Status.FAILED, "launcher")
-    assert run.error == f"The processes could not be started: {tmp_path}/launch: No such file or directory."
+    assert run.error == f"The processes could not be started: {why.replace('{folder}', str(tmp_path))}."
     assert "ROUNDTABLE_ENGINE_LAUNCHER" in str(failures.cause_of(run).advice)
 
 

@@ -131,6 +131,17 @@ def restore_tensor(tensor: Tensor, saved: Tensor) -> None:
     sharding.own_part(tensor).copy_(sharding.own_part(sharding.cut_like(saved, tensor)))
 
 
+def restore_tensors(tensors: Tensors, saved: Tensors) -> None:
+    """Give each of the saved tensors' namesakes its numbers."""
+    for name, one in saved.items():
+        restore_tensor(tensors[name], one)
+
+
+def copied_to_cpu(module: nn.Module) -> Tensors:
+    """A copy of what `module_tensors` gives, on the CPU: an accelerator's memory is scarce."""
+    return {name: sharding.on_cpu(one) for name, one in module_tensors(module).items()}
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The moments of every parameter, named by parameter number and kind."""
     state = optimizer.state_dict()["state"]

@@ -12,8 +12,8 @@ others, the reward has nothing to teach, and PPO does not begin.
 PPO goes as far as it helps and no further. It stops once some measurements in a row brought no certain improvement on
 the last certain one: the mean of the differences, prompt by prompt, has to be above `CERTAIN` of its standard errors.
 Of all that was measured, the policy with the highest mean is kept; but while nothing was a certain improvement on the
-policy as it began, that one is. Why it does not wait until the watcher turns down,
-and what this rule does to good and bad runs, is in docs/learning.md.
+policy as it began, that one is. Why it does not wait until the watcher turns down, and what this rule does to good and
+bad runs, is in docs/learning.md.
 """
 
 import math
@@ -34,7 +34,7 @@ from ..exits import InvalidInput
 from ..limits import require_finite
 from ..logprobs import k1
 from ..networks.policy import Policy, token_logprobs
-from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
+from ..run.checkpoint import Checkpoint, Tensors, copied_to_cpu, module_tensors, restore_module, restore_tensors
 from .evaluation import win
 from .rollouts import Rewarder
 from .sampling import SampledAnswer, generate
@@ -136,7 +136,7 @@ class Gauge:
         self._asked = measured_prompts(prompts, cfg)
         self._cfg, self._report_progress = cfg, report_progress
         self._watch = Watch(cfg.gauge_patience)
-        self._kept: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
+        self._kept = copied_to_cpu(policy)
 
     def is_due(self, step: int) -> bool:
         """Whether the policy is measured after `step` iterations."""
@@ -152,8 +152,7 @@ class Gauge:
         rewards, scores = self._rewards(answers), self._scores(answers)
         nats = ranks.spread(answers, self._nats)
         if self._watch.see(Measured(step, by_prompt(answers, scores))):
-            for name, tensor in module_tensors(self._policy).items():
-                restore_tensor(self._kept[name], tensor)
+            restore_tensors(self._kept, module_tensors(self._policy))
         assert self._watch.best
         return {
             "gauge/watcher": fmean(scores),
@@ -209,8 +208,7 @@ class Gauge:
     def restore(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint."""
         self._watch.restore(saved.state()["gauge"])
-        for name, best in saved.tensors("best").items():
-            restore_tensor(self._kept[name], best)
+        restore_tensors(self._kept, saved.tensors("best"))
 
     def _rewards(self, answers: Sequence[SampledAnswer]) -> list[float]:
         return ranks.spread(answers, lambda share: self._rewarder([one.answer for one in share]).tolist())

@@ -31,7 +31,7 @@ from ..logprobs import logprobs_and_entropy
 from ..networks.parents import ParentNetworks
 from ..networks.policy import Policy, save_policy, token_logprobs
 from ..networks.scalar_model import ScalarModel
-from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
+from ..run.checkpoint import Checkpoint, Tensors, copied_to_cpu, module_tensors, restore_module, restore_tensors
 from ..run.directory import CheckpointContents, RunDirectory
 from . import inspection
 from .gauge import Gauge
@@ -187,8 +187,8 @@ class Trainer:
         self.average = WeightAverage(policy, cfg.ema_decay) if cfg.ema_decay else None
         self.policy_learner = Learner(policy, "policy")
         self.critic_learner = Learner(critic, "critic")
-        # The last weights that were measured within the KL limit. On the CPU: an accelerator's memory is scarce.
-        self._within_limit: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
+        # The last weights that were measured within the KL limit.
+        self._within_limit = copied_to_cpu(policy)
         self.went_too_far = False  # beyond the KL limit: the policy was reverted, and training is over
 
     def roll_out(
@@ -226,7 +226,7 @@ class Trainer:
         """A step of policy and critic for each minibatch and epoch; returns the means of what they report."""
         cfg = self.cfg
         decay = 1 - iteration / cfg.iterations  # of both learning rates, linear from their peaks
-        self._keep_weights()
+        restore_tensors(self._within_limit, module_tensors(self.policy))
         reports: list[dict[str, float]] = []
         for step, minibatch in enumerate(minibatches * cfg.epochs, start=iteration * cfg.epochs * len(minibatches)):
             rate, mix = decay * cfg.learning_rate, self._mix(step)
@@ -275,11 +275,6 @@ class Trainer:
             self.revert_policy()
         return {"rollout/final_kl": metrics["rollout/kl"]}
 
-    def _keep_weights(self) -> None:
-        """Keep the policy's weights as they are. Into the same memory: there is no room for two copies."""
-        for name, tensor in module_tensors(self.policy).items():
-            restore_tensor(self._within_limit[name], tensor)
-
     def revert_policy(self) -> None:
         """Give the policy its last weights that were measured within the KL limit, and end training."""
         restore_module(self.policy, self._within_limit)
@@ -325,8 +320,7 @@ class Trainer:
         """Continue from a checkpoint."""
         self.policy_learner.restore(saved)
         self.critic_learner.restore(saved)
-        for name, before in saved.tensors("before").items():
-            restore_tensor(self._within_limit[name], before)
+        restore_tensors(self._within_limit, saved.tensors("before"))
         self.went_too_far = saved.state().get("went_too_far", False)  # older checkpoints were never saved at a stop
         self.beta = saved.state().get("beta", self.cfg.beta)
         if self.average:

@@ -7,19 +7,19 @@ import torch
 
 from .. import sharding
 from ..networks.policy import Policy
-from ..run.checkpoint import Checkpoint, Tensors, module_tensors, restore_module, restore_tensor
+from ..run.checkpoint import Checkpoint, Tensors, copied_to_cpu, module_tensors, restore_module, restore_tensors
 
 
 class WeightAverage:
     """The exponential moving average over iterations: average <- decay * average + (1 - decay) * weights.
 
     Ouyang et al. 2022, appendix C.4, with a decay of 0.992. It starts as the policy is, and has the precision of the
-    weights that train. Of adapters, their factors are averaged. It lives on the CPU: an accelerator's memory is scarce.
+    weights that train. Of adapters, their factors are averaged. It lives on the CPU.
     """
 
     def __init__(self, policy: Policy, decay: float) -> None:
         self._policy, self._decay = policy, decay
-        self._average: Tensors = {name: sharding.on_cpu(one) for name, one in module_tensors(policy).items()}
+        self._average = copied_to_cpu(policy)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -30,8 +30,7 @@ class WeightAverage:
 
     def start_over(self) -> None:
         """Forget what was averaged: the average is the policy as it is now."""
-        for name, tensor in module_tensors(self._policy).items():
-            restore_tensor(self._average[name], tensor)
+        restore_tensors(self._average, module_tensors(self._policy))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -52,8 +51,7 @@ class WeightAverage:
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint."""
-        for name, average in saved.tensors("average").items():
-            restore_tensor(self._average[name], average)
+        restore_tensors(self._average, saved.tensors("average"))
 
     @torch.no_grad()
     def _swap(self) -> None:
