@@ -78,7 +78,7 @@ def read(cfg: SFTConfig | RewardConfig | PPOConfig) -> longest.Longest:
     sequences = [Rendered(prompt, [2] * RESPONSE) for prompt in prompts]
     if isinstance(cfg, SFTConfig):
         return longest.of_demonstrations(sequences, cfg)
-    return longest.of_slates([Slate([one] * SLATE, [list(range(SLATE))]) for one in sequences], cfg)
+    return longest.of_slates([Slate([one] * SLATE, [list(range(SLATE))]) for one in sequences], [], cfg)
 
 
 def count(model: str, stage: str, checkpointing: str, adapter_rank: int, processes: int) -> list[Peak]:

@@ -95,6 +95,13 @@ def test_how_far_ppo_should_go_is_measured_by_both_reward_models_and_gold() -> N
     assert all(point["scores"].keys() == {"climbed", "watcher", "gold"} for point in line["points"])
 
 
+def test_a_reward_model_is_measured_by_what_it_picks() -> None:
+    (line,) = smoke("best_of_n.py")
+    assert line["best_of"].keys() == {"2", "4"}
+    assert all(0 <= line["best_of"][n]["wins"] <= 1 for n in line["best_of"])
+    assert 0 <= line["heldout/reward_match"] <= 1
+
+
 def test_what_becomes_of_ppo_with_a_reward_that_cheats_is_measured_by_the_watcher_and_gold() -> None:
     (line,) = smoke("planted_cheating.py", "--people", "length")
     assert (line["person"], line["began"], list(line["curve"])) == ("length", True, ["0", "1", "2"])

@@ -145,8 +145,20 @@ TINY = Preset(
     is_measured=True,
     values={
         "sft": {"epochs": 4, "batch_size": 8, "learning_rate": 2e-4, "max_response": 64},
-        "reward": {"epochs": 3, "batch_size": 4, "learning_rate": 5e-4, "max_response": 64},
-        "watcher": {"epochs": 3, "batch_size": 4, "learning_rate": 5e-4, "max_response": 64},
+        "reward": {
+            "epochs": 3,
+            "batch_size": 4,
+            "learning_rate": 5e-4,
+            "max_response": 64,
+            "mismatch_coefficient": 0.6,
+        },
+        "watcher": {
+            "epochs": 3,
+            "batch_size": 4,
+            "learning_rate": 5e-4,
+            "max_response": 64,
+            "mismatch_coefficient": 0.6,
+        },
         "ppo": {
             "iterations": 40,
             "rollout_size": 64,

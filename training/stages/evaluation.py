@@ -73,6 +73,23 @@ METRICS = {
         low=0.6,
         high=0.8,
     ),
+    "heldout/reward_match": Measurement(
+        label=_("reward model prefers answers to the prompt"),
+        meaning=_(
+            "How often the reward model gives an answer a higher score than the policy's answer to another held-out "
+            "prompt. Where it hardly reads the prompt, PPO learns answers that it likes whatever was asked."
+        ),
+        healthy=_("Above 90%. If lower, collect more rankings or raise “answers to other prompts” in the settings."),
+        is_share=True,
+        low=0.9,
+    ),
+    "heldout/watcher_match": Measurement(
+        label=_("independent judge prefers answers to the prompt"),
+        meaning=_("The same for the independent judge."),
+        healthy=_("Above 90%."),
+        is_share=True,
+        low=0.9,
+    ),
     "heldout/kl": Measurement(
         label=_("KL on held-out prompts"),
         unit=_("nats per answer"),
@@ -180,6 +197,8 @@ EVALUATION = StageDefinition(
         "proxy/win_rate",
         "heldout/reward_accuracy",
         "heldout/watcher_accuracy",
+        "heldout/reward_match",
+        "heldout/watcher_match",
         "heldout/kl",
         "heldout/length",
         "heldout/reference_length",

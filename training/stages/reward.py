@@ -53,6 +53,13 @@ METRICS = {
         low=0.35,
         high=0.69,
     ),
+    "reward/match": Metric(
+        label=_("prefers answers to the prompt"),
+        meaning=_("How often the best answer of a set gets a higher score than a good answer to another prompt."),
+        healthy=_("Above 90% at the end. 50% means that the score hardly depends on the prompt."),
+        is_share=True,
+        low=0.9,
+    ),
     "skipped_steps": SKIPPED_STEPS,
 }
 FAILURES = {
@@ -87,5 +94,5 @@ REWARD = StageDefinition(
     weights_on_disk=10,
     failures=FAILURES,
     metrics=METRICS,
-    shown_metrics=("reward/accuracy", "reward/loss", "skipped_steps"),
+    shown_metrics=("reward/accuracy", "reward/loss", "reward/match", "skipped_steps"),
 )

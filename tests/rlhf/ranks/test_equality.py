@@ -59,7 +59,7 @@ def test_sft(make_run: MakeRun, models: dict[str, Path]) -> None:
 
 def test_a_reward_model(make_run: MakeRun, models: dict[str, Path]) -> None:
     data = {"rankings": [ranked_slate(n) for n in range(7)], "demonstrations": [demonstration(n) for n in range(3)]}
-    options = {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3} | SHORT
+    options = {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3, "mismatch_coefficient": 0.5} | SHORT
     check_that_two_equal_one(make_run, "reward", 6, parents={"policy": models["qwen2"]}, data=data, **options)
 
 

@@ -153,7 +153,13 @@ def test_sft(make_run: MakeRun, models: dict[str, Path], family: str, recomputes
 def test_a_reward_model(make_run: MakeRun, models: dict[str, Path]) -> None:
     """One demonstration: one of the processes has none to score."""
     data = {"rankings": [ranked_slate(n) for n in range(7)], "demonstrations": [demonstration(0)]}
-    options = {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3, "sharding": "on"} | SHORT
+    options = {
+        "epochs": 2,
+        "batch_size": 3,
+        "learning_rate": 1e-3,
+        "mismatch_coefficient": 0.5,
+        "sharding": "on",
+    } | SHORT
     parents = {"policy": models["qwen2"]}
     _one, two = check_that_two_equal_one(make_run, "reward", 6, parents=parents, data=data, **options)
     check_that_parts_were_gathered(two)

@@ -136,6 +136,7 @@ def test_sft_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models:
 def test_a_reward_model_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models: dict[str, Path]) -> None:
     data = {"rankings": [ranked_slate(n) for n in range(6)], "demonstrations": [demonstration(n) for n in range(2)]}
     options = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "max_response": 32, "checkpoint_seconds": 0}
+    options["mismatch_coefficient"] = 0.5
     run = make_run("reward", parents={"policy": models["qwen2"]}, data=data, **options)
     check_that_kills_change_nothing(run, "reward")
 

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forward_hooks import forward_hook
 from tests.rlhf.reward_runs import question, ranked_slate
 from training.rlhf.__main__ import main
+from training.rlhf.config import EvaluationConfig, Parent
+from training.rlhf.data.chat import Chat
 from training.rlhf.data.records import read_completions
-from training.rlhf.stages.evaluation import count_ties, pair_results, win_metrics
+from training.rlhf.stages.evaluation import count_ties, pair_results, win, win_metrics
+from training.rlhf.stages.scoring import Answer
 
 
 def test_a_result_knows_how_many_ranks_lie_between_and_whose_round_it_was() -> None:
@@ -125,9 +129,39 @@ def test_the_independent_judge_scores_the_same_answers_and_is_measured_on_the_sa
     assert more == {
         *(f"watcher/{name}" for name in ("win_rate", "reward", "reference_reward")),
         "heldout/watcher_accuracy",
+        "heldout/watcher_match",
     }
     assert {name: metrics[name] for name in before} == before
     rows = read_completions(watched / "attempts/1/output/completions.jsonl")
     by_policy = [row.watcher for row in rows if row.policy == "policy"]
     assert metrics["watcher/reward"] == pytest.approx(sum(by_policy) / len(by_policy))
     assert all(row.watcher is None for row in read_completions(alone / "attempts/1/output/completions.jsonl"))
+
+
+def test_an_answer_matches_where_it_scores_higher_than_the_next_prompts_answer_would(
+    make_run: MakeRun, models: dict[str, Path], reward_models: dict[str, Path]
+) -> None:
+    llama, numbers = models["llama"], range(6)
+    parents = {"policy": llama, "reference": llama, "reward": reward_models["llama"]}
+    data = {"heldout_prompts": [{"id": n, "messages": question(n)} for n in numbers], "heldout_rankings": []}
+    run = make_run("evaluation", parents=parents, data=data, draws=2, max_response=8)
+    assert main(["evaluation", str(run)]) == 0
+    rows = read_completions(run / "attempts/1/output/completions.jsonl")
+    first = {int(row.prompt_id): row for row in rows if row.policy == "policy" and row.index == 0}
+    roles = dict.fromkeys(parents, Parent(path="", manifest_sha256=""))
+    cfg = EvaluationConfig(seed=0, dtype="fp32", parents=roles)
+    scorer = reward_runs.scorer(reward_models["llama"], Chat.load(llama), cfg)
+
+    def score(asked: int, answered: int) -> float:
+        row = first[answered]
+        return scorer.scores([Answer(question(asked), row.text, row.finish_reason == "stop")]).item()
+
+    shares = [win(score(n, n), score(n, (n + 1) % 6)) for n in numbers]
+    assert logged(run)[1]["heldout/reward_match"] == pytest.approx(sum(shares) / 6)
+    assert 0 < sum(shares) < 6  # or the order would not matter
+
+
+def test_one_prompt_has_no_other_to_match_with(make_evaluation: Any) -> None:
+    run = make_evaluation(fitting=1, too_long=0)
+    assert main(["evaluation", str(run)]) == 0
+    assert "heldout/reward_match" not in logged(run)[1]

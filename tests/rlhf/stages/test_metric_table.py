@@ -17,10 +17,15 @@ HELD_OUT = {
     "heldout_prompts": [{"id": n, "messages": question(100 + n)} for n in range(3)],
     "heldout_rankings": [{**ranked_slate(n, [1, 2, 3]), "messages": question(100 + n)} for n in range(3)],
 }
+MATCHED = {"batch_size": 4, "mismatch_coefficient": 1.0}
 STAGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "sft": (("base",), {"demonstrations": [demonstration(n) for n in range(4)]}, {"batch_size": 4}),
-    "reward": (("policy",), {"rankings": [ranked_slate(n) for n in range(4)]}, {"batch_size": 4}),
-    "watcher": (("policy",), {"watcher_rankings": [ranked_slate(n) for n in range(4)]}, {"batch_size": 4}),
+    "reward": (
+        ("policy",),
+        {"rankings": [ranked_slate(n) for n in range(4)]},
+        MATCHED,
+    ),
+    "watcher": (("policy",), {"watcher_rankings": [ranked_slate(n) for n in range(4)]}, MATCHED),
     "ppo": (
         ("policy", "reference", "reward", "watcher"),
         {"prompts": PROMPTS, "demonstrations": [demonstration(n) for n in range(4)]},

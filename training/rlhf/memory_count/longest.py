@@ -11,7 +11,7 @@ from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import filter_records
 from ..data.records import read_demonstrations, read_prompts, read_rankings
 from ..exits import InvalidInput
-from ..stages.reward import Slate, render_slate
+from ..stages.reward import Slate, render_demonstration, render_slate, usable_demonstrations
 from ..stages.sft import cut_to_length
 
 T = TypeVar("T")
@@ -44,7 +44,9 @@ def of_run(run_dir: Path, cfg: RunConfig, chat: Chat) -> Callable[[Any], Longest
         return partial(of_demonstrations, samples)
     if isinstance(cfg, RewardConfig):
         ranked = filter_records(read_rankings(data / f"{cfg.examined_records}.jsonl"), chat, cfg.max_response).used
-        return partial(of_slates, _some([render_slate(slate, chat) for slate in ranked], "rankings"))
+        slates = _some([render_slate(slate, chat) for slate in ranked], "rankings")
+        written = usable_demonstrations(data / "demonstrations.jsonl", chat, cfg)
+        return partial(of_slates, slates, [render_demonstration(one, chat) for one in written])
     if isinstance(cfg, AnsweringConfig):
         name = cfg.examined_records
         prompts = filter_records(read_prompts(data / f"{name}.jsonl"), chat, cfg.max_response).used
@@ -59,12 +61,21 @@ def of_demonstrations(samples: Sequence[Rendered], cfg: SFTConfig) -> Longest:
     return Longest(sequences=step, accumulates=accumulates)
 
 
-def of_slates(slates: Sequence[Slate], cfg: RewardConfig) -> Longest:
-    """The largest step over the largest of these slates."""
+def of_slates(slates: Sequence[Slate], demonstrations: Sequence[Slate], cfg: RewardConfig) -> Longest:
+    """The largest step over the largest of these slates, with as many demonstrations where they are contrasted."""
     # Where a prompt is not read once, the step is cut into more micro-batches.
     size = partial(Slate.size, shares_prompt=True)
-    step, accumulates = largest_step(sorted(slates, key=size)[-cfg.batch_size :], size, cfg.batch_tokens)
+    batch: list[Slate] = []
+    for group in (slates, demonstrations) if cfg.mismatch_coefficient else (slates,):
+        batch += sorted(_contrasted(group) if cfg.mismatch_coefficient else group, key=size)[-cfg.batch_size :]
+    step, accumulates = largest_step(sorted(batch, key=size), size, cfg.batch_tokens)
     return Longest(slates=step, accumulates=accumulates)
+
+
+def _contrasted(slates: Sequence[Slate]) -> list[Slate]:
+    """Each slate with the longest answer that could be put after its prompt."""
+    answer = max((slate.best.response for slate in slates), key=len, default=[])
+    return [slate._replace(mismatched=[Rendered(slate.prompt, answer)]) for slate in slates]
 
 
 def of_prompts(prompts: Sequence[list[int]], cfg: AnsweringConfig) -> Longest:

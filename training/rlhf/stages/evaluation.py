@@ -74,6 +74,7 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
             }
             metrics |= win_metrics(JUDGES[judge], scores["policy"], scores["reference"], cfg.draws)
             metrics |= accuracy_metrics(judge, scorer, slates.used)
+            metrics |= match_metrics(judge, scorer, answers["policy"][:: cfg.draws], scores["policy"][:: cfg.draws])
     run.log(len(prompts), len(prompts), metrics)  # before the output, with which the stage counts as finished
     rows = [
         one.row(**{name: by_role[role][index] for name, by_role in numbers.items() if role in by_role})
@@ -180,6 +181,24 @@ def accuracy_metrics(judge: str, scorer: Scorer, slates: list[RankedSlate]) -> d
     if judge != "reward":
         return {group: share for group, share in shares.items() if group == name}
     return {**shares, "heldout/reward_pairs": len(pairs), "heldout/reward_ties": ties}
+
+
+def match_metrics(
+    judge: str, scorer: Scorer, answers: Sequence[SampledAnswer], scores: Sequence[float]
+) -> dict[str, float]:
+    """How often an answer, one to each prompt, has a higher score than the answer to the next prompt put in its place.
+
+    Nothing where there is one prompt only. A reward model that hardly reads the prompt comes to a half.
+    """
+    if len(answers) < 2:
+        return {}
+    others = [*answers[1:], answers[0]]
+    swapped = [
+        Answer(here.answer.messages, other.text, other.answer.stopped)
+        for here, other in zip(answers, others, strict=True)
+    ]
+    shares = map(win, scores, scorer.scores_by_all_ranks(swapped).tolist())
+    return {f"heldout/{judge}_match": _mean(shares)}
 
 
 def pair_results(

@@ -3,14 +3,20 @@
 The unit of training is a slate: each of its completions is scored once, and all its pairs are compared by those scores,
 as in Ouyang et al. 2022, section 3.5: pairs one at a time would score a completion once for every other, and overfit in
 a single epoch. Left out on purpose: margins for graded gaps, and early stopping (held-out rankings only measure).
+
+Beside InstructGPT, and off by default: a model that has seen few rankings may like an answer whatever was asked. With
+`mismatch_coefficient` it also learns that a slate's best completion, and a demonstration, beats a good answer to
+another prompt (Liu et al. 2024, "RRM: Robust Reward Model Training Mitigates Reward Hacking", where such an answer is
+called non-contextual; they do not use demonstrations).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from .. import ranks, seeding
@@ -19,7 +25,7 @@ from ..data.batching import epoch_batches, own_micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, filter_records, usable_records
 from ..data.leakage import refuse_leak
-from ..data.records import RankedSlate, read_demonstrations, read_rankings
+from ..data.records import Demonstration, RankedSlate, read_demonstrations, read_rankings
 from ..exits import InvalidInput
 from ..networks.parents import ParentNetworks
 from ..networks.scalar_model import SavedWeights, save_reward, scalar_from_policy
@@ -31,6 +37,7 @@ Places = Sequence[int | None]  # of the completions of a slate, by one person
 
 # Batches of another shape change a raw score by 1e-6; normalised, that must stay within the tolerance of a reward.
 SMALLEST_SPREAD = 1e-6 / FP32_TOLERANCE
+TRIED = 16  # slates that are looked at for one of another prompt
 
 
 class Comparisons(NamedTuple):
@@ -42,16 +49,53 @@ class Comparisons(NamedTuple):
 
 
 class Slate(NamedTuple):
-    """A ranked slate as token ids, with the places that each judgement gave."""
+    """A ranked slate as token ids, with the places that each judgement gave; or a demonstration, the first of one."""
 
     completions: list[Rendered]
     judgements: list[Places]
+    mismatched: list[Rendered] = []  # an answer to another prompt, after this prompt; at most one
+
+    @property
+    def prompt(self) -> list[int]:
+        """The ids that all completions follow."""
+        return self.completions[0].prompt
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether somebody prefers one of its completions to another."""
+        return any(untied_pairs(places) for places in self.judgements)
+
+    @property
+    def texts(self) -> list[Rendered]:
+        """All that is scored."""
+        return [*self.completions, *self.mismatched]
+
+    @property
+    def best(self) -> Rendered:
+        """The completion that most judgements place first; the first such one."""
+        firsts = [sum(_is_first(places, index) for places in self.judgements) for index in range(len(self.completions))]
+        return self.completions[firsts.index(max(firsts))]
+
+    def places(self) -> list[Places]:
+        """What people said of all its texts: nothing of the mismatched."""
+        return [[*places, *[None] * len(self.mismatched)] for places in self.judgements]
+
+    def contrasts(self) -> list[Places]:
+        """Each judgement's first completions before the mismatched, with nothing said of the others."""
+        return [
+            [*(0 if _is_first(places, index) else None for index in range(len(places))), *[1] * len(self.mismatched)]
+            for places in self.judgements
+        ]
 
     def size(self, *, shares_prompt: bool) -> int:
         """Tokens, padding to its longest completion included; the prompt counts once where it is read once."""
-        longest = max(completion.length for completion in self.completions)
-        prompt = len(self.completions[0].prompt) if shares_prompt else 0
-        return prompt + len(self.completions) * (longest - prompt)
+        longest = max(text.length for text in self.texts)
+        prompt = len(self.prompt) if shares_prompt else 0
+        return prompt + len(self.texts) * (longest - prompt)
+
+
+def _is_first(places: Places, index: int) -> bool:
+    return places[index] is not None and places[index] == min(place for place in places if place is not None)
 
 
 def untied_pairs(places: Places) -> list[tuple[int, int]]:
@@ -60,12 +104,13 @@ def untied_pairs(places: Places) -> list[tuple[int, int]]:
     return [(better, worse) for place, better in placed for other, worse in placed if place < other]
 
 
-def weigh(slates: Sequence[Sequence[Places]]) -> Comparisons:
+def weigh(slates: Sequence[Sequence[Places]], count: int | None = None) -> Comparisons:
     """The comparisons of a batch of slates, each given as its judgements: the places of all its completions.
 
-    The weights make the loss a mean over the untied pairs of a judgement, then over judgements, then over slates.
-    A judgement without an untied pair does not count; every slate must have one that does.
+    The weights make the loss a mean over the untied pairs of a judgement, then over judgements, then over slates, or
+    the sum over slates divided by `count`. A judgement, or a slate, without an untied pair adds nothing.
     """
+    count = len(slates) if count is None else count
     better, worse, weight = [], [], []
     first = 0  # row of the slate's first completion
     for judgements in slates:
@@ -73,7 +118,7 @@ def weigh(slates: Sequence[Sequence[Places]]) -> Comparisons:
         for pairs in untied:
             better += [first + index for index, _ in pairs]
             worse += [first + index for _, index in pairs]
-            weight += [1 / (len(pairs) * len(untied) * len(slates))] * len(pairs)
+            weight += [1 / (len(pairs) * len(untied) * count)] * len(pairs)
         first += len(judgements[0])
     rows = torch.tensor([better, worse], dtype=torch.int64)  # (2, P), also where there are none
     return Comparisons(rows[0], rows[1], torch.tensor(weight))
@@ -89,29 +134,66 @@ def ranking_loss(scores: Tensor, pairs: Comparisons) -> Tensor:
     return (pairs.weight * softplus(-gap)).sum()
 
 
-def train_step(scorer: Scorer, learner: Learner, batch: list[Slate], learning_rate: float) -> dict[str, float]:
+def agreement(scores: Tensor, pairs: Comparisons) -> Tensor:
+    """Scalar, 0 to 1: the weighted share of pairs whose better completion has the higher score, from scores (N,)."""
+    return pairs.weight[scores[pairs.better] > scores[pairs.worse]].sum()
+
+
+def mismatched(slates: Sequence[Slate], chosen: Iterable[int], draw: Generator, context: int) -> list[Slate]:
+    """The chosen slates, each with the best completion of another prompt's slate, as one that `context` tokens hold.
+
+    A slate is left as it is where none is found: of another prompt, and with a text that is none of its own.
+    """
+    order = seeding.permutation(len(slates), draw)
+    found = []
+    for index in chosen:
+        slate = slates[index]
+        own = [completion.response for completion in slate.completions]
+        others = (slates[order[(index + turn) % len(slates)]] for turn in range(TRIED))
+        answers = (other.best.response for other in others if other.prompt != slate.prompt)
+        answer = next((answer for answer in answers if answer not in own), None)
+        if answer is not None:
+            slate = slate._replace(mismatched=[Rendered(slate.prompt, answer[: context - len(slate.prompt)])])
+        found.append(slate)
+    return found
+
+
+def train_step(
+    scorer: Scorer, learner: Learner, batch: list[Slate], learning_rate: float, mismatch_coefficient: float = 0.0
+) -> dict[str, float]:
     """One update on a batch of slates. Their cut into ranks and micro-batches changes nothing: it never splits a slate.
 
-    Raises Diverged, as Learner.step does.
+    The loss is the mean over those that are ranked, and the coefficient times the mean over those with a mismatched
+    answer. Raises Diverged, as Learner.step does.
     """
-    loss = accuracy = torch.zeros(())
+    loss = accuracy = match = torch.zeros(())
+    ranked = sum(slate.is_ranked for slate in batch)
+    contrasted = sum(bool(slate.mismatched) for slate in batch)
     sizes = [slate.size(shares_prompt=scorer.model.trunk.packs) for slate in batch]
     for indices in own_micro_batches(sizes, scorer.batch_tokens):
         part = [batch[index] for index in indices]
-        share = len(part) / len(batch)
-        completions = [completion for slate in part for completion in slate.completions]
-        scores = scorer.model.final_scores(completions, scorer.chat.pad_id).cpu()  # (N,)
-        pairs = weigh([slate.judgements for slate in part])
-        part_loss = share * ranking_loss(scores, pairs)
-        part_loss.backward()
+        texts = [text for slate in part for text in slate.texts]
+        scores = scorer.model.final_scores(texts, scorer.chat.pad_id).cpu()  # (N,)
+        pairs = weigh([slate.places() for slate in part], ranked)
+        contrasts = weigh([slate.contrasts() for slate in part], contrasted)
+        part_loss = ranking_loss(scores, pairs)
+        (part_loss + mismatch_coefficient * ranking_loss(scores, contrasts)).backward()
         loss = loss + part_loss.detach()
-        accuracy = accuracy + share * pairs.weight[scores[pairs.better] > scores[pairs.worse]].sum()
+        accuracy, match = accuracy + agreement(scores, pairs), match + agreement(scores, contrasts)
         scorer.report_progress()
     learner.step(learning_rate)
-    return {"reward/loss": ranks.summed(loss).item(), "reward/accuracy": ranks.summed(accuracy).item()}
+    metrics = {"reward/loss": loss, "reward/accuracy": accuracy} | ({"reward/match": match} if contrasted else {})
+    return {name: ranks.summed(value).item() for name, value in metrics.items()}
 
 
-def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate], data: Mapping[str, float]) -> None:
+def fit(
+    run: RunDirectory,
+    cfg: RewardConfig,
+    scorer: Scorer,
+    slates: list[Slate],
+    demonstrations: list[Slate],
+    data: Mapping[str, float],
+) -> None:
     """All epochs over the slates; `data` are their metrics, logged first."""
     learner = Learner(scorer.model, "reward")
     per_epoch = -(-len(slates) // cfg.batch_size)
@@ -121,7 +203,13 @@ def fit(run: RunDirectory, cfg: RewardConfig, scorer: Scorer, slates: list[Slate
         epoch, position = divmod(number, per_epoch)
         batches = epoch_batches(len(slates), cfg.batch_size, seeding.generator(cfg.seed, cfg.stage, epoch))
         batch = [slates[index] for index in batches[position]]
-        return train_step(scorer, learner, batch, cfg.learning_rate * cosine(number / total))
+        if cfg.mismatch_coefficient:
+            draw = seeding.generator(cfg.seed, cfg.stage, epoch, "mismatched")
+            batch = mismatched(slates, batches[position], draw, scorer.chat.context)
+            draw = seeding.generator(cfg.seed, cfg.stage, number, "demonstrations")
+            chosen = seeding.permutation(len(demonstrations), draw)[: len(batch)]  # as many as slates
+            batch += mismatched(demonstrations, chosen, draw, scorer.chat.context)
+        return train_step(scorer, learner, batch, cfg.learning_rate * cosine(number / total), cfg.mismatch_coefficient)
 
     learner.take_steps(run, cfg, total, step, data)
 
@@ -173,9 +261,10 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     prepare(model, cfg)
     scorer = Scorer(model, chat, cfg.batch_tokens, run.report_progress)
     slates = [render_slate(slate, chat) for slate in run.phases.read("rankings", ranked)]
-    fit(run, cfg, scorer, slates, filtered.metrics())
+    demonstrations = usable_demonstrations(run.data("demonstrations"), chat, cfg)
+    fit(run, cfg, scorer, slates, [render_demonstration(one, chat) for one in demonstrations], filtered.metrics())
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
-    normalise(scorer, _demonstrations(run, chat, cfg), answers)
+    normalise(scorer, [Answer(one.messages, one.response, stopped=True) for one in demonstrations], answers)
     card, weights = scorer.card(answers), SavedWeights.gathered(model)
     run.write_output(lambda directory: save_reward(model, chat, directory, card, weights))
 
@@ -186,8 +275,12 @@ def render_slate(slate: RankedSlate, chat: Chat) -> Slate:
     return Slate(completions, [judgement.places for judgement in slate.judgements])
 
 
-def _demonstrations(run: RunDirectory, chat: Chat, cfg: RewardConfig) -> list[Answer]:
-    path = run.data("demonstrations")
+def render_demonstration(demonstration: Demonstration, chat: Chat) -> Slate:
+    """A demonstration as a slate of its own, to which an answer to another prompt can be added."""
+    return Slate([chat.rendered(demonstration.messages, demonstration.response, stopped=True)], [[1]])
+
+
+def usable_demonstrations(path: Path, chat: Chat, cfg: RewardConfig) -> list[Demonstration]:
+    """The demonstrations in a file that the model can read; there may be none, and no file."""
     rows = read_demonstrations(path) if path.exists() else []
-    kept = filter_records(rows, chat, cfg.max_response).used
-    return [Answer(row.messages, row.response, stopped=True) for row in kept]
+    return filter_records(rows, chat, cfg.max_response).used

@@ -193,6 +193,11 @@ FIELDS: dict[str, Field] = {
         _("Answers after which a KL far from the target has changed beta by a fifth. No effect without a target."),
         FREE,
     ),
+    "mismatch_coefficient": Field(
+        _("answers to other prompts"),
+        _("Weight of learning that a set’s best answer beats a good answer to another prompt. 0 leaves it out."),
+        _("Any weight above 0 adds one answer to every set."),
+    ),
     "ptx_coefficient": Field(
         _("demonstration mix (PPO-ptx)"),
         _("Weight of the loss on demonstrations in each update of the policy. 0 leaves them out."),
