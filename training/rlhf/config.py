@@ -173,7 +173,7 @@ class RewardConfig(LearningConfig):
     learning_rate: float = setting(9e-6, above=0)  # Adam peak; decays by a cosine to a tenth
     # that a prompt must leave free in the context
     max_response: int = setting(256, unit="tokens", at_least=1, at_most=1_000_000)
-    # weight of the loss by which a slate's best completion beats an answer to another prompt; 0 does without
+    # weight of the loss by which good answers to a prompt beat an answer to another prompt; 0 does without
     mismatch_coefficient: float = setting(0.0, at_least=0)
 
 

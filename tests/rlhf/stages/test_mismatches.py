@@ -134,7 +134,7 @@ def test_the_coefficient_weighs_the_log_loss_of_best_against_mismatched(models: 
     loss = ranking_loss(own, weigh([slate.judgements for slate in slates])) + 0.5 * softplus(other - best).mean()
     loss.backward()
     learner.step(RATE)
-    torch.testing.assert_close(weights(scorer), weights(by_hand), atol=1e-5, rtol=0)
+    torch.testing.assert_close(weights(scorer), weights(by_hand), atol=1e-4, rtol=0)
     assert metrics["reward/match"] == pytest.approx((best > other).float().mean().item())
 
 

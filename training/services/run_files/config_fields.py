@@ -195,8 +195,11 @@ FIELDS: dict[str, Field] = {
     ),
     "mismatch_coefficient": Field(
         _("answers to other prompts"),
-        _("Weight of learning that a set’s best answer beats a good answer to another prompt. 0 leaves it out."),
-        _("Any weight above 0 adds one answer to every set."),
+        _(
+            "Weight of learning that a set’s best answer, and a demonstration, beat a good answer to another prompt. 0"
+            " leaves it out."
+        ),
+        _("Any weight above 0 adds one answer to every set, and a demonstration with one."),
     ),
     "ptx_coefficient": Field(
         _("demonstration mix (PPO-ptx)"),
