@@ -26,7 +26,7 @@ def data_dir(settings: Settings, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address(admin: Member) -> str:
-    own = {"ppo": {"beta": 0.1, "checkpoint_seconds": 60}}
+    own = {"ppo": {"beta": 0.2, "checkpoint_seconds": 60}}
     TrainingSettings.objects.create(project=admin.project, overrides=own)
     return reverse("training:settings", args=[admin.project.slug])
 
@@ -45,7 +45,7 @@ def test_a_reset_is_seen_at_once_and_saved_by_key(open_as: OpenAs, admin: Member
     row = page.locator("#ppo-beta")
     expect(row.get_by_text("differs from the preset")).to_be_visible()
     row.get_by_role("button", name="Reset to preset").click()
-    expect(page.locator("#id_ppo-beta")).to_have_value("0.2")
+    expect(page.locator("#id_ppo-beta")).to_have_value("0.1")
     expect(row.get_by_text("differs from the preset")).to_be_hidden()
     expect(page.get_by_text("Not saved: 1")).to_be_visible()
     page.locator("#id_sft-epochs").fill("6")

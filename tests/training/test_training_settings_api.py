@@ -37,7 +37,7 @@ def test_every_setting_has_its_value_preset_default_and_limits(
 ) -> None:
     answer = client.get(address(admin.project), headers=bearer(admin.user))
     beta = field(answer, "ppo", "beta")
-    assert (beta["value"], beta["preset"], beta["default"], beta["at_least"]) == (0.2, 0.2, 0.05, 0.0)
+    assert (beta["value"], beta["preset"], beta["default"], beta["at_least"]) == (0.1, 0.1, 0.05, 0.0)
     assert field(answer, "sft", "dtype")["one_of"] == ["auto", "fp32", "bf16"]
     assert field(answer, "sft", "epochs")["kind"] == "integer"
     assert (answer.json()["preset"], answer.json()["suggested_preset"]) == ("tiny", "tiny")
@@ -49,12 +49,12 @@ def test_a_change_names_what_it_changes_and_everything_else_stays(
     client: Client, admin: Member, training: TrainingSettings
 ) -> None:
     TrainingSettings.objects.update(overrides={"ppo": {"clip": 0.3}, "sft": {"epochs": 9}})
-    answer = patch(client, admin, {"stages": {"ppo": {"beta": 0.1, "clip": None}}})
+    answer = patch(client, admin, {"stages": {"ppo": {"beta": 0.2, "clip": None}}})
     assert answer.status_code == 200
-    assert (field(answer, "ppo", "beta")["value"], field(answer, "ppo", "clip")["differs"]) == (0.1, False)
-    assert TrainingSettings.objects.get().overrides == {"ppo": {"beta": 0.1}, "sft": {"epochs": 9}}
+    assert (field(answer, "ppo", "beta")["value"], field(answer, "ppo", "clip")["differs"]) == (0.2, False)
+    assert TrainingSettings.objects.get().overrides == {"ppo": {"beta": 0.2}, "sft": {"epochs": 9}}
     event = AuditEvent.objects.get(project=admin.project)
-    assert event.detail["fields"] == {"ppo.beta": [0.2, 0.1], "ppo.clip": [0.3, 0.2]}
+    assert event.detail["fields"] == {"ppo.beta": [0.1, 0.2], "ppo.clip": [0.3, 0.2]}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_value_that_is_not_the_one_that_was_seen_is_not_overwritten(
     client: Client, admin: Member, training: TrainingSettings
 ) -> None:
     TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.4}})
-    answer = patch(client, admin, {"stages": {"ppo": {"beta": 0.1}}, "seen": {"ppo": {"beta": 0.2}}})
+    answer = patch(client, admin, {"stages": {"ppo": {"beta": 0.2}}, "seen": {"ppo": {"beta": 0.1}}})
     assert (answer.status_code, answer.json()["now"]) == (409, {"ppo": {"beta": 0.4}})
     assert TrainingSettings.objects.get().overrides == {"ppo": {"beta": 0.4}}
 

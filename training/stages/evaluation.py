@@ -79,16 +79,16 @@ METRICS = {
             "How often the reward model gives an answer a higher score than the policy's answer to another held-out "
             "prompt. Where it hardly reads the prompt, PPO learns answers that it likes whatever was asked."
         ),
-        healthy=_("Above 90%. If lower, collect more rankings or raise “answers to other prompts” in the settings."),
+        healthy=_("Above 80%. If lower, collect more rankings or raise “answers to other prompts” in the settings."),
         is_share=True,
-        low=0.9,
+        low=0.8,
     ),
     "heldout/watcher_match": Measurement(
         label=_("independent judge prefers answers to the prompt"),
         meaning=_("The same for the independent judge."),
-        healthy=_("Above 90%."),
+        healthy=_("Above 80%. It has fewer rankings to learn from than the reward model."),
         is_share=True,
-        low=0.9,
+        low=0.8,
     ),
     "heldout/kl": Measurement(
         label=_("KL on held-out prompts"),

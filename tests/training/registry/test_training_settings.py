@@ -63,11 +63,11 @@ def test_a_value_comes_from_the_engine_the_preset_and_the_project_in_this_order(
 ) -> None:
     clip, beta = setting(training, "ppo", "clip"), setting(training, "ppo", "beta")
     assert (clip.value, clip.preset_value, clip.default) == (0.2, 0.2, 0.2)
-    assert (beta.value, beta.preset_value, beta.default) == (0.2, 0.2, 0.05)
-    change(training, {"ppo": {"beta": 0.1}}, actor=actor)
+    assert (beta.value, beta.preset_value, beta.default) == (0.1, 0.1, 0.05)
+    change(training, {"ppo": {"beta": 0.2}}, actor=actor)
     beta = setting(training, "ppo", "beta")
-    assert (beta.value, beta.preset_value, beta.differs) == (0.1, 0.2, True)
-    assert to_json(configs.check(training, "ppo"))["beta"] == 0.1
+    assert (beta.value, beta.preset_value, beta.differs) == (0.2, 0.1, True)
+    assert to_json(configs.check(training, "ppo"))["beta"] == 0.2
 
 
 def test_the_size_and_the_context_of_an_adopted_base_model_are_those_of_its_examination(
@@ -82,7 +82,7 @@ def test_the_size_and_the_context_of_an_adopted_base_model_are_those_of_its_exam
 
 
 def test_what_is_as_in_the_preset_is_not_kept_and_follows_it(training: TrainingSettings, actor: User) -> None:
-    assert change(training, {"ppo": {"beta": 0.2, "clip": 0.3}}, actor=actor) == ["ppo.clip"]
+    assert change(training, {"ppo": {"beta": 0.1, "clip": 0.3}}, actor=actor) == ["ppo.clip"]
     assert training.overrides == {"ppo": {"clip": 0.3}}
     assert change(training, {"ppo": {"clip": None}}, actor=actor) == ["ppo.clip"]
     assert training.overrides == {}
@@ -91,12 +91,12 @@ def test_what_is_as_in_the_preset_is_not_kept_and_follows_it(training: TrainingS
 
 
 def test_a_change_is_audited_with_the_value_before_and_after_it(training: TrainingSettings, actor: User) -> None:
-    change(training, {"ppo": {"beta": 0.1}, "sft": {"epochs": 5}}, actor=actor)
-    change(training, {"ppo": {"beta": 0.1}}, actor=actor)  # which changes nothing
+    change(training, {"ppo": {"beta": 0.2}, "sft": {"epochs": 5}}, actor=actor)
+    change(training, {"ppo": {"beta": 0.2}}, actor=actor)  # which changes nothing
     choose(training, "1.5B", actor=actor)
     events = AuditEvent.objects.filter(action="training_settings.changed").order_by("pk")
     assert [event.detail["fields"] for event in events] == [
-        {"ppo.beta": [0.2, 0.1], "sft.epochs": [4, 5]},
+        {"ppo.beta": [0.1, 0.2], "sft.epochs": [4, 5]},
         {"preset": ["tiny", "1.5B"]},
     ]
     assert {event.actor for event in events} == {actor}
@@ -163,16 +163,16 @@ def test_what_is_stored_and_no_setting_can_be_taken_out(training: TrainingSettin
 
 
 def test_of_two_admins_neither_undoes_what_the_other_has_changed(training: TrainingSettings, actor: User) -> None:
-    seen = {"ppo": {"beta": 0.2}}
+    seen = {"ppo": {"beta": 0.1}}
     change(training, {"sft": {"epochs": 9}}, seen={"sft": {"epochs": 4}}, actor=actor)
-    change(training, {"ppo": {"beta": 0.1}}, seen=seen, actor=actor)
-    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.1}}
+    change(training, {"ppo": {"beta": 0.2}}, seen=seen, actor=actor)
+    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.2}}
     with pytest.raises(Changed) as conflict:
         change(training, {"ppo": {"beta": 0.3}, "reward": {"epochs": 1}}, seen=seen, actor=actor)
-    assert conflict.value.now == {"ppo": {"beta": 0.1}}
+    assert conflict.value.now == {"ppo": {"beta": 0.2}}
     training.refresh_from_db()
-    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.1}}
-    assert change(training, {"ppo": {"beta": 0.1}}, seen=seen, actor=actor) == [], "both wanted the same"
+    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.2}}
+    assert change(training, {"ppo": {"beta": 0.2}}, seen=seen, actor=actor) == [], "both wanted the same"
 
 
 def test_nobody_replaces_a_preset_that_they_have_not_seen(training: TrainingSettings, actor: User) -> None:
@@ -185,7 +185,7 @@ def test_nobody_replaces_a_preset_that_they_have_not_seen(training: TrainingSett
 def test_changes_at_the_same_moment_are_all_kept(training: TrainingSettings, actor: User) -> None:
     values: list[dict[str, dict[str, Any]]] = [
         {"sft": {"epochs": 9}},
-        {"ppo": {"beta": 0.1}},
+        {"ppo": {"beta": 0.2}},
         {"reward": {"epochs": 2}},
     ]
     barrier = Barrier(len(values))
@@ -200,7 +200,7 @@ def test_changes_at_the_same_moment_are_all_kept(training: TrainingSettings, act
     with ThreadPoolExecutor(len(values)) as pool:
         list(pool.map(save, values))
     training.refresh_from_db()
-    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.1}, "reward": {"epochs": 2}}
+    assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.2}, "reward": {"epochs": 2}}
 
 
 def test_a_change_during_a_round_holds_for_the_stages_that_come_later(
@@ -282,10 +282,10 @@ def test_a_preset_chosen_by_hand_stays_and_the_one_that_suits_is_offered(
 def test_own_values_say_nothing_about_the_preset_and_stay_over_the_one_that_comes(
     training: TrainingSettings, actor: User, folder: str
 ) -> None:
-    change(training, {"ppo": {"beta": 0.1}}, actor=actor)
+    change(training, {"ppo": {"beta": 0.2}}, actor=actor)
     choose_base(training.project, folder)
     training.refresh_from_db()
-    assert (training.preset, training.overrides) == ("0.5B", {"ppo": {"beta": 0.1}})
+    assert (training.preset, training.overrides) == ("0.5B", {"ppo": {"beta": 0.2}})
 
 
 def test_the_preset_comes_when_the_base_model_is_taken_over_not_before_its_size_is_known(
@@ -337,7 +337,7 @@ def test_no_project_trains_with_other_values_after_the_upgrade() -> None:
         migrate(MigrationExecutor(connection).loader.graph.leaf_nodes())
     tiny, adopted = TrainingSettings.objects.order_by("pk")
     assert (tiny.preset, adopted.preset) == ("tiny", "defaults")
-    assert to_json(configs.check(tiny, "ppo"))["learning_rate"] == 5e-4
+    assert to_json(configs.check(tiny, "ppo"))["learning_rate"] == 2.5e-4
     config = to_json(configs.check(adopted, "ppo"))
     engine = {field.name: field.default for field in dataclasses.fields(STAGES["ppo"])}
     own = {"parents", "seed", "threads"}
@@ -347,7 +347,7 @@ def test_no_project_trains_with_other_values_after_the_upgrade() -> None:
 
 
 def test_the_plan_of_the_next_round_knows_what_differs(training: TrainingSettings, actor: User) -> None:
-    change(training, {"ppo": {"beta": 0.1}}, actor=actor)
+    change(training, {"ppo": {"beta": 0.2}}, actor=actor)
     found = {
         stage: [each.name for each in settings] for stage, settings in training_settings.differing(training).items()
     }

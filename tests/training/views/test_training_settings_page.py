@@ -62,7 +62,7 @@ def test_every_setting_stands_on_the_page_with_its_limits_and_its_default(
 def test_only_what_was_changed_is_saved_and_an_empty_field_takes_the_presets_value(
     page: Client, training: TrainingSettings
 ) -> None:
-    TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.1, "clip": 0.3}})
+    TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.2, "clip": 0.3}})
     form = shown_form(page, training.project)
     answer = page.post(address(training.project), form | {"ppo-beta": "", "sft-learning_rate": "1e-4"}, follow=True)
     assert "Saved 2 changes." in answer.content.decode()
@@ -73,7 +73,7 @@ def test_only_what_was_changed_is_saved_and_an_empty_field_takes_the_presets_val
 
 
 def test_without_scripts_the_button_puts_the_presets_value_back(page: Client, training: TrainingSettings) -> None:
-    TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.1}})
+    TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.2}})
     page.post(address(training.project), shown_form(page, training.project) | {"reset": "ppo-beta"})
     assert stored() == {}
 
@@ -97,13 +97,13 @@ def test_a_value_that_somebody_else_has_changed_meanwhile_is_shown_before_it_is_
 ) -> None:
     form = shown_form(page, training.project)
     TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.4}, "sft": {"epochs": 9}})
-    answer = page.post(address(training.project), form | {"ppo-beta": "0.1"})
+    answer = page.post(address(training.project), form | {"ppo-beta": "0.2"})
     assert answer.status_code == 409
     shown = answer.context["form"]
     assert "Someone else has set this to 0.4 in the meantime" in shown["ppo-beta"].errors[0]
-    assert (shown["ppo-beta"].value(), shown["sft-epochs"].value()) == ("0.1", "9")
+    assert (shown["ppo-beta"].value(), shown["sft-epochs"].value()) == ("0.2", "9")
     page.post(address(training.project), {name: shown[name].value() for name in shown.fields})
-    assert stored() == {"ppo": {"beta": 0.1}, "sft": {"epochs": 9}}
+    assert stored() == {"ppo": {"beta": 0.2}, "sft": {"epochs": 9}}
 
 
 @pytest.mark.parametrize("before", ["", "{", "[]", "[" * 100_000, json.dumps({"ppo-beta": []})])
@@ -237,7 +237,7 @@ def test_the_page_asks_the_database_no_more_for_many_own_values(
     page: Client, training: TrainingSettings, django_assert_max_num_queries: Any
 ) -> None:
     page.get(address(training.project))
-    TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.1, "clip": 0.3}, "sft": {"epochs": 9}})
+    TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.2, "clip": 0.3}, "sft": {"epochs": 9}})
     with django_assert_max_num_queries(20):
         page.get(address(training.project))
 
