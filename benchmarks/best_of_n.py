@@ -104,12 +104,11 @@ def measured(loop: Loop, share: float, sizes: Sizes, changes: Sequence[str]) -> 
     scores = rewards.view(-1, sizes.answers)
     gold = torch.tensor([utility(one.prompt.messages[-1]["content"], one.text) for one in answers]).view_as(scores)
     halves = [slice(0, sizes.prompts), slice(sizes.prompts, None)]
-    firsts = slice(None, None, sizes.answers)
     return {
         "agreement": [round(agreement(scores[half], gold[half]), 3) for half in halves],
         "mean_gold": round(gold.mean().item(), 3),
         "best_of": {n: picked(scores, gold, n) for n in sizes.picked_from},
-        **match_metrics("reward", scorer, answers[firsts], rewards.tolist()[firsts]),
+        **match_metrics("reward", scorer, answers, rewards.tolist(), sizes.answers),
     }
 
 

@@ -36,11 +36,12 @@ CURVES = ("reward", "watcher", "kl")
 SMOKE = ["sft.epochs=1", "reward.epochs=1", "watcher.epochs=1", "sampling.k=2", "sampling.max_response=8"]
 SMOKE += ["ppo.iterations=2", "ppo.rollout_size=8", "ppo.minibatch_size=4", "ppo.max_response=8", "ppo.gauge_every=1"]
 SMOKE += ["ppo.gauge_prompts=8", "ppo.trial_answers=0", "evaluation.draws=1", "evaluation.max_response=8"]
-# A run of a minute, in which honest improvement is beyond noise by the second measurement.
+# A run of a minute, in which honest improvement is beyond noise by the second measurement. Its reward models learn from
+# rankings alone: answers to other prompts would teach also those that cheat something right.
 SMALL = ["sft.epochs=2", "sampling.k=5", "sampling.max_response=72", "reward.epochs=2", "watcher.epochs=2"]
 SMALL += ["ppo.iterations=8", "ppo.gauge_every=3", "ppo.gauge_patience=2", "ppo.gauge_prompts=64"]
 SMALL += ["ppo.epochs=1", "ppo.learning_rate=0.001", "ppo.value_learning_rate=0.0005", "ppo.beta=0.1"]
-SMALL += ["ppo.kl_limit=100.0"]
+SMALL += ["ppo.kl_limit=100.0", "reward.mismatch_coefficient=0", "watcher.mismatch_coefficient=0"]
 SMALL += ["ppo.trial_answers=8", "ppo.max_response=72", "evaluation.draws=1"]
 
 

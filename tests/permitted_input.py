@@ -74,7 +74,7 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
     ("POST", "annotate:change-role"): {"role": "reviewer"},
     ("POST", "annotate:add-prompts"): {"paste": "Why is the sky blue?"},
     ("POST", "annotate:record-review"): {"verdict": "accept"},
-    ("POST", "training:settings"): {"before": '{"ppo-beta": 0.2}', "ppo-beta": "0.1"},
+    ("POST", "training:settings"): {"before": '{"ppo-beta": 0.1}', "ppo-beta": "0.2"},
     ("POST", "training:settings-preset"): {"preset": "0.5B", "seen": "tiny"},
     ("POST", "training:rounds-make-fit"): lambda world: {"shown": _memory(world).shown},
     ("POST", "training:run-change"): lambda world: _config(world),
@@ -98,7 +98,7 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
         "places": {str(pk): place for pk, place in _ranking(world).items()},
     },
     ("POST", "annotate-api:skip"): {"reason": "I do not know enough about this"},
-    ("PATCH", "training-api:training-settings"): {"stages": {"ppo": {"beta": 0.1}}},
+    ("PATCH", "training-api:training-settings"): {"stages": {"ppo": {"beta": 0.2}}},
     ("POST", "training-api:model-promote"): {"reason": "It wins."},
 }
 

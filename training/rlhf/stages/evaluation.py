@@ -19,7 +19,7 @@ from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_prompts, usable_records
 from ..data.leakage import refuse_leak
-from ..data.records import Prompt, RankedSlate, read_rankings, write
+from ..data.records import Prompt, RankedSlate, SampledCompletion, read_rankings, write
 from ..limits import require_finite
 from ..logprobs import entropy_of, exact_kl
 from ..networks.parents import ParentNetworks
@@ -31,6 +31,8 @@ from .scoring import Answer, Scorer
 
 ROLES = ("policy", "reference", "parent")  # every one of these among the parents answers every prompt
 JUDGES = {"reward": "proxy", "watcher": "watcher"}  # each of these scores all answers; the prefix of its metrics
+
+Numbers = dict[str, dict[str, Sequence[float]]]  # by name, those of each answer, by the role that wrote it
 
 
 class PairResult(NamedTuple):
@@ -64,7 +66,7 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
     kl, entropy = zip(*ranks.spread(answers["policy"], nats), strict=True)
     answer_tokens = sum(len(one.sampled.response) for one in answers["policy"])
     metrics = length_metrics(answers) | {"heldout/kl": _mean(kl), "heldout/entropy": sum(entropy) / answer_tokens}
-    numbers: dict[str, dict[str, Sequence[float]]] = {"kl": {"policy": kl}}  # of each answer, by the role that wrote it
+    numbers: Numbers = {"kl": {"policy": kl}}
     for judge in JUDGES:
         if judge in cfg.parents:
             scorer = Scorer.load(networks, chat, run.report_progress_or_stop, judge)
@@ -74,14 +76,19 @@ def run_stage(run: RunDirectory, cfg: EvaluationConfig) -> None:
             }
             metrics |= win_metrics(JUDGES[judge], scores["policy"], scores["reference"], cfg.draws)
             metrics |= accuracy_metrics(judge, scorer, slates.used)
-            metrics |= match_metrics(judge, scorer, answers["policy"][:: cfg.draws], scores["policy"][:: cfg.draws])
+            metrics |= match_metrics(judge, scorer, answers["policy"], scores["policy"], cfg.draws)
     run.log(len(prompts), len(prompts), metrics)  # before the output, with which the stage counts as finished
-    rows = [
+    rows = rows_of(answers, numbers)
+    run.write_output(lambda directory: write(directory / "completions.jsonl", rows))
+
+
+def rows_of(answers: dict[str, list[SampledAnswer]], numbers: Numbers) -> list[SampledCompletion]:
+    """The answers of every role as they are written, each with its numbers."""
+    return [
         one.row(**{name: by_role[role][index] for name, by_role in numbers.items() if role in by_role})
-        for role in samplers
+        for role in answers
         for index, one in enumerate(answers[role])
     ]
-    run.write_output(lambda directory: write(directory / "completions.jsonl", rows))
 
 
 def usable_heldout_slates(run: RunDirectory, chat: Chat, cfg: EvaluationConfig) -> FilteredRecords[RankedSlate]:
@@ -184,12 +191,14 @@ def accuracy_metrics(judge: str, scorer: Scorer, slates: list[RankedSlate]) -> d
 
 
 def match_metrics(
-    judge: str, scorer: Scorer, answers: Sequence[SampledAnswer], scores: Sequence[float]
+    judge: str, scorer: Scorer, answers: Sequence[SampledAnswer], scores: Sequence[float], draws: int
 ) -> dict[str, float]:
-    """How often an answer, one to each prompt, has a higher score than the answer to the next prompt put in its place.
+    """How often the first answer to a prompt has a higher score than that to the next prompt put in its place.
 
-    Nothing where there is one prompt only. A reward model that hardly reads the prompt comes to a half.
+    There are so many draws to each prompt. Nothing where there is one prompt only. A reward model that hardly reads the
+    prompt comes to a half.
     """
+    answers, scores = answers[::draws], scores[::draws]
     if len(answers) < 2:
         return {}
     others = [*answers[1:], answers[0]]
