@@ -6,8 +6,8 @@ as in benchmarks/overoptimisation.py, whose SFT and rankings in --work are used 
 each of 96 train and 96 held-out prompts. Gold, which the engine never sees, says what the picked are worth.
 
 Prints a JSON line for each seed: `agreement` with gold on pairs of answers to one prompt, on train and held-out
-prompts; by n, `gold` of what is picked, and `wins` against a random answer; `match`, how often an answer has a higher
-reward than an answer to another prompt in its place.
+prompts; by n, `gold` of what is picked, and `wins` against a random answer; `heldout/reward_match`, how often an answer
+has a higher reward than an answer to another prompt in its place.
 
     python benchmarks/best_of_n.py --work /tmp/over [--seeds 10,11,12] [--share 0.67] [--set reward.epochs=2]
     python benchmarks/best_of_n.py --smoke    # does it run at all
@@ -43,8 +43,7 @@ from training.tiny.gold import utility  # noqa: E402
 from training.tiny.recipe import BASE  # noqa: E402
 
 PROMPTS = 96  # of train, and as many held-out ones
-ANSWERS = 32  # to each
-PICKED_FROM = (4, 16, 32)
+PICKED_FROM = (4, 16, 32)  # answers; the most of them are sampled
 EQUAL = 0.05  # gold of two answers that differ by less says nothing
 SMOKE = ["sft.epochs=1", "reward.epochs=1", "sampling.k=2", "sampling.max_response=16", "evaluation.max_response=16"]
 

@@ -85,7 +85,10 @@ METRICS = {
     ),
     "heldout/watcher_match": Measurement(
         label=_("independent judge prefers answers to the prompt"),
-        meaning=_("The same for the independent judge."),
+        meaning=_(
+            "How often the independent judge gives an answer a higher score than the policy's answer to another "
+            "held-out prompt."
+        ),
         healthy=_("Above 80%. It has fewer rankings to learn from than the reward model."),
         is_share=True,
         low=0.8,

@@ -20,11 +20,7 @@ HELD_OUT = {
 MATCHED = {"batch_size": 4, "mismatch_coefficient": 1.0}
 STAGES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
     "sft": (("base",), {"demonstrations": [demonstration(n) for n in range(4)]}, {"batch_size": 4}),
-    "reward": (
-        ("policy",),
-        {"rankings": [ranked_slate(n) for n in range(4)]},
-        MATCHED,
-    ),
+    "reward": (("policy",), {"rankings": [ranked_slate(n) for n in range(4)]}, MATCHED),
     "watcher": (("policy",), {"watcher_rankings": [ranked_slate(n) for n in range(4)]}, MATCHED),
     "ppo": (
         ("policy", "reference", "reward", "watcher"),

@@ -65,9 +65,8 @@ def of_slates(slates: Sequence[Slate], demonstrations: Sequence[Slate], cfg: Rew
     """The largest step over the largest of these slates, with as many demonstrations where they are contrasted."""
     # Where a prompt is not read once, the step is cut into more micro-batches.
     size = partial(Slate.size, shares_prompt=True)
-    batch: list[Slate] = []
-    for group in (slates, demonstrations) if cfg.mismatch_coefficient else (slates,):
-        batch += sorted(_contrasted(group) if cfg.mismatch_coefficient else group, key=size)[-cfg.batch_size :]
+    groups = [_contrasted(slates), _contrasted(demonstrations)] if cfg.mismatch_coefficient else [slates]
+    batch = [slate for group in groups for slate in sorted(group, key=size)[-cfg.batch_size :]]
     step, accumulates = largest_step(sorted(batch, key=size), size, cfg.batch_tokens)
     return Longest(slates=step, accumulates=accumulates)
 

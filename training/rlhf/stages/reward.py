@@ -262,9 +262,14 @@ def run_stage(run: RunDirectory, cfg: RewardConfig) -> None:
     scorer = Scorer(model, chat, cfg.batch_tokens, run.report_progress)
     slates = [render_slate(slate, chat) for slate in run.phases.read("rankings", ranked)]
     demonstrations = usable_demonstrations(run.data("demonstrations"), chat, cfg)
-    fit(run, cfg, scorer, slates, [render_demonstration(one, chat) for one in demonstrations], filtered.metrics())
+    written = [render_demonstration(one, chat) for one in demonstrations]
+    fit(run, cfg, scorer, slates, written, filtered.metrics())
     answers = [Answer(slate.messages, one.text, one.stopped) for slate in ranked for one in slate.completions]
-    normalise(scorer, [Answer(one.messages, one.response, stopped=True) for one in demonstrations], answers)
+    demonstrated = [
+        Answer(one.messages, one.response, stopped=True, rendered=slate.best)
+        for one, slate in zip(demonstrations, written, strict=True)
+    ]
+    normalise(scorer, demonstrated, answers)
     card, weights = scorer.card(answers), SavedWeights.gathered(model)
     run.write_output(lambda directory: save_reward(model, chat, directory, card, weights))
 
