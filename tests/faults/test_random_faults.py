@@ -21,7 +21,7 @@ SEED = "ROUNDTABLE_FAULTS_SEED"  # a failure prints the one it had
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_rounds_finish_under_random_faults(processes: Processes, toy: None, points: Failpoints) -> None:
-    run_and_check(processes, points, number=20, seconds=60)
+    run_and_check(processes, points, number=10, seconds=30)
 
 
 @pytest.mark.slow

@@ -27,12 +27,12 @@ def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> i
 @pytest.mark.parametrize(
     ("size", "stage", "recomputes"),
     [
-        ("1M", "ppo", False),
+        pytest.param("1M", "ppo", False, marks=pytest.mark.soak),  # its parts are those of the watched one
         ("1M", "ppo with adapters", True),
         ("8M", WATCHED, False),
         ("8M", "reward", False),
         ("8M", "sft", True),
-        ("40M", "sft", False),
+        pytest.param("40M", "sft", False, marks=pytest.mark.soak),
     ],
 )
 def test_the_counted_peak_is_what_a_process_takes(
