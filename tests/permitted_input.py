@@ -23,6 +23,7 @@ from training.models import (
     TrainingSettings,
     Worker,
 )
+from training.presets import TINY
 from training.services.planning import adapters, plans, preflight
 from training.services.planning.memory_plan import MemoryPlan
 
@@ -74,7 +75,7 @@ BODIES: dict[tuple[str, str], Body | Callable[[World], Body]] = {
     ("POST", "annotate:change-role"): {"role": "reviewer"},
     ("POST", "annotate:add-prompts"): {"paste": "Why is the sky blue?"},
     ("POST", "annotate:record-review"): {"verdict": "accept"},
-    ("POST", "training:settings"): {"before": '{"ppo-beta": 0.1}', "ppo-beta": "0.2"},
+    ("POST", "training:settings"): {"before": f'{{"ppo-beta": {TINY.values["ppo"]["beta"]}}}', "ppo-beta": "0.2"},
     ("POST", "training:settings-preset"): {"preset": "0.5B", "seen": "tiny"},
     ("POST", "training:rounds-make-fit"): lambda world: {"shown": _memory(world).shown},
     ("POST", "training:run-change"): lambda world: _config(world),

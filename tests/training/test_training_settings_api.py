@@ -10,6 +10,9 @@ from django.test import Client
 from annotate.models import AuditEvent, Member, Project
 from tests.factories import bearer
 from training.models import TrainingSettings
+from training.presets import TINY
+
+BETA = TINY.values["ppo"]["beta"]
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database, pytest.mark.usefixtures("data_dir")]
 
@@ -37,7 +40,7 @@ def test_every_setting_has_its_value_preset_default_and_limits(
 ) -> None:
     answer = client.get(address(admin.project), headers=bearer(admin.user))
     beta = field(answer, "ppo", "beta")
-    assert (beta["value"], beta["preset"], beta["default"], beta["at_least"]) == (0.1, 0.1, 0.05, 0.0)
+    assert (beta["value"], beta["preset"], beta["default"], beta["at_least"]) == (BETA, BETA, 0.05, 0.0)
     assert field(answer, "sft", "dtype")["one_of"] == ["auto", "fp32", "bf16"]
     assert field(answer, "sft", "epochs")["kind"] == "integer"
     assert (answer.json()["preset"], answer.json()["suggested_preset"]) == ("tiny", "tiny")
@@ -54,7 +57,7 @@ def test_a_change_names_what_it_changes_and_everything_else_stays(
     assert (field(answer, "ppo", "beta")["value"], field(answer, "ppo", "clip")["differs"]) == (0.2, False)
     assert TrainingSettings.objects.get().overrides == {"ppo": {"beta": 0.2}, "sft": {"epochs": 9}}
     event = AuditEvent.objects.get(project=admin.project)
-    assert event.detail["fields"] == {"ppo.beta": [0.1, 0.2], "ppo.clip": [0.3, 0.2]}
+    assert event.detail["fields"] == {"ppo.beta": [BETA, 0.2], "ppo.clip": [0.3, 0.2]}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_a_value_that_is_not_the_one_that_was_seen_is_not_overwritten(
     client: Client, admin: Member, training: TrainingSettings
 ) -> None:
     TrainingSettings.objects.update(overrides={"ppo": {"beta": 0.4}})
-    answer = patch(client, admin, {"stages": {"ppo": {"beta": 0.2}}, "seen": {"ppo": {"beta": 0.1}}})
+    answer = patch(client, admin, {"stages": {"ppo": {"beta": 0.2}}, "seen": {"ppo": {"beta": BETA}}})
     assert (answer.status_code, answer.json()["now"]) == (409, {"ppo": {"beta": 0.4}})
     assert TrainingSettings.objects.get().overrides == {"ppo": {"beta": 0.4}}
 

@@ -89,7 +89,7 @@ def test_a_second_pretraining_takes_what_the_same_one_took_in_another_project(pr
 
 
 def done_ppo(project: Project, *, watched: bool) -> Run:
-    """A PPO of the tiny preset that took ten minutes, six seconds for each iteration of 64 answers."""
+    """A PPO of the tiny preset that took ten minutes, six seconds for each iteration of 128 answers."""
     now = timezone.now()
     times = {"started_at": now - timedelta(minutes=10), "finished_at": now}
     round = make_round(project, rankings=100)
@@ -123,10 +123,10 @@ def test_a_ppo_that_is_watched_for_the_first_time_takes_its_trial_and_measuremen
     project: Project, data_dir: Path
 ) -> None:
     done_ppo(project, watched=False)
-    # 50 prompts 16 times, and 128 answers after 0, 5, ... 60 iterations, are 2464; 64 of them take 6 s at most.
+    # 50 prompts 16 times, and 128 answers after 0, 5, ... 60 iterations, are 2464; 128 of them take 6 s at most.
     assert planned_ppo(project) == (
-        14,
-        "This includes at most 4 min for the trial of the reward and the independent judge's measurements, "
+        12,
+        "This includes at most 2 min for the trial of the reward and the independent judge's measurements, "
         "which the earlier PPO did without.",
     )
 
@@ -157,7 +157,7 @@ def test_where_nothing_tells_how_long_an_answer_takes_the_trial_is_said_to_come_
 def test_a_watched_ppo_that_waits_is_estimated_with_its_own_settings(project: Project, data_dir: Path) -> None:
     done_ppo(project, watched=False)
     waiting = engine_files.make_run(project, round=make_round(project, rankings=100))
-    watch(waiting, trial_answers=0, gauge_prompts=640, gauge_every=40)  # at 0, 40 and 60: 3 minutes
+    watch(waiting, trial_answers=0, gauge_prompts=1280, gauge_every=40)  # at 0, 40 and 60: 3 minutes
     assert estimated(waiting) == (13, "as in round 1, plus trial and measurements")
 
 

@@ -19,6 +19,7 @@ from tests.factories import make_user
 from tests.training import machine
 from training.forms.settings import TrainingSettingsForm
 from training.models import Adoption, ModelVersion, Run, TrainingSettings
+from training.presets import TINY
 from training.rlhf.config import STAGES, to_json
 from training.services.registry import base_models, configs, settings_changes, training_settings
 from training.services.registry.settings_changes import Changed, PresetChanged, Refused
@@ -26,6 +27,8 @@ from training.services.registry.training_settings import Setting
 from training.services.run_files import config_fields
 from training.services.running import rounds
 from training.stages import Stage
+
+PPO = TINY.values["ppo"]
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir"), pytest.mark.database]
 
@@ -63,10 +66,10 @@ def test_a_value_comes_from_the_engine_the_preset_and_the_project_in_this_order(
 ) -> None:
     clip, beta = setting(training, "ppo", "clip"), setting(training, "ppo", "beta")
     assert (clip.value, clip.preset_value, clip.default) == (0.2, 0.2, 0.2)
-    assert (beta.value, beta.preset_value, beta.default) == (0.1, 0.1, 0.05)
+    assert (beta.value, beta.preset_value, beta.default) == (PPO["beta"], PPO["beta"], 0.05)
     change(training, {"ppo": {"beta": 0.2}}, actor=actor)
     beta = setting(training, "ppo", "beta")
-    assert (beta.value, beta.preset_value, beta.differs) == (0.2, 0.1, True)
+    assert (beta.value, beta.preset_value, beta.differs) == (0.2, PPO["beta"], True)
     assert to_json(configs.check(training, "ppo"))["beta"] == 0.2
 
 
@@ -82,7 +85,7 @@ def test_the_size_and_the_context_of_an_adopted_base_model_are_those_of_its_exam
 
 
 def test_what_is_as_in_the_preset_is_not_kept_and_follows_it(training: TrainingSettings, actor: User) -> None:
-    assert change(training, {"ppo": {"beta": 0.1, "clip": 0.3}}, actor=actor) == ["ppo.clip"]
+    assert change(training, {"ppo": {"beta": PPO["beta"], "clip": 0.3}}, actor=actor) == ["ppo.clip"]
     assert training.overrides == {"ppo": {"clip": 0.3}}
     assert change(training, {"ppo": {"clip": None}}, actor=actor) == ["ppo.clip"]
     assert training.overrides == {}
@@ -96,7 +99,7 @@ def test_a_change_is_audited_with_the_value_before_and_after_it(training: Traini
     choose(training, "1.5B", actor=actor)
     events = AuditEvent.objects.filter(action="training_settings.changed").order_by("pk")
     assert [event.detail["fields"] for event in events] == [
-        {"ppo.beta": [0.1, 0.2], "sft.epochs": [4, 5]},
+        {"ppo.beta": [PPO["beta"], 0.2], "sft.epochs": [4, 5]},
         {"preset": ["tiny", "1.5B"]},
     ]
     assert {event.actor for event in events} == {actor}
@@ -163,7 +166,7 @@ def test_what_is_stored_and_no_setting_can_be_taken_out(training: TrainingSettin
 
 
 def test_of_two_admins_neither_undoes_what_the_other_has_changed(training: TrainingSettings, actor: User) -> None:
-    seen = {"ppo": {"beta": 0.1}}
+    seen = {"ppo": {"beta": PPO["beta"]}}
     change(training, {"sft": {"epochs": 9}}, seen={"sft": {"epochs": 4}}, actor=actor)
     change(training, {"ppo": {"beta": 0.2}}, seen=seen, actor=actor)
     assert training.overrides == {"sft": {"epochs": 9}, "ppo": {"beta": 0.2}}
@@ -337,7 +340,7 @@ def test_no_project_trains_with_other_values_after_the_upgrade() -> None:
         migrate(MigrationExecutor(connection).loader.graph.leaf_nodes())
     tiny, adopted = TrainingSettings.objects.order_by("pk")
     assert (tiny.preset, adopted.preset) == ("tiny", "defaults")
-    assert to_json(configs.check(tiny, "ppo"))["learning_rate"] == 2.5e-4
+    assert to_json(configs.check(tiny, "ppo"))["learning_rate"] == PPO["learning_rate"]
     config = to_json(configs.check(adopted, "ppo"))
     engine = {field.name: field.default for field in dataclasses.fields(STAGES["ppo"])}
     own = {"parents", "seed", "threads"}
