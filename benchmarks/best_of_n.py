@@ -7,7 +7,8 @@ each of 96 train and 96 held-out prompts. Gold, which the engine never sees, say
 
 Prints a JSON line for each seed: `agreement` with gold on pairs of answers to one prompt, on train and held-out
 prompts; by n, `gold` of what is picked, and `wins` against a random answer; `heldout/reward_match`, how often an answer
-has a higher reward than an answer to another prompt in its place.
+has a higher reward than an answer to another prompt in its place. With --heads, `heads` has the same figures where
+so many heads on the reward model's trunk pick, by the mean of their scores minus its spread.
 
     python benchmarks/best_of_n.py --work /tmp/over [--seeds 10,11,12] [--share 0.67] [--set reward.epochs=2]
     python benchmarks/best_of_n.py --smoke    # does it run at all
@@ -30,9 +31,10 @@ from torch import Tensor  # noqa: E402
 
 from benchmarks.learning import Loop, merged  # noqa: E402
 from benchmarks.overoptimisation import networks, reward_model  # noqa: E402
+from benchmarks.quality.heads import Heads  # noqa: E402
 from benchmarks.quality.parents import as_prompt, new_loop, ranked, smallest_loop  # noqa: E402
 from benchmarks.quality.trajectories import no_progress  # noqa: E402
-from training.rlhf.config import EvaluationConfig, Parent  # noqa: E402
+from training.rlhf.config import EvaluationConfig, Parent, RewardConfig, load_config  # noqa: E402
 from training.rlhf.data.chat import Chat  # noqa: E402
 from training.rlhf.networks.policy import load_policy  # noqa: E402
 from training.rlhf.run.directory import RunDirectory  # noqa: E402
@@ -55,6 +57,7 @@ class Sizes(NamedTuple):
 
     prompts: int
     picked_from: Sequence[int]
+    heads: int = 0
 
     @property
     def answers(self) -> int:
@@ -100,14 +103,29 @@ def measured(loop: Loop, share: float, sizes: Sizes, changes: Sequence[str]) -> 
     answers = sampled(loop, sft, sizes, changes)
     scorer = Scorer.load(networks(sft, reward), Chat.load(sft), no_progress)
     rewards = scorer.scores([one.answer for one in answers])
-    scores = rewards.view(-1, sizes.answers)
-    gold = torch.tensor([utility(one.prompt.messages[-1]["content"], one.text) for one in answers]).view_as(scores)
+    gold = torch.tensor([utility(one.prompt.messages[-1]["content"], one.text) for one in answers])
+    gold = gold.view(-1, sizes.answers)
+    line = {"mean_gold": round(gold.mean().item(), 3), **judged(rewards.view_as(gold), gold, sizes)}
+    line |= match_metrics("reward", scorer, answers, rewards.tolist(), sizes.answers)
+    if sizes.heads:
+        line["heads"] = judged(by_heads(reward.parents[2], scorer, answers, sizes.heads).view_as(gold), gold, sizes)
+    return line
+
+
+def by_heads(run_dir: Path, scorer: Scorer, answers: Sequence[SampledAnswer], count: int) -> Tensor:
+    """(N,) the answers' scores by an ensemble of heads on the reward model that was trained in `run_dir`."""
+    cfg = load_config(run_dir / "config.json")
+    assert isinstance(cfg, RewardConfig)
+    heads = Heads(scorer, run_dir / "data", cfg, count)
+    return heads.pessimistic([scorer.chat.rendered(*one.answer[:3]) for one in answers])
+
+
+def judged(scores: Tensor, gold: Tensor, sizes: Sizes) -> Record:
+    """What gold says of scores; both (prompts, answers)."""
     halves = [slice(0, sizes.prompts), slice(sizes.prompts, None)]
     return {
         "agreement": [round(agreement(scores[half], gold[half]), 3) for half in halves],
-        "mean_gold": round(gold.mean().item(), 3),
         "best_of": {n: picked(scores, gold, n) for n in sizes.picked_from},
-        **match_metrics("reward", scorer, answers, rewards.tolist(), sizes.answers),
     }
 
 
@@ -116,14 +134,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="models and rankings are kept here; without it, nowhere")
     parser.add_argument("--seeds", default="10,11,12,13,14")
     parser.add_argument("--share", type=float, default=0.67, help="of the rankings, for the reward model")
+    parser.add_argument("--heads", type=int, default=0, help="of an ensemble on the reward model's trunk")
     parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like reward.epochs=2")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
     options = parser.parse_args()
     torch.set_num_threads(1)
     seeds = [int(one) for one in options.seeds.split(",")]
-    sizes, changes = Sizes(PROMPTS, PICKED_FROM), options.set
+    sizes, changes = Sizes(PROMPTS, PICKED_FROM, options.heads), options.set
     if options.smoke:
-        sizes, changes, seeds = Sizes(4, (2, 4)), [*SMOKE, *changes], seeds[:1]
+        sizes, changes, seeds = Sizes(4, (2, 4), heads=2), [*SMOKE, *changes], seeds[:1]
     with TemporaryDirectory() as place:
         for seed in seeds:
             folder = (options.work or Path(place)) / f"parents-{seed}"

@@ -40,7 +40,8 @@ SMOKE += ["ppo.gauge_prompts=8", "ppo.trial_answers=0", "evaluation.draws=1", "e
 # rankings alone: answers to other prompts would teach also those that cheat something right.
 SMALL = ["sft.epochs=2", "sampling.k=5", "sampling.max_response=72", "reward.epochs=2", "watcher.epochs=2"]
 SMALL += ["ppo.iterations=8", "ppo.gauge_every=3", "ppo.gauge_patience=2", "ppo.gauge_prompts=64"]
-SMALL += ["ppo.epochs=1", "ppo.learning_rate=0.001", "ppo.value_learning_rate=0.0005", "ppo.beta=0.1"]
+SMALL += ["ppo.rollout_size=64", "ppo.epochs=1", "ppo.beta=0.1"]
+SMALL += ["ppo.learning_rate=0.001", "ppo.value_learning_rate=0.0005"]
 SMALL += ["ppo.kl_limit=100.0", "reward.mismatch_coefficient=0", "watcher.mismatch_coefficient=0"]
 SMALL += ["ppo.trial_answers=8", "ppo.max_response=72", "evaluation.draws=1"]
 

@@ -5,7 +5,7 @@ first critic, too; both get the same prompts, episodes and settings. TRL's train
 rollout, as ours does, and once with the four that are its default. Policies are judged after every four passes by the
 same code (benchmarks/quality/judging.py). Prints a JSON line for each run and for each KL, beta and number of epochs,
 and tables, the last of the comparisons that decide. What is finished in --work is used again, so that seeds and sides
-can run at once. With the beta of the tiny preset, 0.2, a run ends at little more than 1 nat; with 0.02 it passes 3.
+can run at once. With a beta of 0.2 a run ends at little more than 1 nat; with 0.02 it passes 3.
 
     python benchmarks/ppo_quality.py --work /tmp/quality [--seeds 20,21,22] [--betas 0.02,0] [--sides ours]
     python benchmarks/ppo_quality.py --smoke    # does our side run at all

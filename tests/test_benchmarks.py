@@ -19,6 +19,7 @@ from benchmarks.gpu import Bench, Part
 from benchmarks.speed import work
 from benchmarks.speed.ours import STEPS, Models, measure
 from benchmarks.speed.profiling import Clock, profile
+from benchmarks.steadiness import Look, steadiness
 from training.rlhf import seeding
 from training.rlhf.networks.policy import load_policy
 from training.rlhf.stages import rollouts, sampling
@@ -98,8 +99,26 @@ def test_how_far_ppo_should_go_is_measured_by_both_reward_models_and_gold() -> N
 def test_a_reward_model_is_measured_by_what_it_picks() -> None:
     (line,) = smoke("best_of_n.py")
     assert line["best_of"].keys() == {"2", "4"}
-    assert all(0 <= line["best_of"][n]["wins"] <= 1 for n in line["best_of"])
+    for picks in (line["best_of"], line["heads"]["best_of"]):
+        assert all(0 <= picks[n]["wins"] <= 1 for n in picks)
+    assert line["heads"] != {"agreement": line["agreement"], "best_of": line["best_of"]}
     assert 0 <= line["heldout/reward_match"] <= 1
+
+
+def test_each_stage_that_trains_says_how_its_steps_and_its_memory_go_on() -> None:
+    lines = smoke("steadiness.py")
+    assert [line["stage"] for line in lines] == ["sft", "reward", "ppo"]
+    for line in lines:
+        assert (len(line["step_ms"]), len(line["memory_mib"])) == (10, 10)
+        assert line["steps"] >= 10 and min(line["step_ms"]) > 0 and 0 < line["start_s"] < 120
+
+
+def test_a_tenth_of_a_stage_has_the_median_of_its_steps_and_the_peak_of_its_memory() -> None:
+    times = [100.0 + step for step in range(20)] + [130.0]  # the last of twenty steps is slow, but one of two
+    found = steadiness(90.0, times, [Look(101.0, 50.0), Look(101.5, 70.0), Look(125.0, 90.0)])
+    assert (found["steps"], found["start_s"]) == (20, 10.0)
+    assert found["step_ms"] == [1000.0] * 9 + [6000.0]
+    assert found["memory_mib"] == [70, *[0] * 8, 90]
 
 
 def test_what_becomes_of_ppo_with_a_reward_that_cheats_is_measured_by_the_watcher_and_gold() -> None:

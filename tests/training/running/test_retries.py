@@ -255,7 +255,9 @@ def test_a_copy_is_edited_and_its_errors_stand_at_their_fields(failed: Run, page
     page.post(url(failed, "run-change"), filled | {"learning_rate": "1e-5"})
     new = Run.objects.get(retry_of=failed)
     assert RunFiles(new).config == RunFiles(failed).config | {"learning_rate": 1e-5}
-    assert AuditEvent.objects.get(action="run.changed").detail["fields"] == {"learning_rate": [TINY.values["ppo"]["learning_rate"], 1e-5]}
+    assert AuditEvent.objects.get(action="run.changed").detail["fields"] == {
+        "learning_rate": [TINY.values["ppo"]["learning_rate"], 1e-5]
+    }
 
 
 def test_a_retry_fails_and_is_retried_in_its_turn(failed: Run, round: Round, admin: Member) -> None:
