@@ -34,6 +34,7 @@ SLATES = [  # completions of the prompts, in no order; one has no token
     (2, [73, 74]),
     (0, [60, 61, 75]),
 ]
+SCORES = attention.scores
 RENDERED = [Rendered(PROMPTS[number], completion) for number, completion in SLATES]
 
 
@@ -97,12 +98,29 @@ def test_a_prompt_lies_once_before_its_completions() -> None:
     layout = SharedPrompts(RENDERED, "cpu")
     assert layout.tokens.tolist() == [
         *(20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30),
-        *(40, 20, 21, 50),
+        *(20, 21, 50),
         *(60, 61, 62, 64, 65, 66, 67, 68, 69, 70, 71, 72, 60, 61, 75),
-        *(63, 73, 74),
+        *(73, 74),
+        *(40, 63),  # with one completion beside three, a part of its own
     ]
-    assert layout.positions.tolist()[15:18] == [11, 12, 13]  # after a prompt of eleven tokens
-    assert layout.last.tolist() == [17, 30, 26, 14, 32, 29]  # of a completion without a token, the prompt's
+    assert layout.positions.tolist()[14:17] == [11, 12, 13]  # after a prompt of eleven tokens
+    assert layout.last.tolist() == [16, 32, 25, 13, 30, 28]  # of a completion without a token, the prompt's
+
+
+def test_prompts_with_few_completions_do_not_attend_for_as_many_as_others_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Demonstrations have three texts each in a step with slates of ten."""
+    model = scalar_from_policy(made("llama", tmp_path), "fp32", seeding.generator(0, "test"))
+    weights = []
+    monkeypatch.setattr(
+        attention, "scores", lambda query, *others: weights.append(len(query)) or SCORES(query, *others)
+    )
+    slate = [Rendered([20, 21], [60 + number]) for number in range(10)]
+    few = [Rendered([30 + number // 2], [60, number]) for number in range(4)]
+    model.final_scores(slate + few, pad_id=2)
+    layers = model.backbone.config.num_hidden_layers
+    assert sorted(weights) == sorted([1, 10, 2, 4] * layers)  # prompts, then completions, of each of the two parts
 
 
 def test_a_window_that_comes_with_the_mask_alone_is_not_forgotten(

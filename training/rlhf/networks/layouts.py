@@ -31,42 +31,70 @@ class WholeSequences:
 class SharedPrompts:
     """Each prompt once, then its completions: they read it, and themselves, but not each other.
 
-    A slate has K completions of one prompt, so its prompt is computed once instead of K times.
+    A slate has K completions of one prompt, so its prompt is computed once instead of K times. Prompts with similar
+    numbers of completions are read together: what fills the others up to the largest number is computed for nothing.
     """
 
     def __init__(self, rendered: Sequence[Rendered], device: torch.device | str) -> None:
         groups: dict[tuple[int, ...], list[int]] = {}
         for row, one in enumerate(rendered):
             groups.setdefault(tuple(one.prompt), []).append(row)
-        self._prompts = Rows([len(prompt) for prompt in groups], device)
-        self._per_prompt = max(len(rows) for rows in groups.values())  # K
-        order = [row for rows in groups.values() for row in [*rows, *[-1] * (self._per_prompt - len(rows))]]
-        lengths = [len(rendered[row].response) if row >= 0 else 0 for row in order]
-        self._completions = Rows(lengths, device)  # (G * K) of them, some of which are empty
-        ids = [token for prompt in groups for token in prompt]
-        ids += [token for row in order if row >= 0 for token in rendered[row].response]
-        self.tokens = torch.tensor(ids, device=device)
-        first = torch.tensor([len(prompt) for prompt in groups for _ in range(self._per_prompt)], device=device)
-        self._prompt_lengths = first  # (G * K,)
-        in_completion = self._completions.places // max(1, self._completions.width)  # (N,) its number
-        self.positions = torch.cat([self._prompts.positions, self._completions.positions + first[in_completion]])
-        self.last = self._last(order, lengths)
-
-    @property
-    def _read(self) -> int:
-        """How many tokens the prompts have."""
-        return len(self._prompts.places)
-
-    def _last(self, order: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """(S,) the last token of each sequence in the row; of an empty completion, that of its prompt."""
-        last = self._completions.ends + self._read
-        of_prompt = self._prompts.ends.repeat_interleave(self._per_prompt)
-        last = torch.where(torch.tensor(lengths, device=last.device) > 0, last, of_prompt)  # (G * K,)
-        rows = torch.tensor(order, device=last.device)
-        return last[rows.argsort()[(rows < 0).sum() :]]
+        rows: list[int] = []  # of the sequences, in the order of the parts
+        self._parts: list[_Slates] = []
+        for part in _similar(list(groups.values())):
+            self._parts.append(_Slates([[rendered[row] for row in own] for own in part], device))
+            rows += [row for own in part for row in own]
+        self._counts = [len(part.tokens) for part in self._parts]
+        self.tokens = torch.cat([part.tokens for part in self._parts])
+        self.positions = torch.cat([part.positions for part in self._parts])
+        firsts = [sum(self._counts[:number]) for number in range(len(self._parts))]
+        last = torch.cat([part.last + first for part, first in zip(self._parts, firsts, strict=True)])
+        self.last = last[torch.tensor(rows, device=device).argsort()]  # (S,) the last token of each, in the row
 
     def attend(self, layer: int, heads: Heads, options: Options) -> Tensor:
         """See Layout."""
+        parts = zip(*(states.split(self._counts) for states in heads), strict=True)
+        return torch.cat([part.attend(Heads(*own), options) for part, own in zip(self._parts, parts, strict=True)])
+
+
+def _similar(groups: list[list[int]]) -> list[list[list[int]]]:
+    """The groups, cut into parts in which each has more than half as many members as the largest."""
+    parts: list[list[list[int]]] = []
+    for group in sorted(groups, key=len, reverse=True):
+        if parts and 2 * len(group) > len(parts[-1][0]):
+            parts[-1].append(group)
+        else:
+            parts.append([group])
+    return parts
+
+
+class _Slates:
+    """G prompts with up to K completions each: first the tokens of all prompts, then those of all completions."""
+
+    def __init__(self, slates: Sequence[Sequence[Rendered]], device: torch.device | str) -> None:
+        self._prompts = Rows([len(slate[0].prompt) for slate in slates], device)
+        self._per_prompt = max(len(slate) for slate in slates)  # K
+        missing: list[list[list[int]]] = [[[]] * (self._per_prompt - len(slate)) for slate in slates]
+        filled = [[one.response for one in slate] + none for slate, none in zip(slates, missing, strict=True)]
+        responses = [response for slate in filled for response in slate]
+        self._completions = Rows([len(response) for response in responses], device)  # (G * K), some of them empty
+        ids = [token for slate in slates for token in slate[0].prompt]
+        self._read = len(ids)  # how many tokens the prompts have
+        ids += [token for response in responses for token in response]
+        self.tokens = torch.tensor(ids, device=device)
+        lengths = [len(slate[0].prompt) for slate in slates for _ in range(self._per_prompt)]
+        self._prompt_lengths = first = torch.tensor(lengths, device=device)  # (G * K,)
+        in_completion = self._completions.places // max(1, self._completions.width)  # (N,) its number
+        self.positions = torch.cat([self._prompts.positions, self._completions.positions + first[in_completion]])
+        # The last token of each completion that is there; of an empty one, that of its prompt.
+        of_prompt = self._prompts.ends.repeat_interleave(self._per_prompt)
+        is_empty = torch.tensor([not response for response in responses], device=device)
+        last = of_prompt.where(is_empty, self._completions.ends + self._read)  # (G * K,)
+        self.last = last[[n * self._per_prompt + k for n, slate in enumerate(slates) for k in range(len(slate))]]
+        self._masks: dict[int | None, Tensor] = {}
+
+    def attend(self, heads: Heads, options: Options) -> Tensor:
+        """(N, H * D), as of a Layout."""
         prompts, completions, dtype = self._prompts, self._completions, heads.value.dtype
         of_prompts = heads.each(lambda states: prompts.spread(states[: self._read])).for_training()  # (G, H, P, D)
         read = prompts.gather(attention.causal(of_prompts, options).to(dtype))
@@ -75,14 +103,26 @@ class SharedPrompts:
         own = heads.each(lambda states: completions.spread(states[self._read :])).for_training()  # (G * K, H, C, D)
         before = self._ungrouped(attention.scores(self._grouped(own.query), of_prompts.key, options))
         scores = torch.cat([before, attention.scores(own.query, own.key, options)], dim=-1)  # (G * K, H, C, P + C)
-        weights = scores.where(self._seen(options.window), -torch.inf).softmax(dim=-1)
+        weights = (scores + self._mask(options.window, scores.dtype)).softmax(dim=-1)
         on_prompt, on_own = weights.split([prompts.width, completions.width], dim=-1)
         from_prompt = self._grouped(on_prompt) @ attention.alike(of_prompts.value, own.query)
         answer = self._ungrouped(from_prompt) + on_own @ attention.alike(own.value, own.query)  # (G * K, H, C, D)
         return torch.cat([read, completions.gather(answer.to(dtype))])
 
+    def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """(G * K, 1, C, P + C): 0 where a token of a completion sees one of its prompt or of itself, or else -inf.
+
+        The same for all layers with such a window.
+        """
+        if window not in self._masks:
+            seen = self._seen(window)
+            self._masks[window] = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
+                ~seen, -torch.inf
+            )
+        return self._masks[window]
+
     def _seen(self, window: int | None) -> Tensor:
-        """(G * K, 1, C, P + C): which tokens of its prompt and of itself a token of a completion sees."""
+        """The same as booleans."""
         in_prompt = torch.arange(self._prompts.width, device=self.tokens.device)  # (P,)
         in_own = torch.arange(self._completions.width, device=self.tokens.device)  # (C,)
         first = self._prompt_lengths[:, None, None]  # (G * K, 1, 1)
