@@ -6,7 +6,7 @@ start of its process to its first line of metrics; `step_ms`, the median step of
 the most memory that the process had in each tenth.
 
     python benchmarks/steadiness.py [--steps 10000] [--seed 10] [--set ppo.iterations=20]
-    python benchmarks/steadiness.py --smoke    # does it run at all
+    python benchmarks/steadiness.py --smoke    # does it run at all: a few steps of SFT
 """
 
 import argparse
@@ -33,8 +33,6 @@ from training.tiny.recipe import BASE  # noqa: E402
 
 TENTHS = 10
 LOOK_S = 0.1  # between two looks at the memory
-SMOKE = ["reward.epochs=1", "reward.batch_size=1", "ppo.iterations=10", "ppo.rollout_size=8", "ppo.minibatch_size=4"]
-SMOKE += ["ppo.max_response=8", "sampling.k=2", "sampling.max_response=8"]
 
 
 class Look(NamedTuple):
@@ -90,17 +88,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000, help="of SFT, at least")
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like ppo.iterations=20")
-    parser.add_argument("--smoke", action="store_true", help="a few small steps")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of SFT")
     options = parser.parse_args()
-    steps, changes, slates = options.steps, options.set, preset.SLATES_PER_ROUND
-    if options.smoke:
-        steps, changes, slates = 20, [*SMOKE, *changes], 20
+    steps = 20 if options.smoke else options.steps
     epochs = math.ceil(steps / math.ceil(preset.DEMONSTRATIONS / TINY.values["sft"]["batch_size"]))
     with TemporaryDirectory() as place:
-        loop = new_loop(Path(place), options.seed, [f"sft.epochs={epochs}", *changes], slates, SteadyLoop)
+        loop = new_loop(Path(place), options.seed, [f"sft.epochs={epochs}", *options.set], kind=SteadyLoop)
         sft = loop.sft(BASE)
-        loop.sample(1, {"policy": sft, "parent": BASE})
-        loop.learn(2, sft)
+        if not options.smoke:
+            loop.sample(1, {"policy": sft, "parent": BASE})
+            loop.learn(2, sft)
 
 
 if __name__ == "__main__":

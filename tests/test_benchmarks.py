@@ -105,12 +105,11 @@ def test_a_reward_model_is_measured_by_what_it_picks() -> None:
     assert 0 <= line["heldout/reward_match"] <= 1
 
 
-def test_each_stage_that_trains_says_how_its_steps_and_its_memory_go_on() -> None:
-    lines = smoke("steadiness.py")
-    assert [line["stage"] for line in lines] == ["sft", "reward", "ppo"]
-    for line in lines:
-        assert (len(line["step_ms"]), len(line["memory_mib"])) == (10, 10)
-        assert line["steps"] >= 10 and min(line["step_ms"]) > 0 and 0 < line["start_s"] < 120
+def test_a_stage_that_trains_says_how_its_steps_and_its_memory_go_on() -> None:
+    (line,) = smoke("steadiness.py")
+    assert (line["stage"], len(line["step_ms"]), len(line["memory_mib"])) == ("sft", 10, 10)
+    assert line["steps"] >= 20 and min(line["step_ms"]) > 0 and max(line["memory_mib"]) > 100
+    assert line["start_s"] > 0
 
 
 def test_a_tenth_of_a_stage_has_the_median_of_its_steps_and_the_peak_of_its_memory() -> None:
