@@ -37,6 +37,8 @@ from training.rlhf.networks.policy import load_policy  # noqa: E402
 EPOCHS = {"trl-1": 1, "trl-4": 4}  # of TRL over each rollout
 SIDES = (OURS, *EPOCHS)
 EVERY = 4  # passes over a rollout between two judgements
+# One pass over each rollout, as TRL's smaller number of epochs has it; whatever the preset comes to.
+SETTINGS = {"iterations": 40, "rollout_size": 64, "epochs": 1, "learning_rate": 5e-4, "value_learning_rate": 5e-4}
 SMOKE: dict[str, Any] = {"iterations": 4, "rollout_size": 8, "minibatch_size": 4, "max_response": 16}
 SMOKE_PROMPTS = 8
 
@@ -54,9 +56,9 @@ class Plan(NamedTuple):
 
 
 def ppo_config(seed: int, beta: float, *, smoke: bool) -> PPOConfig:
-    """The tiny preset with another penalty. Its KL limit does not apply."""
+    """The tiny preset with the settings and the penalty of the comparison. Its KL limit does not apply."""
     roles = {role: Parent(path="", manifest_sha256="") for role in PPOConfig.required_parents}
-    fields = merged([])["ppo"] | {"beta": beta} | (SMOKE if smoke else {})
+    fields = merged([])["ppo"] | SETTINGS | {"beta": beta} | (SMOKE if smoke else {})
     return PPOConfig(seed=seed, threads=1, dtype="fp32", parents=roles, **fields)
 
 

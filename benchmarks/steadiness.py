@@ -3,7 +3,7 @@
 In the tiny world, SFT goes over its demonstrations again and again until it has taken so many steps; sampling, the
 reward model and PPO follow with the tiny preset. Prints a JSON line for each stage that trains: `start_s`, from the
 start of its process to its first line of metrics; `step_ms`, the median step of each tenth of the steps; `memory_mib`,
-the most memory that the process had in each tenth.
+the most memory that the process had in each tenth, 0 where a tenth was too short to look.
 
     python benchmarks/steadiness.py [--steps 10000] [--seed 10] [--set ppo.iterations=20]
     python benchmarks/steadiness.py --smoke    # does it run at all: a few steps of SFT

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ppo_quality import EPOCHS, ppo_config
 from benchmarks.quality.comparison import compared, crossing, verdicts
 from benchmarks.quality.judging import Point
 from benchmarks.quality.trajectories import OURS, Trajectory
@@ -23,6 +24,10 @@ def point(iteration: int, kl: float, *gold: float) -> Point:
 def run(side: str, seed: int, *gold: float, beta: float = 0.2) -> Trajectory:
     """From 0 to 2 nats, with this gold of each prompt at the end and none at the beginning."""
     return Trajectory(side, seed, beta, [point(0, 0.0, *(0.0 for _ in gold)), point(4, 2.0, *gold)])
+
+
+def test_both_sides_go_over_a_rollout_once_whatever_the_preset_has() -> None:
+    assert ppo_config(20, 0.02, smoke=False).epochs == EPOCHS["trl-1"] == 1
 
 
 def test_gold_at_a_kl_lies_between_the_policies_before_and_after_its_first_crossing() -> None:

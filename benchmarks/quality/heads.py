@@ -78,14 +78,14 @@ def fitted(
     for slate in slates:
         first.append(first[-1] + len(slate.texts))
     rows = torch.tensor([row for index in chosen for row in range(first[index], first[index + 1])])
-    own = [slates[index] for index in chosen]
+    own, features = [slates[index] for index in chosen], features[rows]
     pairs, contrasts = weigh([slate.places() for slate in own]), weigh([slate.contrasts() for slate in own])
     head = trained.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([head], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        total = pulled(head, trained, features[rows], pairs, contrasts, contrast)
+        total = pulled(head, trained, features, pairs, contrasts, contrast)
         total.backward()
         return total
 

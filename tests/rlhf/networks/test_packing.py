@@ -34,7 +34,6 @@ SLATES = [  # completions of the prompts, in no order; one has no token
     (2, [73, 74]),
     (0, [60, 61, 75]),
 ]
-SCORES = attention.scores
 RENDERED = [Rendered(PROMPTS[number], completion) for number, completion in SLATES]
 
 
@@ -110,17 +109,20 @@ def test_a_prompt_lies_once_before_its_completions() -> None:
 def test_prompts_with_few_completions_do_not_attend_for_as_many_as_others_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Demonstrations have three texts each in a step with slates of ten."""
+    """Demonstrations have two texts each in a step with slates of ten."""
     model = scalar_from_policy(made("llama", tmp_path), "fp32", seeding.generator(0, "test"))
-    weights = []
-    monkeypatch.setattr(
-        attention, "scores", lambda query, *others: weights.append(len(query)) or SCORES(query, *others)
-    )
+    computed, scores = [], attention.scores
+
+    def counting(query: Tensor, key: Tensor, options: attention.Options) -> Tensor:
+        computed.append(len(query))
+        return scores(query, key, options)
+
+    monkeypatch.setattr(attention, "scores", counting)
     slate = [Rendered([20, 21], [60 + number]) for number in range(10)]
     few = [Rendered([30 + number // 2], [60, number]) for number in range(4)]
     model.final_scores(slate + few, pad_id=2)
     layers = model.backbone.config.num_hidden_layers
-    assert sorted(weights) == sorted([1, 10, 2, 4] * layers)  # prompts, then completions, of each of the two parts
+    assert sorted(computed) == sorted([1, 10, 2, 4] * layers)  # prompts, then completions, of each of the two parts
 
 
 def test_a_window_that_comes_with_the_mask_alone_is_not_forgotten(

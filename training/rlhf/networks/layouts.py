@@ -32,7 +32,7 @@ class SharedPrompts:
     """Each prompt once, then its completions: they read it, and themselves, but not each other.
 
     A slate has K completions of one prompt, so its prompt is computed once instead of K times. Prompts with similar
-    numbers of completions are read together: what fills the others up to the largest number is computed for nothing.
+    numbers of completions are read together, padded with empty ones to the largest number, which still cost attention.
     """
 
     def __init__(self, rendered: Sequence[Rendered], device: torch.device | str) -> None:
@@ -74,10 +74,11 @@ class _Slates:
     def __init__(self, slates: Sequence[Sequence[Rendered]], device: torch.device | str) -> None:
         self._prompts = Rows([len(slate[0].prompt) for slate in slates], device)
         self._per_prompt = max(len(slate) for slate in slates)  # K
-        missing: list[list[list[int]]] = [[[]] * (self._per_prompt - len(slate)) for slate in slates]
-        filled = [[one.response for one in slate] + none for slate, none in zip(slates, missing, strict=True)]
-        responses = [response for slate in filled for response in slate]
-        self._completions = Rows([len(response) for response in responses], device)  # (G * K), some of them empty
+        responses: list[list[int]] = []  # (G * K) of them, some of which are empty
+        for slate in slates:
+            responses += [one.response for one in slate]
+            responses += [[]] * (self._per_prompt - len(slate))
+        self._completions = Rows([len(response) for response in responses], device)
         ids = [token for slate in slates for token in slate[0].prompt]
         self._read = len(ids)  # how many tokens the prompts have
         ids += [token for response in responses for token in response]
@@ -116,13 +117,11 @@ class _Slates:
         """
         if window not in self._masks:
             seen = self._seen(window)
-            self._masks[window] = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
-                ~seen, -torch.inf
-            )
+            self._masks[window] = seen.new_zeros((), dtype=dtype).where(seen, -torch.inf)
         return self._masks[window]
 
     def _seen(self, window: int | None) -> Tensor:
-        """The same as booleans."""
+        """(G * K, 1, C, P + C): which tokens of its prompt and of itself a token of a completion sees."""
         in_prompt = torch.arange(self._prompts.width, device=self.tokens.device)  # (P,)
         in_own = torch.arange(self._completions.width, device=self.tokens.device)  # (C,)
         first = self._prompt_lengths[:, None, None]  # (G * K, 1, 1)
