@@ -2,11 +2,13 @@
 
 import gc
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.rlhf import architectures
 from training.rlhf import seeding
 from training.rlhf.data.chat import Chat
 from training.rlhf.networks import attention, decoding
@@ -87,6 +89,25 @@ def test_slots_of_answers_that_ended_are_not_computed_for_long(policy: Policy, c
     ]
     torch.testing.assert_close(logits, torch.stack([one[0, -1] for one in expected]), atol=1e-5, rtol=0)
     assert (rows.room, rows._used) == (6, 2)
+
+
+@pytest.mark.parametrize("name", ["llama", "a window", "some windows and capped logits"])
+def test_products_read_the_cache_as_the_fused_kernel_does(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    model = architectures.build(*architectures.ADOPTED[name], tmp_path / "model")
+    policy = load_policy(model, chat, "fp32")
+    logits = []
+    for is_fused in (True, False):
+        monkeypatch.setattr(decoding, "_is_fused", lambda _cache, chosen=is_fused: chosen)
+        rows = SlotDecoding(policy, 8, LONGEST)
+        rows.join(PROMPTS[:8])
+        read = []
+        for token in range(30, 30 + 2 * decoding.LENGTH_STEP):  # the cache of products grows meanwhile
+            read.append(rows.next_logits())
+            rows.append(torch.full((8,), token), torch.arange(8))
+        logits.append(torch.stack(read))
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-5)
 
 
 def test_in_bf16_the_sampler_reads_the_weights_as_they_are_after_each_update(chat: Chat, model_dir: object) -> None:

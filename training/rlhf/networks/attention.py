@@ -155,15 +155,19 @@ def causal(heads: Heads, options: Options) -> Tensor:
     return weighted(scores(query, key, options).where(seen, -torch.inf), value)
 
 
-def masked(heads: Heads, mask: Tensor, options: Options) -> Tensor:
-    """(S, H, T, D): each token reads those where `mask`, which is added to scores (S, H, T, U), is 0."""
+def fused(heads: Heads, mask: Tensor, options: Options) -> Tensor:
+    """(S, H, 1, D): one token a sequence reads those where `mask`, which is added to scores (S, H, 1, U), is 0."""
     query, key, value = heads
-    if options.softcap is None:
-        grouped = key.shape[1] < query.shape[1]
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=options.scaling, enable_gqa=grouped
-        )
-    return weighted(scores(query, key, options) + mask, value).to(value.dtype)
+    grouped = key.shape[1] < query.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=options.scaling, enable_gqa=grouped)
+
+
+def in_products(heads: Heads, mask: Tensor, options: Options) -> Tensor:
+    """The same by products of matrices, where heads that share keys and values need no copy of them."""
+    query, key, value = heads
+    grouped = query.view(len(query), key.shape[1], -1, query.shape[-1])  # (S, G, H / G, D), for G heads of keys
+    weights = (capped((grouped * options.scaling) @ key.transpose(-1, -2), options) + mask).softmax(dim=-1)
+    return (weights.to(value.dtype) @ value).view(query.shape)
 
 
 def sees(query: Tensor, key: Tensor, window: int | None) -> Tensor:

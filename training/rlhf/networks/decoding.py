@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 MOST_ROWS = 512  # that are decoded at a time: with more a step takes longer, and no less for each
+LENGTH_STEP = 16  # tokens by which the cache grows
 FEWEST_LIVE = 0.75  # of the slots in use; with fewer, those that live are moved together
 
 
@@ -56,9 +57,17 @@ def rows_that_fit(policy: "Policy", width: int, cache_mb: int) -> int:
 
 
 def _cache_dtype(policy: "Policy") -> torch.dtype:
-    """Of keys and values. On a CPU without AMX, the fused kernel reads bf16 several times more slowly than fp32."""
+    """Of keys and values. On a CPU without AMX, bf16 is read several times more slowly than fp32."""
     is_quick = device.on_accelerator() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if policy.bf16 and (is_quick or not policy.trunk.packs) else torch.float32
+
+
+def _is_fused(cache: torch.dtype) -> bool:
+    """Whether the newest tokens read a cache in torch's fused kernel.
+
+    In fp32 on a CPU that takes twice as long as products of matrices: it goes through the heads one by one.
+    """
+    return device.on_accelerator() or cache == torch.bfloat16
 
 
 def new_decoding(policy: "Policy", capacity: int, width: int, pad_id: int) -> Decoding:
@@ -72,6 +81,7 @@ class SlotDecoding:
     def __init__(self, policy: "Policy", capacity: int, width: int) -> None:
         self._policy = policy
         self._capacity, self._width, self._dtype = capacity, width, _cache_dtype(policy)
+        self.is_fused = _is_fused(self._dtype)
         self._cache: dict[int, tuple[Tensor, ...]] = {}  # keys and values, by layer
         self._used = 0  # U: slots from the first one on
         self._lengths = torch.zeros(capacity, dtype=torch.int64, device=policy.device)  # tokens in the cache
@@ -118,12 +128,18 @@ class SlotDecoding:
             self._move_together()
 
     def cache(self, layer: int, heads: Heads) -> tuple[Tensor, ...]:
-        """The cache of a layer: keys and values, (capacity, H, width, D) each; of the heads, each is (S, H, T, D)."""
+        """The cache of a layer: keys and values, (capacity, H, L, D) each; of the heads, each is (S, H, T, D).
+
+        L is the whole width where the fused kernel reads it. Where products do, it grows with the longest row: they
+        would copy a part of a wider cache for every token.
+        """
+        width = self._width if self.is_fused else min(self._width, (self._longest // LENGTH_STEP + 1) * LENGTH_STEP)
         if layer not in self._cache:
             self._cache[layer] = tuple(
-                states.new_zeros((self._capacity, states.shape[1], self._width, states.shape[3]))
-                for states in heads[1:]
+                states.new_zeros((self._capacity, states.shape[1], width, states.shape[3])) for states in heads[1:]
             )
+        elif (missing := width - self._cache[layer][0].shape[2]) > 0:
+            self._cache[layer] = tuple(F.pad(part, (0, 0, 0, missing)) for part in self._cache[layer])
         return self._cache[layer]
 
     def cached(self, heads: Heads) -> Heads:
@@ -186,9 +202,11 @@ class _Step:
         keys, values = self._decoding.cache(layer, newest)
         keys[self._slots, :, self.positions] = newest.key[:, :, 0]
         values[self._slots, :, self.positions] = newest.value[:, :, 0]
-        used, longest = len(self._slots), self._decoding._longest
-        stored = Heads(newest.query, keys[:used, :, :longest], values[:used, :, :longest])
-        read = attention.masked(stored, self._mask(longest, options.window, keys.dtype), options)
+        used = len(self._slots)
+        width = self._decoding._longest if self._decoding.is_fused else keys.shape[2]
+        stored = Heads(newest.query, keys[:used, :, :width], values[:used, :, :width])
+        attend = attention.fused if self._decoding.is_fused and options.softcap is None else attention.in_products
+        read = attend(stored, self._mask(width, options.window, keys.dtype), options)
         return read.flatten(1).to(heads.value.dtype)  # (U, H * D)
 
     def _mask(self, width: int, window: int | None, dtype: torch.dtype) -> Tensor:
