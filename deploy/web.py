@@ -15,8 +15,14 @@ if granian := parent_process():
     connections.allow_many()
     connections.drop_unread_answers()
 
+from django.conf import settings
+
 from config.asgi import application
 from config.masking import mask_handlers
+
+# A page thread keeps its connection from one request to the next. Workers do not keep those to SQLite: they fork, and
+# SQLite's locks do not survive that.
+settings.DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 
 mask_handlers([logging.getLogger("_granian"), logging.getLogger("granian.access")])
 

@@ -31,7 +31,9 @@ def other(tmp_path: Path):
 
 def connect(folder: Path, timeout_s: float) -> DatabaseWrapper:
     options = {"transaction_mode": "IMMEDIATE", "timeout": timeout_s}
-    wrapper = DatabaseWrapper(connection.settings_dict | {"NAME": str(folder / "db.sqlite3"), "OPTIONS": options})
+    kept = {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}  # as by page threads
+    own = {"NAME": str(folder / "db.sqlite3"), "OPTIONS": options}
+    wrapper = DatabaseWrapper(connection.settings_dict | own | kept)
     wrapper.inc_thread_sharing()
     wrapper.connect()
     return wrapper
@@ -51,6 +53,25 @@ def test_a_writer_waits_no_longer_than_its_timeout(tmp_path, other):
     with pytest.raises(OperationalError, match="locked"):
         wrapper.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
     assert 0.2 <= monotonic() - started < 5
+    wrapper.close()
+
+
+def test_a_connection_that_is_kept_notices_that_a_backup_was_put_in_the_place_of_its_file(tmp_path):
+    wrapper = connect(tmp_path, timeout_s=1)
+    with wrapper.cursor() as cursor:
+        cursor.execute("CREATE TABLE old (name TEXT)")
+    wrapper.close_if_unusable_or_obsolete()
+    kept = wrapper.connection
+    wrapper.ensure_connection()
+    assert wrapper.connection is kept
+
+    backup = sqlite3.connect(tmp_path / "backup")
+    backup.execute("CREATE TABLE new (name TEXT)")
+    backup.close()
+    (tmp_path / "backup").rename(tmp_path / "db.sqlite3")
+    wrapper.close_if_unusable_or_obsolete()  # as at the start of a request
+    with wrapper.cursor() as cursor:
+        assert cursor.execute("SELECT name FROM sqlite_schema").fetchall() == [("new",)]
     wrapper.close()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
+from django.db import connection
 
 from annotate.models import Role
 from tests.factories import make_member, make_project
@@ -143,6 +144,16 @@ def wait_until(holds: Callable[[], object], *, within_s: float) -> None:
         time.sleep(0.1)
 
 
+def database_connections(server: WebServer) -> int:
+    """How many the web process has open."""
+    if connection.vendor == "sqlite":
+        return server.open_files().count(str(connection.settings_dict["NAME"]))
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with connection.cursor() as cursor:
+        cursor.execute(others)
+        return int(cursor.fetchone()[0])
+
+
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     started = WebServer(tmp_path_factory.mktemp("web") / "web.log")
@@ -182,6 +193,12 @@ def many(server: WebServer, number: int, request: bytes, *, buffer: int = 0) -> 
 
 def archives_open(server: WebServer) -> int:
     return sum(name.endswith(".tar") for name in server.open_files())
+
+
+def test_a_page_thread_keeps_its_connection_to_the_database(server: WebServer) -> None:
+    unknown = b"GET /api/v1/projects/ HTTP/1.1\r\n" + HOST + b"Authorization: Bearer none\r\n\r\n"
+    assert status(server.ask(unknown)) == 401  # once it has looked for the token
+    assert database_connections(server)
 
 
 def test_slow_uploads_and_stalled_downloads_hold_nobody_up(server: WebServer, download: bytes) -> None:

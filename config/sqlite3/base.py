@@ -28,6 +28,9 @@ PAUSE_S = (0.001, 0.004)  # of random length, so that two who wait do not keep s
 PASSES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY}  # what waiting can help against
 
 
+Identity = tuple[int, int]  # of a file: its device, and its number there
+
+
 class Cursor(base.SQLiteCursorWrapper):
     """A cursor that waits `timeout_s` for its turn, trying again and again."""
 
@@ -58,6 +61,8 @@ class Cursor(base.SQLiteCursorWrapper):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    _opened: Identity | None = None
+
     @property
     def timeout_s(self) -> float:
         """How long a statement waits for its turn."""
@@ -66,7 +71,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
         connection: sqlite3.Connection = super().get_new_connection(conn_params)
         connection.execute("PRAGMA busy_timeout = 0")
+        self._opened = _identity(conn_params["database"])
         return connection
+
+    def is_usable(self) -> bool:
+        """Whether the file is still the one that was opened: somebody may have put a backup in its place.
+
+        A connection that is kept would go on writing to the file that nobody can see any more.
+        """
+        return self._opened == _identity(self.settings_dict["NAME"])
 
     def create_cursor(self, name: str | None = None) -> sqlite3.Cursor:
         cursor: sqlite3.Cursor = self.connection.cursor(factory=partial(Cursor, timeout_s=self.timeout_s))
@@ -80,6 +93,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs leave it out
             finally:
                 fcntl.flock(turnstile, fcntl.LOCK_UN)  # closing would leave it to a process forked meanwhile
+
+
+def _identity(path: Path | str) -> Identity | None:
+    """None where there is no such file, as for a database in memory."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _pass(turnstile: int, give_up_at: float) -> None:
