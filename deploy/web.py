@@ -20,8 +20,8 @@ from django.conf import settings
 from config.asgi import application
 from config.masking import mask_handlers
 
-# A page thread keeps its connection from one request to the next. Workers do not keep those to SQLite: they fork, and
-# SQLite's locks do not survive that.
+# A page thread keeps its connection from one request to the next: to close the last one takes SQLite longer than most
+# pages. Workers do not keep theirs to it: they fork, and SQLite's locks do not survive that.
 settings.DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 
 mask_handlers([logging.getLogger("_granian"), logging.getLogger("granian.access")])

@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.utils import OperationalError
 
 from config.sqlite3.base import DatabaseWrapper
+from training.services.running import reconciler
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +74,20 @@ def test_a_connection_that_is_kept_notices_that_a_backup_was_put_in_the_place_of
     with wrapper.cursor() as cursor:
         assert cursor.execute("SELECT name FROM sqlite_schema").fetchall() == [("new",)]
     wrapper.close()
+
+
+def test_after_a_sweep_the_file_holds_all_although_a_connection_is_kept(tmp_path, monkeypatch):
+    wrapper, page_thread = connect(tmp_path, timeout_s=1), connect(tmp_path, timeout_s=1)
+    with page_thread.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("CREATE TABLE things (name TEXT)")
+    log = tmp_path / "db.sqlite3-wal"
+    assert log.stat().st_size
+    monkeypatch.setattr(reconciler, "connection", wrapper)
+    reconciler.empty_log()
+    assert not log.stat().st_size
+    wrapper.close()
+    page_thread.close()
 
 
 def test_a_single_statement_waits_for_its_turn_too(tmp_path, other):

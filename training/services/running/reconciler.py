@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -50,6 +51,7 @@ def sweep() -> None:
         downloads.delete_old,
         workers.forget_silent,
         remove_orphans,
+        empty_log,
     ):
         _do(chore)
 
@@ -130,3 +132,14 @@ def _do(chore: Callable[..., object], *subjects: object) -> None:
         chore(*subjects)
     except Exception:
         logger.exception("%s failed for %s", chore.__name__, subjects or "all")
+
+
+def empty_log() -> None:
+    """Move what is written from SQLite's log into the database file, so that who copies that file has all of it.
+
+    SQLite does so when the last connection is closed, but page threads keep theirs. While somebody else reads or writes
+    it does what it can; the next sweep does the rest.
+    """
+    if connection.vendor == "sqlite" and not connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
