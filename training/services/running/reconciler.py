@@ -127,13 +127,6 @@ def _directories_without_row() -> Iterator[Path]:
         yield from (path for name, path in sorted(found.items()) if name not in known)
 
 
-def _do(chore: Callable[..., object], *subjects: object) -> None:
-    try:
-        chore(*subjects)
-    except Exception:
-        logger.exception("%s failed for %s", chore.__name__, subjects or "all")
-
-
 def empty_log() -> None:
     """Move what is written from SQLite's log into the database file, so that who copies that file has all of it.
 
@@ -143,3 +136,10 @@ def empty_log() -> None:
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _do(chore: Callable[..., object], *subjects: object) -> None:
+    try:
+        chore(*subjects)
+    except Exception:
+        logger.exception("%s failed for %s", chore.__name__, subjects or "all")
