@@ -146,12 +146,14 @@ SQLITE_OPTIONS = {
     ),
 }
 
+KEPT_CONNECTION = {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}  # of a database's settings: used again and again
+
 _sqlite = f"sqlite:///{DATA_DIR / 'roundtable.sqlite3'}"
 DATABASES = {"default": read_address("DATABASE_URL", lambda: env.db_url("DATABASE_URL", default=_sqlite))}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"] |= {"ENGINE": "config.sqlite3", "OPTIONS": SQLITE_OPTIONS}
 else:
-    DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"] |= KEPT_CONNECTION
     # A server that vanished without a word is noticed in seconds, not when the kernel gives up after a quarter hour.
     silence = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
     DATABASES["default"]["OPTIONS"] = silence | DATABASES["default"].get("OPTIONS", {})

@@ -20,9 +20,9 @@ from django.conf import settings
 from config.asgi import application
 from config.masking import mask_handlers
 
-# A page thread keeps its connection from one request to the next: to close the last one takes SQLite longer than most
-# pages. Workers do not keep theirs to it: they fork, and SQLite's locks do not survive that.
-settings.DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+# A page thread keeps its connection to SQLite, too: closing the last one takes longer than most pages. Workers cannot:
+# they fork, and SQLite's locks do not survive that.
+settings.DATABASES["default"] |= settings.KEPT_CONNECTION
 
 mask_handlers([logging.getLogger("_granian"), logging.getLogger("granian.access")])
 

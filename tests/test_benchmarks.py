@@ -18,7 +18,7 @@ from benchmarks.engine import summary
 from benchmarks.gpu import Bench, Part
 from benchmarks.speed import work
 from benchmarks.speed.ours import STEPS, Models, measure
-from benchmarks.speed.profiling import Clock, profile
+from benchmarks.speed.profiling import OPERATORS, Clock, profile
 from benchmarks.steadiness import Look, steadiness
 from training.rlhf import seeding
 from training.rlhf.networks.policy import load_policy
@@ -53,6 +53,8 @@ def test_the_shares_of_a_profile_add_up_and_each_stage_of_ppo_has_one(tmp_path: 
     shares = [profiled[name] for name in ("generate", "score", "update", "wait")]
     assert sum(shares) == pytest.approx(1) and min(shares) > 0
     assert profiled["gflop_per_s"] > 0
+    assert profiled["products"] > 0.1
+    assert 0.5 < sum(profiled[name] for name in OPERATORS) <= 1
 
 
 @pytest.mark.parametrize(("name", "mean"), [("generation", 48.0), ("generation-half", 24.0)])

@@ -147,7 +147,7 @@ def test_it_serves_pages_restarts_only_what_dies_and_ends_by_ctrl_c(
     os.kill(launcher.pid, signal.SIGINT)
     assert launcher.wait(150) == 0
     assert processes(data_dir) == {}
-    assert not (data_dir / "roundtable.sqlite3-wal").exists()  # who copies the database file alone has all of it
+    assert not (data_dir / "roundtable.sqlite3-wal").exists()  # the database file alone is complete
 
 
 def test_it_keeps_its_data_refuses_company_and_takes_everything_with_it_when_killed(

@@ -11,6 +11,7 @@ from threading import Thread, Timer
 from time import monotonic, sleep
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.db.utils import OperationalError
 
@@ -32,9 +33,8 @@ def other(tmp_path: Path):
 
 def connect(folder: Path, timeout_s: float) -> DatabaseWrapper:
     options = {"transaction_mode": "IMMEDIATE", "timeout": timeout_s}
-    kept = {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}  # as by page threads
     own = {"NAME": str(folder / "db.sqlite3"), "OPTIONS": options}
-    wrapper = DatabaseWrapper(connection.settings_dict | own | kept)
+    wrapper = DatabaseWrapper(connection.settings_dict | own | settings.KEPT_CONNECTION)
     wrapper.inc_thread_sharing()
     wrapper.connect()
     return wrapper
@@ -84,7 +84,7 @@ def test_after_a_sweep_the_file_holds_all_although_a_connection_is_kept(tmp_path
     log = tmp_path / "db.sqlite3-wal"
     assert log.stat().st_size
     monkeypatch.setattr(reconciler, "connection", wrapper)
-    reconciler.empty_log()
+    reconciler.sweep()
     assert not log.stat().st_size
     wrapper.close()
     page_thread.close()

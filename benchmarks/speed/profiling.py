@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiler
 from torch.utils.flop_counter import FlopCounterMode
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 SPANS = ("generate", "score", "update")
+# Operators by what they do: the first of these that has a part of an operator's name.
+OPERATORS = {
+    "products": ("mm",),
+    "attention": ("scaled_dot_product",),
+    "softmax": ("softmax", "nll_loss", "cross_entropy"),
+    "moved": ("copy", "index", "cat", "fill", "gather", "scatter", "slice", "_Spread", "_Gather"),
+    "elementwise": ("mul", "add", "silu", "pow", "sqrt", "mean", "neg", "div", "sum", "exp", "sub"),
+}
 SIDE, PRODUCTS = 512, 100  # of the matrices that are multiplied, and how often: short, so that some are not interrupted
 
 
@@ -38,9 +48,10 @@ class Clock:
 
 
 def profile(job: dict[str, Any], step: Callable[[], int], clock: Clock) -> dict[str, Any]:
-    """Shares of the wall time, and GFLOP/s beside those of a bare product of matrices.
+    """Shares of the wall time, GFLOP/s beside those of a bare product of matrices, and shares of the computing time.
 
     `wait` is the time outside of generate, score and update; `cpu` the share of the threads' time in which they ran.
+    Of the computing time, the shares are those of OPERATORS; what is left are others.
     The products of matrices are counted as torch runs them in one step, so padding and attention are in the count.
     """
     warm_up, timed = job["ours"]
@@ -62,7 +73,21 @@ def profile(job: dict[str, Any], step: Callable[[], int], clock: Clock) -> dict[
         "gflop_per_s": flop_per_unit * units / wall / 1e9,
         "fp32_matrix_gflop_per_s": matrix_rate(torch.float32),
         "bf16_matrix_gflop_per_s": matrix_rate(torch.bfloat16),
+        **operator_shares(step),
     }
+
+
+def operator_shares(step: Callable[[], int]) -> dict[str, float]:
+    """Of the computing time of one step, by what operators do."""
+    with profiler(activities=[ProfilerActivity.CPU]) as profiled:
+        step()
+    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    shares = dict.fromkeys(OPERATORS, 0.0)
+    for name, microseconds in times.items():
+        kind = next((kind for kind, parts in OPERATORS.items() if any(part in name for part in parts)), None)
+        if kind:
+            shares[kind] += microseconds / sum(times.values())
+    return shares
 
 
 def matrix_rate(dtype: torch.dtype) -> float:

@@ -166,8 +166,7 @@ def in_products(heads: Heads, mask: Tensor, options: Options) -> Tensor:
     """The same by products of matrices, where heads that share keys and values need no copy of them."""
     query, key, value = heads
     grouped = query.view(len(query), key.shape[1], -1, query.shape[-1])  # (S, G, H / G, D), for G heads of keys
-    weights = (capped((grouped * options.scaling) @ key.transpose(-1, -2), options) + mask).softmax(dim=-1)
-    return (weights.to(value.dtype) @ value).view(query.shape)
+    return weighted(scores(grouped, key, options) + mask, value).view(query.shape)
 
 
 def sees(query: Tensor, key: Tensor, window: int | None) -> Tensor:

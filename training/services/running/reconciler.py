@@ -128,10 +128,10 @@ def _directories_without_row() -> Iterator[Path]:
 
 
 def empty_log() -> None:
-    """Move what is written from SQLite's log into the database file, so that who copies that file has all of it.
+    """Move what SQLite's write-ahead log holds into the database file, so that a copy of that file is complete.
 
-    SQLite does so when the last connection is closed, but page threads keep theirs. While somebody else reads or writes
-    it does what it can; the next sweep does the rest.
+    SQLite does so when the last connection is closed, but page threads keep theirs. Where somebody reads or writes at
+    this moment, the next sweep does the rest.
     """
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:
