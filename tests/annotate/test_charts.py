@@ -42,8 +42,15 @@ def test_a_share_stands_at_its_height_with_its_interval() -> None:
     first, second = chart.dots
     assert (first.x, first.y, first.low, first.high) == (WIDTH / 4, HEIGHT / 2, HEIGHT * 3 / 4, 0)
     assert (second.y, second.low, second.high) == (0, 0, 0)
-    assert chart.path == f"{WIDTH / 4},{HEIGHT / 2} {WIDTH * 3 / 4},0.0"
+    assert chart.lines == [f"{WIDTH / 4},{HEIGHT / 2} {WIDTH * 3 / 4},0.0"]
     assert chart.empty == ""
+
+
+def test_a_line_joins_only_what_was_measured_by_the_same() -> None:
+    points = [Point(str(n), f"Round {n}", 0.5, None, None, "50%", by) for n, by in enumerate("aabba")]
+    chart = shares("s", title="S", meaning="", first_column="Round", column="Share", points=points, empty="None yet.")
+    assert [len(line.split()) for line in chart.lines] == [2, 2, 1]
+    assert " ".join(chart.lines).split() == [f"{dot.x},{dot.y}" for dot in chart.dots]
 
 
 def test_a_chart_of_nothing_says_when_there_will_be_something() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import floor, log10
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ class Point(NamedTuple):
     low: float | None
     high: float | None
     text: str  # the value with its interval, as people read it
+    measure: str = ""  # by which it was measured: a line joins neighbours with the same one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Chart:
     slots: list[Slot]
     bars: list[Bar] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
-    path: str = ""  # of the line through the dots
+    lines: list[str] = field(default_factory=list)  # through the dots: the points of each
     empty: str = ""  # shown instead of the chart if there is nothing to draw: why, and when there will be
     width: int = WIDTH
     height: int = HEIGHT
@@ -118,9 +120,12 @@ def stacked_bars(
 def shares(
     name: str, *, title: str, meaning: str, first_column: str, column: str, points: Sequence[Point], empty: str
 ) -> Chart:
-    """A dot with its interval for each of `points`, which are shares from 0 to 1, and a line through them."""
+    """A dot with its interval for each of `points`, which are shares from 0 to 1.
+
+    Lines join them, but not where they were measured by something else: such values cannot be compared.
+    """
     step = WIDTH / max(1, len(points))
-    dots = []
+    dots: list[Dot] = []
     for slot, point in enumerate(points):
         low = point.value if point.low is None else point.low
         high = point.value if point.high is None else point.high
@@ -135,7 +140,10 @@ def shares(
         ticks=("100%", "50%", "0%"),
         slots=[Slot(point.label, point.name, (point.text,)) for point in points],
         dots=dots,
-        path=" ".join(f"{dot.x},{dot.y}" for dot in dots),
+        lines=[
+            " ".join(f"{dot.x},{dot.y}" for _point, dot in joined)
+            for _measure, joined in groupby(zip(points, dots, strict=True), key=lambda pair: pair[0].measure)
+        ],
         empty="" if points else empty,
     )
 

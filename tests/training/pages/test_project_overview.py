@@ -131,6 +131,15 @@ def test_where_an_independent_judge_scored_its_win_rate_stands_and_says_so(train
     assert win_rate.dots[0].y == HEIGHT * 3 / 4
 
 
+def test_no_line_joins_the_win_rates_by_two_kinds_of_judge(trains: Project) -> None:
+    for name in ("win_rate", "watcher_win_rate", "watcher_win_rate"):
+        result = measure(make_round(trains, "sft", "ppo")["ppo"].run.round, wins=[0.5, 0.4, 0.6], gaps=[])
+        result.figures[0]["name"] = name
+        result.save()
+    _accuracy, win_rate = build(trains).charts
+    assert [len(line.split()) for line in win_rate.lines] == [1, 2]
+
+
 def test_before_any_result_the_charts_say_what_they_wait_for(trains: Project) -> None:
     assert all("adds a point" in chart.empty for chart in build(trains).charts)
 
