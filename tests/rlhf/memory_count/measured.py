@@ -33,7 +33,7 @@ VOCABULARY = 2048
 WATCHED = "watched ppo"
 ADAPTER = Shape(rank=8, alpha=16.0)
 # name -> hidden size, size of the MLP, layers, heads, tokens of a micro-batch
-SIZES = {"1M": (128, 344, 2, 4, 4096), "8M": (320, 880, 6, 8, 2048), "40M": (512, 1408, 12, 8, 1024)}
+SIZES = {"1M": (128, 344, 2, 4, 1024), "8M": (320, 880, 6, 8, 512), "40M": (512, 1408, 12, 8, 1024)}
 # Memory that is freed goes back at once, so that what the process has is what is in use.
 FREEING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "OMP_NUM_THREADS": "1"}
 

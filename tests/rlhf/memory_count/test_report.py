@@ -44,6 +44,15 @@ def parents(models: dict[str, Path], reward_models: dict[str, Path], tmp_path: P
     return {name: tmp_path / name for name in directories}
 
 
+@pytest.fixture(scope="module")
+def adapter_outputs(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """{role: output} of a round with adapters, whose matrices are gone: they are not read. Read only."""
+    outputs = adapter_runs.chain(tmp_path_factory.mktemp("round"), models["qwen2"])
+    for role in ("sft", "reward", "policy"):
+        (outputs[role] / "adapter_model.safetensors").unlink()
+    return outputs
+
+
 @pytest.fixture(params=DATA)
 def run(request: pytest.FixtureRequest, parents: dict[str, Path], make_run: MakeRun) -> Path:
     """A run directory of each stage in turn, whose parents have no weights."""
@@ -115,13 +124,10 @@ def test_auto_computes_activations_again_only_where_memory_is_short(
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_adapters_on_one_base_need_its_weights_once(
-    models: dict[str, Path], tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]
+    adapter_outputs: dict[str, Path], tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = models["qwen2"]
-    outputs = adapter_runs.chain(tmp_path / "round", base)
+    outputs, base = adapter_outputs, adapter_outputs["base"]
     parents = {"policy": outputs["sft"], "reference": outputs["sft"], "reward": outputs["reward"]}
-    for path in tmp_path.glob("round/*/attempts/1/output/adapter_model.safetensors"):
-        path.unlink()  # the matrices are not read
     whole = adapter_runs.write(tmp_path / "whole", "sft", {"base": base})
     (alone,) = counted(whole, capsys, "--device", device)
     peaks = counted(adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA), capsys, "--device", device)
@@ -136,10 +142,10 @@ def test_adapters_on_one_base_need_its_weights_once(
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_every_stage_is_counted_that_starts_from_adapters(
-    models: dict[str, Path], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+    adapter_outputs: dict[str, Path], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those that train go on with the adapters, or with all weights."""
-    outputs = adapter_runs.chain(tmp_path / "round", models["qwen2"])
+    outputs = adapter_outputs
     roles = {"base": outputs["sft"], "policy": outputs["sft"], "reference": outputs["sft"], "parent": outputs["policy"]}
     for stage, names in ROLES.items():
         options = {**LORA, "adapter_rank": rank} if stage in ("sft", "reward", "ppo") else {}

@@ -26,7 +26,7 @@ from tests.rlhf.forks import FORKS
 from tests.rlhf.reward_runs import demonstration, question, ranked_slate
 from training.rlhf.run.manifest import verifies
 
-KILLS = 20
+HOW_OFTEN = pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.soak)])
 FILE_EVENTS = ("open", "os.rename", "os.utime", "os.mkdir", "os.remove", "os.rmdir")
 
 
@@ -87,23 +87,23 @@ def samples(run: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (finished(run) / "samples").glob("*")}
 
 
-def check_that_kills_change_nothing(run: Path, stage: str) -> None:
-    """Kill the stage KILLS times, in as many runs as that takes, and compare each with an undisturbed one."""
+def check_that_kills_change_nothing(run: Path, stage: str, kills: int) -> None:
+    """Kill the stage so many times, in as many runs as that takes, and compare each with an undisturbed one."""
     pristine, counted = run.with_name("pristine"), run.with_name("counted")
     shutil.copytree(run, pristine)
     assert attempt(run, stage, counted=counted) == 0
     total = int(counted.read_text())
     draw = random.Random(stage)
-    kills = 0
+    deaths = 0
     for number in count():
-        if kills == KILLS:
+        if deaths == kills:
             break
         again = run.with_name(f"again-{number}")
         shutil.copytree(pristine, again)
         # The first death of a run may come at any moment of its life, the later ones soon after the one before.
         lifetime = draw.randint(1, total)
-        while kills < KILLS and attempt(again, stage, lifetime) == -signal.SIGKILL:
-            kills += 1
+        while deaths < kills and attempt(again, stage, lifetime) == -signal.SIGKILL:
+            deaths += 1
             lifetime = draw.randint(1, total // 2)
             if draw.random() < 0.5:
                 hand_over(again)
@@ -116,7 +116,8 @@ def check_that_kills_change_nothing(run: Path, stage: str) -> None:
 
 
 @pytest.mark.slow
-def test_sft_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models: dict[str, Path]) -> None:
+@HOW_OFTEN
+def test_sft_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models: dict[str, Path], kills: int) -> None:
     asked = [{"role": "user", "content": "Where does the rain come from?"}]
     rows = [{"id": str(n), "messages": asked, "response": "From the clouds." * (1 + n % 3)} for n in range(6)]
     run = make_run(
@@ -129,24 +130,28 @@ def test_sft_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models:
         max_response=32,
         checkpoint_seconds=0,
     )
-    check_that_kills_change_nothing(run, "sft")
+    check_that_kills_change_nothing(run, "sft", kills)
 
 
 @pytest.mark.slow
-def test_a_reward_model_killed_anywhere_ends_in_the_same_weights(make_run: MakeRun, models: dict[str, Path]) -> None:
+@HOW_OFTEN
+def test_a_reward_model_killed_anywhere_ends_in_the_same_weights(
+    make_run: MakeRun, models: dict[str, Path], kills: int
+) -> None:
     data = {"rankings": [ranked_slate(n) for n in range(6)], "demonstrations": [demonstration(n) for n in range(2)]}
     options = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "max_response": 32, "checkpoint_seconds": 0}
     options["mismatch_coefficient"] = 0.5
     run = make_run("reward", parents={"policy": models["qwen2"]}, data=data, **options)
-    check_that_kills_change_nothing(run, "reward")
+    check_that_kills_change_nothing(run, "reward", kills)
 
 
 @pytest.mark.slow
+@HOW_OFTEN
 @pytest.mark.parametrize(
     ("iterations", "learning_rate", "passed"), [(5, 2e-2, "rollout/kl"), (3, 1e-2, "rollout/final_kl")]
 )
 def test_ppo_killed_anywhere_ends_in_the_same_weights(
-    make_run: MakeRun, models: dict[str, Path], iterations: int, learning_rate: float, passed: str
+    make_run: MakeRun, models: dict[str, Path], iterations: int, learning_rate: float, passed: str, kills: int
 ) -> None:
     """The KL limit is passed on the way or by the last update: the policy before has to survive a kill as well."""
     ranked = {"rankings": [ranked_slate(0)]}
@@ -157,12 +162,15 @@ def test_ppo_killed_anywhere_ends_in_the_same_weights(
     parents = {"policy": models["qwen2"], "reference": models["qwen2"], "reward": finished(reward) / "output"}
     prompts = [{"id": n, "messages": question(n)} for n in range(3)]
     run = make_run("ppo", parents=parents, data={"prompts": prompts}, **sizes, **rates)
-    check_that_kills_change_nothing(run, "ppo")
+    check_that_kills_change_nothing(run, "ppo", kills)
     assert metrics(run)[-1]["metrics"][passed] > rates["kl_limit"]
 
 
 @pytest.mark.slow
-def test_ppo_with_adapters_killed_anywhere_ends_in_the_same_adapter(tmp_path: Path, models: dict[str, Path]) -> None:
+@HOW_OFTEN
+def test_ppo_with_adapters_killed_anywhere_ends_in_the_same_adapter(
+    tmp_path: Path, models: dict[str, Path], kills: int
+) -> None:
     base = models["qwen2"]
     outputs = []
     for stage in ("sft", "reward"):
@@ -173,7 +181,7 @@ def test_ppo_with_adapters_killed_anywhere_ends_in_the_same_adapter(tmp_path: Pa
     parents = {"policy": sft, "reference": sft, "reward": reward}
     options = {"iterations": 3, "checkpoint_seconds": 0, "epochs": 2, "ema_decay": 0.5}
     run = adapter_runs.write(tmp_path / "run", "ppo", parents, base, **LORA, **options)
-    check_that_kills_change_nothing(run, "ppo")
+    check_that_kills_change_nothing(run, "ppo", kills)
     assert weights(run).keys() == {"adapter_model.safetensors"}
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.rlhf import reward_runs
 from tests.rlhf.conftest import MakeRun
-from tests.rlhf.run.test_resume import check_that_kills_change_nothing
+from tests.rlhf.run.test_resume import HOW_OFTEN, check_that_kills_change_nothing
 from tests.rlhf.stages.test_ppo_stage import PROMPTS, lines_of, published
 from training.rlhf.__main__ import main
 from training.rlhf.config import Parent, PPOConfig
@@ -144,13 +144,14 @@ def test_a_person_may_have_it_go_on_whatever_the_judge_says(
     assert lines_of(run)[-1]["step"] == CHEATING["iterations"]
 
 
+@HOW_OFTEN
 def test_a_watched_run_that_is_killed_anywhere_ends_in_the_same_weights(
-    make_run: MakeRun, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:
     monkeypatch.setattr(gauge, "CERTAIN", 0.0)  # or what it starts from might be published
     fields: dict[str, Any] = {"data": {"prompts": PROMPTS}, "checkpoint_seconds": 0, "iterations": 3}
     run = make_run("ppo", parents=parents, learning_rate=0.05, kl_limit=1e9, **fields, **SIZES)
-    check_that_kills_change_nothing(run, "ppo")
+    check_that_kills_change_nothing(run, "ppo", kills)
 
 
 @pytest.fixture(scope="module")

@@ -225,6 +225,11 @@ def test_reverting_restores_the_policy_that_was_within_the_limit(make_trainer: M
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "model_dir",
+    ["llama", *(pytest.param(family, marks=pytest.mark.soak) for family in ("qwen2", "gpt2"))],
+    indirect=True,
+)
 def test_a_known_reward_is_learnt_and_beta_holds_the_policy_back(make_trainer: MakeTrainer) -> None:
     """The answer should say "a" five times: nine tenths of that within twenty iterations, for little KL cost."""
     options = {"rollout_size": 64, "minibatch_size": 16, "max_response": 8, "batch_tokens": 8192, "iterations": 25}
