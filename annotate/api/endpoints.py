@@ -90,18 +90,22 @@ class Endpoint(APIView):
 
     def project(self, slug: str, *, role: str = Role.ANNOTATOR) -> Project:
         """The project at `slug`: 404 for outsiders, 403 for a role below `role`; site admins pass."""
-        project = get_object_or_404(Project.objects.for_user(self.user), slug=slug)
-        member = project.members.active().filter(user=self.user).first()
-        if not (self.user.is_superuser or (member and member.may(role))):
-            raise PermissionDenied
+        project, _member = self._entered(slug, role)
         return project
 
     def member(self, slug: str) -> Member:
         """The caller as a member of the project at `slug`; site admins who are not members may read, but not label."""
-        project = self.project(slug)
-        if member := project.members.active().filter(user=self.user).first():
-            return member
-        raise PermissionDenied(_("Only project members can label."))
+        _project, member = self._entered(slug, Role.ANNOTATOR)
+        if member is None:
+            raise PermissionDenied(_("Only project members can label."))
+        return member
+
+    def _entered(self, slug: str, role: str) -> tuple[Project, Member | None]:
+        project = get_object_or_404(Project.objects.for_user(self.user), slug=slug)
+        member = project.members.active().filter(user=self.user).first()
+        if not (self.user.is_superuser or (member and member.may(role))):
+            raise PermissionDenied
+        return project, member
 
     def valid(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """The request's body as `serializer` reads it, every field of it. Raises ValidationError."""
