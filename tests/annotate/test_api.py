@@ -13,7 +13,15 @@ from django.test import Client
 from django.utils import timezone
 
 from annotate.models import ApiToken, Assignment, Demonstration, Kind, Member, Prompt, Ranking, Slate, WorkItem
-from tests.factories import bearer, make_assignment, make_demonstration, make_project, make_prompt, make_slate
+from tests.factories import (
+    bearer,
+    make_assignment,
+    make_demonstration,
+    make_project,
+    make_prompt,
+    make_slate,
+    make_user,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -66,6 +74,13 @@ def test_a_program_can_claim_and_submit_a_demonstration(program, annotator):
     status, _ = program.send("POST", f"/assignments/{claim['assignment']['id']}/demonstration/", body)
     assert status == 200
     assert Demonstration.objects.get().text == "  Rest.\n"
+
+
+def test_a_site_admin_who_is_no_member_may_read_but_not_label(project):
+    caller = Client(headers=bearer(make_user(is_site_admin=True)))
+    assert caller.get(f"/api/v1/projects/{project.slug}/").status_code == 200
+    answer = caller.post(f"/api/v1/projects/{project.slug}/claim/", {"kind": "ranking"}, "application/json")
+    assert (answer.status_code, answer.json()["detail"]) == (403, "Only project members can label.")
 
 
 def test_an_empty_queue_is_answered_with_a_reason(program):
