@@ -70,8 +70,8 @@ class Invariants:
     def _check_nothing_is_left(self) -> None:
         """No process is left, and nothing on the disk that a row does not know, or one thing that a sweep removes."""
         for run in Run.objects.exclude(status=Run.Status.RUNNING):
-            wait_until(lambda run=run: not engines(run.directory), within=5)
-        wait_until(lambda: not orphan_processes(), within=5)
+            wait_until(lambda run=run: not engines(run.directory), within=10)
+        wait_until(lambda: not orphan_processes(), within=10)
         assert drafts() == []
         assert temporary_files() == []
         assert len(set(unknown_paths()) - self.unknown_paths) <= 1, "a fault leaves one directory without a row at most"

@@ -40,7 +40,7 @@ def test_a_round_outlives_whatever_is_killed_in_the_middle_of_ppo(
 
     when_ppo_reaches(15)
     processes.kill(gpu_worker)
-    wait_until(lambda: not engines(directory), within=2)
+    wait_until(lambda: not engines(directory), within=10)
     gpu_worker = processes.worker("gpu")
 
     when_ppo_reaches(30)
@@ -70,7 +70,7 @@ def test_an_engine_dies_with_the_process_that_supervises_it(
     processes.worker("gpu")
     wait_until(lambda: engines(run.directory), within=PATIENCE_S)
     os.kill(parent_of(engines(run.directory)[0]), signal.SIGKILL)
-    wait_until(lambda: not engines(run.directory), within=2)
+    wait_until(lambda: not engines(run.directory), within=10)
 
 
 def when_ppo_reaches(step: int) -> Path:

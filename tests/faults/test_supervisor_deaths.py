@@ -68,7 +68,7 @@ def kill_at(line: str, stage: str, processes: Processes, points: Failpoints, rou
         points.wait_for_pause(armed)
         processes.kill(supervisor)
         directory = round.runs.get(stage=stage).directory
-        wait_until(lambda: not engines(directory), within=2)
+        wait_until(lambda: not engines(directory), within=10)
         points.resume(armed)
     assert supervisor.wait(PATIENCE_S) == -signal.SIGKILL
 
