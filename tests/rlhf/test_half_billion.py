@@ -8,7 +8,7 @@ from benchmarks.device.commands import StageProcess
 from benchmarks.device.models import SHAPES, Texts, write_model
 from tests.rlhf.run_directories import write_run
 
-MOST_BYTES = 20 * 2**30
+MOST_BYTES = 20_000_000_000
 # In bf16, reference and reward model take half as much as in fp32, and 20 GB is enough for PPO.
 COMMON = {"dtype": "bf16", "threads": 1, "max_response": 8}
 LEARNING = {"activation_checkpointing": "on"}
