@@ -162,6 +162,16 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
     assert progress.describe(StagePlan(stage="ppo"), read(run), lost=()).remark == said
 
 
+def test_the_judges_decision_has_its_scores_of_the_published_and_of_the_last_policy(project: Project) -> None:
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=30, total=40)
+    rows = engine_files.ppo_metrics(30)
+    for step, score in ((10, 0.41), (20, 0.625), (30, 0.384)):
+        rows[step - 1] |= {"gauge/watcher": score, "gauge/best_step": min(step, 20)}
+    engine_files.write_metrics(run, rows)
+    said = progress.judges_decision(read(run))
+    assert "no further improvement. Its score was 0.625 σ at step 20 and 0.384 σ at step 30. Published is" in said
+
+
 @pytest.mark.parametrize(
     ("steps", "best", "kl", "said"),
     [

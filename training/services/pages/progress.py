@@ -16,7 +16,8 @@ from training import stages
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
 from training.services.run_files import step_samples, summaries
-from training.services.run_files.gauge_curves import BEST_STEP
+from training.services.run_files.gauge_curves import BEST_STEP, JUDGE
+from training.services.run_files.metrics import Row
 from training.services.run_files.reader import RunFiles
 from training.services.run_files.step_samples import StepCell
 from training.services.run_files.summaries import Figure
@@ -157,7 +158,18 @@ def judges_decision(files: RunFiles) -> str:
             why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no certain improvement.")
         else:
             why = _("The independent judge saw no certain improvement.")
-    return f"{why} {published}" % steps
+    return " ".join(filter(None, [why % steps, _judged(history, int(best)), published % steps]))
+
+
+def _judged(history: list[Row], best: int) -> str:
+    """The judge's scores of the policy that it liked best and of the last one it saw; empty where one is unknown."""
+    seen = {row.step: row.metrics[JUDGE] for row in history if JUDGE in row.metrics}
+    last = max(seen, default=best)
+    if best not in seen or last == best:
+        return ""
+    shown = stages.find(Stage.PPO).metrics[JUDGE].show
+    text = _("Its score was %(then)s σ at step %(best)d and %(now)s σ at step %(last)d.")
+    return text % {"then": shown(seen[best]), "best": best, "now": shown(seen[last]), "last": last}
 
 
 def readings(files: RunFiles) -> list[Reading]:
