@@ -12,8 +12,8 @@ from annotate.addresses import fragment_of
 from annotate.models import Role
 from annotate.permissions import ProjectRequest, role_required
 from training.models import Run, Worker
-from training.services.pages import heldout_accuracy, progress, schedule
-from training.services.run_files import config_fields, curves, gauge_curves, origin_facts, step_samples
+from training.services.pages import heldout_accuracy, schedule
+from training.services.run_files import config_fields, curves, gauge_curves, judges_decision, origin_facts, step_samples
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, retries
 from training.stages import Stage
@@ -97,8 +97,10 @@ def live_context(request: ProjectRequest, files: RunFiles) -> dict[str, object]:
         "is_lost": Run.objects.lost().filter(pk=run.pk).exists(),
         "phase": files.phase,
         "recoveries": files.recoveries,
-        "limit_settings": config_fields.links(run.stage, LIMIT_SETTINGS) if progress.stopped_at_limit(files) else [],
-        "judges_decision": progress.judges_decision(files),
+        "limit_settings": config_fields.links(run.stage, LIMIT_SETTINGS)
+        if judges_decision.stopped_at_limit(files)
+        else [],
+        "judges_decision": judges_decision.in_words(files),
         "log_tail": files.log_tail,
         "gpu_workers": Worker.objects.alive("gpu"),
         "cause": failures.cause_of(run) if needs_person else None,

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from annotate.models import Member, Notice, Project
 from tests.factories import make_member, make_slate
-from tests.training import machine
+from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run
 from training.services.running import notices, rounds, runs
 
@@ -54,6 +54,20 @@ def test_a_finished_round_asks_annotators_for_rankings_without_a_word_about_mode
     notice = annotator.notices.get()
     assert notice.text == "1 set of answers is waiting to be ranked."
     assert notice.address == reverse("annotate:rank", args=[round.project.slug])
+
+
+def test_a_finished_round_says_that_the_judge_ended_ppo_and_what_it_saw(round: Round, admin: Member) -> None:
+    Run.objects.update(status=Run.Status.SUCCEEDED)
+    ppo = engine_files.make_run(round.project, round=round, status=Run.Status.SUCCEEDED)
+    engine_files.write_judged_metrics(ppo, {0: 0.1, 10: 0.41, 20: 0.625, 30: 0.384})
+    for stage in ("evaluation", "sampling"):
+        machine.queue_run(round.project, stage, round=round, status=Run.Status.SUCCEEDED)
+    rounds.advance(round)
+    assert admin.notices.get().text == (
+        "Round 1 is finished. PPO stopped at step 30 of 40: the independent judge saw no further improvement."
+        " Its score was 0.625 σ at step 20 and 0.384 σ at step 30. Published is the policy of step 20."
+        " Review the result and decide whether to promote the model."
+    )
 
 
 def test_a_cancelled_round_is_no_news(round: Round, admin: Member) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from annotate.models import Member, Project, Slate, WorkItem
+from annotate.models import AuditEvent, Member, Project, Slate, WorkItem
 from annotate.services.slates import NewCompletion
 from tests.training import engine_files, machine
 from training.models import ModelVersion, Round, Run, Sample, SentSample
@@ -73,6 +73,33 @@ def test_a_model_is_published_with_everything_that_made_it(ppo_run: Run, sft: Mo
     assert model.metrics == Run.objects.get(pk=ppo_run.pk).metrics == {"rollout/kl": 1.0}
     assert model.manifest_sha256 == manifest_sha256(model.directory)
     assert (model.directory / "model.safetensors").read_text() == "weights"
+
+
+def write_judged_output(run: Run, scores: dict[int, float]) -> None:
+    """What a PPO leaves whose judge gave these scores, by step."""
+    machine.write_output(run, {"model.safetensors": "weights"})
+    (run.directory / "config.json").write_text('{"early_stopping": "on"}')
+    engine_files.write_judged_metrics(run, scores)
+
+
+def test_the_audit_has_the_judges_decision_with_its_scores(ppo_run: Run) -> None:
+    write_judged_output(ppo_run, {0: 0.1, 10: 0.41, 20: 0.6254, 30: 0.384})
+    runs.finish(ppo_run, DONE)
+    judged = AuditEvent.objects.get(action="run.judged")
+    assert judged.detail == {
+        "stopped_at": 30,
+        "total": 40,
+        "published": 20,
+        "score": 0.625,
+        "last_step": 30,
+        "last_score": 0.384,
+    }
+
+
+def test_the_audit_has_no_decision_on_a_ppo_whose_last_policy_was_the_best(ppo_run: Run) -> None:
+    write_judged_output(ppo_run, {0: 0.1, 20: 0.4, 40: 0.5})
+    runs.finish(ppo_run, DONE)
+    assert not AuditEvent.objects.filter(action="run.judged").exists()
 
 
 def test_a_finished_pretraining_is_the_base_model(project: Project, data_dir: Path) -> None:

@@ -19,7 +19,7 @@ from training.models import Run
 from training.rlhf import endings
 from training.services.pages import progress
 from training.services.planning.plans import StagePlan
-from training.services.run_files import curves
+from training.services.run_files import curves, judges_decision
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, runs
 
@@ -155,7 +155,7 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
 ) -> None:
     run = judged(project, steps=30, best=20, **{"rollout/kl": 2.0})
     said = (
-        "Stopped at step 30 of 40: the independent judge saw no further improvement."
+        "PPO stopped at step 30 of 40: the independent judge saw no further improvement."
         " Published is the policy of step 20."
     )
     assert said in shown(page, run, "run-live")
@@ -164,11 +164,8 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
 
 def test_the_judges_decision_has_its_scores_of_the_published_and_of_the_last_policy(project: Project) -> None:
     run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=30, total=40)
-    rows = engine_files.ppo_metrics(30)
-    for step, score in ((10, 0.41), (20, 0.625), (30, 0.384)):
-        rows[step - 1] |= {"gauge/watcher": score, "gauge/best_step": min(step, 20)}
-    engine_files.write_metrics(run, rows)
-    said = progress.judges_decision(read(run))
+    engine_files.write_judged_metrics(run, {10: 0.41, 20: 0.625, 30: 0.384})
+    said = judges_decision.in_words(read(run))
     assert "no further improvement. Its score was 0.625 σ at step 20 and 0.384 σ at step 30. Published is" in said
 
 
@@ -182,7 +179,7 @@ def test_the_judges_decision_has_its_scores_of_the_published_and_of_the_last_pol
             10,
             0,
             2.0,
-            "Stopped at step 10 of 40: the independent judge saw no certain improvement."
+            "PPO stopped at step 10 of 40: the independent judge saw no certain improvement."
             " Published is the policy PPO started from.",
         ),
         (40, 0, 2.0, "The independent judge saw no certain improvement. Published is the policy PPO started from."),
@@ -192,7 +189,7 @@ def test_what_the_judge_decided_is_told_from_what_the_kl_limit_did(
     page: Client, project: Project, steps: int, best: int, kl: float, said: str
 ) -> None:
     run = judged(project, steps=steps, best=best, **{"rollout/kl": kl})
-    assert progress.judges_decision(read(run)) == said
+    assert judges_decision.in_words(read(run)) == said
     html = shown(page, run, "run-live")
     assert ("PPO stopped at its KL limit." in html) == (kl > 4)
     assert "kept the policy from the step before" not in html

@@ -5,19 +5,14 @@ Everything is read from rows and files, so a reload, a second browser or a resta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django.utils.translation import gettext as _
-
 from training import stages
 from training.models import ModelVersion, Round, Run
 from training.services.planning import plans, stage_states
-from training.services.run_files import step_samples, summaries
-from training.services.run_files.gauge_curves import BEST_STEP, JUDGE
-from training.services.run_files.metrics import Row
+from training.services.run_files import judges_decision, step_samples, summaries
 from training.services.run_files.reader import RunFiles
 from training.services.run_files.step_samples import StepCell
 from training.services.run_files.summaries import Figure
@@ -116,60 +111,13 @@ def describe(plan: StagePlan, files: RunFiles, *, lost: Collection[int]) -> Stag
         readings=readings(files),
         log_tail="" if run.status == Run.Status.SUCCEEDED else files.log_tail,
         cause=failures.cause_of(run) if run.status in retries.RETRIED else None,
-        remark=judges_decision(files),
+        remark=judges_decision.in_words(files),
     )
 
 
 def figures(files: RunFiles) -> dict[str, Figure]:
     """The figures of a run, or what they would be if it ended now."""
     return summaries.figures(files.run, [] if files.run.metrics else files.history)
-
-
-def stopped_at_limit(files: RunFiles) -> bool:
-    """Whether PPO ended because the policy was too far from the reference, and took the policy before."""
-    if files.run.stage != Stage.PPO or files.run.status != Run.Status.SUCCEEDED or not files.history:
-        return False
-    last, limit = files.history[-1].metrics, float(files.config.get("kl_limit", math.inf))
-    return last.get("rollout/final_kl", last.get("rollout/kl", 0.0)) > limit
-
-
-def judges_decision(files: RunFiles) -> str:
-    """What a PPO run has published by the judgement of its watcher, and why it ended; empty where nothing else went on.
-
-    That is: where there was no watcher, where it only watched, and where the policy of the last step was the best.
-    """
-    run, history = files.run, files.history
-    if run.stage != Stage.PPO or run.status != Run.Status.SUCCEEDED or files.config.get("early_stopping") != "on":
-        return ""
-    best = next((row.metrics[BEST_STEP] for row in reversed(history) if BEST_STEP in row.metrics), None)
-    if best is None or best == history[-1].step:
-        return ""
-    steps = {"step": history[-1].step, "total": history[-1].total, "best": int(best)}
-    is_early = steps["step"] < steps["total"] and not stopped_at_limit(files)
-    if best:
-        published = _("Published is the policy of step %(best)d.")
-        if is_early:
-            why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no further improvement.")
-        else:
-            why = _("The independent judge liked an earlier policy best.")
-    else:
-        published = _("Published is the policy PPO started from.")
-        if is_early:
-            why = _("Stopped at step %(step)d of %(total)d: the independent judge saw no certain improvement.")
-        else:
-            why = _("The independent judge saw no certain improvement.")
-    return " ".join(filter(None, [why % steps, _judged(history, int(best)), published % steps]))
-
-
-def _judged(history: list[Row], best: int) -> str:
-    """The judge's scores of the policy that it liked best and of the last one it saw; empty where one is unknown."""
-    seen = {row.step: row.metrics[JUDGE] for row in history if JUDGE in row.metrics}
-    last = max(seen, default=best)
-    if best not in seen or last == best:
-        return ""
-    shown = stages.find(Stage.PPO).metrics[JUDGE].show
-    text = _("Its score was %(then)s σ at step %(best)d and %(now)s σ at step %(last)d.")
-    return text % {"then": shown(seen[best]), "best": best, "now": shown(seen[last]), "last": last}
 
 
 def readings(files: RunFiles) -> list[Reading]:

@@ -12,6 +12,9 @@ from django.utils.translation import ngettext
 from annotate.models import Kind, Role, WorkItem
 from annotate.services import notices
 from training.models import Round, Run
+from training.services.run_files import judges_decision
+from training.services.run_files.reader import RunFiles
+from training.stages import Stage
 
 
 def started(round: Round) -> None:
@@ -27,10 +30,10 @@ def ended(round: Round) -> None:
         reason = round.error.strip().partition("\n")[0]
         _tell_admins(round, "round.failed", text % {"number": round.number, "reason": reason})
     elif round.status == Round.Status.SUCCEEDED:
-        text = _("Round %(number)d is finished. Review the result and decide whether to promote the model.") % {
-            "number": round.number
-        }
-        _tell_admins(round, "round.finished", text)
+        finished = _("Round %(number)d is finished.") % {"number": round.number}
+        judged = [judges_decision.in_words(RunFiles(run)) for run in round.runs.succeeded().filter(stage=Stage.PPO)]
+        asked = _("Review the result and decide whether to promote the model.")
+        _tell_admins(round, "round.finished", " ".join(filter(None, [finished, *judged, asked])))
         _ask_for_rankings(round)
 
 

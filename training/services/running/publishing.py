@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from annotate.services.text import repair_text
 from training import stages
-from training.models import Answer, ModelVersion, Run
+from training.models import Answer, ModelVersion, Run, note
 from training.rlhf import exits
 from training.rlhf.data.records import read_completions
 from training.rlhf.exits import InvalidInput
@@ -18,7 +18,8 @@ from training.rlhf.run.manifest import OnBytes, verifies
 from training.services.labels import slates
 from training.services.planning import plans
 from training.services.registry import model_versions
-from training.services.run_files import directories, metrics, summaries
+from training.services.run_files import directories, judges_decision, metrics, summaries
+from training.services.run_files.reader import RunFiles
 from training.stages import Makes, ParentRole
 
 
@@ -58,6 +59,8 @@ def publish(run: Run, *, counted: OnBytes) -> None:
         )
         if run.cancel_requested:
             raise CancelRequested
+        if judged := judges_decision.of(RunFiles(run)):
+            note(run, "judged", **judged._asdict())
         _store(run, output)
         reach("publishing-taken", run.stage)
     directories.discard_drafts(run.directory)
