@@ -56,12 +56,22 @@ def test_a_finished_round_asks_annotators_for_rankings_without_a_word_about_mode
     assert notice.address == reverse("annotate:rank", args=[round.project.slug])
 
 
-def test_a_finished_round_says_that_the_judge_ended_ppo_and_what_it_saw(round: Round, admin: Member) -> None:
+def finish_with_ppo(round: Round) -> Run:
+    """The PPO of `round`, whose runs are all through; it has written nothing yet."""
     Run.objects.update(status=Run.Status.SUCCEEDED)
-    ppo = engine_files.make_run(round.project, round=round, status=Run.Status.SUCCEEDED)
-    engine_files.write_judged_metrics(ppo, {0: 0.1, 10: 0.41, 20: 0.625, 30: 0.384})
     for stage in ("evaluation", "sampling"):
         machine.queue_run(round.project, stage, round=round, status=Run.Status.SUCCEEDED)
+    return engine_files.make_run(round.project, round=round, status=Run.Status.SUCCEEDED)
+
+
+def test_a_finished_round_says_that_ppo_stopped_at_its_limit(round: Round, admin: Member) -> None:
+    engine_files.write_metrics(finish_with_ppo(round), [{"rollout/kl": 1.0}, {"rollout/kl": 9.0}])
+    rounds.advance(round)
+    assert admin.notices.get().text.startswith("Round 1 is finished. PPO stopped at its KL limit. Review the result")
+
+
+def test_a_finished_round_says_that_the_judge_ended_ppo_and_what_it_saw(round: Round, admin: Member) -> None:
+    engine_files.write_judged_metrics(finish_with_ppo(round), {0: 0.1, 10: 0.41, 20: 0.625, 30: 0.384})
     rounds.advance(round)
     assert admin.notices.get().text == (
         "Round 1 is finished. PPO stopped at step 30 of 40: the independent judge saw no further improvement."

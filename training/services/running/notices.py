@@ -5,6 +5,8 @@ Annotators learn only that there is something to rank: not which model wrote it,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -31,9 +33,8 @@ def ended(round: Round) -> None:
         _tell_admins(round, "round.failed", text % {"number": round.number, "reason": reason})
     elif round.status == Round.Status.SUCCEEDED:
         finished = _("Round %(number)d is finished.") % {"number": round.number}
-        judged = [judges_decision.in_words(RunFiles(run)) for run in round.runs.succeeded().filter(stage=Stage.PPO)]
         asked = _("Review the result and decide whether to promote the model.")
-        _tell_admins(round, "round.finished", " ".join(filter(None, [finished, *judged, asked])))
+        _tell_admins(round, "round.finished", " ".join([finished, *_why_ppo_ended(round), asked]))
         _ask_for_rankings(round)
 
 
@@ -50,6 +51,16 @@ def held(run: Run) -> None:
         text = _("A run (%(stage)s) is on hold and needs attention: %(reason)s") % values
     address = reverse("training:run", args=[run.project.slug, run.pk])
     notices.tell(run.project, kind="run.held", text=text, address=address, role=Role.ADMIN)
+
+
+def _why_ppo_ended(round: Round) -> Iterator[str]:
+    """Sentences where it was not because its iterations were done, or where an earlier policy was published."""
+    for run in round.runs.succeeded().filter(stage=Stage.PPO):
+        files = RunFiles(run)
+        if judges_decision.stopped_at_limit(files):
+            yield _("PPO stopped at its KL limit.")
+        if decided := judges_decision.in_words(files):
+            yield decided
 
 
 def _ask_for_rankings(round: Round) -> None:
