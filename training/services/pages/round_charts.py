@@ -51,7 +51,7 @@ def _win_rate(measured: list[Result]) -> Chart:
         title=_("Win rate by round"),
         meaning=_(
             "how often the new policy's answer is preferred to the previous one's: by the independent judge in rounds "
-            "that have one, otherwise by the reward model (proxy). A line joins rounds with the same kind of judge"
+            "that have one, otherwise by the reward model (proxy); lines join rounds with the same kind of judge"
         ),
         first_column=_("Round"),
         column=_("Win rate (95% interval)"),
