@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +59,6 @@ def write_metrics(run: Run, rows: Iterable[dict[str, float]], *, fence: int | No
         for step, row in enumerate(rows, 1)
     ]
     (attempt(run, fence) / "metrics.jsonl").write_text("".join(lines), "utf-8")
-
-
-def write_judged_metrics(run: Run, scores: Mapping[int, float], *, total: int = 40) -> None:
-    """What a watched PPO has measured up to its last step, with the judge's score at each of these steps."""
-    last, best = max(scores), 0
-    lines = []
-    for step in range(last + 1):
-        row = {"rollout/kl": 1.0}
-        if step in scores:
-            best = max((one for one in scores if one <= step), key=lambda one: scores[one])
-            row |= {"gauge/watcher": scores[step], "gauge/best_step": best}
-        lines.append(json.dumps({"step": step, "total": total, "time": 0.0, "metrics": row}) + "\n")
-    (attempt(run) / "metrics.jsonl").write_text("".join(lines), "utf-8")
 
 
 def write_times(run: Run, seconds_ago: list[float], *, fence: int | None = None, total: int = 40) -> None:

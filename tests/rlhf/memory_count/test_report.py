@@ -45,7 +45,7 @@ def parents(models: dict[str, Path], reward_models: dict[str, Path], tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def adapter_outputs(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def outputs(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """{role: output} of a round with adapters, whose matrices are gone: they are not read. Read only."""
     outputs = adapter_runs.chain(tmp_path_factory.mktemp("round"), models["qwen2"])
     for role in ("sft", "reward", "policy"):
@@ -124,9 +124,9 @@ def test_auto_computes_activations_again_only_where_memory_is_short(
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_adapters_on_one_base_need_its_weights_once(
-    adapter_outputs: dict[str, Path], tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]
+    outputs: dict[str, Path], tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outputs, base = adapter_outputs, adapter_outputs["base"]
+    base = outputs["base"]
     parents = {"policy": outputs["sft"], "reference": outputs["sft"], "reward": outputs["reward"]}
     whole = adapter_runs.write(tmp_path / "whole", "sft", {"base": base})
     (alone,) = counted(whole, capsys, "--device", device)
@@ -142,10 +142,9 @@ def test_adapters_on_one_base_need_its_weights_once(
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_every_stage_is_counted_that_starts_from_adapters(
-    adapter_outputs: dict[str, Path], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+    outputs: dict[str, Path], tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those that train go on with the adapters, or with all weights."""
-    outputs = adapter_outputs
     roles = {"base": outputs["sft"], "policy": outputs["sft"], "reference": outputs["sft"], "parent": outputs["policy"]}
     for stage, names in ROLES.items():
         options = {**LORA, "adapter_rank": rank} if stage in ("sft", "reward", "ppo") else {}

@@ -71,11 +71,11 @@ def test_a_finished_round_says_that_ppo_stopped_at_its_limit(round: Round, admin
 
 
 def test_a_finished_round_says_that_the_judge_ended_ppo_and_what_it_saw(round: Round, admin: Member) -> None:
-    engine_files.write_judged_metrics(finish_with_ppo(round), {0: 0.1, 10: 0.41, 20: 0.625, 30: 0.384})
+    engine_files.write_metrics(finish_with_ppo(round), engine_files.watched_metrics(20))
     rounds.advance(round)
     assert admin.notices.get().text == (
-        "Round 1 is finished. PPO stopped at step 30 of 40: the independent judge saw no further improvement."
-        " Its score was 0.625 σ at step 20 and 0.384 σ at step 30. Published is the policy of step 20."
+        "Round 1 is finished. PPO stopped at step 20 of 40: the independent judge saw no further improvement."
+        " Its score was 0.4 σ at step 10 and 0.2 σ at step 20. Published is the policy of step 10."
         " Review the result and decide whether to promote the model."
     )
 

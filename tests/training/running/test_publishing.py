@@ -75,29 +75,29 @@ def test_a_model_is_published_with_everything_that_made_it(ppo_run: Run, sft: Mo
     assert (model.directory / "model.safetensors").read_text() == "weights"
 
 
-def write_judged_output(run: Run, scores: dict[int, float]) -> None:
-    """What a PPO leaves whose judge gave these scores, by step."""
+def write_watched_output(run: Run, steps: int) -> None:
+    """What a PPO leaves whose judge liked step 10 best."""
     machine.write_output(run, {"model.safetensors": "weights"})
     (run.directory / "config.json").write_text('{"early_stopping": "on"}')
-    engine_files.write_judged_metrics(run, scores)
+    engine_files.write_metrics(run, engine_files.watched_metrics(steps))
 
 
 def test_the_audit_has_the_judges_decision_with_its_scores(ppo_run: Run) -> None:
-    write_judged_output(ppo_run, {0: 0.1, 10: 0.41, 20: 0.6254, 30: 0.384})
+    write_watched_output(ppo_run, 20)
     runs.finish(ppo_run, DONE)
     judged = AuditEvent.objects.get(action="run.judged")
     assert judged.detail == {
-        "stopped_at": 30,
+        "stopped_at": 20,
         "total": 40,
-        "published": 20,
-        "score": 0.625,
-        "last_step": 30,
-        "last_score": 0.384,
+        "published": 10,
+        "score": 0.4,
+        "last_step": 20,
+        "last_score": 0.2,
     }
 
 
 def test_the_audit_has_no_decision_on_a_ppo_whose_last_policy_was_the_best(ppo_run: Run) -> None:
-    write_judged_output(ppo_run, {0: 0.1, 20: 0.4, 40: 0.5})
+    write_watched_output(ppo_run, 10)
     runs.finish(ppo_run, DONE)
     assert not AuditEvent.objects.filter(action="run.judged").exists()
 

@@ -163,10 +163,10 @@ def test_a_run_that_the_judge_stopped_says_so_and_names_the_policy_that_was_publ
 
 
 def test_the_judges_decision_has_its_scores_of_the_published_and_of_the_last_policy(project: Project) -> None:
-    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=30, total=40)
-    engine_files.write_judged_metrics(run, {10: 0.41, 20: 0.625, 30: 0.384})
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=20, total=40)
+    engine_files.write_metrics(run, engine_files.watched_metrics(20))
     said = judges_decision.in_words(read(run))
-    assert "no further improvement. Its score was 0.625 σ at step 20 and 0.384 σ at step 30. Published is" in said
+    assert "no further improvement. Its score was 0.4 σ at step 10 and 0.2 σ at step 20. Published is" in said
 
 
 @pytest.mark.parametrize(
