@@ -257,14 +257,13 @@ def test_a_drawn_token_is_possible_and_the_one_that_a_slow_search_finds(
     impossible = st.just(-math.inf)
     logits = data.draw(tensors(shape, st.floats(-30, 30, width=32) | impossible))
     logits[:, data.draw(st.integers(0, shape[1] - 1))] = 1.0  # something is possible
-    logprobs = logits.log_softmax(-1)
+    probabilities = logits.softmax(-1)
     largest = 1 - 2**-53  # below 1
     numbers = data.draw(st.lists(st.floats(0, largest), min_size=shape[0], max_size=shape[0]))
-    drawn = inverse_cdf(logprobs, torch.tensor(numbers, dtype=torch.float64)).tolist()
-    for nats, number, token in zip(logprobs.tolist(), numbers, drawn, strict=True):
-        probabilities = [math.exp(each) for each in nats]
-        assert probabilities[token] > 0
-        reached = [total / math.fsum(probabilities) for total in accumulate(probabilities)]
+    drawn = inverse_cdf(probabilities, torch.tensor(numbers, dtype=torch.float64)).tolist()
+    for shares, number, token in zip(probabilities.tolist(), numbers, drawn, strict=True):
+        assert shares[token] > 0
+        reached = [total / math.fsum(shares) for total in accumulate(shares)]
         # Rounding may decide where the number lies on the very border of two tokens.
         first, last = (
             next((index for index, share in enumerate(reached) if share > number + rounding), token)

@@ -24,12 +24,17 @@ def logprobs_of(logits: Tensor, tokens: Tensor) -> Tensor:
 
 def logprobs_and_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     """(A, 2) nats: log-probability of each token, and the entropy of the distribution that it was drawn from."""
-    return torch.stack([logprobs_of(logits, tokens), entropy_of(logits)], dim=-1)
+    logprobs = logits.log_softmax(dim=-1)
+    chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)  # the very bits of `logprobs_of`
+    return torch.stack([chosen, _entropy(logprobs)], dim=-1)
 
 
 def entropy_of(logits: Tensor) -> Tensor:
     """(A,) nats: Shannon entropy of each distribution in `logits` (A, V)."""
-    logprobs = logits.log_softmax(dim=-1)
+    return _entropy(logits.log_softmax(dim=-1))
+
+
+def _entropy(logprobs: Tensor) -> Tensor:
     return -(logprobs.exp() * logprobs).sum(dim=-1)
 
 

@@ -68,7 +68,7 @@ def test_answers_are_drawn_from_the_whole_distribution(policy: Policy, chat: Cha
     count = 20_000
     uniforms = seeding.uniforms(count, seeding.generator(0, "test"))
     logits = policy.logits(torch.tensor([prompt]), torch.ones(1, len(prompt), dtype=torch.bool))[0, -1]
-    drawn = inverse_cdf(logits.log_softmax(-1).expand(count, -1), uniforms).bincount(minlength=chat.vocab_size)
+    drawn = inverse_cdf(logits.softmax(-1).expand(count, -1), uniforms).bincount(minlength=chat.vocab_size)
     expected = logits.softmax(-1) * count
     chi_squared = ((drawn - expected).square() / expected).sum().item()
     freedom = chat.vocab_size - 1
@@ -91,9 +91,9 @@ def test_each_token_is_drawn_from_the_training_forward_pass_at_temperature_one(p
 
 
 def test_an_impossible_token_is_never_drawn() -> None:
-    logprobs = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).log().expand(3, -1)
+    probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).expand(3, -1)
     extremes = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
-    assert inverse_cdf(logprobs, extremes).tolist() == [1, 3, 3]
+    assert inverse_cdf(probabilities, extremes).tolist() == [1, 3, 3]
 
 
 @pytest.mark.parametrize("vocabulary", [5, 64, 100])

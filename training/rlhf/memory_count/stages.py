@@ -168,7 +168,7 @@ def _decode(counter: Counter, policy: Policy, cfg: AnsweringConfig) -> None:
         decoding.join((read * rows)[:rows])  # a prompt that comes again is not read again
         uniforms = torch.zeros(rows, dtype=torch.float64)
         for _ in range(2):
-            inverse_cdf(decoding.next_logits().log_softmax(dim=-1), uniforms)
+            inverse_cdf(decoding.next_logits().softmax(dim=-1), uniforms)
             decoding.append(torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
 
 

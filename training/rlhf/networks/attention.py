@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from . import device
+from . import device, shapes
 
 NAME = "packed"  # of this attention among those of transformers
 
@@ -72,11 +72,12 @@ def attend(
 ) -> tuple[Tensor, None]:
     """The attention of one layer, as transformers calls it: (1, H, N, D) each, and the result is (1, N, H, D)."""
     options = Options(scaling or query.shape[-1] ** -0.5, sliding_window, softcap)
-    heads = Heads(query, key, value).each(lambda states: states.transpose(1, 2)[0])  # (N, H, D) each
+    count = len(layout.tokens)  # N; what lies behind them is padding
+    heads = Heads(query, key, value).each(lambda states: states.transpose(1, 2)[0, :count])  # (N, H, D) each
     on_cpu = not device.on_accelerator()
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
         read = layout.attend(_layer_of(module), heads, options)  # (N, H * D)
-    return read.view(1, *heads.query.shape[:2], -1), None
+    return shapes.padded(read, query.shape[2] - count).view(1, query.shape[2], query.shape[1], -1), None
 
 
 def _layer_of(module: nn.Module) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.batching import collate, collate_prompts
 from ..data.chat import Rendered
-from . import attention, device
+from . import attention, device, shapes
 from .attention import Heads, Layout, Options
 from .layouts import WholeSequences
 
@@ -114,10 +114,11 @@ class SlotDecoding:
         if not before:
             return self._joined
         self._longest = min(self._longest + 1, self._width)  # the longest row may have ended
-        states = self._read(_Step(self))  # (U, width)
-        logits = self._policy.logits_of(states[self._rows[:before]])
-        self._lengths[self._rows[:before]] += 1
-        return torch.cat([logits, self._joined])
+        states, rows = self._read(_Step(self)), self._rows[:before]  # (U, width)
+        predicting = shapes.padded(rows, shapes.padding(before, bf16=self._policy.bf16))
+        logits = self._policy.logits_of(states[predicting])[:before]
+        self._lengths[rows] += 1
+        return torch.cat([logits, self._joined]) if len(self._joined) else logits
 
     def append(self, chosen: Tensor, going: Tensor) -> None:
         """See Decoding."""

@@ -16,7 +16,7 @@ from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..logprobs import Read, in_chunks, logprobs_of, shift
-from . import device, frozen, selftest
+from . import device, frozen, selftest, shapes
 from .adapters import Adapter
 from .head import head_of
 from .transformer import ForwardPass, bf16_layers, load_network, runs_in_bf16
@@ -57,7 +57,9 @@ class Policy(nn.Module):
         """
         answers = _predicted(batch)  # (B, T)
         given = batch.tokens[answers] if given is None else given
-        numbers = in_chunks(read, self.logits_of, self.states(batch), given, self.vocab_size)  # (A,) or (A, M)
+        count, more = len(given), shapes.padding(len(given), bf16=self.bf16)
+        states, given = (shapes.padded(rows, more) for rows in (self.states(batch), given))
+        numbers = in_chunks(read, self.logits_of, states, given, self.vocab_size)[:count]  # (A,) or (A, M)
         return numbers.new_zeros((*answers.shape, *numbers.shape[1:])).index_put((answers,), numbers)
 
     def states(self, batch: Batch) -> Tensor:

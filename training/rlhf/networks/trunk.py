@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .. import memory
-from . import attention
+from . import attention, shapes
 from .adapters import Adapter, Switch
 from .attention import Heads, Layout, Options
 from .layouts import WholeSequences
@@ -71,9 +71,11 @@ class Trunk:
     def read(self, layout: Layout) -> Tensor:
         """(N, width): the hidden states of the tokens in a layout. Only where the network packs."""
         self.activate()
-        row, positions = layout.tokens[None], layout.positions[None]
+        count = len(layout.tokens)
+        more = shapes.padding(count, bf16=torch.is_autocast_enabled(layout.tokens.device.type))
+        row, positions = (shapes.padded(ids, more)[None] for ids in (layout.tokens, layout.positions))
         hidden: Tensor = self._network(row, position_ids=positions, layout=layout, use_cache=False).last_hidden_state
-        return hidden[0]
+        return hidden[0, :count]
 
     def stop_packing(self) -> None:
         """Read rectangles from now on."""

@@ -11,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ranks, seeding
@@ -109,11 +108,11 @@ class _Answers:
 
     def draw(self, rows: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The next tokens (A,) of the answers `rows` (A,) from their logits (A, V), and which of the A rows go on."""
-        logprobs = logits.log_softmax(dim=-1)  # (A, V)
+        probabilities = logits.softmax(dim=-1)  # (A, V)
         columns = self._lengths[rows]  # (A,)
-        chosen = inverse_cdf(logprobs, self._uniforms[rows, columns])  # (A,)
+        chosen = inverse_cdf(probabilities, self._uniforms[rows, columns])  # (A,)
         self._tokens[rows, columns] = chosen
-        self._logprobs[rows, columns] = logprobs.gather(1, chosen[:, None]).squeeze(1)
+        self._logprobs[rows, columns] = probabilities.gather(1, chosen[:, None]).squeeze(1).log()
         self._lengths[rows] = columns + 1
         ended = torch.isin(chosen, self._stop_ids) | (columns + 1 == self._uniforms.shape[1])
         return chosen, (~ended).nonzero().squeeze(1)
@@ -128,18 +127,22 @@ class _Answers:
         ]
 
 
-def inverse_cdf(logprobs: Tensor, uniforms: Tensor) -> Tensor:
-    """(B,) ids: where the cumulative probabilities of `logprobs` (B, V), in nats, first exceed `uniforms` (B,).
+def inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """(B,) ids: where the cumulative `probabilities` (B, V) first exceed `uniforms` (B,).
 
     Inverse transform sampling: first of a block of ids, whose probabilities add up in fp32, then of an id in it. To
     accumulate a whole vocabulary in fp64 would take several times as long, and as much as a step of a small network.
     """
-    blocks = F.pad(logprobs.exp(), (0, -logprobs.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))  # (B, N, BLOCK)
-    sums = blocks.sum(dim=-1).double()  # (B, N)
-    block, passed = _first_beyond(sums, uniforms[:, None])  # (B, 1) each
-    rows = torch.arange(len(block), device=block.device)
-    inside, _passed = _first_beyond(blocks[rows, block.squeeze(1)].double(), passed)
-    return (block * BLOCK + inside).squeeze(1).clamp(max=logprobs.shape[1] - 1)
+    vocabulary = probabilities.shape[1]
+    whole = vocabulary // BLOCK * BLOCK
+    sums = probabilities[:, :whole].unflatten(1, (-1, BLOCK)).sum(dim=-1)
+    if whole < vocabulary:  # to pad the last block would copy them all
+        sums = torch.cat([sums, probabilities[:, whole:].sum(dim=-1, keepdim=True)], dim=1)  # (B, N)
+    block, passed = _first_beyond(sums.double(), uniforms[:, None])  # (B, 1) each
+    ids = block * BLOCK + torch.arange(BLOCK, device=block.device)  # (B, BLOCK)
+    weights = probabilities.gather(1, ids.clamp(max=vocabulary - 1)).where(ids < vocabulary, 0.0)
+    inside, _passed = _first_beyond(weights.double(), passed)
+    return (block * BLOCK + inside).squeeze(1).clamp(max=vocabulary - 1)
 
 
 def _first_beyond(weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
