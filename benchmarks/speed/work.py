@@ -78,7 +78,7 @@ def write(folder: Path, name: str, params: str, *, smoke: bool) -> None:
     write_model(folder / "model", shape, work.stop_chance)
     job = job_of(work, shape.vocabulary)
     if smoke:
-        job |= {"ours": (1, 1), "peer": (1, 1)}
+        job |= {"ours": (1, 1), "peer": (1, 1), "new_tokens": 8}
     (folder / "job.json").write_text(json.dumps(job))
 
 
