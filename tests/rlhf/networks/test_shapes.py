@@ -61,17 +61,17 @@ def test_batches_of_many_sizes_are_computed_in_few(bf16_policy: Policy, computed
 
 def test_fp32_and_accelerators_compute_no_more_than_there_is(bf16_policy: Policy, computed: set[int]) -> None:
     bf16_policy.bf16 = False
-    token_logprobs(bf16_policy, batch(1))
+    token_logprobs(bf16_policy, batch(0))
     with device.following("cuda"):
         bf16_policy.bf16 = True
-        token_logprobs(bf16_policy, batch(1))
-    assert max(computed) == int(batch(1).attention.sum())
+        token_logprobs(bf16_policy, batch(0))
+    assert computed == {213, 93}
 
 
 def test_what_is_added_changes_no_number_and_no_gradient(bf16_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> list[Tensor]:
         bf16_policy.zero_grad()
-        logprobs = token_logprobs(bf16_policy, batch(1))
+        logprobs = token_logprobs(bf16_policy, batch(0))  # 213 tokens, which are computed as 216
         logprobs.sum().backward()
         return [logprobs.detach(), *(one.grad.clone() for one in bf16_policy.parameters() if one.grad is not None)]
 

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from . import device
 
-DIGITS = 5  # binary ones that a number of tokens may have; at most a sixteenth more tokens are computed
+DIGITS = 5  # binary digits before the zeros, so that at most a sixteenth more tokens are computed
 
 
 def rounded_up(count: int) -> int:
-    """`count`, or the next number that is written with zeros after its first DIGITS binary digits."""
+    """The next number from `count` on whose binary digits after the first DIGITS are zeros."""
     step: int = 1 << max(0, (count - 1).bit_length() - DIGITS)
     return -(-count // step) * step
 
 
 def padding(count: int, *, bf16: bool) -> int:
-    """How many tokens are computed besides `count` where linear layers run in bf16 or do not."""
+    """How many tokens of padding are computed with `count` tokens; none in fp32 or on an accelerator."""
     return rounded_up(count) - count if bf16 and not device.on_accelerator() else 0
 
 
