@@ -7,6 +7,7 @@ tokens of the answer, which stand together in a row. Outside of it every result 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .logprobs import k1
@@ -36,8 +37,7 @@ def adapted_beta(beta: float, kl: float, target: float, episodes: int, horizon: 
 
 def last_token(response: Tensor) -> Tensor:
     """(B, T) bool, True on the last token of each answer: EOS, or where the length limit cut it."""
-    followed = torch.nn.functional.pad(response[:, 1:], (0, 1))
-    return response & ~followed
+    return response & ~_ahead(response, 1)
 
 
 def generalized_advantages(rewards: Tensor, values: Tensor, response: Tensor, gamma: float, lam: float) -> Tensor:
@@ -46,15 +46,22 @@ def generalized_advantages(rewards: Tensor, values: Tensor, response: Tensor, ga
     Schulman et al. 2016, "High-Dimensional Continuous Control Using Generalized Advantage Estimation", equation 16,
     for episodes that end: the value after the last token of an answer is 0. `rewards` and `values` (B, T) are in reward
     units, `values` read before each token; advantage + value is the return (TD(lambda)).
+
+    Summed by doubling (Hillis & Steele 1986, "Data Parallel Algorithms"): when each token has the sum over `reach`
+    deltas, it adds that of the token `reach` ahead. T columns take log2(T) passes, where one after another took T.
     """
-    advantages = torch.zeros_like(rewards)
-    next_value = next_advantage = torch.zeros_like(rewards[:, 0])  # (B,)
-    for t in reversed(range(rewards.shape[1])):
-        delta = rewards[:, t] + gamma * next_value - values[:, t]
-        next_advantage = (delta + gamma * lam * next_advantage) * response[:, t]
-        next_value = values[:, t] * response[:, t]
-        advantages[:, t] = next_advantage
-    return advantages
+    next_values = _ahead(values * response, 1)
+    advantages = (rewards + gamma * next_values - values) * response  # delta so far
+    reach = 1
+    while reach < advantages.shape[1]:
+        advantages = advantages + (gamma * lam) ** reach * _ahead(advantages, reach)
+        reach *= 2
+    return advantages * response  # what comes before an answer had added it up, too
+
+
+def _ahead(numbers: Tensor, columns: int) -> Tensor:
+    """(B, T): of each token, the number so many columns after it; 0 where there is none."""
+    return F.pad(numbers[:, columns:], (0, columns))
 
 
 def whitened(advantages: Sequence[Tensor], responses: Sequence[Tensor]) -> list[Tensor]:

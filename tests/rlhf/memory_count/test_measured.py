@@ -24,6 +24,7 @@ def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> i
     return max(peak.total for peak in peaks if peak.moment != "sampling")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "stage", "recomputes"),
     [

@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.rlhf.ranks.conftest import MakeSft
 from tests.rlhf.ranks.launches import PATIENCE_S, free_port, launch
 from tests.rlhf.run.test_resume import weights
 from training.rlhf import endings
 from training.rlhf.run import rank_notes
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]

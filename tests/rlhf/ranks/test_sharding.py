@@ -192,6 +192,7 @@ def test_ppo(make_run: MakeRun, ppo: dict[str, Any]) -> None:
         assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_a_ppo_whose_process_was_killed_resumes_to_the_same_bytes(
     make_run: MakeRun, ppo: dict[str, Any], tmp_path: Path
 ) -> None:
