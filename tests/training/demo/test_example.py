@@ -21,7 +21,7 @@ from training.services.registry import promotions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
-LARGEST_BYTES = 8_000_000
+LARGEST_BYTES = 9_000_000
 
 
 @pytest.fixture
@@ -56,13 +56,16 @@ def test_it_says_what_two_rounds_have_changed(client: Client, loaded: Project, s
     client.force_login(site_admin)
     assert [round.status for round in loaded.rounds.order_by("number")] == [Round.Status.SUCCEEDED] * 2
     shown = client.get(reverse("training:round", args=[loaded.slug, 2])).content.decode()
-    assert "win rate" in shown.lower()
+    assert "According to the independent judge" in shown
+    assert "out of range: healthy 60" not in shown
     assert promotions.champion(loaded).kind == "ppo"
+    models = client.get(reverse("training:models", args=[loaded.slug])).content.decode()
+    assert "Promoted by Simulated admin" in models
 
 
 def test_its_weights_are_those_that_the_engine_wrote(loaded: Project) -> None:
     models = list(ModelVersion.objects.filter(project=loaded))
-    assert {model.kind for model in models} == {"base", "sft", "reward", "ppo"}
+    assert {model.kind for model in models} == {"base", "sft", "reward", "watcher", "ppo"}
     assert all(manifest.verifies(model.directory) for model in models)
 
 

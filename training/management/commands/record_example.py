@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from annotate.models import Project, User
+from annotate.models import Project, Role, User
 from training.models import Run, TrainingSettings
 from training.services.demo import example
 from training.tiny import preset
@@ -48,7 +48,10 @@ def _as_example(project: Project) -> Project:
     project.name, project.slug = "Example: everyday questions", example.SLUG
     project.save()
     TrainingSettings.objects.filter(project=project).update(purpose=TrainingSettings.Purpose.EXAMPLE)
-    project.members.filter(is_simulated=False).delete()
+    real = project.members.filter(is_simulated=False)
+    User.objects.filter(memberships__in=real.filter(role=Role.ADMIN)).update(name="Simulated admin")
+    real.filter(role=Role.ADMIN).update(is_simulated=True)  # who started the rounds stays
+    real.delete()
     for number, user in enumerate(User.objects.filter(memberships__project=project).order_by("pk"), start=1):
         user.email = f"simulated-{number}@{example.SLUG}.example"
         user.save()
