@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext
@@ -47,10 +47,16 @@ class Metric:
     low: float | None = None
     high: float | None = None
     high_setting: str = ""  # the field of a run's config that takes the place of `high`
+    # The end of the band that further epochs pass: they know the records by heart, and what they measure says so.
+    first_epoch_end: Literal["low", "high", ""] = ""
 
     def in_run(self, config: Mapping[str, Any]) -> Metric:
         """The same metric as it is meant in a run with `config`."""
-        return replace(self, high=config.get(self.high_setting, self.high)) if self.high_setting else self
+        if self.high_setting:
+            return replace(self, high=config.get(self.high_setting, self.high))
+        if self.first_epoch_end and config.get("epochs", 1) > 1:
+            return replace(self, low=None) if self.first_epoch_end == "low" else replace(self, high=None)
+        return self
 
     def show(self, value: float) -> str:
         """`value` as people read it, without the unit."""

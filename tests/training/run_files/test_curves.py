@@ -32,6 +32,26 @@ def test_every_metric_of_the_engine_has_a_name_a_meaning_and_what_is_healthy() -
         assert all(map(str, [metric.label, metric.meaning, metric.healthy]))
 
 
+@pytest.mark.parametrize(("epochs", "accuracy", "loss"), [
+    (1, "healthy 60% to 85%", "healthy 0.35 to 0.69"),
+    (5, "healthy above 60%", "healthy below 0.69"),
+])  # fmt: skip
+def test_rankings_that_are_known_by_heart_after_several_epochs_are_no_warning(
+    project: Project, epochs: int, accuracy: str, loss: str
+) -> None:
+    run = engine_files.make_run(project, "reward", fence=1)
+    config = json.loads((run.directory / "config.json").read_text()) | {"epochs": epochs}
+    (run.directory / "config.json").write_text(json.dumps(config))
+    engine_files.write_metrics(
+        run, [{"reward/accuracy": 0.55, "reward/loss": 0.7}, {"reward/accuracy": 0.93, "reward/loss": 0.2}]
+    )
+    shown = {str(curve.metric.label): curve.metric for curve in curves.build(RunFiles(run))}
+    agreement, log_loss = shown["agreement with rankings"], shown["loss"]
+    assert (agreement.band, log_loss.band) == (accuracy, loss)
+    assert agreement.is_outside(0.93) == log_loss.is_outside(0.2) == (epochs == 1)
+    assert agreement.is_outside(0.55) and log_loss.is_outside(0.7)
+
+
 @pytest.mark.parametrize(
     ("key", "label"),
     [

@@ -135,7 +135,7 @@ def test_a_finished_run_reads_the_same_on_every_page_and_in_the_api(
     assert "55% –" in compared
     assert "nats, mean of the last tenth of the steps" in compared
     assert "0.45 –" in compared
-    assert "agrees with 55%" in shown(page, "models", slug)
+    assert "fits 55% of rankings" in shown(page, "models", slug)
     assert figures_in_api(admin, slug) == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
     assert model_in_api(admin, model)["metrics"] == pytest.approx({"reward/accuracy": 0.55, "reward/loss": 0.45})
 

@@ -21,8 +21,8 @@ from training.services.pages.model_pages.lineage import RANKED, LineageRound
 from training.stages.metric import Words
 from training.stages.number_format import percent
 
-WIDTH, HEIGHT = 148, 48  # of a box
-STEP_X, STEP_Y = 178, 100  # from one column, one row, to the next
+WIDTH, HEIGHT = 158, 48  # of a box: a note of 24 letters fits
+STEP_X, STEP_Y = 182, 100  # from one column, one row, to the next
 LEFT, TOP = 92, 36  # room for the names of rows and columns
 BEND = 10  # radius of a line's corners
 LANE, LANE_BACK = 20, 36  # above a row: where lines to it run, from models and from ranked answers
@@ -143,7 +143,7 @@ def _note(model: ModelVersion) -> str:
     if model.weights_deleted_at:
         return _("weights deleted")
     for metric, sentence in (
-        ("reward/accuracy", _("agrees with %(share)s")),
+        ("reward/accuracy", _("fits %(share)s of rankings")),
         ("watcher/win_rate", _("wins %(share)s (judge)")),
         ("proxy/win_rate", _("proxy wins %(share)s")),
     ):
