@@ -66,6 +66,11 @@ ALSO_ADOPTED: dict[str, tuple[str, dict[str, Any]]] = {
         | {"image_token_index": 310, "boi_token_index": 311, "eoi_token_index": 312},
     ),
     "gemma3_text": ("gemma3_text", TINY | {"sliding_window": 8}),
+    "layers with heads of their own": (
+        "gemma4_text",
+        TINY | {"sliding_window": 8, "vocab_size_per_layer_input": 320, "hidden_size_per_layer_input": 8}
+        | {"num_kv_shared_layers": 0},
+    ),
     "cohere2": ("cohere2", TINY | {"sliding_window": 8}),
     "falcon": ("falcon", {**TINY, "alibi": True, "new_decoder_architecture": False} | {"head_dim": None}),
     "mpt": ("mpt", {"vocab_size": 320, "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": CONTEXT}),
@@ -80,6 +85,7 @@ ALSO_ADOPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "phi": ("phi", TINY),
     "stablelm": ("stablelm", TINY),
     "mixtral": ("mixtral", TINY | {"num_local_experts": 4}),
+    "a router that gives more": ("phimoe", TINY | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "olmoe": ("olmoe", TINY | {"num_experts": 4, "num_experts_per_tok": 2}),
     "qwen3_moe": ("qwen3_moe", TINY | EXPERTS),
     "gpt_oss": ("gpt_oss", TINY | {"sliding_window": 8, "num_local_experts": 4}),

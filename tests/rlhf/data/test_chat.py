@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers import models as tokenizer_models
+from transformers import PreTrainedTokenizerFast
 
+from tests.rlhf import tiny_models
 from training.rlhf.data.chat import BREAK, Chat
+from training.rlhf.data.dataset_filter import filter_records
+from training.rlhf.data.records import Prompt
 from training.rlhf.exits import InvalidInput
 
 QUESTION = [{"role": "user", "content": "How do I treat my headache?"}]
@@ -196,6 +202,95 @@ def test_the_token_that_ends_a_turn_stops_an_answer_too(models: dict[str, Path],
     ids = chat.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert chat.stop_ids == set(ids)
     assert chat.eos_id == ids[0]
+
+
+def with_other_ends(
+    model: Path, folder: Path, *, special: bool = True, template: str = "", ends: object = None
+) -> Chat:
+    """The chat of a ChatML model whose EOS is <|endoftext|>, as that of base models is."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": "<|endoftext|>"}))
+    words = json.loads((folder / "tokenizer.json").read_text())
+    for token in words["added_tokens"]:
+        token["special"] = special or token["content"] == "<|endoftext|>"
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    return Chat.load(folder)
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("space", ["", "\n", " "])
+def test_the_token_that_ends_a_turn_is_found_after_white_space_and_whether_or_not_it_is_special(
+    models: dict[str, Path], tmp_path: Path, special: bool, space: str
+) -> None:
+    template = tiny_models.CHATML.replace("<|im_end|>", f"{space}<|im_end|>")
+    chat = with_other_ends(models["qwen2"], tmp_path, special=special, template=template)
+    assert chat.tokenizer.convert_ids_to_tokens(chat.eos_id) == "<|im_end|>"
+
+
+@pytest.mark.parametrize("ends", [1, [0, 1], [1, 300, "x", 10_000], "none", {"a": 1}])
+def test_an_answer_ends_where_the_model_says_that_it_does_if_that_is_a_control_token(
+    models: dict[str, Path], tmp_path: Path, ends: object
+) -> None:
+    template = tiny_models.CHATML.replace("<|im_end|>\n", "")  # a turn ends where the next one begins
+    chat = with_other_ends(models["qwen2"], tmp_path, template=template, ends=ends)
+    stops = chat.tokenizer.convert_ids_to_tokens(sorted(chat.stop_ids))
+    assert stops == ["<|endoftext|>", *(["<|im_start|>"] if isinstance(ends, int | list) else [])]
+    assert Chat.load(models["qwen2"]).template_hash != chat.template_hash
+    (tmp_path / "generation_config.json").unlink()
+    assert Chat.load(tmp_path).template_hash == chat.template_hash  # or models of earlier versions would not fit
+
+
+def word_pieces() -> Chat:
+    """A tokenizer that does not know all characters."""
+    tokenizer = Tokenizer(tokenizer_models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.decoder = normalizers.BertNormalizer(), decoders.WordPiece()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator([*tiny_models.SENTENCES, "[ SEP ]"], trainer)
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "[CLS]", "eos_token": "[SEP]"}
+    return Chat(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named), context=192)
+
+
+def test_unknown_characters_beside_the_text_of_a_control_token_are_no_control_tokens() -> None:
+    chat = word_pieces()
+    prompt = chat.prompt_ids([{"role": "user", "content": "what is ☃ and [SEP]?"}])
+    assert chat.tokenizer.unk_token_id in prompt
+    assert chat.eos_id not in prompt
+
+
+def whole_pieces() -> Chat:
+    """A tokenizer that can encode the text of its control tokens in one piece only."""
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((one, -2.0) for one in "▁<s>/abehimnoqstu?.UAr:")]
+    tokenizer = Tokenizer(tokenizer_models.Unigram(pieces, unk_id=0))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    named = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    return Chat(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named), context=192)
+
+
+def test_an_answer_that_only_its_policy_could_write_keeps_the_ids_that_it_sampled() -> None:
+    chat, sampled = whole_pieces(), [4, 5, 7, 8]
+    with pytest.raises(InvalidInput) as refusal:
+        chat.rendered(QUESTION, "<s>", stopped=True)
+    assert refusal.value.kind == "control_text"
+    assert chat.rendered_sample(QUESTION, "<s>", sampled, stopped=True) == (chat.prompt_ids(QUESTION), sampled)
+    assert chat.rendered_sample(QUESTION, "a", sampled, stopped=True) == chat.rendered(QUESTION, "a", stopped=True)
+
+
+def test_a_prompt_of_which_the_template_leaves_nothing_is_left_out(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["qwen2"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}{% endfor %}"
+    )
+    asked = [Prompt(id=text, messages=[{"role": "user", "content": text}]) for text in ("", "Why?")]
+    filtered = filter_records(asked, Chat.load(tmp_path), max_response=8)
+    assert (filtered.used, filtered.named["refused"]) == ([asked[1]], [""])
+    assert filtered.reason == "nothing is left of the prompt"
 
 
 def test_a_model_without_eos_is_refused(models: dict[str, Path], tmp_path: Path) -> None:

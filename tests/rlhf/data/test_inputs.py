@@ -26,6 +26,14 @@ SLATE = {
 }
 
 
+def test_half_of_a_character_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "demonstrations.jsonl"
+    rows = [DEMONSTRATION, {**DEMONSTRATION, "id": "2", "response": "half \ud83d"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InvalidInput, match=r"demonstrations.jsonl:2: .*surrogates not allowed"):
+        read_demonstrations(path)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_config_survives_the_way_to_json_and_back(stage: str) -> None:
     parents = {role: Parent(path=role, manifest_sha256="0") for role in STAGES[stage].required_parents}

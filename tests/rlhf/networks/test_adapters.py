@@ -25,6 +25,7 @@ SHAPE = Shape(rank=4, alpha=8.0)
 EVERY = architectures.ADOPTED | architectures.ALSO_ADOPTED
 # One of each way to be built: packed or padded, GPT-2's kind of linear layer, experts, and layers with a state.
 KINDS = ["llama", "gpt_bigcode", "alibi", "experts", "qwen3_next", "jamba", "a narrow trunk", "text and pictures"]
+KINDS += ["a router that gives more"]
 
 
 def batch() -> Batch:

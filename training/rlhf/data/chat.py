@@ -64,7 +64,8 @@ class Written(NamedTuple):
 class Chat:
     """How one model writes conversations. Build it with `load`."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int, stop_ids: Sequence[int] = ()) -> None:
+        """`stop_ids`: where the model itself says that answers end. Only control tokens among them do."""
         if tokenizer.eos_token_id is None:
             raise InvalidInput("the model's tokenizer has no EOS token, so answers would never end", kind="no_eos")
         if not tokenizer.is_fast:
@@ -86,7 +87,9 @@ class Chat:
         except InvalidInput as refusal:  # of a conversation that every template has to accept
             raise InvalidInput(str(refusal), kind="template") from refusal
         self.eos_id = self._end_of_turn(self.answer_suffix)  # written and trained where an answer ends by itself
-        self.stop_ids = frozenset({self.eos_id, tokenizer.eos_token_id})
+        self._own_stop_ids = {self.eos_id, tokenizer.eos_token_id}
+        # Some models end a turn by nothing but the beginning of the next one, which they are told is an end, too.
+        self.stop_ids = frozenset(self._own_stop_ids | {token for token in stop_ids if token in self._control})
 
     @classmethod
     def load(cls, model: Path) -> "Chat":
@@ -97,7 +100,7 @@ class Chat:
             raise InvalidInput(
                 f"the model directory {model.name} has no usable tokenizer: {error}", kind="tokenizer"
             ) from error
-        return cls(tokenizer, architecture.context_of(architecture.parse(model)).tokens)
+        return cls(tokenizer, architecture.context_of(architecture.parse(model)).tokens, _ends_of(model))
 
     def save(self, directory: Path) -> None:
         """Write the tokenizer with its template into a model directory."""
@@ -105,7 +108,11 @@ class Chat:
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """The ids of a conversation up to where its answer begins. Raises InvalidInput where the template refuses."""
-        return self._encode(self._prompt_text(messages))
+        ids = self._encode(self._prompt_text(messages))
+        if not ids:
+            says = "nothing is left of the prompt"
+            raise InvalidInput(f"the model's chat template: {says}", kind="template_refuses", says=says)
+        return ids
 
     def rendered(self, messages: list[Message], text: str, stopped: bool) -> Rendered:
         """The ids of a prompt and an answer: a function of their text, not of the ids that were sampled.
@@ -122,6 +129,18 @@ class Chat:
         if stopped:
             response = [*response, self.eos_id]
         return Rendered(prompt, response[: max(0, self.context - len(prompt))])
+
+    def rendered_sample(self, messages: list[Message], text: str, sampled: list[int], stopped: bool) -> Rendered:
+        """The ids of an answer that a policy `sampled`: those of its text, as for everybody else's.
+
+        A policy may spell out a control token that its tokenizer knows in one piece only. Then it is what was sampled.
+        """
+        try:
+            return self.rendered(messages, text, stopped)
+        except InvalidInput as refusal:
+            if refusal.kind != "control_text":
+                raise
+            return Rendered(self.prompt_ids(messages), sampled)
 
     def written(self, messages: list[Message], text: str) -> Written:
         """A prompt, and an answer as the template writes it after that prompt.
@@ -184,7 +203,7 @@ class Chat:
     @property
     def template_hash(self) -> str:
         """Equal for two models that turn every conversation into the same ids."""
-        identity = [self.tokenizer.chat_template, self.tokenizer.backend_tokenizer.to_str(), sorted(self.stop_ids)]
+        identity = [self.tokenizer.chat_template, self.tokenizer.backend_tokenizer.to_str(), sorted(self._own_stop_ids)]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def refuse_other(self, other: "Chat", role: str) -> None:
@@ -238,11 +257,19 @@ class Chat:
 
     def _encode_with_breaks(self, text: str) -> list[int]:
         ids: list[int] = self._breaking_tokenizer.encode(text, add_special_tokens=False).ids
-        if sum(token in self._control for token in ids) > len(self._begins_control.findall(text)):
+        written = sum(token in self._control and token != self._unknown for token in ids)
+        if written > len(self._begins_control.findall(text)):
             raise InvalidInput(
                 "the model's tokenizer can encode the text of a control token only as that token", kind="control_text"
             )
         return ids
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        """The id that stands for text of which the tokenizer has no token."""
+        model = json.loads(self.tokenizer.backend_tokenizer.to_str())["model"]
+        number: int | None = model.get("unk_id", self.tokenizer.get_vocab().get(model.get("unk_token")))
+        return number
 
     @cached_property
     def _breaking_tokenizer(self) -> Tokenizer:
@@ -307,19 +334,25 @@ class Chat:
         return prompt + closing + whole.removeprefix(unopened)
 
     def _end_of_turn(self, suffix: str) -> int:
-        """The special token by which the template ends a turn, else EOS."""
-        ids = self._encode(suffix)
-        added = self.tokenizer.added_tokens_decoder
-        if ids and ids[0] in added and added[ids[0]].special:
-            return ids[0]
+        """The control token by which the template ends a turn, else EOS."""
+        ids = self._encode(suffix.lstrip())
         eos: int = self.tokenizer.eos_token_id
-        return eos
+        return ids[0] if ids and ids[0] in self._control else eos
 
 
 def _beginning_of(tokens: dict[int, str]) -> re.Pattern[str]:
     """Matches the first character of every occurrence of a token's text, even where two overlap."""
     texts = "|".join(map(re.escape, tokens.values())) or "(?!)"  # which matches nowhere
     return re.compile(rf"(?=(?:{texts})).", re.DOTALL)
+
+
+def _ends_of(model: Path) -> list[int]:
+    """The ids that end an answer by the generation_config.json of a model; none where that is missing or broken."""
+    try:
+        ids = json.loads((model / "generation_config.json").read_text("utf-8"))["eos_token_id"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int)]
 
 
 def _starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -92,7 +92,10 @@ def require_enough(filtered: FilteredRecords[A], what: str) -> None:
         raise InvalidInput(f"no {what}", kind="nothing_to_learn", what=what)
     if not drops_too_many(kept, dropped):
         return
-    counted = {"too_long": "too long for the model", "refused": "rejected by its chat template"}
+    counted = {
+        "too_long": "leave no room for an answer of max_response tokens in the model's context",
+        "refused": "rejected by its chat template or its tokenizer",
+    }
     parts = [f"{filtered.counts[name]} {words}" for name, words in counted.items() if filtered.counts[name]]
     beginning = f"{dropped} of {kept + dropped} {what} cannot be used" if kept else f"no usable {what}"
     because = f" ({filtered.reason})" if filtered.reason else ""

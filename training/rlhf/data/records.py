@@ -174,6 +174,8 @@ class _Fields:
         value = self.take(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name} cannot be {value!r}")
+        if kind is str:
+            str(value).encode()  # a ValueError for half of a character, which JSON can spell and which is no text
         return value
 
     def identifier(self, name: str) -> str:

@@ -141,6 +141,7 @@ def linear_layers(network: PreTrainedModel) -> dict[str, nn.Module]:
         path: module
         for path, module in modules.items()
         if isinstance(module, nn.Linear | Conv1D)
+        and not type(module).__name__.endswith("Router")  # a linear layer that gives more than its product
         and id(module) in in_trunk
         and module is not head
         and not _is_read_past(path, modules)

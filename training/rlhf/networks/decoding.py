@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from ..data.batching import collate, collate_prompts
 from ..data.chat import Rendered
@@ -48,12 +49,17 @@ class Decoding(Protocol):
 
 def rows_that_fit(policy: "Policy", width: int, cache_mb: int) -> int:
     """How many rows of `width` tokens can be decoded at a time with a cache of so many MB."""
-    config = policy.network.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", None) or 1
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    numbers: int = 2 * config.num_hidden_layers * groups * head_width * width  # keys and values
+    layers = policy.network.config.get_text_config().per_layer_config  # of some models they differ
+    numbers = width * sum(map(_keys_and_values, layers))
     return max(1, min(MOST_ROWS, cache_mb * 1_000_000 // (numbers * _cache_dtype(policy).itemsize)))
+
+
+def _keys_and_values(layer: PreTrainedConfig) -> int:
+    """Numbers that the cache of a layer keeps of each token."""
+    heads = getattr(layer, "num_attention_heads", None) or 1
+    head_width: int = getattr(layer, "head_dim", None) or layer.hidden_size // heads
+    groups: int = getattr(layer, "num_key_value_heads", None) or heads
+    return 2 * groups * head_width
 
 
 def _cache_dtype(policy: "Policy") -> torch.dtype:

@@ -9,6 +9,7 @@ from ..data.chat import Chat
 from ..exits import InvalidInput
 from ..run.manifest import LeadsOut, manifest_sha256, sealed
 from . import adapters
+from .policy import save_network
 from .scalar_model import CARD, HEAD, trunk_of
 from .transformer import load_network
 
@@ -28,12 +29,12 @@ def merge(adapter: Path, trunk: Path, out: Path) -> None:
     network, _unused = load_network(AutoModelForCausalLM, trunk)
     adapters.merge(network, saved)
     with sealed(out.resolve(), before_rename=lambda: None) as draft:
-        if (adapter / CARD).exists():
-            trunk_of(network).save_pretrained(draft)
-            for name in (HEAD, CARD):
-                shutil.copyfile(adapter / name, draft / name)
-        else:
-            network.save_pretrained(draft)
+        if not (adapter / CARD).exists():
+            save_network(network, chat, draft)
+            return
+        trunk_of(network).save_pretrained(draft)
+        for name in (HEAD, CARD):
+            shutil.copyfile(adapter / name, draft / name)
         chat.save(draft)
 
 

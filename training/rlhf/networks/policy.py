@@ -210,6 +210,22 @@ def save_policy(policy: Policy, chat: Chat, directory: Path, state: dict[str, Te
     """
     if adapter := policy.trunk.adapter:
         adapter.save(directory)
+        _name_ends(policy.network, chat)
+        if policy.network.can_generate():
+            policy.network.generation_config.save_pretrained(directory)
+        chat.save(directory)
     else:
-        policy.network.save_pretrained(directory, state_dict=state)
+        save_network(policy.network, chat, directory, state)
+
+
+def save_network(network: PreTrainedModel, chat: Chat, directory: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write a whole causal language model as a transformers directory."""
+    _name_ends(network, chat)
+    network.save_pretrained(directory, state_dict=state)
     chat.save(directory)
+
+
+def _name_ends(network: PreTrainedModel, chat: Chat) -> None:
+    """Other programs end an answer where the model's generation config says: now also where it learned to end one."""
+    if network.can_generate():
+        network.generation_config.eos_token_id = sorted(chat.stop_ids)

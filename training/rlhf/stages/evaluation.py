@@ -203,8 +203,7 @@ def match_metrics(
         return {}
     others = [*answers[1:], answers[0]]
     swapped = [
-        Answer(here.answer.messages, other.text, other.answer.stopped)
-        for here, other in zip(answers, others, strict=True)
+        other.answer._replace(messages=here.answer.messages) for here, other in zip(answers, others, strict=True)
     ]
     shares = map(win, scores, scorer.scores_by_all_ranks(swapped).tolist())
     return {f"heldout/{judge}_match": _mean(shares)}

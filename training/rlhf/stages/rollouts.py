@@ -90,7 +90,9 @@ def sample_episodes(
     samples = generate(policy, chat, prompt_ids, generators, cfg.max_response, cfg.cache_mb, report_progress)
     texts = [chat.decode(sample.response) for sample in samples]
     written = list(zip(prompts, texts, samples, strict=True))
-    rendered = [chat.rendered(prompt.messages, text, sample.stopped) for prompt, text, sample in written]
+    rendered = [
+        chat.rendered_sample(prompt.messages, text, sample.response, sample.stopped) for prompt, text, sample in written
+    ]
     answers = [
         Answer(prompt.messages, text, sample.stopped, ids)
         for (prompt, text, sample), ids in zip(written, rendered, strict=True)

@@ -169,7 +169,7 @@ class SampledAnswer(NamedTuple):
     @property
     def answer(self) -> Answer:
         """What a reward is given for."""
-        return Answer(self.prompt.messages, self.text, self.sampled.stopped)
+        return Answer(self.prompt.messages, self.text, self.sampled.stopped, sampled=self.sampled.response)
 
     def row(
         self, reward: float | None = None, watcher: float | None = None, kl: float | None = None

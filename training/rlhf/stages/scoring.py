@@ -31,6 +31,7 @@ class Answer(NamedTuple):
     text: str
     stopped: bool
     rendered: Rendered | None = None  # its ids, where the same chat has rendered it before
+    sampled: list[int] | None = None  # what a policy drew, if one wrote it
 
 
 class Scorer:
@@ -73,7 +74,7 @@ class Scorer:
 
     @torch.no_grad()
     def _scores(self, answers: Sequence[Answer]) -> Tensor:
-        rendered = [one.rendered or self.chat.rendered(one.messages, one.text, one.stopped) for one in answers]
+        rendered = [one.rendered or self._rendered(one) for one in answers]
         scores = torch.zeros(len(rendered))
         groups = micro_batches([one.length for one in rendered], self.batch_tokens)
         for indices in sharding.with_idle_passes(self.model, groups):
@@ -81,6 +82,11 @@ class Scorer:
             scores[indices] = self.model.final_scores(chosen, self.chat.pad_id).cpu()
             self.report_progress()
         return scores
+
+    def _rendered(self, answer: Answer) -> Rendered:
+        if answer.sampled is None:
+            return self.chat.rendered(answer.messages, answer.text, answer.stopped)
+        return self.chat.rendered_sample(answer.messages, answer.text, answer.sampled, answer.stopped)
 
     def card(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """What loading the model has to check, with canaries spread over `answers`. Raises Diverged."""

@@ -115,7 +115,7 @@ class StepSampleWriter:
             self._reference, self._chat, ids, generators, cfg.max_response, cfg.cache_mb, self._report_progress
         )
         answers = [
-            Answer(prompt.messages, self._chat.decode(sample.response), sample.stopped)
+            Answer(prompt.messages, self._chat.decode(sample.response), sample.stopped, sampled=sample.response)
             for prompt, sample in zip(new, samples, strict=True)
         ]
         return [(answer.text, reward) for answer, reward in zip(answers, self._rewarder(answers).tolist(), strict=True)]
