@@ -128,6 +128,14 @@ def test_what_becomes_of_ppo_with_a_reward_that_cheats_is_measured_by_the_watche
     assert 0 <= min(line["wins"], line["watcher_wins"]) <= max(line["wins"], line["watcher_wins"]) <= 1
 
 
+def test_what_a_judge_of_other_people_is_worth_is_measured_with_the_rankings_that_it_leaves() -> None:
+    shared, apart = smoke("judge_of_other_people.py", "--ways", "other prompts,other people")
+    assert (shared["way"], shared["rankings"]) == ("other prompts", 12)
+    assert (apart["way"], apart["rankings"]) == ("other people", 8)  # of four of the six people
+    assert shared["curve"]["0"] != apart["curve"]["0"]
+    assert 0 <= min(apart["wins"], apart["watcher_wins"]) <= max(apart["wins"], apart["watcher_wins"]) <= 1
+
+
 @pytest.mark.slow
 def test_all_that_is_measured_on_a_gpu_runs_on_a_cpu_with_tiny_shapes() -> None:
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--small", "--seconds", "280"]
