@@ -106,6 +106,8 @@ def _llama(vocab: int) -> PreTrainedModel:
             num_key_value_heads=2,
             max_position_embeddings=CONTEXT,
             tie_word_embeddings=False,
+            bos_token_id=0,
+            eos_token_id=1,
         )
     )
 

@@ -76,7 +76,8 @@ def test_too_many_held_out_slates_that_are_too_long_end_in_77(
     make_evaluation: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluation", str(make_evaluation(fitting=10, too_long=2))]) == 77
-    assert "2 of 12 held-out slates cannot be used: 2 too long" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 of 12 held-out slates cannot be used: 2 leave no room for an answer of max_response tokens" in said
 
 
 def test_without_held_out_slates_there_are_no_pairs(make_evaluation: Any) -> None:
