@@ -129,11 +129,9 @@ def test_what_becomes_of_ppo_with_a_reward_that_cheats_is_measured_by_the_watche
 
 
 def test_what_a_judge_of_other_people_is_worth_is_measured_with_the_rankings_that_it_leaves() -> None:
-    shared, apart = smoke("judge_of_other_people.py", "--ways", "other prompts,other people")
-    assert (shared["way"], shared["rankings"]) == ("other prompts", 12)
-    assert (apart["way"], apart["rankings"]) == ("other people", 8)  # of four of the six people
-    assert shared["curve"]["0"] != apart["curve"]["0"]
-    assert 0 <= min(apart["wins"], apart["watcher_wins"]) <= max(apart["wins"], apart["watcher_wins"]) <= 1
+    (line,) = smoke("judge_of_other_people.py", "--ways", "other people")
+    assert (line["way"], line["rankings"]) == ("other people", 8)  # of twelve: those by four of the six people
+    assert 0 <= min(line["wins"], line["watcher_wins"]) <= max(line["wins"], line["watcher_wins"]) <= 1
 
 
 @pytest.mark.slow
