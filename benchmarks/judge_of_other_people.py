@@ -22,7 +22,6 @@ import json
 import random
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.learning import Loop, Record  # noqa: E402
 from benchmarks.planted_cheating import HONEST, REWARD_SHARE, SMOKE, Watched, outcome, trained  # noqa: E402
-from benchmarks.quality.parents import new_loop, ranked, smallest_loop  # noqa: E402
+from benchmarks.quality.parents import each_loop, ranked  # noqa: E402
 from benchmarks.quality.tastes import CHEATS, ranked_by  # noqa: E402
 from training.tiny.recipe import BASE  # noqa: E402
 
@@ -82,18 +81,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting of a stage, like ppo.beta=0.1")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
     options = parser.parse_args()
-    seeds = [int(one) for one in options.seeds.split(",")][: 1 if options.smoke else None]
-    with TemporaryDirectory() as place:
-        for seed in seeds:
-            work = (options.work or Path(place)) / str(seed)
-            work.mkdir(parents=True, exist_ok=True)
-            changes = [*SMOKE, *options.set] if options.smoke else options.set
-            loop = (smallest_loop if options.smoke else new_loop)(work, seed, changes)
-            for way in options.ways.split(","):
-                found = watched(loop, WAYS[way])
-                line = {"way": way, "rankings": len(found.rankings), **outcome(found, HONEST)}
-                del line["person"]
-                print(json.dumps(line), flush=True)
+    for loop in each_loop(options, SMOKE):
+        for way in options.ways.split(","):
+            found = watched(loop, WAYS[way])
+            line = {"way": way, "rankings": len(found.rankings), **outcome(found, HONEST)}
+            del line["person"]
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

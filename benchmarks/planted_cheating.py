@@ -17,14 +17,13 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.learning import Loop, Record, StageFailed, prompt, read  # noqa: E402
-from benchmarks.quality.parents import new_loop, ranked, smallest_loop  # noqa: E402
+from benchmarks.quality.parents import each_loop, new_loop, ranked  # noqa: E402
 from benchmarks.quality.tastes import CHEATS, TalkativeLoop, ranked_by  # noqa: E402
 from training.rlhf import endings  # noqa: E402
 from training.tiny import figures  # noqa: E402
@@ -124,18 +123,10 @@ def main() -> None:
     parser.add_argument("--talkative", action="store_true", help="the small runs in which long answers are worse")
     parser.add_argument("--smoke", action="store_true", help="one seed, a few small steps")
     options = parser.parse_args()
-    seeds = [int(one) for one in options.seeds.split(",")][: 1 if options.smoke else None]
-    with TemporaryDirectory() as place:
-        for seed in seeds:
-            work = (options.work or Path(place)) / str(seed)
-            work.mkdir(parents=True, exist_ok=True)
-            if options.smoke:
-                loop = smallest_loop(work, seed, [*SMOKE, *options.set])
-            else:
-                loop = (talkative_loop if options.talkative else new_loop)(work, seed, options.set)
-            watched = prepare(loop)
-            for person in options.people.split(","):
-                print(json.dumps(outcome(watched, person)), flush=True)
+    for loop in each_loop(options, SMOKE, talkative_loop if options.talkative else new_loop):
+        watched = prepare(loop)
+        for person in options.people.split(","):
+            print(json.dumps(outcome(watched, person)), flush=True)
 
 
 if __name__ == "__main__":

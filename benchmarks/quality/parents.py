@@ -2,8 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks.learning import Loop, Record, fingerprint
@@ -56,6 +57,18 @@ def new_loop(
     options = {"seed": seed, "threads": 1, "slates": slates, "set": list(changes)}
     behaviour = {"noise": Behaviour.noise, "shuffle": SHUFFLE}
     return kind(work, argparse.Namespace(**options, **behaviour))
+
+
+def each_loop(
+    options: argparse.Namespace, smoke: Sequence[str], make: Callable[..., Loop] = new_loop
+) -> Iterator[Loop]:
+    """A loop for each of a benchmark's `--seeds`, made in `--work`; with `--smoke`, the smallest one of the first."""
+    seeds = [int(one) for one in options.seeds.split(",")][: 1 if options.smoke else None]
+    with TemporaryDirectory() as place:
+        for seed in seeds:
+            work = (options.work or Path(place)) / str(seed)
+            work.mkdir(parents=True, exist_ok=True)
+            yield smallest_loop(work, seed, [*smoke, *options.set]) if options.smoke else make(work, seed, options.set)
 
 
 def smallest_loop(work: Path, seed: int, changes: Sequence[str]) -> Loop:

@@ -47,7 +47,7 @@ class Metric:
     low: float | None = None
     high: float | None = None
     high_setting: str = ""  # the field of a run's config that takes the place of `high`
-    # The end of the band that further epochs pass: they know the records by heart, and what they measure says so.
+    # The end of the band that holds for the first epoch only: later ones have seen the records before.
     first_epoch_end: Literal["low", "high", ""] = ""
 
     def in_run(self, config: Mapping[str, Any]) -> Metric:

@@ -280,6 +280,7 @@ def test_an_answer_that_only_its_policy_could_write_keeps_the_ids_that_it_sample
     assert refusal.value.kind == "control_text"
     assert chat.rendered_sample(QUESTION, "<s>", sampled, stopped=True) == (chat.prompt_ids(QUESTION), sampled)
     assert chat.rendered_sample(QUESTION, "a", sampled, stopped=True) == chat.rendered(QUESTION, "a", stopped=True)
+    assert chat.rendered_sample(QUESTION, "<s>", sampled * 100, stopped=False).length == chat.context
 
 
 def test_a_prompt_of_which_the_template_leaves_nothing_is_left_out(models: dict[str, Path], tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def counted(size: str, stage: str, chat: Chat, *, recomputes: bool = False) -> i
         ("1M", "ppo with adapters", True),
         ("8M", WATCHED, False),
         ("8M", "reward", False),
-        pytest.param("8M", "sft", True, marks=pytest.mark.soak),  # recomputation is that of the adapters
+        pytest.param("8M", "sft", True, marks=pytest.mark.soak),  # recomputation is measured with adapters
         pytest.param("40M", "sft", False, marks=pytest.mark.soak),
     ],
 )

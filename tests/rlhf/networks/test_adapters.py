@@ -24,8 +24,8 @@ from training.rlhf.stages.learner import Learner
 SHAPE = Shape(rank=4, alpha=8.0)
 EVERY = architectures.ADOPTED | architectures.ALSO_ADOPTED
 # One of each way to be built: packed or padded, GPT-2's kind of linear layer, experts, and layers with a state.
-KINDS = ["llama", "gpt_bigcode", "alibi", "experts", "qwen3_next", "jamba", "a narrow trunk", "text and pictures"]
-KINDS += ["a router that gives more"]
+KINDS = ["llama", "gpt_bigcode", "alibi", "experts", "qwen3_next", "jamba", "a narrow trunk", "text and pictures",
+         "a router that gives more"]  # fmt: skip
 
 
 def batch() -> Batch:

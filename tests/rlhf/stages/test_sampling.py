@@ -8,15 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaModel
 
 from tests.rlhf.conftest import MakeRun
+from tests.rlhf.data.test_chat import whole_pieces
 from training.rlhf import seeding
 from training.rlhf.__main__ import main
 from training.rlhf.data.batching import collate
 from training.rlhf.data.chat import Chat, Rendered
-from training.rlhf.data.records import read_completions
+from training.rlhf.data.records import Prompt, read_completions
+from training.rlhf.exits import InvalidInput
 from training.rlhf.networks.policy import Policy, load_policy, token_logprobs
-from training.rlhf.stages.sampling import SampledTokens, generate, inverse_cdf
+from training.rlhf.networks.scalar_model import ScalarModel
+from training.rlhf.stages.sampling import SampledAnswer, SampledTokens, generate, inverse_cdf
+from training.rlhf.stages.scoring import Scorer
 
 QUESTIONS = ["How do I treat my headache?", "What is a fox?", "Where does the rain come from, and when?", "Why?"]
 LONGEST = 24
@@ -185,3 +190,15 @@ def test_a_policy_that_repeats_itself_gets_a_smaller_slate_or_none(
 @pytest.mark.parametrize("k", [1, 10])
 def test_a_slate_has_two_to_nine_completions(make_run: MakeRun, models: dict[str, Path], k: int) -> None:
     assert main(["sampling", str(make_run("sampling", parents={"policy": models["gpt2"]}, k=k))]) == 77
+
+
+def test_a_sampled_answer_whose_text_cannot_be_encoded_is_scored_all_the_same() -> None:
+    chat = whole_pieces()
+    trunk = LlamaModel(LlamaConfig(vocab_size=chat.vocab_size, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+                                   num_attention_heads=2, pad_token_id=None))  # fmt: skip
+    scorer = Scorer(ScalarModel(trunk, "fp32"), chat, 512, lambda: None)
+    prompt = Prompt(id="1", messages=[{"role": "user", "content": "Why?"}])
+    sampled = SampledAnswer("policy", prompt, 0, SampledTokens([4, 5, 7], [-1.0] * 3, stopped=True), "<s>")
+    assert torch.isfinite(scorer.scores([sampled.answer])).all()
+    with pytest.raises(InvalidInput):
+        scorer.scores([sampled.answer._replace(sampled=None)])

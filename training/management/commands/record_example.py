@@ -48,10 +48,10 @@ def _as_example(project: Project) -> Project:
     project.name, project.slug = "Example: everyday questions", example.SLUG
     project.save()
     TrainingSettings.objects.filter(project=project).update(purpose=TrainingSettings.Purpose.EXAMPLE)
-    real = project.members.filter(is_simulated=False)
-    User.objects.filter(memberships__in=real.filter(role=Role.ADMIN)).update(name="Simulated admin")
-    real.filter(role=Role.ADMIN).update(is_simulated=True)  # who started the rounds stays
-    real.delete()
+    people = project.members.filter(is_simulated=False)
+    User.objects.filter(memberships__in=people.filter(role=Role.ADMIN)).update(name="Simulated admin")
+    people.filter(role=Role.ADMIN).update(is_simulated=True)  # who started the rounds stays
+    people.delete()
     for number, user in enumerate(User.objects.filter(memberships__project=project).order_by("pk"), start=1):
         user.email = f"simulated-{number}@{example.SLUG}.example"
         user.save()

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..exits import InvalidInput, in_one_line
-from ..model_folder import architecture
+from ..model_folder import architecture, model_files
 from .records import Message
 
 PLAIN_TEMPLATE = (
@@ -88,7 +88,7 @@ class Chat:
             raise InvalidInput(str(refusal), kind="template") from refusal
         self.eos_id = self._end_of_turn(self.answer_suffix)  # written and trained where an answer ends by itself
         self._own_stop_ids = {self.eos_id, tokenizer.eos_token_id}
-        # Some models end a turn by nothing but the beginning of the next one, which they are told is an end, too.
+        # In some models a turn ends only where the next one begins, and their generation config lists that as an end.
         self.stop_ids = frozenset(self._own_stop_ids | {token for token in stop_ids if token in self._control})
 
     @classmethod
@@ -128,7 +128,7 @@ class Chat:
         response = whole[len(prompt) :] if is_continuation else self._encode(written.answer)
         if stopped:
             response = [*response, self.eos_id]
-        return Rendered(prompt, response[: max(0, self.context - len(prompt))])
+        return Rendered(prompt, self._within_context(prompt, response))
 
     def rendered_sample(self, messages: list[Message], text: str, sampled: list[int], stopped: bool) -> Rendered:
         """The ids of an answer that a policy `sampled`: those of its text, as for everybody else's.
@@ -140,7 +140,11 @@ class Chat:
         except InvalidInput as refusal:
             if refusal.kind != "control_text":
                 raise
-            return Rendered(self.prompt_ids(messages), sampled)
+            prompt = self.prompt_ids(messages)
+            return Rendered(prompt, self._within_context(prompt, sampled))
+
+    def _within_context(self, prompt: list[int], response: list[int]) -> list[int]:
+        return response[: max(0, self.context - len(prompt))]
 
     def written(self, messages: list[Message], text: str) -> Written:
         """A prompt, and an answer as the template writes it after that prompt.
@@ -266,7 +270,7 @@ class Chat:
 
     @cached_property
     def _unknown(self) -> int | None:
-        """The id that stands for text of which the tokenizer has no token."""
+        """The id that stands for characters without a token. Qwen2's `unk_token` does not: it ends texts."""
         model = json.loads(self.tokenizer.backend_tokenizer.to_str())["model"]
         number: int | None = model.get("unk_id", self.tokenizer.get_vocab().get(model.get("unk_token")))
         return number
@@ -349,7 +353,7 @@ def _beginning_of(tokens: dict[int, str]) -> re.Pattern[str]:
 def _ends_of(model: Path) -> list[int]:
     """The ids that end an answer by the generation_config.json of a model; none where that is missing or broken."""
     try:
-        ids = json.loads((model / "generation_config.json").read_text("utf-8"))["eos_token_id"]
+        ids = json.loads((model / model_files.GENERATION).read_text("utf-8"))["eos_token_id"]
     except (OSError, ValueError, LookupError, TypeError):
         return []
     return [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int)]

@@ -94,7 +94,7 @@ def require_enough(filtered: FilteredRecords[A], what: str) -> None:
         return
     counted = {
         "too_long": "leave no room for an answer of max_response tokens in the model's context",
-        "refused": "rejected by its chat template or its tokenizer",
+        "refused": "rejected by the model's chat template or tokenizer",
     }
     parts = [f"{filtered.counts[name]} {words}" for name, words in counted.items() if filtered.counts[name]]
     beginning = f"{dropped} of {kept + dropped} {what} cannot be used" if kept else f"no usable {what}"

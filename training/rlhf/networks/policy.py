@@ -210,9 +210,7 @@ def save_policy(policy: Policy, chat: Chat, directory: Path, state: dict[str, Te
     """
     if adapter := policy.trunk.adapter:
         adapter.save(directory)
-        _name_ends(policy.network, chat)
-        if policy.network.can_generate():
-            policy.network.generation_config.save_pretrained(directory)
+        _save_ends(policy.network, chat, directory)
         chat.save(directory)
     else:
         save_network(policy.network, chat, directory, state)
@@ -220,12 +218,13 @@ def save_policy(policy: Policy, chat: Chat, directory: Path, state: dict[str, Te
 
 def save_network(network: PreTrainedModel, chat: Chat, directory: Path, state: dict[str, Tensor] | None = None) -> None:
     """Write a whole causal language model as a transformers directory."""
-    _name_ends(network, chat)
     network.save_pretrained(directory, state_dict=state)
+    _save_ends(network, chat, directory)
     chat.save(directory)
 
 
-def _name_ends(network: PreTrainedModel, chat: Chat) -> None:
-    """Other programs end an answer where the model's generation config says: now also where it learned to end one."""
+def _save_ends(network: PreTrainedModel, chat: Chat, directory: Path) -> None:
+    """Other programs end an answer where the generation config says so; the base model's may not know our end."""
     if network.can_generate():
         network.generation_config.eos_token_id = sorted(chat.stop_ids)
+        network.generation_config.save_pretrained(directory)
