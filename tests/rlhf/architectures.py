@@ -88,6 +88,12 @@ ALSO_ADOPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "a router that gives more": ("phimoe", TINY | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "olmoe": ("olmoe", TINY | {"num_experts": 4, "num_experts_per_tok": 2}),
     "qwen3_moe": ("qwen3_moe", TINY | EXPERTS),
+    "experts beside shared ones": (
+        "deepseek_v3",
+        TINY | {"num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+        | {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 8, "kv_lora_rank": 8}
+        | {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
+    ),
     "gpt_oss": ("gpt_oss", TINY | {"sliding_window": 8, "num_local_experts": 4}),
     "qwen3_next": ("qwen3_next", TINY | EXPERTS | LINEAR | {"shared_expert_intermediate_size": 16}),
     "olmo_hybrid": ("olmo_hybrid", TINY | LINEAR),

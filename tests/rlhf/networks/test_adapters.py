@@ -95,14 +95,31 @@ def test_merged_weights_give_the_same_logits_as_the_adapter(tmp_path: Path, name
     torch.testing.assert_close(logits(merged), logits(policy), atol=1e-4, rtol=0)
 
 
-def test_peft_reads_an_adapter_as_it_was_written(model_dir: Path, tmp_path: Path) -> None:
-    policy = learnt(base_of(model_dir), "policy")
-    save_policy(policy, Chat.load(model_dir), tmp_path)
-    theirs = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_dir), tmp_path)
+@pytest.mark.parametrize("name", [*KINDS, "experts beside shared ones"])
+def test_peft_reads_an_adapter_as_it_was_written(tmp_path: Path, name: str) -> None:
+    directory = architectures.build(*EVERY[name], tmp_path / "base")
+    policy = learnt(base_of(directory), "policy")
+    (tmp_path / "adapter").mkdir()
+    save_policy(policy, Chat.load(directory), tmp_path / "adapter")
+    network = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(network, tmp_path / "adapter")
     tokens = torch.tensor([[20, 21, 22, 23, 60, 61]])
     with torch.no_grad():
         expected = theirs(tokens).logits[..., : policy.vocab_size]
         torch.testing.assert_close(policy.logits(tokens, tokens > 0), expected, atol=1e-4, rtol=0)
+
+
+def test_an_adapter_goes_on_beside_the_layers_that_it_was_saved_with(models: dict[str, Path], tmp_path: Path) -> None:
+    base = base_of(models["llama"])
+    some = list(adapters.linear_layers(base.network))[:3]
+    first = adapters.inject(Base(base.network, "hash"), "policy", SHAPE, some, trains=True)
+    first.reset(0, "policy")
+    first.save(tmp_path)
+    saved = adapters.read(tmp_path)
+    assert sorted(saved.layers) == sorted(some)
+    again = adapters.inject(Base(base_of(models["llama"]).network, "hash"), "policy", SHAPE, saved.layers, trains=True)
+    again.restore(saved)
+    assert all(torch.equal(matrix, first.tensors()[name]) for name, matrix in again.tensors().items())
 
 
 def test_each_network_is_called_with_its_own_adapter_whoever_was_called_before(model_dir: Path) -> None:
@@ -203,7 +220,8 @@ def test_matrices_of_another_network_are_refused(models: dict[str, Path], tmp_pa
     save_policy(learnt(base_of(models["llama"]), "policy"), Chat.load(models["llama"]), tmp_path)
     saved = adapters.read(tmp_path)
     other = base_of(models["gpt2"])
-    for use in (lambda: new(other, "policy").restore(saved), lambda: adapters.merge(other.network, saved)):
+    beside_theirs = adapters.inject(Base(other.network, "hash"), "policy", SHAPE, saved.layers, trains=True)
+    for use in (lambda: beside_theirs.restore(saved), lambda: adapters.merge(other.network, saved)):
         with pytest.raises(InvalidInput) as refusal:
             use()
         assert refusal.value.kind == "adapter_files"
@@ -211,14 +229,21 @@ def test_matrices_of_another_network_are_refused(models: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("adapter_config.json", "{}"), ("adapter_config.json", "["), ("base.json", "{}"), ("base.json", "[]")],
+    [
+        ("adapter_config.json", "{}"),
+        ("adapter_config.json", "["),
+        ("base.json", "{}"),
+        ("base.json", "[]"),
+        ("adapter_config.json", '{"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}'),
+    ],
 )
 def test_an_adapter_that_does_not_say_what_it_is_is_refused(
     models: dict[str, Path], tmp_path: Path, name: str, content: str
 ) -> None:
     save_policy(learnt(base_of(models["llama"]), "policy"), Chat.load(models["llama"]), tmp_path)
     assert adapter_files.is_adapter(tmp_path)
-    assert adapters.read(tmp_path) == (tmp_path, SHAPE, "hash")
+    saved = adapters.read(tmp_path)
+    assert (saved.shape, saved.base_sha256) == (SHAPE, "hash")
     (tmp_path / name).write_text(content)
     with pytest.raises(InvalidInput) as refusal:
         adapters.read(tmp_path)

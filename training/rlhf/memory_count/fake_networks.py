@@ -5,7 +5,7 @@ any time. What the engine finds out by comparing numbers when it loads a network
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class FakeNetworks(ParentNetworks):
     def saved_adapter(self, role: str) -> SavedAdapter | None:
         """See ParentNetworks."""
         shape = self._saved_shapes.get(role)
-        return SavedAdapter(Path(), shape, self.cfg.parents[trunk_role(role)].manifest_sha256) if shape else None
+        return SavedAdapter(Path(), shape, [], self.cfg.parents[trunk_role(role)].manifest_sha256) if shape else None
 
     def whole_policy(self, role: str, *, trains: bool) -> Policy:
         """See ParentNetworks."""
@@ -79,9 +79,9 @@ class FakeNetworks(ParentNetworks):
         """See ParentNetworks."""
         return self.whole_policy(trunk_role(role), trains=True)
 
-    def new_adapter(self, base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
+    def new_adapter(self, base: Base, name: str, shape: Shape, layers: Sequence[str], *, trains: bool) -> Adapter:
         """See ParentNetworks."""
-        return adapters.inject(base, name, shape, trains=trains)
+        return adapters.inject(base, name, shape, layers, trains=trains)
 
     def restore(self, adapter: Adapter, saved: SavedAdapter) -> None:
         """There is nothing to read."""

@@ -47,6 +47,14 @@ def shape_of(directory: Path) -> Shape:
     return Shape(rank, float(alpha))
 
 
+def layers_of(directory: Path) -> list[str]:
+    """The names of the layers beside which a directory's adapter stands. Raises InvalidInput."""
+    layers = _read(directory / CONFIG).get("target_modules")
+    if not (isinstance(layers, list) and layers and all(isinstance(one, str) for one in layers)):
+        raise unusable(directory, f"{CONFIG} does not name its layers")
+    return layers
+
+
 def write(directory: Path, shape: Shape, layers: Sequence[str], base: str, *, transposed: bool) -> None:
     """Write what is to be known about an adapter beside the layers of these names; `transposed` is peft's."""
     config = {

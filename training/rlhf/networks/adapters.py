@@ -5,12 +5,12 @@ adapter (Hu et al. 2021, "LoRA", section 4.1). B starts at zero, so that a new a
 
 One network may have several adapters: that of the policy, of its reference, of the reward model and of the critic. It
 is loaded once, and each of them calls it with its own adapter active; see Trunk.with_adapter. The layers themselves are
-peft's. Embeddings and the head over the vocabulary have no adapter. Left out on purpose: dropout, which the engine
-never uses.
+peft's. Embeddings and the head over the vocabulary have no adapter, and no layer has one that peft would take for
+another's when it reads the file. Left out on purpose: dropout, which the engine never uses.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class SavedAdapter(NamedTuple):
 
     directory: Path
     shape: Shape
+    layers: list[str]  # by their names in the network
     base_sha256: str
 
 
@@ -154,16 +155,18 @@ def _is_read_past(path: str, modules: Mapping[str, nn.Module]) -> bool:
     return hasattr(modules[mixer], "conv1d") and not name.startswith("in_proj")
 
 
-def inject(base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
+def inject(base: Base, name: str, shape: Shape, saved_layers: Iterable[str] = (), *, trains: bool) -> Adapter:
     """A further adapter of a base, not filled yet. All else keeps what it has: weights, and whether they train.
 
-    Raises InvalidInput where the network has no layer for it.
+    It stands beside the layers that the network's other adapters have; the first one beside `saved_layers`, or else
+    beside all that it can. Raises InvalidInput where the network has no layer for it.
     """
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
     from peft.tuners.lora import LoraLayer
 
     network = base.network
-    layers = _lora_layers(network, LoraLayer) or linear_layers(network)
+    saved = linear_layers(network).keys() & set(saved_layers)  # of another network's none: see Adapter.restore
+    layers = _lora_layers(network, LoraLayer).keys() or saved or _layers_for_peft(network)
     if not layers:
         raise InvalidInput(
             f"a model of type {network.config.model_type} has no layers for LoRA adapters: set adapter_rank to 0",
@@ -185,13 +188,34 @@ def inject(base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
     return adapter
 
 
+def _layers_for_peft(network: PreTrainedModel) -> set[str]:
+    """The linear layers of which peft reads an adapter as it was written.
+
+    In models with experts that transformers keeps in one tensor, peft takes the names of some other layers, such as
+    those of shared experts, for names of experts as older adapters have them.
+    """
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    def stays(path: str) -> bool:
+        config = LoraConfig(target_modules=[path])
+        try:
+            convert_peft_config_for_transformers(config, network, None)
+        except ValueError:  # it misses the other names of an expert
+            return False
+        return path in config.target_modules  # type: ignore[operator]
+
+    return set(filter(stays, linear_layers(network)))
+
+
 def _lora_layers(network: PreTrainedModel, kind: type) -> dict[str, Any]:
     return {path: module for path, module in network.named_modules() if isinstance(module, kind)}
 
 
 def read(directory: Path) -> SavedAdapter:
     """What an adapter directory says of itself; its matrices are read by Adapter.restore. Raises InvalidInput."""
-    return SavedAdapter(directory, adapter_files.shape_of(directory), adapter_files.base_sha256(directory))
+    shape, layers = adapter_files.shape_of(directory), adapter_files.layers_of(directory)
+    return SavedAdapter(directory, shape, layers, adapter_files.base_sha256(directory))
 
 
 def read_matrices(directory: Path) -> dict[str, Tensor]:
@@ -208,9 +232,11 @@ def merge(network: PreTrainedModel, saved: SavedAdapter) -> None:
     """Add an adapter to the weights of its base, in their dtype. Raises InvalidInput where it does not fit."""
     matrices = read_matrices(saved.directory)
     layers = linear_layers(network)
-    if matrices.keys() != {f"{PREFIX}{path}.{matrix}.weight" for path in layers for matrix in MATRICES}:
+    named = {f"{PREFIX}{path}.{matrix}.weight" for path in saved.layers for matrix in MATRICES}
+    if matrices.keys() != named or not layers.keys() >= set(saved.layers):
         raise adapter_files.unusable(saved.directory, "its matrices do not fit the layers of its base")
-    for path, layer in layers.items():
+    for path in saved.layers:
+        layer = layers[path]
         a, b = (matrices[f"{PREFIX}{path}.{matrix}.weight"].float() for matrix in MATRICES)
         change = (b @ a) * (saved.shape.alpha / saved.shape.rank)  # (out, in)
         weight: Tensor = layer.weight.T if isinstance(layer, Conv1D) else layer.weight  # type: ignore[assignment]

@@ -11,7 +11,7 @@ an adapter  trains all        its base, with this adapter merged into the weight
 an adapter  trains an adapter its base, with a copy of this adapter
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,9 @@ class ParentNetworks:
         adapters.merge(policy.network, saved)
         return policy
 
-    def new_adapter(self, base: Base, name: str, shape: Shape, *, trains: bool) -> Adapter:
-        """A further adapter of a base."""
-        adapter = adapters.inject(base, name, shape, trains=trains)
+    def new_adapter(self, base: Base, name: str, shape: Shape, layers: Sequence[str], *, trains: bool) -> Adapter:
+        """A further adapter of a base, beside the layers of these names; see adapters.inject."""
+        adapter = adapters.inject(base, name, shape, layers, trains=trains)
         adapter.reset(self.cfg.seed, f"{self.cfg.stage}/adapter/{name}")
         return adapter
 
@@ -135,7 +135,8 @@ class ParentNetworks:
         shape = saved.shape if saved else trained
         assert shape
         base = Base(network, saved.base_sha256 if saved else self.cfg.parents[role].manifest_sha256)
-        adapter = self.new_adapter(base, name, shape, trains=bool(trained))
+        layers = saved.layers if saved else []
+        adapter = self.new_adapter(base, name, shape, layers, trains=bool(trained))
         if saved:
             self.restore(adapter, saved)
         return adapter
