@@ -12,7 +12,7 @@ from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
 from tests.rlhf import tiny_models
-from training.rlhf.data.chat import BREAK, Chat
+from training.rlhf.data.chat import BREAK, PLAIN_TEMPLATE, Chat
 from training.rlhf.data.dataset_filter import filter_records
 from training.rlhf.data.records import Prompt
 from training.rlhf.exits import InvalidInput
@@ -273,6 +273,13 @@ def whole_pieces() -> Chat:
     return Chat(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named), context=192)
 
 
+@pytest.mark.parametrize("tokenizer", [word_pieces, whole_pieces])
+def test_characters_that_the_tokenizer_does_not_know_are_told(tokenizer: Callable[[], Chat]) -> None:
+    chat = tokenizer()
+    assert chat.lost("the boat is\nin the sea") == set()
+    assert chat.lost("the ☂ is ☃→ in\t the sea ☂") == {"☂", "☃→"}
+
+
 def test_an_answer_that_only_its_policy_could_write_keeps_the_ids_that_it_sampled() -> None:
     chat, sampled = whole_pieces(), [4, 5, 7, 8]
     with pytest.raises(InvalidInput) as refusal:
@@ -316,3 +323,12 @@ def test_an_answer_that_reaches_the_end_of_the_context_is_cut_there(chat: Chat) 
     rendered = chat.rendered(QUESTION, "rest " * 500, stopped=True)
     assert rendered.length == chat.context
     assert rendered.response[-1] != chat.eos_id
+
+
+def test_a_prompt_that_ends_inside_of_a_token_is_refused_with_what_to_change(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(models["gpt2"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").write_text(PLAIN_TEMPLATE.replace("Assistant:", "Assistant: "))
+    with pytest.raises(InvalidInput, match="ends a prompt with ' ', which the tokenizer merges with the answer: begin"):
+        Chat.load(tmp_path)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.rlhf import templates
+from tests.rlhf.data import test_chat
 from tests.rlhf.templates import model_with
 from training.rlhf import endings
 from training.rlhf.__main__ import main
@@ -115,6 +116,28 @@ def test_a_template_that_changes_the_words_of_an_answer_is_reported_and_what_it_
         {"level": "warn", "kind": "template_rewrites", "numbers": {"what": "demonstrations", "count": 1, "ids": ["1"]}}
     ]
     assert result["examples"]["sft"][0]["pieces"][1] == ["trained", "A SMALL wild dog."]
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_reported_with_their_records(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    model = shutil.copytree(models["llama"], tmp_path / "model")
+    test_chat.word_pieces().save(model)
+    stages = {stage: {"model": "base-1", "max_response": 32} for stage in ("sft", "reward", "ppo")}
+    snow = [{"role": "user", "content": "What is ☃?"}]
+    result = examine(
+        tmp_path / "examination",
+        {"base-1": model},
+        stages,
+        demonstrations=[FOX, FOX | {"id": 2, "response": "A small ☂ dog."}],
+        rankings=[SLATE, SLATE | {"slate_id": 2, "prompt_id": 8, "messages": snow}],
+        prompts=[{"id": 1, "messages": ASK}],
+    )
+    counted = {"count": 1, "of": 2}
+    assert [finding["numbers"] for finding in result["findings"] if finding["kind"] == "lost_text"] == [
+        counted | {"stages": ["sft"], "what": "demonstrations", "ids": ["2"], "pieces": ["☂"]},
+        counted | {"stages": ["reward"], "what": "rankings", "ids": ["8"], "pieces": ["☃"]},
+    ]
 
 
 def test_white_space_that_a_template_strips_is_no_finding(tmp_path: Path, models: dict[str, Path]) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from training.rlhf.stages.reward import ranking_loss, untied_pairs, weigh
+from training.rlhf.data.records import untied_pairs
+from training.rlhf.stages.reward import ranking_loss, weigh
 
 
 def loss(scores: Tensor, *slates: list[list[int | None]]) -> Tensor:

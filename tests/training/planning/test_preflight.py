@@ -122,6 +122,20 @@ def test_a_template_that_does_not_fit_blocks_once_a_worker_has_looked(ready: Pro
     assert "chat template" in refused(ready)
 
 
+def test_characters_that_the_tokenizer_does_not_know_are_a_warning_that_names_them(ready: Project) -> None:
+    examination = examined(ready)
+    answer = Demonstration.objects.first()
+    assert answer is not None
+    numbers = {"stages": ["sft"], "what": "demonstrations", "count": 2, "of": 9, "ids": [str(answer.pk)]}
+    found = {"level": "warn", "kind": "lost_text", "numbers": numbers | {"pieces": ["☂", "naïve"]}}
+    Examination.objects.filter(pk=examination.pk).update(findings=[found])
+    (line,) = [line for line in check(ready).lines if "does not know" in line.text]
+    assert line.text.startswith(
+        "SFT: 2 of 9 texts have characters that the model's tokenizer does not know (“☂”, “naïve”)."
+    )
+    assert [record.label for record in line.records] == [f"prompt {answer.prompt_id}"]
+
+
 def test_a_mask_that_loses_the_end_to_the_padding_has_its_own_line(ready: Project) -> None:
     examination = examined(ready)
     lost = {"level": "block", "kind": "end_not_trained", "numbers": {"token": "</s>", "lost": 3, "of": 3}}

@@ -204,6 +204,16 @@ class Chat:
         """Whether the context leaves room for an answer of `max_response` tokens."""
         return len(prompt) + max_response <= self.context
 
+    def lost(self, text: str) -> set[str]:
+        """The pieces of a text, without white space, that its ids do not tell: the tokenizer has no token for them."""
+        encoded = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        pieces, end = [], 0
+        for token, (first, last) in zip(encoded.ids, encoded.offsets, strict=True):
+            if token != self._unknown:
+                pieces.append(text[end:first])
+                end = max(end, last)
+        return {piece for part in [*pieces, text[end:]] for piece in part.split() if piece.isprintable()}
+
     @property
     def template_hash(self) -> str:
         """Equal for two models that turn every conversation into the same ids."""
@@ -319,10 +329,18 @@ class Chat:
         whole = self._with_its_thought(prompt, whole)
         prefix, found, suffix = whole.removeprefix(prompt).partition(PROBE)
         prompt_ids, whole_ids = self._encode(prompt), self._encode(prompt + prefix + PROBE)
-        if not (whole.startswith(prompt) and found and whole_ids[: len(prompt_ids)] == prompt_ids != whole_ids):
-            raise InvalidInput(
-                "the model's chat template does not place an answer directly after its prompt", kind="template"
+        fault = None
+        if not (whole.startswith(prompt) and found):
+            fault = "the model's chat template does not place an answer directly after its prompt"
+        elif whole_ids == prompt_ids:
+            fault = "the model's tokenizer has no tokens for an answer after the chat template's prompt"
+        elif whole_ids[: len(prompt_ids)] != prompt_ids:
+            fault = (
+                f"the model's chat template ends a prompt with {prompt[-1]!r}, which the tokenizer merges with the"
+                " answer: begin the answer with it instead"
             )
+        if fault:
+            raise InvalidInput(fault, kind="template")
         return prefix, suffix
 
     def _with_its_thought(self, prompt: str, whole: str) -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..exits import InvalidInput
-from ..run.directory import RunDirectory
-from .chat import Chat
+from .chat import Chat, Rendered
 from .records import Demonstration, Prompt, RankedSlate, drops_too_many, prompt_of, read_prompts
+
+if TYPE_CHECKING:
+    from ..run.directory import RunDirectory
 
 NAMED = 20  # ids of records in a refusal, at most
 OF_ONE_RECORD = frozenset({"template_refuses", "control_text"})  # refusals that say nothing about the other records
@@ -73,6 +75,15 @@ def answers_of(row: Demonstration | Prompt | RankedSlate) -> list[str]:
     return [one.text for one in row.completions] if isinstance(row, RankedSlate) else []
 
 
+def cut_to_length(filtered: FilteredRecords[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:
+    """Demonstrations that fit, as ids. An answer of more than `max_response` tokens is cut and has no end to learn."""
+    whole = [chat.rendered(one.messages, one.response, stopped=True) for one in filtered.used]
+    samples = [Rendered(one.prompt, one.response[:max_response]) for one in whole]
+    # Length does not show it: where the prompt leaves no more room, the context has cut the answer already.
+    cut = sum(one.response[-1] != chat.eos_id for one in samples)
+    return FilteredRecords(samples, {**filtered.counts, "cut": cut})
+
+
 def usable_records(rows: Iterable[A], chat: Chat, max_response: int, what: str) -> FilteredRecords[A]:
     """The records that the model can read. Raises InvalidInput where none are left or too many were left out."""
     filtered = filter_records(rows, chat, max_response)
@@ -80,7 +91,7 @@ def usable_records(rows: Iterable[A], chat: Chat, max_response: int, what: str) 
     return filtered
 
 
-def usable_prompts(run: RunDirectory, name: str, chat: Chat, max_response: int) -> FilteredRecords[Prompt]:
+def usable_prompts(run: "RunDirectory", name: str, chat: Chat, max_response: int) -> FilteredRecords[Prompt]:
     """The prompts of a run's file `name` that the model can read. Raises InvalidInput, as `usable_records` does."""
     return usable_records(run.phases.read(name, read_prompts(run.data(name))), chat, max_response, "prompts")
 

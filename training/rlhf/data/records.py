@@ -6,7 +6,7 @@ label that is misread spoils training without an error.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from ..exits import InvalidInput
 
 T = TypeVar("T")
 Message = dict[str, str]  # {"role", "content"}
+Places = Sequence[int | None]  # of the completions of a slate, by one person
 
 ROLES = ("system", "user", "assistant")
 FINISHES = ("stop", "length")
@@ -150,6 +151,12 @@ def write(path: Path, rows: Iterable[Any]) -> None:
 def prompt_of(row: Prompt | Demonstration | RankedSlate) -> str:
     """The id by which a record is shown to people: that of its prompt; a demonstration has only its own."""
     return row.prompt_id if isinstance(row, RankedSlate) else row.id
+
+
+def untied_pairs(places: Places) -> list[tuple[int, int]]:
+    """The (better, worse) pairs of one judgement. Ties and "cannot judge" (None) give none."""
+    placed = [(place, index) for index, place in enumerate(places) if place is not None]
+    return [(better, worse) for place, better in placed for other, worse in placed if place < other]
 
 
 def drops_too_many(kept: int, dropped: int) -> bool:

@@ -16,25 +16,26 @@ from typing import Any, TypeVar
 from ..config import STAGES, RunConfig
 from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import BREAK, PROBE, THINK_START, Chat, Rendered, Written
-from ..data.dataset_filter import NAMED, FilteredRecords, filter_records
+from ..data.dataset_filter import NAMED, FilteredRecords, answers_of, cut_to_length, filter_records
 from ..data.records import (
     Demonstration,
     Prompt,
     RankedSlate,
     drops_too_many,
+    prompt_of,
     read_demonstrations,
     read_prompts,
     read_rankings,
+    untied_pairs,
 )
 from ..exits import InvalidInput
 from ..json_files import write_json
 from ..model_folder.findings import BLOCK, LEVELS, NOTE, WARN
-from ..stages.reward import untied_pairs
-from ..stages.sft import cut_to_length
 
 T = TypeVar("T")
 
 EXAMPLES = 3
+NAMED_PIECES, LONGEST_PIECE = 5, 20  # of what the tokenizer cannot write: so many, and characters of each
 READ, TRAINED, SCORED, END = "read", "trained", "scored", "end"  # what becomes of a piece of text
 ABOUT_THE_TEMPLATE = ("thought", "two_ways")  # kinds reported once, however many stages and records they show in
 
@@ -122,6 +123,7 @@ def examine_demonstrations(request: StageRequest) -> tuple[list[RecordFinding], 
     written = [chat.written(row.messages, row.response) for row in kept.used]
     findings = [
         *_left_out(request, kept, "demonstrations"),
+        *_lost(request, kept.used, "demonstrations"),
         *_empty(zip(kept.used, rendered.used, strict=True), chat),
         *_rewritten(zip(kept.used, written, strict=True)),
         *_two_ways(written),
@@ -141,7 +143,7 @@ def examine_rankings(request: StageRequest) -> tuple[list[RecordFinding], list[E
     chat, rows = request.chat, request.read(read_rankings)
     kept = filter_records(rows, chat, request.max_response)
     pairs = sum(len(untied_pairs(one.places)) for row in kept.used for one in row.judgements)
-    findings = [*_left_out(request, kept, "rankings")]
+    findings = [*_left_out(request, kept, "rankings"), *_lost(request, kept.used, "rankings")]
     # PROBE, not the answers themselves: a thought in one says nothing about how the template writes the prompt.
     findings += [*_two_ways(chat.written(row.messages, PROBE) for row in kept.used), *_thought(chat)]
     if rows:
@@ -155,7 +157,7 @@ def examine_prompts(request: StageRequest) -> tuple[list[RecordFinding], list[Ex
     rows: list[Prompt] = request.read(read_prompts)
     kept = filter_records(rows, request.chat, request.max_response)
     shown = [_prompt(row, request) for row in kept.used[:EXAMPLES]]
-    return list(_left_out(request, kept, "prompts")), shown
+    return [*_left_out(request, kept, "prompts"), *_lost(request, kept.used, "prompts")], shown
 
 
 EXAMINERS: dict[str, Callable[[StageRequest], tuple[list[RecordFinding], list[Example]]]] = {  # by the records
@@ -233,6 +235,23 @@ def _left_out(request: StageRequest, kept: FilteredRecords[Any], what: str) -> I
     if number := kept.counts["refused"]:
         numbers = {"dropped": number, "reason": kept.reason, "ids": kept.named["refused"]}
         yield RecordFinding(level=level, kind="refused", numbers=counted | numbers)
+
+
+def _lost(
+    request: StageRequest, rows: Sequence[Demonstration | Prompt | RankedSlate], what: str
+) -> Iterator[RecordFinding]:
+    """Records of which the model would not read every character, nor learn it."""
+    pieces: set[str] = set()
+    ids = []
+    for row in rows:
+        texts = [*(turn["content"] for turn in row.messages), *answers_of(row)]
+        if lost := set().union(*map(request.chat.lost, texts)):
+            pieces |= lost
+            ids.append(prompt_of(row))
+    if ids:
+        counted = {"stages": [request.stage], "what": what, "count": len(ids), "of": len(rows), "ids": ids[:NAMED]}
+        some = [piece[:LONGEST_PIECE] for piece in sorted(pieces)[:NAMED_PIECES]]
+        yield RecordFinding(level=WARN, kind="lost_text", numbers=counted | {"pieces": some})
 
 
 def _empty(kept: Iterable[tuple[Demonstration, Rendered]], chat: Chat) -> Iterator[RecordFinding]:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 from ..config import AnsweringConfig, EvaluationConfig, PPOConfig, RewardConfig, RunConfig, SamplingConfig, SFTConfig
 from ..data.batching import micro_batches
 from ..data.chat import Chat, Rendered
-from ..data.dataset_filter import filter_records
+from ..data.dataset_filter import cut_to_length, filter_records
 from ..data.records import read_demonstrations, read_prompts, read_rankings
 from ..exits import InvalidInput
 from ..stages.reward import Slate, render_demonstration, render_slate, usable_demonstrations
-from ..stages.sft import cut_to_length
 
 T = TypeVar("T")
 

@@ -19,13 +19,12 @@ from ..data.batching import Batch, collate, micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, usable_prompts, usable_records
 from ..data.leakage import refuse_leak
-from ..data.records import Prompt, RankedSlate, SampledCompletion, read_rankings, write
+from ..data.records import Prompt, RankedSlate, SampledCompletion, read_rankings, untied_pairs, write
 from ..limits import require_finite
 from ..logprobs import entropy_of, exact_kl
 from ..networks.parents import ParentNetworks
 from ..networks.policy import Policy
 from ..run.directory import RunDirectory
-from .reward import untied_pairs
 from .sampling import Progress, SampledAnswer, load_sampler
 from .scoring import Answer, Scorer
 

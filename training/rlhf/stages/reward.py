@@ -25,15 +25,13 @@ from ..data.batching import epoch_batches, own_micro_batches
 from ..data.chat import Chat, Rendered
 from ..data.dataset_filter import FilteredRecords, filter_records, usable_records
 from ..data.leakage import refuse_leak
-from ..data.records import Demonstration, RankedSlate, read_demonstrations, read_rankings
+from ..data.records import Demonstration, Places, RankedSlate, read_demonstrations, read_rankings, untied_pairs
 from ..exits import InvalidInput
 from ..networks.parents import ParentNetworks
 from ..networks.scalar_model import SavedWeights, save_reward, scalar_from_policy
 from ..run.directory import RunDirectory
 from .learner import Learner, cosine, prepare
 from .scoring import FP32_TOLERANCE, Answer, Scorer
-
-Places = Sequence[int | None]  # of the completions of a slate, by one person
 
 # Batches of another shape change a raw score by 1e-6; normalised, that must stay within the tolerance of a reward.
 SMALLEST_SPREAD = 1e-6 / FP32_TOLERANCE
@@ -96,12 +94,6 @@ class Slate(NamedTuple):
 
 def _is_first(places: Places, index: int) -> bool:
     return places[index] is not None and places[index] == min(place for place in places if place is not None)
-
-
-def untied_pairs(places: Places) -> list[tuple[int, int]]:
-    """The (better, worse) pairs of one judgement. Ties and "cannot judge" (None) give none."""
-    placed = [(place, index) for index, place in enumerate(places) if place is not None]
-    return [(better, worse) for place, better in placed for other, worse in placed if place < other]
 
 
 def weigh(slates: Sequence[Sequence[Places]], count: int | None = None) -> Comparisons:

@@ -14,7 +14,7 @@ from .. import ranks, seeding, sharding
 from ..config import SFTConfig
 from ..data.batching import collate, epoch_batches, own_micro_batches
 from ..data.chat import Chat, Rendered
-from ..data.dataset_filter import FilteredRecords, usable_records
+from ..data.dataset_filter import FilteredRecords, cut_to_length, usable_records
 from ..data.records import Demonstration, read_demonstrations
 from ..logprobs import masked_sum
 from ..networks.parents import ParentNetworks
@@ -93,12 +93,3 @@ def render(demonstrations: Iterable[Demonstration], chat: Chat, max_response: in
     Raises InvalidInput where too few are left.
     """
     return cut_to_length(usable_records(demonstrations, chat, max_response, "demonstrations"), chat, max_response)
-
-
-def cut_to_length(filtered: FilteredRecords[Demonstration], chat: Chat, max_response: int) -> FilteredRecords[Rendered]:
-    """Demonstrations that fit, as ids. An answer of more than `max_response` tokens is cut and has no end to learn."""
-    whole = [chat.rendered(one.messages, one.response, stopped=True) for one in filtered.used]
-    samples = [Rendered(one.prompt, one.response[:max_response]) for one in whole]
-    # Length does not show it: where the prompt leaves no more room, the context has cut the answer already.
-    cut = sum(one.response[-1] != chat.eos_id for one in samples)
-    return FilteredRecords(samples, {**filtered.counts, "cut": cut})

@@ -21,7 +21,7 @@ from training.stages.remedies import Remedy
 Numbers = dict[str, Any]
 
 ABOUT_LENGTH = ("too_long", "cut")  # of all texts, or of answers that people wrote
-ABOUT_PROMPTS = ("too_long", "refused")  # the others that name records name answers
+ABOUT_PROMPTS = ("too_long", "refused", "lost_text")  # the others that name records name answers
 
 
 def sentence(kind: str, numbers: Numbers) -> str:
@@ -88,6 +88,18 @@ def _refused(numbers: Numbers) -> str:
     return sentence % (numbers | {"stages": _stages(numbers)})
 
 
+def _lost(numbers: Numbers) -> str:
+    sentence = ngettext(
+        "%(stages)s: %(count)d of %(of)d texts has characters that the model's tokenizer does not know (%(some)s). "
+        "The model neither reads nor learns them.",
+        "%(stages)s: %(count)d of %(of)d texts have characters that the model's tokenizer does not know (%(some)s). "
+        "The model neither reads nor learns them.",
+        numbers["count"],
+    )
+    some = ", ".join(f"“{piece}”" for piece in numbers["pieces"])
+    return sentence % (numbers | {"stages": _stages(numbers), "some": some})
+
+
 def _stages(numbers: Numbers) -> str:
     return ", ".join(str(stages.find(stage).label) for stage in numbers["stages"])
 
@@ -136,6 +148,7 @@ SENTENCES: dict[str, Callable[[Numbers], str]] = {
     ),
     "too_long": _too_long,
     "refused": _refused,
+    "lost_text": _lost,
     "two_ways": lambda numbers: _(
         "The model's chat template formats some prompts differently once they have an answer. "
         "Training uses each prompt as it is sent to the model, followed by the answer."
@@ -169,6 +182,7 @@ REMEDIES = {
     "pad_is_end": Remedy.MODEL_FILES,
     "too_long": Remedy.PROMPTS,
     "refused": Remedy.PROMPTS,
+    "lost_text": Remedy.MODEL_FILES,
     "two_ways": Remedy.EXAMPLES,
     "thought": Remedy.EXAMPLES,
     "cut": Remedy.LABELS,
