@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.speed.work import SHAPES, WORKS  # noqa: E402
 from training.rlhf.__main__ import ENVIRONMENT  # noqa: E402
+from training.rlhf.memory import HUGE_PAGES  # noqa: E402
 
 VENV = Path.home() / ".cache" / "roundtable-bench"
 TRL, TRL_WITH_PPO = "1.16.0", "1.12.0"
@@ -77,7 +78,7 @@ def measured(command: list[Any], environment: dict[str, str], threads: int) -> R
     """What a side prints in its last line."""
     # Only what a process needs: a setting of the caller's, such as a number of threads, is for neither side.
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    together = kept | OFFLINE | QUIET | {"OMP_NUM_THREADS": str(threads)} | environment
+    together = kept | OFFLINE | QUIET | HUGE_PAGES | {"OMP_NUM_THREADS": str(threads)} | environment
     done = subprocess.run(command, cwd=ROOT, env=together, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)

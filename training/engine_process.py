@@ -25,6 +25,7 @@ from django.db import close_old_connections
 
 from training.ready_engine import ReadyEngine
 from training.rlhf.failpoints import VARIABLE as FAILPOINTS
+from training.rlhf.memory import HUGE_PAGES
 from training.rlhf.parent_process import die_with
 
 ENGINE = "training.rlhf"
@@ -34,7 +35,7 @@ OUT_OF_MEMORY_SCORE = "500"  # and the kernel takes an engine before it takes wh
 GPU = "CUDA_VISIBLE_DEVICES"
 WITHOUT_GPU = {GPU: ""}  # for all but runs: a card belongs to the run that trains on it
 # The engine gets what it computes with, and no secret of the web side.
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", GPU, FAILPOINTS)
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", GPU, FAILPOINTS, *HUGE_PAGES)
 
 CANNOT_RUN = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC)  # what is wrong with a program itself
 
@@ -105,7 +106,8 @@ def started(
     added to what every engine gets; what it writes to its output is appended to `log`. With `keeps_one_ready`, it is
     the one that waits, and another one waits from now on. Raises NoLauncher.
     """
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | dict(environment or {})
+    own = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    environment = {**HUGE_PAGES, **own, **(environment or {})}
     keeps_one_ready = keeps_one_ready and module == ENGINE and processes == 1 and settings.KEEP_ENGINE_READY
     process = ready.take(arguments, log, environment) if keeps_one_ready else None
     if process is None:

@@ -177,6 +177,18 @@ def test_the_engine_is_told_no_secret_and_lets_others_go_first(run: Run, monkeyp
     assert seen["oom_score"] == engine_process.OUT_OF_MEMORY_SCORE
 
 
+@pytest.mark.parametrize("own", ["", "glibc.malloc.arena_max=2"])
+def test_an_engine_gets_huge_pages_unless_the_operator_has_settings_for_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    with engine_process.started(["--help"], log=tmp_path / "log") as engine:
+        variables = Path(f"/proc/{engine.pid}/environ").read_text().split("\0")
+    assert f"GLIBC_TUNABLES={own or 'glibc.malloc.hugetlb=1'}" in variables
+
+
 def test_a_draining_worker_takes_nothing(run: Run, draining: None) -> None:
     assert supervise(run).status == Status.QUEUED
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import pytest
 import torch
@@ -123,13 +123,13 @@ class LivingLogits(TorchDispatchMode):
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
         self.vocab_size, self.most = vocab_size, 0
-        self._living: WeakSet[Tensor] = WeakSet()
+        self._living: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # by id: tensors compare their numbers
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.dim() and result.shape[-1] == self.vocab_size:
-            self._living.add(result)
-            self.most = max(self.most, sum(tensor.numel() for tensor in self._living))
+            self._living[id(result)] = result
+            self.most = max(self.most, sum(tensor.numel() for tensor in self._living.values()))
         return result
 
 

@@ -60,21 +60,38 @@ def generate(
     As many are decoded at a time as a cache of `cache_mb` MB holds; as answers end, others begin. `on_sampled` is
     called now and then with the number of answers that ended since. Raises Diverged where the logits are not finite.
     """
-    sampler, device = policy.for_sampling(), policy.device
+    sampler = policy.for_sampling()  # where ranks copy a sharded policy, also of those without a prompt
     if not prompts:
         return []
-    answers = _Answers(chat, torch.stack([seeding.uniforms(max_response, one) for one in generators]).to(device))
+    uniforms = torch.stack([seeding.uniforms(max_response, one) for one in generators])
+    answers = _Answers(chat, uniforms.to(policy.device))
+    _decode(sampler, answers, prompts, max_response, cache_mb, report_progress, on_sampled)
+    return answers.collect()
+
+
+@torch.inference_mode()  # a twentieth quicker than no_grad: most operators of a step are small
+def _decode(
+    sampler: Policy,
+    answers: "_Answers",
+    prompts: Sequence[list[int]],
+    max_response: int,
+    cache_mb: int,
+    report_progress: Callable[[], None],
+    on_sampled: Callable[[int], None] | None,
+) -> None:
+    """Draw all answers; see `generate`."""
     # Prompts that are equal join together, and rows that are decoded together have similar lengths.
     waiting = deque(sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), prompts[index])))
     width = max(map(len, prompts)) + max_response
     most_rows = min(len(prompts), rows_that_fit(sampler, width, cache_mb))
-    decoding = new_decoding(sampler, most_rows, width, chat.pad_id)
-    rows, steps, ended_since = torch.arange(0, device=device), 0, 0  # rows (A,): the answers that are decoded
+    decoding = new_decoding(sampler, most_rows, width, answers.chat.pad_id)
+    rows = torch.arange(0, device=sampler.device)  # (A,): the answers that are decoded
+    steps = ended_since = 0
     while waiting or len(rows):
         if waiting and decoding.room >= min(len(waiting), max(1, most_rows // JOIN_SHARE)):
             joining = first_waiting(waiting, decoding.room, prompts)
             decoding.join([prompts[index] for index in joining])
-            rows = torch.cat([rows, torch.tensor(joining, device=device)])
+            rows = torch.cat([rows, torch.tensor(joining, device=sampler.device)])
         chosen, going = answers.draw(rows, decoding.next_logits())
         decoding.append(chosen, going)
         steps, ended_since = steps + 1, ended_since + len(rows) - len(going)
@@ -84,7 +101,6 @@ def generate(
         if on_sampled and (ended_since * PROGRESS_PARTS >= len(prompts) or not (waiting or len(rows))):
             on_sampled(ended_since)
             ended_since = 0
-    return answers.collect()
 
 
 def first_waiting(waiting: deque[int], room: int, prompts: Sequence[list[int]]) -> list[int]:
@@ -100,7 +116,7 @@ class _Answers:
     """N answers of at most R tokens as they are drawn, each by its row of uniform random numbers (N, R)."""
 
     def __init__(self, chat: Chat, uniforms: Tensor) -> None:
-        self._chat, self._uniforms = chat, uniforms
+        self.chat, self._uniforms = chat, uniforms
         self._stop_ids = torch.tensor(sorted(chat.stop_ids), device=uniforms.device)
         self._tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)  # (N, R)
         self._logprobs = torch.zeros(uniforms.shape, device=uniforms.device)  # (N, R) nats
@@ -122,7 +138,7 @@ class _Answers:
         require_finite(self._logprobs, "the policy's logits", "logits_not_finite")
         columns = zip(self._tokens.tolist(), self._logprobs.tolist(), self._lengths.tolist(), strict=True)
         return [
-            SampledTokens(ids[:length], nats[:length], ids[length - 1] in self._chat.stop_ids)
+            SampledTokens(ids[:length], nats[:length], ids[length - 1] in self.chat.stop_ids)
             for ids, nats, length in columns
         ]
 
