@@ -16,8 +16,8 @@ PROCESS_BYTES = 600_000_000  # an engine that has loaded nothing yet
 ALLOCATOR_SHARE = 1.1  # of the bytes of all tensors, that an allocator takes for them
 ACTIVATIONS_A_LAYER = 64  # of (tokens, width), that a layer keeps for its gradient; few keep more than half as many
 MEMORY = Path("/proc/meminfo")
-# What a process is to be started with so that its memory comes in huge pages: by small ones, the system clears and finds
-# it so slowly that a small network samples a tenth less. For glibc 2.35 and later on Linux; others do not read it.
+# A process that starts with it gets its memory in huge pages. In small ones, the system takes so long to clear and to
+# find it that a small network samples a tenth less. Read by glibc from 2.35 on.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 CONTAINER = Path("/sys/fs/cgroup")  # its limits, as it sees them itself
 

@@ -105,12 +105,21 @@ def test_a_stage_that_trains_holds_weights_a_gradient_and_two_moments(
     assert peak["weights"] == pytest.approx(peak["gradients"], rel=0.01)
 
 
-def test_a_run_without_usable_records_is_refused(
-    parents: dict[str, Path], make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ("", "no demonstrations"),
+        ("Why? " * 200, "no usable demonstrations: 1 leave no room for an answer of max_response tokens"),
+    ],
+)
+def test_a_run_without_usable_records_is_refused_with_the_reason(
+    parents: dict[str, Path], make_run: MakeRun, capsys: pytest.CaptureFixture[str], question: str, says: str
 ) -> None:
-    run = make_run("sft", parents={"base": parents["policy"]}, data={"demonstrations": []})
+    row = {"id": 1, "messages": [{"role": "user", "content": question}], "response": "Because."}
+    data = {"demonstrations": [row] if question else []}
+    run = make_run("sft", parents={"base": parents["policy"]}, data=data)
     assert main(["memory", str(run)]) == 77
-    assert "no usable demonstrations" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("free_gb", "chosen"), [(64, "off"), (0.3, "on")])

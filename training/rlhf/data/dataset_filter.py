@@ -91,6 +91,14 @@ def usable_records(rows: Iterable[A], chat: Chat, max_response: int, what: str) 
     return filtered
 
 
+def some_records(rows: Iterable[A], chat: Chat, max_response: int, what: str) -> FilteredRecords[A]:
+    """The records that the model can read, however many others there are. Raises InvalidInput where there are none."""
+    filtered = filter_records(rows, chat, max_response)
+    if not filtered.used:
+        require_enough(filtered, what)
+    return filtered
+
+
 def usable_prompts(run: "RunDirectory", name: str, chat: Chat, max_response: int) -> FilteredRecords[Prompt]:
     """The prompts of a run's file `name` that the model can read. Raises InvalidInput, as `usable_records` does."""
     return usable_records(run.phases.read(name, read_prompts(run.data(name))), chat, max_response, "prompts")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..config import AnsweringConfig, EvaluationConfig, PPOConfig, RewardConfig, RunConfig, SamplingConfig, SFTConfig
 from ..data.batching import micro_batches
 from ..data.chat import Chat, Rendered
-from ..data.dataset_filter import cut_to_length, filter_records
+from ..data.dataset_filter import cut_to_length, some_records
 from ..data.records import read_demonstrations, read_prompts, read_rankings
 from ..exits import InvalidInput
 from ..stages.reward import Slate, render_demonstration, render_slate, usable_demonstrations
@@ -38,18 +38,17 @@ def of_run(run_dir: Path, cfg: RunConfig, chat: Chat) -> Callable[[Any], Longest
     """
     data = run_dir / "data"
     if isinstance(cfg, SFTConfig):
-        records = filter_records(read_demonstrations(data / "demonstrations.jsonl"), chat, cfg.max_response)
-        samples = _some(cut_to_length(records, chat, cfg.max_response).used, "demonstrations")
-        return partial(of_demonstrations, samples)
+        written = read_demonstrations(data / "demonstrations.jsonl")
+        records = some_records(written, chat, cfg.max_response, "demonstrations")
+        return partial(of_demonstrations, cut_to_length(records, chat, cfg.max_response).used)
     if isinstance(cfg, RewardConfig):
-        ranked = filter_records(read_rankings(data / f"{cfg.examined_records}.jsonl"), chat, cfg.max_response).used
-        slates = _some([render_slate(slate, chat) for slate in ranked], "rankings")
+        ranked = some_records(read_rankings(data / f"{cfg.examined_records}.jsonl"), chat, cfg.max_response, "rankings")
+        slates = [render_slate(slate, chat) for slate in ranked.used]
         written = usable_demonstrations(data / "demonstrations.jsonl", chat, cfg)
         return partial(of_slates, slates, [render_demonstration(one, chat) for one in written])
     if isinstance(cfg, AnsweringConfig):
-        name = cfg.examined_records
-        prompts = filter_records(read_prompts(data / f"{name}.jsonl"), chat, cfg.max_response).used
-        return partial(of_prompts, _some([chat.prompt_ids(prompt.messages) for prompt in prompts], name))
+        prompts = some_records(read_prompts(data / f"{cfg.examined_records}.jsonl"), chat, cfg.max_response, "prompts")
+        return partial(of_prompts, [chat.prompt_ids(prompt.messages) for prompt in prompts.used])
     raise InvalidInput(f"{cfg.stage} starts from no model, so its memory is not counted", kind="config", field="stage")
 
 
@@ -112,9 +111,3 @@ def _repeated(prompts: list[list[int]], count: int) -> list[list[int]]:
     """`count` of the prompts, the longest first of all, each as often as it takes."""
     times = -(-count // len(prompts))
     return sorted(prompts * times, key=len)[-count:]
-
-
-def _some(items: list[T], what: str) -> list[T]:
-    if not items:
-        raise InvalidInput(f"no usable {what}", kind="nothing_to_learn", what=what)
-    return items
