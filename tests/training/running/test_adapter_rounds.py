@@ -51,7 +51,6 @@ def adapter(base: ModelVersion) -> ModelVersion:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.database
 def test_a_round_of_adapters_with_the_real_engine_ends_in_a_policy_that_is_downloaded_whole(
     client: Client, project: Project, annotator: Member, admin: Member, base: ModelVersion, tmp_path: Path
 ) -> None:
