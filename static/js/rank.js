@@ -5,6 +5,7 @@
 /* What comes behind the ranked ones: that which has no place yet, and that which cannot be judged. */
 const UNRANKED = 98;
 const UNJUDGED = 99;
+const MARGIN = 8; // pixels around the answer that is looked at
 
 /* `places` without holes, as they are stored: each is one more than the number of better places that are taken, so
    4 4 2 2 becomes 2 2 1 1; null ("cannot judge") stays. The same function as `dense_places` on the server: both are held
@@ -41,19 +42,19 @@ class Board {
     this.submit = form.querySelector(".buttons [data-submits]"); // not the one in the question about an unchanged order
     this.cards = [...form.querySelectorAll("[data-answer]")];
     this.cards.sort((a, b) => a.dataset.answer.localeCompare(b.dataset.answer));
+    this.prompt = document.querySelector("[data-prompt]");
     // In the capturing phase: before the draft or the request reads the form.
     form.addEventListener("change", (event) => this.changed(event), { capture: true });
     form.addEventListener("submit", (event) => this.handedIn(event), { capture: true });
-    form.addEventListener("draft:filled", () => this.settle());
+    form.addEventListener("draft:filled", () => this.filled());
     form.addEventListener("click", (event) => this.clicked(event));
     this.dragging = new Dragging(form, (card, target) => this.dropped(card, target));
     this.showView(localStorage.getItem("answers-as") || "rendered");
     this.arrange();
-    const prompt = document.querySelector("[data-prompt]");
-    prompt.scrollTop = prompt.scrollHeight; // of a long conversation, the question that is to be answered
+    this.prompt.scrollTop = this.prompt.scrollHeight; // of a long conversation, the question that is to be answered
     const confirm = form.querySelector("[data-confirm] [data-submits]");
     if (confirm) confirm.focus({ preventScroll: true });
-    else if (matchMedia("(pointer: fine)").matches) this.mark(this.cards[0]);
+    else if (matchMedia("(pointer: fine)").matches) this.mark(this.nextAfter(-1) || this.cards[0]);
   }
 
   /* Places: read from and written to the radio buttons */
@@ -86,9 +87,31 @@ class Board {
     return document.activeElement?.closest("[data-answer]");
   }
 
-  mark(card, options = { preventScroll: true }) {
+  mark(card) {
     const radios = this.radios(card);
-    (radios.find((radio) => radio.checked) || radios[0]).focus(options);
+    (radios.find((radio) => radio.checked) || radios[0]).focus({ preventScroll: true });
+  }
+
+  /* The first card behind the `from`th that has no place yet, going round. */
+  nextAfter(from) {
+    return [...this.cards.slice(from + 1), ...this.cards.slice(0, from + 1)].find((card) => this.place(card) === UNRANKED);
+  }
+
+  markAndShow(card) {
+    this.mark(card);
+    void this.show(card);
+  }
+
+  /* Scroll until a card is seen between the prompt above and the bar below: where it comes to stand, not where it slides
+     past, which is what the browser would go by. */
+  async show(card) {
+    await Promise.allSettled(card.getAnimations().map((animation) => animation.finished));
+    const { top, bottom } = card.getBoundingClientRect();
+    const ceiling = Math.max(0, this.prompt.getBoundingClientRect().bottom) + MARGIN;
+    const bars = [...this.form.querySelectorAll(".action-bar, .desk-actions")];
+    const floor = Math.min(innerHeight, ...bars.map((bar) => bar.getBoundingClientRect().top)) - MARGIN;
+    if (top < ceiling) scrollBy(0, top - ceiling);
+    else if (bottom > floor) scrollBy(0, Math.min(bottom - floor, top - ceiling));
   }
 
   /* Everything that changes a place ends here: the page is made to say what the radio buttons say. */
@@ -111,6 +134,12 @@ class Board {
     else if (this.form.contains(focused)) focused.focus({ preventScroll: true });
     this.slide(before);
     this.describe();
+  }
+
+  /* A draft came back. Who ranks by keys goes on with the first answer that has no place. */
+  filled() {
+    this.settle();
+    if (this.marked) this.mark(this.nextAfter(-1) || this.marked);
   }
 
   /* Places have changed: what was asked or said about the earlier ones is void. */
@@ -196,7 +225,7 @@ class Board {
     const card = this.marked;
     const lettered = this.cards.find((each) => each.dataset.answer === event.key.toUpperCase());
     const digit = digitOf(event);
-    if (lettered && !event.shiftKey) this.mark(lettered, {});
+    if (lettered && !event.shiftKey) this.markAndShow(lettered);
     else if (!card) return undefined;
     else if (digit && digit.number <= this.cards.length) this.placeAndGoOn(card, digit);
     else if (event.key === "Backspace" || event.key === "Delete") this.take(card);
@@ -217,15 +246,13 @@ class Board {
     if (isInserted && number) this.setPlaces(this.inserted(card, number));
     else this.setPlace(card, number || UNJUDGED);
     this.report();
-    const from = this.cards.indexOf(card);
-    const waiting = [...this.cards.slice(from + 1), ...this.cards.slice(0, from)].find((each) => this.place(each) === UNRANKED);
-    this.mark(waiting || card, {});
+    this.markAndShow(this.nextAfter(this.cards.indexOf(card)) || card);
   }
 
   take(card) {
     this.setPlace(card, UNRANKED);
     this.report();
-    this.mark(card, {});
+    this.markAndShow(card);
   }
 
   inserted(card, place) {
@@ -246,7 +273,7 @@ class Board {
     if (!places) return;
     this.setPlaces(places);
     this.report();
-    this.mark(card, {});
+    this.markAndShow(card);
   }
 
   /* The places after `card` has gone one step better (-1) or worse (1): out of its tie, else past the next answer and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -16,6 +17,7 @@ from tests.browser.board import (
     area,
     card,
     chosen_places,
+    drafted_places,
     expect_places,
     letters,
     open_board,
@@ -25,6 +27,7 @@ from tests.browser.board import (
     submit,
     submit_and_compare,
     submit_next,
+    wait_until,
 )
 from tests.factories import make_prompt, make_slate
 
@@ -128,6 +131,38 @@ def test_places_survive_a_reload(open_as, project: Project, annotator: Member) -
     page.keyboard.press("3")
     page.reload()
     expect(page.locator("[data-answer=A] [data-place]")).to_have_text("3")
+
+
+def test_after_a_reload_keys_go_on_with_the_first_answer_that_has_no_place(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_slate(project, completions=4)
+    page = open_board(open_as, annotator)
+    press(page, "3 1")
+    drafted_places(page)
+    page.reload()
+    expect(page.locator("[data-answer=C] input").first).to_be_focused()
+    press(page, "2 4")
+    assert chosen_places(page) == {"A": 3, "B": 1, "C": 2, "D": 4}
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_the_answer_that_keys_have_come_to_is_seen_above_the_bar(
+    open_as, project: Project, annotator: Member, motion: Literal["no-preference", "reduce"]
+) -> None:
+    texts = [NewCompletion(f"{name} line\n\n" * 6) for name in ("One", "Two", "Red", "Blue")]
+    slates.add(project, prompt=make_prompt(project), completions=texts)
+    page = open_board(open_as, annotator)
+    page.set_viewport_size({"width": 1280, "height": 700})
+    page.emulate_media(reduced_motion=motion)
+    for key in "123":
+        press(page, key)
+    wait_until(page, "document.getAnimations().length === 0")
+    card, bar, prompt = (
+        page.locator(one).evaluate("one => one.getBoundingClientRect().toJSON()")
+        for one in ("[data-answer=D]", ".action-bar", "[data-prompt]")
+    )
+    assert prompt["bottom"] <= card["top"] < card["bottom"] <= bar["top"]
 
 
 def test_undo_opens_the_ranking_again_and_stores_a_newer_version(open_as, project: Project, annotator: Member) -> None:

@@ -66,6 +66,19 @@ def test_an_error_is_reached_from_the_top_of_the_page(open_as: OpenAs, admin: Me
     expect(page.locator("#id_ppo-minibatch_size")).to_have_value("33")
 
 
+@pytest.mark.parametrize("typed", ["5e-", "1,5", "abc"])
+def test_what_is_no_number_is_refused_where_it_was_typed_and_resets_nothing(
+    open_as: OpenAs, admin: Member, address: str, typed: str
+) -> None:
+    page = open_as(admin.user, address)
+    page.locator("#id_ppo-beta").press("Control+a")
+    page.keyboard.type(typed)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#ppo-beta")).to_contain_text("Enter a number.")
+    expect(page.locator("#id_ppo-beta")).to_have_value(typed)
+    assert TrainingSettings.objects.get().overrides["ppo"]["beta"] == 0.2
+
+
 def test_the_page_has_no_barrier_and_fits_a_phone(open_as: OpenAs, admin: Member, address: str) -> None:
     page = open_as(admin.user, address)
     for colours in ("light", "dark"):

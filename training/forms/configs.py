@@ -45,13 +45,15 @@ class ConfigForm(forms.Form):
 
 
 def form_field(kind: Any, limits: Limits, **options: Any) -> forms.Field:
-    """The field of a form for a value of that kind. The browser shows the limits, the engine's parser keeps them."""
+    """The field of a form for a value of that kind, within the limits that the engine's parser keeps.
+
+    Numbers are typed as text: of what is no number, an input of the browser's for numbers sends nothing, which would
+    look like an empty field, and it reads a comma in its own way.
+    """
     if limits.one_of:
         return forms.ChoiceField(choices=[(choice, choice) for choice in limits.one_of], **options)
     if kind is int:
-        ends = {"min": limits.at_least, "max": limits.at_most}
-        attributes = {name: end for name, end in ends.items() if end is not None}
-        return forms.IntegerField(widget=forms.NumberInput(attrs=attributes), **options)
+        return forms.IntegerField(widget=forms.TextInput(attrs={"inputmode": "numeric"}), **options)
     if kind is float:
-        return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **options)
+        return forms.FloatField(widget=forms.TextInput(), **options)
     return forms.CharField(**options)

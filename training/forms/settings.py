@@ -41,7 +41,10 @@ class TrainingSettingsForm(ModelForm):
         help_texts = {
             "completions_per_slate": _("2 to 9. Four answers in one ranking give six comparisons."),
             "slates_per_round": _("Number of sets the new model writes for people to rank."),
-            "demonstrations_minimum": _("The model first learns to answer from what people write."),
+            "demonstrations_minimum": _(
+                "The model first learns to answer from what people write. Later, as many new answers are enough for a "
+                "round, even with fewer rankings."
+            ),
             "rankings_minimum": _("With fewer, the reward model is confident but often wrong."),
             "ppo_start": _("The policy that PPO trains further."),
         }

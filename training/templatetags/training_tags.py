@@ -27,6 +27,7 @@ from training.stages.remedies import Remedy
 
 register = template.Library()
 
+MOST_HOURS = 48  # of a time span; longer ones are told in days
 CELLS = {  # of a strip, that are no stage
     COLLECT: gettext_lazy("Collect labels"),
     FREEZE: gettext_lazy("Snapshot"),
@@ -216,4 +217,6 @@ def span(length: timedelta) -> str:
         return _("%(seconds)d s") % {"seconds": seconds}
     if seconds < 3600:
         return _("%(minutes)d min %(seconds)d s") % {"minutes": seconds // 60, "seconds": seconds % 60}
-    return _("%(hours)d h %(minutes)d min") % {"hours": seconds // 3600, "minutes": seconds % 3600 // 60}
+    if seconds < MOST_HOURS * 3600:
+        return _("%(hours)d h %(minutes)d min") % {"hours": seconds // 3600, "minutes": seconds % 3600 // 60}
+    return _("%(days)d d %(hours)d h") % {"days": seconds // 86400, "hours": seconds % 86400 // 3600}

@@ -109,7 +109,7 @@ def test_a_stage_that_trains_holds_weights_a_gradient_and_two_moments(
     ("question", "says"),
     [
         ("", "no demonstrations"),
-        ("Why? " * 200, "no usable demonstrations: 1 leave no room for an answer of max_response tokens"),
+        ("Why? " * 200, "no usable demonstrations: 1 leaves no room for an answer of max_response tokens"),
     ],
 )
 def test_a_run_without_usable_records_is_refused_with_the_reason(

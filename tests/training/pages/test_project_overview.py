@@ -55,6 +55,12 @@ def test_new_labels_stand_against_the_minimum_of_the_next_round(trains: Project,
     assert [way.done for way in build(trains).progress] == [1, 0]
 
 
+def test_after_the_first_round_new_rankings_or_new_answers_are_enough(trains: Project) -> None:
+    assert [way.label for way in build(trains).progress] == ["New answers", "New rankings"]
+    Round.objects.create(project=trains, number=1, plan={}, status=Round.Status.SUCCEEDED)
+    assert [way.label for way in build(trains).progress] == ["New rankings", "or new answers"]
+
+
 def test_a_round_that_can_start_waits_for_somebody_to_start_it(trains: Project, annotator: Member) -> None:
     make_demonstration(annotator)
     rounds = reverse("training:rounds", args=[trains.slug])

@@ -16,7 +16,7 @@ from annotate.models import AuditEvent, Member, Project
 from tests.audit_triggers import triggers_off
 from tests.factories import make_member
 from tests.training import engine_files, machine
-from training.models import ModelVersion, Round, Run, Snapshot
+from training.models import ModelVersion, Round, Run, Snapshot, TrainingSettings
 from training.services.pages import round_page, round_strip
 from training.services.pages.round_strip import Strip
 from training.services.planning import plans
@@ -65,6 +65,14 @@ def test_the_plan_has_nine_cells_and_says_why_it_leaves_some_out(ready: Project)
     assert (cells["collect"].state, cells["collect"].count) == ("succeeded", "3 new answers")
     assert (cells["reward"].state, cells["reward"].reason) == ("left_out", "No rankings yet.")
     assert cells["sft"].estimate is None
+
+
+@pytest.mark.parametrize(("minimum", "is_estimated"), [(4, True), (30, False)])
+def test_how_long_collecting_takes_is_not_told_from_a_few_labels(
+    ready: Project, minimum: int, is_estimated: bool
+) -> None:
+    TrainingSettings.objects.update(demonstrations_minimum=minimum)  # of which there are three
+    assert (planned_cells(ready)["collect"].estimate is not None) == is_estimated
 
 
 def test_an_estimate_names_the_round_that_it_is_taken_from(ready: Project) -> None:

@@ -144,6 +144,19 @@ def test_a_ppo_whose_settings_do_without_the_judge_has_no_trial(project: Project
     assert planned_ppo(project, gauge_every=0) == (10, "")
 
 
+@pytest.mark.parametrize(("times", "minutes", "basis"), [(1, 10, ""), (3, 30, ", at the present settings")])
+def test_more_of_the_same_takes_as_much_longer(
+    project: Project, data_dir: Path, times: int, minutes: int, basis: str
+) -> None:
+    done_ppo(project, watched=True)
+    iterations = times * int(json.loads((Run.objects.get().directory / "config.json").read_text("utf-8"))["iterations"])
+    machine.make_settings(project, base_model="tiny", overrides={"ppo": {"iterations": iterations}})
+    stage = StagePlan(stage=Stage.PPO, parents={}, counts={"prompts": 50})
+    found = History([project.pk]).of_planned(project.pk, stage)
+    assert found
+    assert (round(found.whole / timedelta(minutes=1)), found.basis) == (minutes, f"as in round 1{basis}")
+
+
 def test_where_nothing_tells_how_long_an_answer_takes_the_trial_is_said_to_come_on_top(
     project: Project, data_dir: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import import_module
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_what_the_independent_judge_measures_is_never_averaged_over_measurements
     rows = [Row(step, 100, 0.0, {"gauge/watcher": measured[step]} if step in measured else {}) for step in range(101)]
     assert summaries.summarise(rows) == {"gauge/watcher": 0.2}
     assert summaries.steps_in_words("gauge/watcher", 100) == "last measurement"
+
+
+def test_a_model_shows_what_the_judge_measured_of_it_and_not_of_the_last_step(
+    page: Client, admin: Member, project: Project
+) -> None:
+    run = engine_files.make_run(project, status=Run.Status.SUCCEEDED, fence=1, step=20, total=40)
+    engine_files.write_metrics(run, engine_files.watched_metrics(20))
+    last = summaries.summarise(RunFiles(run).history)  # 0.2 at step 20; published is step 10, with 0.4
+    model = machine.make_model(project, "ppo", run=run, attempt=1, metrics=last)  # as earlier versions stored it
+    assert "0.4 σ (at step 10, which was published)" in shown(page, "model", project.slug, model.pk)
+    other = machine.make_model(project, "reward")
+    compared = shown(page, "models-compare", project.slug, model=[model.pk, other.pk])
+    assert re.search(r"Independent judge σ, of the published policy .{0,200} 0\.4 –", compared)
+    config = run.directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"early_stopping": "off"}), "utf-8")
+    assert "0.2 σ (last measurement)" in shown(page, "model", project.slug, model.pk)
 
 
 def test_a_step_that_measured_nothing_does_not_stretch_the_mean_to_earlier_ones() -> None:

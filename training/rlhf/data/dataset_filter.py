@@ -112,10 +112,14 @@ def require_enough(filtered: FilteredRecords[A], what: str) -> None:
     if not drops_too_many(kept, dropped):
         return
     counted = {
-        "too_long": "leave no room for an answer of max_response tokens in the model's context",
-        "refused": "rejected by the model's chat template or tokenizer",
+        "too_long": ("leaves", "leave", "no room for an answer of max_response tokens in the model's context"),
+        "refused": ("is", "are", "rejected by the model's chat template or tokenizer"),
     }
-    parts = [f"{filtered.counts[name]} {words}" for name, words in counted.items() if filtered.counts[name]]
+    parts = [
+        f"{number} {one if number == 1 else several} {words}"
+        for name, (one, several, words) in counted.items()
+        if (number := filtered.counts[name])
+    ]
     beginning = f"{dropped} of {kept + dropped} {what} cannot be used" if kept else f"no usable {what}"
     because = f" ({filtered.reason})" if filtered.reason else ""
     raise InvalidInput(

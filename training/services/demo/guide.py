@@ -153,7 +153,7 @@ def _admins_steps(project: Project, progress: _Progress) -> list[Step]:
         ),
         Step(
             _("Start round 2"),
-            _("A reward model learns what people prefer, and PPO trains the policy with it. Takes two to three "
+            _("A reward model learns what people prefer, and PPO trains the policy with it. Takes three to five "
               "minutes."),
             _state(done=progress.has_done(2)),
             *progress.link(project, 2),

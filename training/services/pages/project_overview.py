@@ -33,21 +33,31 @@ def build(project: Project) -> TrainingOverview:
         sentence=readiness.sentence,
         running=_("Round %(number)d is running.") % {"number": running.number} if running else "",
         running_address=_round_page(running) if running else "",
-        progress=_progress(training, readiness),
+        progress=_progress(training, readiness, is_first=not _has_trained(project)),
         decisions=[*_decisions(project, training, readiness, newest, has_worker=bool(workers))],
         charts=round_charts.build(project),
         workers=[_worker(worker, project) for worker in workers],
     )
 
 
-def _progress(training: TrainingSettings, readiness: Readiness) -> list[Progress]:
+def _has_trained(project: Project) -> bool:
+    """Whether the next round is a later one, as trainable_labels counts them."""
+    return Round.objects.filter(project=project, status__in=[Round.Status.SUCCEEDED, *Round.ACTIVE]).exists()
+
+
+def _progress(training: TrainingSettings, readiness: Readiness, *, is_first: bool) -> list[Progress]:
+    """What the next round waits for: the first one for answers alone, a later one for either."""
     most = max(trainable_labels.MOST_COUNTED, training.demonstrations_minimum, training.rankings_minimum)
-    return [
-        Progress(
-            label=_("New answers"), done=readiness.new_demonstrations, wanted=training.demonstrations_minimum, most=most
-        ),
-        Progress(label=_("New rankings"), done=readiness.new_rankings, wanted=training.rankings_minimum, most=most),
-    ]
+    answers = Progress(
+        label=_("New answers") if is_first else _("or new answers"),
+        done=readiness.new_demonstrations,
+        wanted=training.demonstrations_minimum,
+        most=most,
+    )
+    rankings = Progress(
+        label=_("New rankings"), done=readiness.new_rankings, wanted=training.rankings_minimum, most=most
+    )
+    return [answers, rankings] if is_first else [rankings, answers]
 
 
 def _decisions(

@@ -30,6 +30,7 @@ from training.stages.planning import StagePlan
 
 COLLECT, FREEZE, OPEN = "collect", "freeze", "open"  # the cells that are no stage of the engine's
 DONE = Run.Status.SUCCEEDED.value
+FEWEST, FEWEST_SHARE = 10, 0.25  # labels, or the share of those needed, from which on their pace says something
 
 NEW_ANSWERS = ngettext_lazy("%(number)d new answer", "%(number)d new answers", "number")
 NEW_RANKINGS = ngettext_lazy("%(number)d new ranking", "%(number)d new rankings", "number")
@@ -98,7 +99,7 @@ def _collecting(project: Project, plan: Plan, before: Round | None, missing: int
     state = Run.Status.RUNNING if plan.obstacle else DONE
     new = plan.total("new_rankings" if before else "new_demonstrations")
     estimate = None
-    if missing and new:
+    if missing and new >= min(FEWEST, FEWEST_SHARE * (new + missing)):
         left = elapsed / new * missing
         estimate = Estimate(whole=elapsed + left, left=left, basis=_("at the current pace"))
     return Cell(name=COLLECT, state=state, count=_new_labels(plan), elapsed=elapsed, estimate=estimate)

@@ -12,7 +12,6 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from operator import itemgetter
 
 from django.db.models import Case, Max, Q, QuerySet, Value, When
@@ -20,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from training import stages
 from training.models import Round, Run, TrainingSettings
-from training.rlhf.config import PPOConfig
+from training.rlhf.config import PPOConfig, RunConfig
 from training.services.planning import gauge_time, plans
 from training.services.registry import configs
 from training.services.run_files.reader import RunFiles
@@ -30,6 +29,9 @@ from training.stages.planning import ParentRole, StagePlan
 PACE_FROM = 0.1  # the share of its steps after which a stage's own pace says more than the last time
 SIMILAR = 2.0  # times as much work at most, or as little, is about as much
 KINDS = 2 * len(stages.DEFINITIONS)  # of runs in a project: each stage, in a round or by itself
+# Settings that say how often a stage does the same.
+REPEATS: dict[str, tuple[str, ...]] = {Stage.PPO: ("iterations", "rollout_size")}
+REPEATS_ELSE = ("epochs", "draws", "k")
 MOST_OF_OTHERS = 200  # runs of other projects that are looked at, the newest of each project and stage
 
 
@@ -52,15 +54,17 @@ class History:
     """
 
     def __init__(self, projects: Collection[int]) -> None:
-        own = self.own = set(projects)
+        own = set(projects)
         self.newest: dict[tuple[int, str, bool], Run] = {}
         self.by_base_model: dict[tuple[str, str, bool], list[Run]] = {}
-        self.base_models = dict(TrainingSettings.objects.values_list("project", "base_model"))
-        for run in _newest_of_each(own):
+        runs = list(_newest_of_each(own))
+        seen = own | {run.project_id for run in runs}
+        self.settings = {one.project_id: one for one in TrainingSettings.objects.filter(project__in=seen)}
+        for run in runs:
             kind = run.stage, run.round_id is not None
             if run.project_id in own:
                 self.newest[run.project_id, *kind] = run
-            if base_model := self.base_models.get(run.project_id):
+            if base_model := self._base_model(run.project_id):
                 self.by_base_model.setdefault((base_model, *kind), []).append(run)
 
     def last_time(self, project: int, stage: str, *, in_round: bool, amount: int | None = None) -> Estimate | None:
@@ -75,8 +79,12 @@ class History:
         """What a stage of a round of `project` will take that has no run yet."""
         amount = stages.find(stage.stage).number(stage.counts)
         known = self.last_time(project, stage.stage, in_round=True, amount=amount)
-        if known and stage.stage == Stage.PPO and ParentRole.WATCHER in stage.parents:
-            return _watched(known, self._ppo_config(project), amount)
+        if known is None:
+            return None
+        config = self._config(project, stage.stage)
+        known = _repeated(known, config)
+        if stage.stage == Stage.PPO and ParentRole.WATCHER in stage.parents:
+            return _watched(known, config if isinstance(config, PPOConfig) else None, amount)
         return known
 
     def estimate(self, run: Run, *, now: datetime) -> Estimate | None:
@@ -93,22 +101,20 @@ class History:
             earlier = _watched(earlier, config, amount) if config and config.is_watched else earlier
         return earlier and replace(earlier, left=_left(run, earlier.whole, now))
 
-    @cached_property
-    def _settings(self) -> dict[int, TrainingSettings]:
-        """Of the projects that the page is about."""
-        return {one.project_id: one for one in TrainingSettings.objects.filter(project__in=self.own)}
+    def _base_model(self, project: int) -> str:
+        settings = self.settings.get(project)
+        return settings.base_model if settings else ""
 
-    def _ppo_config(self, project: int) -> PPOConfig | None:
-        """What the next PPO of `project` will be told; None where its settings are refused."""
+    def _config(self, project: int, stage: str) -> RunConfig | None:
+        """What the next run of a stage of `project` will be told; None where its settings are refused."""
         try:
-            config = configs.check(self._settings[project], Stage.PPO)
+            return configs.check(self.settings[project], stage)
         except (KeyError, configs.BadSettings):
             return None
-        return config if isinstance(config, PPOConfig) else None
 
     def _elsewhere(self, project: int, stage: str, in_round: bool, amount: int | None) -> Estimate | None:
         """What other projects say: the one whose amount of work is the nearest, if it is about as much."""
-        known = self.by_base_model.get((self.base_models.get(project, ""), stage, in_round), [])
+        known = self.by_base_model.get((self._base_model(project), stage, in_round), [])
         similar = [(ratio, run) for run in known if (ratio := _ratio(amount_of(run.round, stage), amount)) <= SIMILAR]
         if not similar:
             return None
@@ -128,6 +134,22 @@ def _taking(run: Run, basis: str) -> Estimate | None:
         return None
     took = run.finished_at - run.started_at
     return Estimate(whole=took, left=took, basis=basis, earlier=run)
+
+
+def _repeated(known: Estimate, config: RunConfig | None) -> Estimate:
+    """What takes as much longer than `known` as its settings have it do the same more often."""
+    if config is None or known.earlier is None:
+        return known
+    earlier = RunFiles(known.earlier).config
+    times = math.prod(
+        getattr(config, name) / earlier[name]
+        for name in REPEATS.get(config.stage, REPEATS_ELSE)
+        if hasattr(config, name) and isinstance(earlier.get(name), int) and earlier[name]
+    )
+    if times == 1:
+        return known
+    basis = _("%(basis)s, at the present settings") % {"basis": known.basis}
+    return replace(known, whole=known.whole * times, left=known.left * times, basis=basis)
 
 
 def _watched(known: Estimate, config: PPOConfig | None, prompts: int | None) -> Estimate:

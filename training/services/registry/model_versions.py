@@ -16,7 +16,8 @@ from training.models import ModelVersion, Run, Snapshot
 from training.rlhf.exits import InvalidInput
 from training.rlhf.model_folder import adapter_files
 from training.rlhf.run.manifest import MANIFEST
-from training.services.run_files import directories
+from training.services.run_files import directories, judges_decision
+from training.services.run_files.reader import RunFiles
 from training.stages import ParentRole
 
 
@@ -26,7 +27,7 @@ def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> Mode
     Called inside the transaction that ends the run. Raises InvalidInput as base_of does.
     """
     manifest = json.loads((output / MANIFEST).read_text("utf-8"))
-    stage = stages.find(run.stage)
+    stage, measured = stages.find(run.stage), judges_decision.measured_of_published(RunFiles(run))
     model = ModelVersion(
         project=run.project,
         kind=stage.kind,
@@ -42,7 +43,7 @@ def publish(run: Run, output: Path, parents: Mapping[str, ModelVersion]) -> Mode
         manifest=manifest,
         manifest_sha256=manifest["sha256"],
         config=json.loads((run.directory / "config.json").read_text("utf-8")),
-        metrics=run.metrics,
+        metrics=run.metrics | (measured.figures if measured else {}),
         uses_withdrawn_labels=_uses_withdrawn_labels(run, parents.values()),
     )
     _link_files(output, model.directory)

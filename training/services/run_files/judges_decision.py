@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from training import stages
 from training.models import Run
+from training.services.run_files import summaries
 from training.services.run_files.gauge_curves import BEST_STEP, JUDGE
 from training.services.run_files.reader import RunFiles
 from training.stages import Stage
@@ -30,17 +31,39 @@ def of(files: RunFiles) -> JudgesDecision | None:
 
     None where there was no judge, where it only watched, and where the policy of the last step was the best.
     """
-    run, history = files.run, files.history
-    if run.stage != Stage.PPO or run.status != Run.Status.SUCCEEDED or files.config.get("early_stopping") != "on":
-        return None
-    best = next((row.metrics[BEST_STEP] for row in reversed(history) if BEST_STEP in row.metrics), None)
+    history, best = files.history, _chosen_step(files)
     if best is None or best == history[-1].step:
         return None
     scores = {row.step: round(row.metrics[JUDGE], 3) for row in history if JUDGE in row.metrics}
     last, total = history[-1].step, history[-1].total
     seen = max(scores, default=last)
     is_early = last < total and not stopped_at_limit(files)
-    return JudgesDecision(last if is_early else None, total, int(best), scores.get(int(best)), seen, scores.get(seen))
+    return JudgesDecision(last if is_early else None, total, best, scores.get(best), seen, scores.get(seen))
+
+
+class Measured(NamedTuple):
+    """What is measured every few steps, at the step whose policy was published."""
+
+    step: int
+    figures: dict[str, float]
+
+
+def measured_of_published(files: RunFiles) -> Measured | None:
+    """The figures of the policy that the judge chose; None where it chose none, or nothing is known of it."""
+    best = _chosen_step(files)
+    row = next((row for row in files.history if row.step == best and JUDGE in row.metrics), None)
+    if row is None:
+        return None
+    return Measured(row.step, {name: one for name, one in row.metrics.items() if summaries.is_remeasured(name)})
+
+
+def _chosen_step(files: RunFiles) -> int | None:
+    """The step whose policy a run has published because the judge liked it best."""
+    run = files.run
+    if run.stage != Stage.PPO or run.status != Run.Status.SUCCEEDED or files.config.get("early_stopping") != "on":
+        return None
+    steps = (int(row.metrics[BEST_STEP]) for row in reversed(files.history) if BEST_STEP in row.metrics)
+    return next(steps, None)
 
 
 def stopped_at_limit(files: RunFiles) -> bool:

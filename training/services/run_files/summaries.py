@@ -74,6 +74,11 @@ def rule_in_words(name: str) -> str:
     return words[_summary(name)]
 
 
+def is_remeasured(name: str) -> bool:
+    """Whether the figure is measured every few steps, each time of the policy as it is then."""
+    return _summary(name) is Summary.LAST
+
+
 def _summary(name: str) -> Summary:
     metric = stages.all_metrics().get(name)
     return metric.summary if metric else Summary.ONCE  # what has no name for people is counted once, as records are

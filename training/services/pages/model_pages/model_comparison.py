@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from django.utils.translation import gettext as _
 
 from annotate.models import Kind, Split
 from training import stages
 from training.models import ModelVersion, Snapshot
 from training.services.pages.model_pages import lineage, model_metrics
+from training.services.pages.model_pages.model_metrics import Figures
 from training.services.run_files import config_fields, summaries
 
 MOST = 5  # models side by side that a person can still follow
@@ -42,10 +45,11 @@ class Labels(NamedTuple):
 
 def compare_figures(models: list[ModelVersion]) -> list[Row]:
     """Every metric that one of `models` has."""
-    known = {key: None for model in models for key in model.metrics}
+    figures = [model_metrics.figures(model) for model in models]
+    known = {key: None for one in figures for key in one.metrics}
     ordered = [key for key in stages.all_metrics() if key in known]
     ordered += sorted(set(known) - set(ordered))
-    return [_figure(key, label, models) for key, label in model_metrics.labels(ordered).items()]
+    return [_figure(key, label, figures) for key, label in model_metrics.labels(ordered).items()]
 
 
 def compare_settings(models: list[ModelVersion]) -> list[Settings]:
@@ -81,10 +85,13 @@ def _settings(models: list[ModelVersion]) -> Settings:
     return Settings(models, [row for row in rows if len(set(row.values)) > 1])
 
 
-def _figure(key: str, label: str, models: Iterable[ModelVersion]) -> Row:
-    readings = [model_metrics.reading(key, model.metrics[key]) if key in model.metrics else None for model in models]
+def _figure(key: str, label: str, figures: Sequence[Figures]) -> Row:
+    readings = [model_metrics.reading(key, one.metrics[key]) if key in one.metrics else None for one in figures]
     first = next(reading for reading in readings if reading)
-    unit = ", ".join(filter(None, [str(first.unit), summaries.rule_in_words(key)]))
+    rule = summaries.rule_in_words(key)
+    if summaries.is_remeasured(key) and all(one.at is not None for one in figures if key in one.metrics):
+        rule = _("of the published policy")
+    unit = ", ".join(filter(None, [str(first.unit), rule]))
     values = [reading.value if reading else NOTHING for reading in readings]
     return Row(label, unit, values, str(first.meaning))
 

@@ -5,24 +5,46 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
 from training import stages
 from training.models import ModelVersion
 from training.services.pages.progress import Reading
-from training.services.run_files import summaries
+from training.services.run_files import judges_decision, summaries
+from training.services.run_files.reader import RunFiles
 from training.stages.metric import DATASET_METRICS, Metric, Words
 from training.stages.number_format import number
 
 
+class Figures(NamedTuple):
+    """The metrics of a model; those that were measured `at` a step every so often are of the policy that it is."""
+
+    metrics: dict[str, Any]
+    at: int | None  # None where the last step's policy is the model, and where nothing else is known
+
+    def span(self, key: str, steps: int) -> str:
+        """Over which of its run's steps the figure goes, in words."""
+        if self.at is not None and summaries.is_remeasured(key):
+            return _("at step %(step)d, which was published") % {"step": self.at}
+        return summaries.steps_in_words(key, steps)
+
+
+def figures(model: ModelVersion) -> Figures:
+    """The figures of a model: its run may have gone on after the policy that it published."""
+    measured = judges_decision.measured_of_published(RunFiles(model.run)) if model.run else None
+    if measured is None:
+        return Figures(model.metrics, None)
+    return Figures(model.metrics | measured.figures, measured.step)
+
+
 def readings(model: ModelVersion) -> list[Reading]:
     """Every metric in the order of the stages; those of one kind that carry a number come last."""
-    metrics, steps = model.metrics, model.run.step if model.run else 0
-    named = [key for key in stages.all_metrics() if key in metrics]
-    keys = (*named, *sorted(set(metrics) - set(named)))
-    return [reading(key, metrics[key])._replace(span=summaries.steps_in_words(key, steps)) for key in keys]
+    found, steps = figures(model), model.run.step if model.run else 0
+    named = [key for key in stages.all_metrics() if key in found.metrics]
+    keys = (*named, *sorted(set(found.metrics) - set(named)))
+    return [reading(key, found.metrics[key])._replace(span=found.span(key, steps)) for key in keys]
 
 
 def reading(key: str, value: Any) -> Reading:
