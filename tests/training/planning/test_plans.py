@@ -213,3 +213,14 @@ def test_a_project_without_training_settings_has_no_readiness(db: None) -> None:
 def label_counts(*, train: int, heldout: int) -> LabelCounts:
     counts = dict.fromkeys(LabelCounts.__dataclass_fields__, 0)
     return LabelCounts(**counts | {"train_prompts": train, "heldout_prompts": heldout})
+
+
+def test_a_round_of_which_no_stage_would_run_is_not_started(project: Project, admin: Member) -> None:
+    """Or it would succeed, and the next one would wait for rankings of answers that nobody wrote."""
+    machine.make_settings(project, demonstrations_minimum=0)
+    machine.make_model(project, "base")
+    plan = plans.draft(project)
+    assert running(plan) == []
+    assert plan.obstacle.startswith("No stage of the round would run")
+    with pytest.raises(rounds.NotReady):
+        rounds.open(project, opened_by=admin.user)
