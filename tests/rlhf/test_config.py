@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from training.rlhf.config import STAGES, RunConfig, check_value, parse
+from training.rlhf.config import STAGES, RunConfig, check_value, load_config, parse
 from training.rlhf.exits import InvalidInput
 
 STATED_BY_THE_PLATFORM = {"seed", "parents"}
@@ -57,3 +59,18 @@ def test_what_a_stage_cannot_do_is_refused_with_the_limit(stage: str, fields: di
 def test_the_ends_of_a_range_belong_to_it() -> None:
     assert [config("sampling", k=k).k for k in (2, 9)] == [2, 9]  # type: ignore[attr-defined]
     assert config("ppo", learning_rate=0).learning_rate == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("raw", [None, 5, True, "sft", [], [["stage", "sft"]]])
+def test_a_file_that_holds_no_object_is_refused(tmp_path: Path, raw: object) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(InvalidInput, match=r"^config\.json does not contain a JSON object$") as refused:
+        load_config(tmp_path / "config.json")
+    assert refused.value.kind == "settings_unreadable"
+
+
+@pytest.mark.parametrize("stage", [None, 1, [], ["sft"], {"sft": 1}])
+def test_a_stage_that_is_no_name_is_refused(stage: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^stage must be one of pretraining, sft, ") as refused:
+        parse({"schema": 1, "stage": stage})
+    assert (refused.value.kind, refused.value.field) == ("config", "stage")

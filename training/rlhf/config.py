@@ -256,7 +256,8 @@ class PPOConfig(AnsweringConfig, LearningConfig):
 
     def count_gauge_answers(self, prompts: int) -> int:
         """How many answers the trial and all measurements of a watched run take that has so many train prompts."""
-        tried = min(TRIAL_PROMPTS, self.gauge_prompts, prompts) if self.trial_answers > 1 else 0
+        has_trial = self.trial_answers > 1 and prompts > 1
+        tried = min(TRIAL_PROMPTS, self.gauge_prompts, prompts) if has_trial else 0
         measurements = 1 + math.ceil(self.iterations / self.gauge_every)  # the first is before training
         return tried * self.trial_answers + measurements * self.gauge_prompts
 
@@ -316,9 +317,12 @@ def has_adapters(cfg: RunConfig) -> bool:
 def load_config(path: Path) -> RunConfig:
     """The config in a file. Raises InvalidInput, naming the field that is wrong."""
     try:
-        return parse(json.loads(path.read_text("utf-8")))
+        raw = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path.name} cannot be read: {error}", kind="settings_unreadable") from error
+    if not isinstance(raw, dict):
+        raise InvalidInput(f"{path.name} does not contain a JSON object", kind="settings_unreadable")
+    return parse(raw)
 
 
 def parse(raw: Mapping[str, Any]) -> RunConfig:
@@ -326,7 +330,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     fields = dict(raw)
     require(fields.pop("schema", None) == SCHEMA, "schema", f"must be {SCHEMA}")
     stage = fields.pop("stage", None)
-    require(stage in STAGES, "stage", f"must be one of {', '.join(STAGES)}, not {stage!r}")
+    require(isinstance(stage, str) and stage in STAGES, "stage", f"must be one of {', '.join(STAGES)}, not {stage!r}")
     parents = fields.get("parents", {})
     require(isinstance(parents, dict), "parents", "must be an object")
     fields["parents"] = {role: _build(Parent, parent) for role, parent in parents.items()}

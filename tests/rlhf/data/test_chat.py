@@ -332,3 +332,9 @@ def test_a_prompt_that_ends_inside_of_a_token_is_refused_with_what_to_change(
     (tmp_path / "chat_template.jinja").write_text(PLAIN_TEMPLATE.replace("Assistant:", "Assistant: "))
     with pytest.raises(InvalidInput, match="ends a prompt with ' ', which the tokenizer merges with the answer: begin"):
         Chat.load(tmp_path)
+
+
+def test_a_model_directory_that_is_gone_is_not_called_a_bad_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        Chat.load(tmp_path / "gone")
+    assert (str(refusal.value), refusal.value.kind) == ("there is no model directory gone", "folder_missing")

@@ -165,6 +165,18 @@ def test_every_stage_is_counted_that_starts_from_adapters(
     assert min(peak["total"] for peak in counted(run, capsys)) > 0
 
 
+def test_an_adapter_whose_base_the_config_does_not_name_is_refused_as_the_stage_does(
+    outputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = adapter_runs.write(tmp_path / "run", "sampling", {"policy": outputs["sft"]})
+    assert main(["memory", str(run)]) == 77
+    said = capsys.readouterr().err.strip()
+    assert said == "parents.policy is an adapter: name the whole model that it stands on as parents.policy_trunk"
+    assert main(["memory", str(run), "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["refusal"]["kind"] == "trunk_missing"
+
+
 def decided(run: Path) -> LearningConfig:
     cfg = with_auto_decided(run, load_config(run / "config.json"))
     assert isinstance(cfg, LearningConfig)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.rlhf.forward_hooks import forward_hook
 from tests.rlhf.reward_runs import demonstration
 from tests.rlhf.run.conftest import MakeSft
 from tests.rlhf.run.test_recovery import faulty_forwards, room_for
@@ -192,5 +193,37 @@ def test_a_run_that_has_not_finished_has_nothing_to_compare_with(
     run = make_sft()
     status, said = reproduce(run)
     assert status == 77
-    assert "python -m training.rlhf sft run" in said
+    assert said.endswith(f"finish it with python -m training.rlhf sft {run}")
     assert not (run / "attempts").exists()
+
+
+def test_the_advice_for_an_unfinished_run_names_the_path_as_it_was_given(
+    make_sft: MakeSft, reproduce: Reproduce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_sft())
+    _status, said = reproduce(Path())
+    assert said.endswith("finish it with python -m training.rlhf sft .")
+
+
+@pytest.mark.parametrize("torn", ['{"step": 2, "met', "[]", '{"step": 2, "metrics": null}'])
+def test_metrics_that_are_damaged_are_named_before_anything_runs(sft: Path, reproduce: Reproduce, torn: str) -> None:
+    metrics = sft / "attempts/1/metrics.jsonl"
+    lines = metrics.read_text().splitlines()
+    metrics.write_text("\n".join([*lines[:-1], torn]))
+    with forward_hook(lambda *_: pytest.fail("the stage runs")):
+        status, said = reproduce(sft)
+    fault = f"attempts/1/metrics.jsonl is damaged in line {len(lines)}"
+    assert (status, said) == (77, f"{fault}, and the run cannot be reproduced without it: restore it first")
+
+
+@pytest.mark.parametrize("manifest", ["[]", '{"files": [1]}', '{"files": {"model.safetensors": 1}}', "{"])
+def test_an_output_without_hashes_that_can_be_read_counts_as_unfinished(
+    sft: Path, reproduce: Reproduce, manifest: str
+) -> None:
+    origin = origin_file.read(sft / "attempts/1")
+    del origin["output"]
+    (sft / "attempts/1/origin.json").write_text(json.dumps(origin))
+    (sft / "attempts/1/output/manifest.json").write_text(manifest)
+    status, said = reproduce(sft)
+    assert status == 77
+    assert said.startswith("this run has not finished")

@@ -185,3 +185,24 @@ def test_merging_is_repeatable_and_refuses_another_base(
         assert sentence in capsys.readouterr().err
     assert main(["merge", str(first), str(outputs["base"]), str(tmp_path / "out")]) == 77  # it is whole already
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_merging_replaces_nothing_and_writes_into_neither_of_its_inputs(
+    tmp_path: Path, outputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter, base = (Path(shutil.copytree(outputs[role], tmp_path / role)) for role in ("policy", "base"))
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "link").symlink_to(base)
+    (base / "empty").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    overlapping = (adapter, base, base / "empty", adapter / "merged", tmp_path / "link/merged", tmp_path)
+    refusals = dict.fromkeys(overlapping, "overlap: name a new directory for the merged model")
+    refusals |= dict.fromkeys((tmp_path / "notes", outputs["sft"]), "exists and is not an empty directory")
+    with forward_hook(lambda *_: pytest.fail("a network was loaded")):
+        for out, sentence in refusals.items():
+            assert main(["merge", str(adapter), str(base), str(out)]) == 77
+            assert sentence in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (tmp_path / "new").mkdir()
+    assert main(["merge", str(adapter), str(base), str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new/model.safetensors").is_file()

@@ -69,6 +69,15 @@ def test_a_policy_that_never_became_certainly_better_is_published_as_it_began() 
     assert min(one.step for one in late if one) >= 2
 
 
+def test_on_a_single_prompt_no_improvement_is_certain_and_the_policy_as_it_began_is_published() -> None:
+    watch = Watch(patience=4)
+    for step in range(5):
+        watch.see(Measured(step, [0.5 + step]))
+    assert watch.has_levelled_off
+    assert watch.best
+    assert watch.best.step == 0
+
+
 @pytest.mark.parametrize("slope", [0.13, 0.2])
 def test_a_judge_who_goes_up_by_more_than_a_standard_error_at_a_time_stops_hardly_any_run(slope: float) -> None:
     assert stopped([slope * step for step in range(24)]) <= 0.05
@@ -175,6 +184,21 @@ def test_ppo_does_not_begin_where_the_judge_dislikes_what_the_reward_picks_unles
     assert main(["ppo", str(wanted)]) == 0
 
 
+def test_a_single_prompt_is_no_trial_and_ppo_begins_and_changes_nothing(
+    make_run: MakeRun, models: dict[str, Path], opposed: dict[str, Path]
+) -> None:
+    llama = models["llama"]
+    parents = {"policy": llama, "reference": llama, "reward": opposed["usual"], "watcher": opposed["reversed"]}
+    fields: dict[str, Any] = {"data": {"prompts": PROMPTS[:1]}, "learning_rate": 0.05, "kl_limit": 1e9, "iterations": 3}
+    run = make_run("ppo", parents=parents, **fields, **SIZES | {"trial_answers": 8})
+    assert main(["ppo", str(run)]) == 0
+    first, *_, last = lines_of(run)
+    assert "gauge/trial_win_rate" not in first["metrics"]
+    assert (last["step"], last["metrics"]["gauge/best_step"]) == (3, 0)
+    start = load_file(llama / "model.safetensors")
+    assert all(torch.equal(weight, start[name]) for name, weight in published(run).items())
+
+
 def test_ppo_begins_where_the_judge_agrees_and_says_how_much(
     make_run: MakeRun, models: dict[str, Path], opposed: dict[str, Path]
 ) -> None:
@@ -197,6 +221,7 @@ def test_the_answers_of_trial_and_measurements_can_be_counted_before() -> None:
     assert cfg.count_gauge_answers(prompts=1000) == 4 * 100 + 64 * 16  # after 0, 5, 10 and 12 iterations
     assert cfg.count_gauge_answers(prompts=10) == 4 * 100 + 10 * 16
     assert replace(cfg, trial_answers=1).count_gauge_answers(prompts=1000) == 4 * 100
+    assert cfg.count_gauge_answers(prompts=1) == 4 * 100
 
 
 def test_the_same_prompts_are_answered_every_time_and_few_of_them_several_times() -> None:

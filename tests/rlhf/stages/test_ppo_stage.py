@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from tests.rlhf.conftest import MakeRun
 from tests.rlhf.forward_hooks import forward_hook, interrupted_at_forward
 from tests.rlhf.reward_runs import question, ranked_slate
 from tests.rlhf.run.test_resume import metrics, samples, weights
-from training.rlhf import failpoints
+from training.rlhf import endings, failpoints
 from training.rlhf.__main__ import main
 from training.rlhf.config import PPOConfig
 from training.rlhf.data import leakage
@@ -194,6 +196,27 @@ def test_the_critic_starts_as_the_reward_model(model_dir: Path, reward_models: d
     values = critic.values(extended)
     at_end = values.gather(1, batch.attention.sum(1, keepdim=True)).squeeze(1)
     torch.testing.assert_close(at_end, rewards, atol=1e-5, rtol=0)
+
+
+def test_a_disk_that_is_full_for_the_samples_of_a_step_calls_for_a_person_and_leaves_no_torn_file(
+    make_run: MakeRun, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file = safetensors.torch.save_file
+
+    def save_half(tensors: Any, path: Path, **options: Any) -> None:
+        save_file(tensors, path, **options)
+        if path.parent.name == "rollouts":
+            path.write_bytes(path.read_bytes()[:100])
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save_half)
+    run = make_run("ppo", parents=parents, data={"prompts": PROMPTS}, learning_rate=1e-3, **SMALL)
+    assert main(["ppo", str(run)]) == 78
+    assert endings.read(run / "attempts/1")["kind"] == "disk"
+    assert not list((run / "attempts/1/rollouts").iterdir())
+    monkeypatch.undo()
+    assert main(["ppo", str(run)]) == 0
+    assert len(list((run / "attempts/1/rollouts").iterdir())) == SMALL["iterations"]
 
 
 def test_a_sample_of_a_step_can_be_read_token_by_token(

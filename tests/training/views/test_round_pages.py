@@ -57,6 +57,14 @@ def test_a_project_that_lacks_labels_says_how_many(page: Client, project: Projec
     assert not Round.objects.exists()
 
 
+@pytest.mark.parametrize("content", ["[]", "5", "{"])
+def test_a_base_model_whose_config_holds_no_object_takes_no_page_away(
+    page: Client, ready: Project, base: ModelVersion, content: str
+) -> None:
+    (base.directory / "config.json").write_text(content)
+    assert page.get(rounds_url(ready)).status_code == 200
+
+
 def test_two_admins_who_press_at_once_meet_in_one_round(page: Client, ready: Project) -> None:
     other = Client()
     other.force_login(make_member(ready, role="admin").user)

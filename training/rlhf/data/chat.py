@@ -93,7 +93,9 @@ class Chat:
 
     @classmethod
     def load(cls, model: Path) -> "Chat":
-        """The chat of a model directory. Raises InvalidInput where its tokenizer or template cannot be used."""
+        """The chat of a model directory. Raises InvalidInput where it is gone, or its tokenizer or template unfit."""
+        if not model.is_dir():  # or transformers would take its path for the name of a model on the internet
+            raise model_files.no_folder(model).refusal()
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:

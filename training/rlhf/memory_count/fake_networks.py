@@ -49,7 +49,7 @@ class FakeNetworks(ParentNetworks):
     def saved_adapter(self, role: str) -> SavedAdapter | None:
         """See ParentNetworks."""
         shape = self._saved_shapes.get(role)
-        return SavedAdapter(Path(), shape, [], self.cfg.parents[trunk_role(role)].manifest_sha256) if shape else None
+        return SavedAdapter(Path(), shape, [], self.trunk_sha256(role)) if shape else None
 
     def whole_policy(self, role: str, *, trains: bool) -> Policy:
         """See ParentNetworks."""

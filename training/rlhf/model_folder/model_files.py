@@ -59,8 +59,7 @@ class ModelFiles(NamedTuple):
 def survey(folder: Path) -> ModelFiles:
     """Check every name in a model folder, and the contents of the files that would be read."""
     if not folder.is_dir():
-        missing = block(f"there is no model directory {folder.name}", kind="folder_missing")
-        return ModelFiles({}, [], [missing])
+        return ModelFiles({}, [], [no_folder(folder)])
     folder = folder.resolve()
     findings: list[Finding] = []
     listed, ignored = _listed(folder, findings)
@@ -82,6 +81,11 @@ def survey(folder: Path) -> ModelFiles:
     files = ModelFiles({name: path.resolve() for name, path in read.items()}, sorted(ignored), findings)
     findings += weight_files.quantisation_findings(files.read.get(CONFIG), [files.read[name] for name in files.weights])
     return files
+
+
+def no_folder(folder: Path) -> Finding:
+    """What is said where the model directory is gone."""
+    return block(f"there is no model directory {folder.name}", kind="folder_missing")
 
 
 def _listed(folder: Path, findings: list[Finding]) -> tuple[dict[str, Path], list[str]]:

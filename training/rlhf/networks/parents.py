@@ -76,12 +76,17 @@ class ParentNetworks:
         directory = self.directory(role)
         if not is_adapter(directory):
             return None
-        saved, trunk = adapters.read(directory), self.cfg.parents.get(trunk_role(role))
-        if trunk is None:
-            raise _no_trunk(role)
-        if trunk.manifest_sha256 != saved.base_sha256:
+        saved = adapters.read(directory)
+        if self.trunk_sha256(role) != saved.base_sha256:
             raise _other_trunk(role)
         return saved
+
+    def trunk_sha256(self, role: str) -> str:
+        """The hash of the model that a role's adapter stands on. Raises InvalidInput where the config names none."""
+        trunk = self.cfg.parents.get(trunk_role(role))
+        if trunk is None:
+            raise _no_trunk(role)
+        return trunk.manifest_sha256
 
     def whole_policy(self, role: str, *, trains: bool) -> Policy:
         """A policy that has its weights to itself."""

@@ -46,7 +46,7 @@ def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
     shutil.rmtree(draft, ignore_errors=True)
     reach("sealed-begins", target)
     draft.mkdir(parents=True)
-    with _errors_of_the_disk():
+    with errors_of_the_disk():
         yield draft
     reach("sealed-filled", target)
     for path in sorted(draft.iterdir()):
@@ -65,7 +65,7 @@ def sealed(target: Path, before_rename: Callable[[], None]) -> Iterator[Path]:
 
 
 @contextmanager
-def _errors_of_the_disk() -> Iterator[None]:
+def errors_of_the_disk() -> Iterator[None]:
     """safetensors reports a full disk in its message only; this raises the OSError that it stands for."""
     try:
         yield

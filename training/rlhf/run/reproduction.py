@@ -62,19 +62,24 @@ def find_original(run_dir: Path, stage: str) -> Original:
             return Original(attempt, files, origin)
     raise InvalidInput(
         f"this run has not finished, so there is nothing to compare with: finish it with"
-        f" python -m training.rlhf {stage} {run_dir.name}",
+        f" python -m training.rlhf {stage} {run_dir}",
         kind="input",
     )
 
 
 def require_files(run_dir: Path, original: Original) -> None:
-    """Raises InvalidInput where records that the run has read, or the metrics that it has logged, are gone."""
-    needed = [run_dir / "data" / name for name in original.origin.get("data", {})] + [original.attempt / METRICS]
-    for path in needed:
+    """Raises InvalidInput where records that the run has read are gone, or its metrics are gone or damaged."""
+    metrics = original.attempt / METRICS
+    for path in [*(run_dir / "data" / name for name in original.origin.get("data", {})), metrics]:
+        fault = None
         if not path.is_file():
+            fault = "is no longer there"
+        elif path == metrics and (line := _damaged_line(metrics)):
+            fault = f"is damaged in line {line}"
+        if fault:
             name = path.relative_to(run_dir).as_posix()
             raise InvalidInput(
-                f"{name} is no longer there, and the run cannot be reproduced without it: restore it first",
+                f"{name} {fault}, and the run cannot be reproduced without it: restore it first",
                 kind="records",
                 field=name,
             )
@@ -112,15 +117,14 @@ def report(original: Original, attempt: Path) -> bool:
 
 
 def _files_written(attempt: Path, origin: Mapping[str, Any]) -> Files:
-    """The hashes of an attempt's output when it was sealed; empty where it has none."""
-    if recorded := origin.get("output"):
-        files: Files = recorded["files"]
-        return files
+    """The hashes of an attempt's output when it was sealed; empty where it has none, or none that can be read."""
     try:
-        files = json.loads((attempt / "output" / MANIFEST).read_text("utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
+        sealed = origin.get("output") or json.loads((attempt / "output" / MANIFEST).read_text("utf-8"))
+        files: Files = sealed["files"]
+        is_sound = all("size" in facts for facts in files.values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # JSON of any form
         return {}
-    return files
+    return files if is_sound else {}
 
 
 def _changed_since(original: Original) -> Iterator[str]:
@@ -160,6 +164,18 @@ def _different_metrics(then: Path, now: Path) -> Iterator[str]:
 
 def _value(line: Mapping[str, Any], name: str) -> object:
     return line["metrics"].get(name, "absent")
+
+
+def _damaged_line(metrics: Path) -> int | None:
+    """The number of the first line that is no measurement, counted from 1; None where all are."""
+    for number, line in enumerate(metrics.read_bytes().splitlines(), start=1):
+        try:
+            measured = json.loads(line)
+        except ValueError:
+            return number
+        if not (isinstance(measured, dict) and "step" in measured and isinstance(measured.get("metrics"), dict)):
+            return number
+    return None
 
 
 def _measured(path: Path) -> list[dict[str, Any]]:

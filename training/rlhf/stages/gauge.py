@@ -97,14 +97,17 @@ class Watch:
 
 
 def is_above(scores: Sequence[float], before: Sequence[float]) -> bool:
-    """Whether the mean of `scores` is above that of `before` by more than chance; both are of the same prompts."""
+    """Whether the mean of `scores` is above that of `before` by more than chance; both are of the same prompts.
+
+    One prompt tells nothing about chance, so with it nothing is above anything.
+    """
     gains = [now - then for now, then in zip(scores, before, strict=True)]
-    return fmean(gains) > CERTAIN * standard_error(gains)
+    return len(gains) > 1 and fmean(gains) > CERTAIN * standard_error(gains)
 
 
 def standard_error(numbers: Sequence[float]) -> float:
-    """Of their mean; 0 where there is one number only."""
-    return stdev(numbers) / math.sqrt(len(numbers)) if len(numbers) > 1 else 0.0
+    """Of the mean of two numbers or more."""
+    return stdev(numbers) / math.sqrt(len(numbers))
 
 
 def picked_wins(rewards: Sequence[float], scores: Sequence[float]) -> float:
@@ -166,9 +169,9 @@ class Gauge:
     def try_reward(self) -> dict[str, float]:
         """What to plot of the trial. Raises InvalidInput where the watcher does not prefer what the reward picks."""
         count_each = self._cfg.trial_answers
-        if count_each < 2:
-            return {}
         prompts = list({prompt.id: prompt for prompt, _number in self._asked}.values())[:TRIAL_PROMPTS]
+        if count_each < 2 or len(prompts) < 2:  # which could not say anything
+            return {}
         wanted = [(prompt, number) for prompt in prompts for number in range(count_each)]
         answers = ranks.spread(wanted, partial(self._sample, stream="gauge/trial"))
         rewards, scores = self._rewards(answers), self._scores(answers)

@@ -13,8 +13,10 @@ from ..config import load_config
 from ..data.batching import Batch
 from ..data.chat import Chat
 from ..exits import InvalidInput
+from ..json_files import replacing
 from ..networks.policy import Policy, token_logprobs
 from ..networks.scalar_model import ScalarModel
+from ..run.manifest import errors_of_the_disk
 from .rollouts import Rollout
 
 SAMPLES = 4  # recorded of each step
@@ -50,7 +52,10 @@ def after_update(policy: Policy, critic: ScalarModel, batch: Batch) -> dict[str,
 
 
 def record(attempt: Path, step: int, rollout: Rollout, after: Mapping[str, Tensor]) -> None:
-    """Write a rollout of a step, with what `after_update` gave for it, or nothing where there was no update."""
+    """Write a rollout of a step, with what `after_update` gave for it, or nothing where there was no update.
+
+    Raises OSError.
+    """
     tensors = {
         "tokens": rollout.batch.tokens,
         "attention": rollout.batch.attention,
@@ -69,18 +74,19 @@ def record(attempt: Path, step: int, rollout: Rollout, after: Mapping[str, Tenso
     ]
     directory = attempt / "rollouts"
     directory.mkdir(exist_ok=True)
-    safetensors.torch.save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-        directory / f"step-{step:06d}.safetensors",
-        metadata={"titles": json.dumps(titles)},
-    )
+    with replacing(directory / f"step-{step:06d}.safetensors") as draft, errors_of_the_disk():
+        safetensors.torch.save_file(
+            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            draft,
+            metadata={"titles": json.dumps(titles)},
+        )
 
 
 def show(run_dir: Path, step: int) -> None:
     """Print the episodes of a step. Raises InvalidInput where none were recorded."""
     found = list(run_dir.glob(f"attempts/*/rollouts/step-{step:06d}.safetensors"))
     if not found:
-        raise InvalidInput(f"no samples were kept for step {step} in {run_dir.name}", kind="no_sample", step=step)
+        raise InvalidInput(f"no samples were kept for step {step} in {run_dir}", kind="no_sample", step=step)
     titles, samples = read(max(found, key=lambda path: path.stat().st_mtime))
     chat = Chat.load(run_dir / load_config(run_dir / "config.json").parents["policy"].path)
     for title, sample in zip(titles, samples, strict=True):

@@ -22,7 +22,7 @@ def fp32_bytes(model: ModelVersion, shape: Mapping[str, Any]) -> int:
 def shape_of(model: ModelVersion) -> dict[str, Any]:
     """What is in the config.json of a model; empty where it cannot be read."""
     try:
-        shape: dict[str, Any] = json.loads((model.directory / "config.json").read_text("utf-8"))
+        shape = json.loads((model.directory / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}  # the stage that reads it will say so
-    return shape
+    return shape if isinstance(shape, dict) else {}
