@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote_from_bytes
@@ -51,10 +52,21 @@ VALUES: list[bytes] = [
     "ä".encode() * 100_000,
 ]
 
+CURSORS: list[bytes] = [  # with a position where no id can be, before they are encoded
+    b"p=", b"p=abc", b"p=1.5", b"p=-1", b"p=+1", b"p=1_0", b"p=%D9%A3", b"p=\0", b"p=%00", b"p=" + b"9" * 20,
+    b"p=" + b"9" * 4400, b"r=1&p=x", b"o=5&p=x", b"r=x", b"o=x", b"o=-1",
+]  # fmt: skip
+VALUES += [b64encode(cursor) for cursor in CURSORS]
+
+
+def nested(levels: int) -> list[object]:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
 JSON_VALUES: list[object] = [
     None, True, -1, 0, 2**31, 2**63, 2**64, 10**400, 1e308, "", "\0", "a\0b", "\ud800", "٣", "²", "9" * 400,
     "a" * 200_000, [], {}, [[]], [None], {"a": None}, {"\0": "\0"}, {"\ud800": 1}, [0] * 5000, {"٣": 1},
-    {"1": "²"}, {"9" * 400: 1},
+    {"1": "²"}, {"9" * 400: 1}, {"9" * 5000: 1}, nested(100), nested(600),
 ]  # fmt: skip
 
 BODIES: list[bytes] = [
@@ -79,6 +91,8 @@ CONTENT_TYPES: list[str] = [
     "application/json; charset=hex",
     "application/x-ndjson",
     "application/x-ndjson; charset=utf-16",
+    "application/jsonl",
+    "application/jsonl; charset=utf-16",
     "multipart/form-data",
     "multipart/form-data; boundary=x",
     "multipart/form-data; boundary=x; charset=unheard-of",

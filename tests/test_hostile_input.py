@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -25,6 +26,8 @@ EXAMPLES = 10  # of each address and method
 SECURITY_HEADERS = ("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy")
 PAGES = [row for row in ROWS if "-api:" not in row.route]
 ENDPOINTS = [row for row in ROWS if "-api:" in row.route]
+VIEWS = {row.route: resolve(reverse(row.route, kwargs=dict.fromkeys(row.values, "1"))).func.cls for row in ENDPOINTS}
+LISTS = [row for row in ENDPOINTS if row.method == "GET" and "cursor" in getattr(VIEWS[row.route], "parameters", ())]
 READ_IN_QUERY, READ_IN_FORM = hostile.names_read("GET"), hostile.names_read("POST")
 hurried = settings(
     max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -65,6 +68,16 @@ def test_the_api_answers_whatever_it_is_asked(world: World, row: Row) -> None:
         send(world, row, data, draw_document(data, world, row) if row.method != "GET" else (b"", ""))
 
     ask()
+
+
+@pytest.mark.parametrize("cursor", hostile.CURSORS, ids=lambda cursor: repr(cursor[:12]))
+@pytest.mark.parametrize("row", LISTS, ids=name_of)
+def test_a_list_does_not_go_on_from_a_cursor_that_it_did_not_make(world: World, row: Row, cursor: bytes) -> None:
+    address = reverse(row.route, kwargs={part: world.values.get(name, name) for part, name in row.values.items()})
+    headers = {"Authorization": f"Bearer {world.secrets[insider(row)]}"}
+    answer = hostile.WSGIClient().get(address, {"cursor": b64encode(cursor).decode()}, headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Invalid cursor")
+    assert answer["Content-Type"] == "application/problem+json"
 
 
 def send(world: World, row: Row, data: st.DataObject, body: tuple[bytes, str]) -> None:

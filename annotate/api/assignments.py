@@ -11,7 +11,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoints import Endpoint
+from annotate.api.endpoints import Endpoint, is_id
 from annotate.api.prompts import TurnSerializer
 from annotate.models import Assignment, Completion, Kind, User
 from annotate.services import work
@@ -63,7 +63,7 @@ class DraftSerializer(serializers.Serializer[Any]):
 
 def _are_places(places: Any) -> bool:
     return isinstance(places, dict) and all(
-        key.isdecimal() and (place is None or type(place) is int) for key, place in places.items()
+        is_id(key) and (place is None or type(place) is int) for key, place in places.items()
     )
 
 

@@ -15,8 +15,8 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
-from rest_framework.pagination import CursorPagination
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -24,6 +24,8 @@ from rest_framework.views import APIView
 from annotate.api.parsers import JSONParser
 from annotate.api.problems import MEDIA_TYPE, Problem
 from annotate.models import ApiToken, Member, Project, Role, User
+
+ID_LENGTH = 19  # digits of the largest 64-bit number
 
 
 class ProblemDocument(serializers.Serializer[Any]):
@@ -45,11 +47,23 @@ class ProblemSchema(AutoSchema):
         return bodies | {"default": problem}
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` can be the id of a row: ASCII digits, not too many for int()."""
+    return text.isascii() and text.isdigit() and len(text) <= ID_LENGTH
+
+
 class Pages(CursorPagination):
     """Newest first; a page's address says where it starts, so that new rows shift nothing."""
 
     page_size = 50
     ordering = "-pk"
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """What `?cursor=` says. Raises NotFound, also for a position that is no id: lists are ordered by id."""
+        cursor = super().decode_cursor(request)
+        if cursor and cursor.position is not None and not is_id(str(cursor.position)):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
 
 
 class PageSerializer(serializers.Serializer[Any]):

@@ -15,21 +15,26 @@ from rest_framework.parsers import BaseParser
 from rest_framework.parsers import JSONParser as RestJSONParser
 
 from annotate.api.problems import Problem
+from annotate.services.text import json_depth
 
 CHUNK = 1 << 20  # bytes
+DEPTH_LIMIT = 50  # levels of lists and objects; a slate whose prompt has metadata needs about half of them
 LARGEST_MB = settings.LARGEST_IMPORT_MB["annotate-api:prompts"]
 
 
 class JSONParser(RestJSONParser):
-    """JSON whose nesting cannot exhaust the stack."""
+    """JSON whose nesting cannot exhaust the stack, neither here nor where it is walked and written later."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
-            return super().parse(stream, media_type, parser_context)
+            body = super().parse(stream, media_type, parser_context)
         except RecursionError:
-            raise ParseError(_("The JSON is nested too deeply.")) from None
+            raise _too_deep() from None
+        if json_depth(body) > DEPTH_LIMIT:
+            raise _too_deep()
+        return body
 
 
 class SpoolingParser(BaseParser):
@@ -56,6 +61,10 @@ class SpoolingNDJSONParser(SpoolingParser):
 
 class SpoolingJSONLinesParser(SpoolingParser):
     media_type = "application/jsonl"
+
+
+def _too_deep() -> ParseError:
+    return ParseError(_("The JSON is nested too deeply; at most %d levels are allowed.") % DEPTH_LIMIT)
 
 
 def _copy(stream: Any, file: IO[bytes], *, announced: int) -> None:

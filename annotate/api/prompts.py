@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import IO, Any, ClassVar
 
+from django.utils.http import parse_header_parameters
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -19,6 +20,8 @@ from annotate.services import prompts
 from annotate.services.importing import conversations, sources
 from annotate.services.importing.encodings import NotUTF8
 from annotate.services.importing.reports import Imported
+
+LINES = {"type": "string", "description": "One prompt per line."}
 
 
 class TurnSerializer(serializers.Serializer[Any]):
@@ -94,7 +97,8 @@ class Prompts(Endpoint):
     @extend_schema(
         request={
             "application/json": PromptSerializer(many=True),
-            "application/x-ndjson": {"type": "string", "description": "One prompt per line."},
+            "application/x-ndjson": LINES,
+            "application/jsonl": LINES,
         },
         responses=ImportedSerializer,
     )
@@ -107,6 +111,8 @@ class Prompts(Endpoint):
                 source = sources.read(body)
             except (sources.Unreadable, NotUTF8) as error:
                 raise ParseError(str(error)) from None
-            if not source.is_list and request.content_type.startswith("application/json"):
+            # Compared as a whole: “application/jsonl” begins with the same letters.
+            media_type, _parameters = parse_header_parameters(request.content_type)
+            if not source.is_list and media_type == SpoolingParser.media_type:
                 raise ParseError(_("The body must be a list of prompts."))
             return Response(ImportedSerializer(prompts.add(project, source.records, actor=self.user)).data)

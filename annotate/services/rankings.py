@@ -116,8 +116,10 @@ def letters(card_order: Sequence[int]) -> dict[int, str]:
 
 def by_place(assignment: Assignment, places: Mapping[Any, int | None]) -> list[Place]:
     """What `places` ({completion id: place}) say, best first, "cannot judge" last; ties by their letters."""
-    numbers = {int(pk): number for pk, number in places.items()}
-    cards = [(numbers[pk], letter, pk) for pk, letter in letters(assignment.card_order).items() if pk in numbers]
+    # Compared as text: an id in a draft is a string, and one that a program has sent need not be a number at all.
+    numbers = {str(pk): number for pk, number in places.items()}
+    shown = letters(assignment.card_order)
+    cards = [(numbers[str(pk)], letter, pk) for pk, letter in shown.items() if str(pk) in numbers]
     cards.sort(key=lambda card: (card[0] is None, card[0] or 0, card[1]))
     found = []
     for number, group in groupby(cards, key=lambda card: card[0]):

@@ -91,7 +91,10 @@ def repair_text(text: str) -> tuple[str, bool]:
 
 
 def repair_json(value: Any) -> Any:
-    """A JSON value that every database stores: strings repaired, infinite numbers (as of 1e999) left out."""
+    """A JSON value that every database stores: strings repaired, infinite numbers (as of 1e999) left out.
+
+    It calls itself for each level: what comes from outside has passed a limit of json_depth().
+    """
     if isinstance(value, str):
         return _storable(value)
     if isinstance(value, list):
@@ -101,6 +104,15 @@ def repair_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def json_depth(value: Any) -> int:
+    """How many levels of lists and objects `value` has."""
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def control_count(text: str) -> int:

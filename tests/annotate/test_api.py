@@ -117,7 +117,17 @@ def test_a_stale_draft_is_a_conflict_that_carries_the_stored_one(program, annota
 
 
 @pytest.mark.parametrize(
-    "draft", [{"places": [1, 2]}, {"places": {"first": 1}}, {"places": {"1": "best"}}, {"text": 7}, {"note": None}]
+    "draft",
+    [
+        {"places": [1, 2]},
+        {"places": {"first": 1}},
+        {"places": {"1": "best"}},
+        {"places": {"9" * 20: 1}},
+        {"places": {"9" * 5000: 1}},
+        {"places": {"٣": 1}},
+        {"text": 7},
+        {"note": None},
+    ],
 )
 def test_a_draft_that_no_page_can_show_again_is_refused(program, annotator, draft):
     assignment = make_assignment(annotator)
@@ -125,6 +135,23 @@ def test_a_draft_that_no_page_can_show_again_is_refused(program, annotator, draf
     assert (status, list(problem["errors"])) == (400, ["draft"])
     assignment.refresh_from_db()
     assert assignment.draft_version == 0
+
+
+@pytest.mark.parametrize("levels", [49, 450, 600, 850])
+def test_a_draft_that_is_nested_too_deeply_is_refused_with_a_sentence(program, annotator, levels):
+    assignment = make_assignment(annotator)
+    body = b'{"draft": {"text": "Rest.", "more": %b}, "draft_version": 0}' % (b"[" * levels + b"]" * levels)
+    status, problem = program.send("PUT", f"/assignments/{assignment.pk}/draft/", body)
+    detail = "The JSON is nested too deeply; at most 50 levels are allowed."
+    assert (status, problem["detail"]) == (400, detail)
+    assignment.refresh_from_db()
+    assert assignment.draft is None
+
+
+def test_a_draft_may_have_some_levels(program, annotator):
+    address = f"/assignments/{make_assignment(annotator).pk}/draft/"
+    body = b'{"draft": {"text": "Rest.", "more": %b}, "draft_version": 0}' % (b"[" * 48 + b"]" * 48)
+    assert program.send("PUT", address, body)[0] == 200
 
 
 def test_a_draft_that_is_too_long_is_refused_with_a_sentence(program, annotator):
@@ -181,6 +208,21 @@ def test_prompts_come_in_as_a_list_and_as_lines(admins_program):
     status, answer = admins_program.send("POST", "prompts/", lines, content_type="application/x-ndjson")
     assert (status, answer["created"], answer["existing"]) == (200, 1, 1)
     assert [rejected["line"] for rejected in answer["rejected"]] == [2]
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/x-ndjson", "application/jsonl", "Application/JSONL; charset=utf-8"]
+)
+def test_json_lines_are_taken_under_either_of_their_names(admins_program, media_type):
+    lines = b'{"text": "One?"}\n{"text": "Two?"}\n'
+    status, answer = admins_program.send("POST", "prompts/", lines, content_type=media_type)
+    assert (status, answer.get("created")) == (200, 2)
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+def test_what_is_sent_as_json_must_be_a_list_of_prompts(admins_program, media_type):
+    status, problem = admins_program.send("POST", "prompts/", {"text": "One?"}, content_type=media_type)
+    assert (status, problem["detail"]) == (400, "The body must be a list of prompts.")
 
 
 def test_completions_made_elsewhere_become_a_slate(admins_program, project):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.services.importing import encodings, sources
+from annotate.services.importing import conversations, encodings, sources
 from annotate.services.importing.encodings import NotUTF8
 from annotate.services.importing.sources import Record, Unreadable
 
@@ -141,6 +141,14 @@ def test_a_bad_line_spoils_no_other(line, said):
     assert first.body == {"a": 1}
     assert said in bad.error
     assert last.body == {"a": 3}
+
+
+def test_an_external_id_of_any_depth_is_refused_with_a_sentence():
+    nested: list[object] = []
+    for _ in range(10_000):
+        nested = [nested]
+    with pytest.raises(conversations.BadRecord, match=r"must be a string in quotes, not \[…\]\."):
+        conversations.read({"text": "Why?", "external_id": nested})
 
 
 @pytest.mark.parametrize("item", ['{"a": NaN}', '{"a": 1, "a": 2}', '{"a": ' + "1" * 5000 + "}"])

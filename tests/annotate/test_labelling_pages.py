@@ -128,6 +128,15 @@ def test_a_stale_draft_is_answered_with_both_texts(signed_in: Client, annotator:
     assert all(text in answer.content.decode() for text in ("from the other window", "from this window"))
 
 
+def test_a_stale_draft_is_answered_whatever_places_are_stored(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator)
+    assignment.draft, assignment.draft_version = {"places": {"9" * 5000: 1}, "note": "stored"}, 1
+    assignment.save()
+    stale = save(signed_in, assignment, 0, note="typed here")
+    assert stale.status_code == 409
+    assert "stored" in stale.content.decode()
+
+
 def test_a_draft_that_is_too_long_is_refused_and_says_what_to_do(signed_in: Client, annotator: Member) -> None:
     assignment = make_assignment(annotator, Kind.DEMONSTRATION)
     answer = save(signed_in, assignment, 0, text="x" * 100_001)

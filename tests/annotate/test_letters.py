@@ -130,6 +130,17 @@ def test_my_work_shows_a_ranking_by_place_with_the_best_answers_first_line(clien
     assert "Then rest." not in page.content.decode()
 
 
+def test_my_work_shows_a_stored_draft_whose_places_name_what_cannot_be_an_answer(client, annotator):
+    assignment = make_assignment(annotator, completions=2)
+    first, second = assignment.card_order
+    assignment.draft = {"places": {"9" * 5000: 1, "first": 1, str(first): 2, str(second): 1}}
+    assignment.save()
+    client.force_login(annotator.user)
+    page = client.get(reverse("annotate:my-work", args=[annotator.project.slug]), {"show": "drafts"})
+    [piece] = page.context["pieces"]
+    assert [(place.number, place.name) for place in piece["places"]] == [(1, "B"), (2, "A")]
+
+
 def test_an_empty_best_answer_says_so(client, annotator):
     assignment = make_assignment(annotator, completions=2)
     Completion.objects.filter(pk=assignment.card_order[0]).update(text=" \n")

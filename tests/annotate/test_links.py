@@ -105,6 +105,47 @@ def test_an_invitation_never_lowers_a_role(project, ada):
     assert Member.objects.get().role == Role.ADMIN
 
 
+@pytest.mark.parametrize(
+    ("role", "invited_as", "told_before", "role_after"),
+    [
+        (Role.ADMIN, Role.ANNOTATOR, "Your role is project admin, and joining does not change it.", "project admin"),
+        (Role.REVIEWER, Role.REVIEWER, "Your role is reviewer, and joining does not change it.", "reviewer"),
+        (Role.ANNOTATOR, Role.REVIEWER, "Your role is annotator; joining changes it to reviewer.", "reviewer"),
+    ],
+)
+def test_a_member_who_is_invited_again_reads_the_role_that_they_really_have(
+    client, project, ada, role, invited_as, told_before, role_after
+):
+    member = Member.objects.create(project=project, user=ada, role=role)
+    made = links.make(ada.email, purpose=INVITATION, project=project, role=invited_as)
+    client.force_login(ada)
+    page = client.get(address(made)).content.decode()
+    assert f"You are a member already. {told_before}" in page
+    assert f"<dt>Role</dt><dd>{role_after}</dd>" in "".join(line.strip() for line in page.splitlines())
+
+    welcome = client.post(address(made), follow=True).content.decode()
+    assert f"Your role is {role_after}." in welcome
+    member.refresh_from_db()
+    assert member.get_role_display() == role_after
+
+
+def test_only_the_invited_person_is_told_of_a_membership(client, project, ada):
+    Member.objects.create(project=project, user=ada, role=Role.ADMIN)
+    made = links.make(ada.email, purpose=INVITATION, project=project)
+    assert "a member already" not in client.get(address(made)).content.decode()
+    grace = Member.objects.create(project=project, user=User.objects.create_user("grace@example.org"))
+    client.force_login(grace.user)
+    assert "a member already" not in client.get(address(made)).content.decode()
+
+
+def test_who_had_left_is_invited_as_anybody_else(client, project, ada):
+    Member.objects.create(project=project, user=ada, role=Role.ADMIN, removed_at=timezone.now())
+    made = links.make(ada.email, purpose=INVITATION, project=project)
+    client.force_login(ada)
+    assert "a member already" not in client.get(address(made)).content.decode()
+    assert "Your role is annotator." in client.post(address(made), follow=True).content.decode()
+
+
 def test_who_had_left_comes_back_as_the_same_member(project, ada):
     before = Member.objects.create(project=project, user=ada, role=Role.ADMIN, removed_at=timezone.now())
     made = links.make(ada.email, purpose=INVITATION, project=project, role=Role.ANNOTATOR)

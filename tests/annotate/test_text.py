@@ -12,6 +12,7 @@ from annotate.services.text import (
     clean_text,
     control_count,
     folded_hash,
+    json_depth,
     repair_json,
     repair_text,
     split_thought,
@@ -79,6 +80,18 @@ def test_whatever_is_repaired_can_be_stored(text):
 )
 def test_whatever_json_is_repaired_stays_as_it_is_from_then_on(value):
     assert repair_json(repair_json(value)) == repair_json(value)
+
+
+@pytest.mark.parametrize(("value", "levels"), [("a", 0), ([], 1), ({"a": [1, {}], "b": 2}, 3), ([[], [[[]]]], 4)])
+def test_the_levels_of_lists_and_objects_are_counted(value, levels):
+    assert json_depth(value) == levels
+
+
+def test_no_depth_of_nesting_is_too_much_to_be_counted():
+    nested: list[object] = []
+    for _ in range(9_999):
+        nested = [nested]
+    assert json_depth(nested) == 10_000
 
 
 @pytest.mark.parametrize("same", ["how  do i\nsleep? ", "HOW DO I SLEEP?", "How do I sleep?\t"])

@@ -21,6 +21,7 @@ from annotate.services.text import (
     clean_filled_text,
     clean_text,
     control_count,
+    json_depth,
     repair_json,
     repair_text,
 )
@@ -147,7 +148,8 @@ def _name(conversation: Conversation, body: dict[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        given = repair_text(json.dumps(value, ensure_ascii=False)[:60])[0]
+        is_deep = json_depth(value) > METADATA_DEPTH  # json.dumps() calls itself for each level
+        given = "[…]" if is_deep else repair_text(json.dumps(value, ensure_ascii=False)[:60])[0]
         raise BadRecord(_("“%(key)s” must be a string in quotes, not %(given)s.") % {"key": key, "given": given})
     try:
         name = clean_text(value, limit=NAME_LIMIT).strip()
@@ -160,21 +162,12 @@ def _name(conversation: Conversation, body: dict[str, Any], key: str) -> str:
 def _read_metadata(conversation: Conversation, given: Any) -> None:
     if not isinstance(given, dict | None):
         raise BadRecord(_("“metadata” must be a JSON object."))
-    if _depth(given) > METADATA_DEPTH:
+    if json_depth(given) > METADATA_DEPTH:
         raise BadRecord(_("“metadata” is nested too deeply; at most %d levels are allowed.") % METADATA_DEPTH)
     conversation.metadata = repair_json(given or {})
     conversation.metadata_is_repaired = conversation.metadata != (given or {})
     if len(json.dumps(conversation.metadata)) > METADATA_LIMIT:
         raise BadRecord(_("“metadata” is too large; at most %d characters are allowed.") % METADATA_LIMIT)
-
-
-def _depth(value: Any) -> int:
-    """How many levels of lists and objects `value` has."""
-    level, depth = [value], 0
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return depth
 
 
 def _shown(key: str) -> str:
