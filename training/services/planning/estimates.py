@@ -1,9 +1,10 @@
 """Estimates: how long a stage will take, and what says so. Where nothing does there is no estimate.
 
 A stage under way is estimated from its own pace; one that waits, from the last time that the project did it in one
-go. Where the project never did, another project says it that trains the same base model on about as much. A run that
-was interrupted does not count: how long it stood still is no part of what a stage takes. A PPO that is to be watched
-takes longer than one that was not: gauge_time.py says how much.
+go, and from how much more often its settings have it do the same now. Where the project never did, another project
+says it that trains the same base model on about as much. A run that was interrupted does not count: how long it stood
+still is no part of what a stage takes. A PPO that is to be watched takes longer than one that was not: gauge_time.py
+says how much.
 """
 
 from __future__ import annotations
