@@ -11,10 +11,11 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.endpoints import Endpoint, is_id
+from annotate.api.endpoints import Endpoint
 from annotate.api.prompts import TurnSerializer
 from annotate.models import Assignment, Completion, Kind, User
 from annotate.services import work
+from annotate.services.text import is_id
 
 
 class ShownCompletionSerializer(serializers.ModelSerializer[Completion]):

@@ -24,8 +24,7 @@ from rest_framework.views import APIView
 from annotate.api.parsers import JSONParser
 from annotate.api.problems import MEDIA_TYPE, Problem
 from annotate.models import ApiToken, Member, Project, Role, User
-
-ID_LENGTH = 19  # digits of the largest 64-bit number
+from annotate.services.text import is_id
 
 
 class ProblemDocument(serializers.Serializer[Any]):
@@ -45,11 +44,6 @@ class ProblemSchema(AutoSchema):
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         problem = self._get_response_for_code(ProblemDocument, "default", media_types=[MEDIA_TYPE], direction=direction)
         return bodies | {"default": problem}
-
-
-def is_id(text: str) -> bool:
-    """Whether `text` can be the id of a row: ASCII digits, not too many for int()."""
-    return text.isascii() and text.isdigit() and len(text) <= ID_LENGTH
 
 
 class Pages(CursorPagination):

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from annotate.forms.labels import LabelForm
 from annotate.models import Completion
 from annotate.services.rankings import dense_places, letters, same_text
-from annotate.services.text import NOTE_LIMIT
+from annotate.services.text import NOTE_LIMIT, is_id
 
 CANNOT_JUDGE = "none"
 AREAS = ("ranked", "unranked", "unjudged")  # of the board, from the top
@@ -113,6 +113,6 @@ class RankingForm(LabelForm):
         places = {
             str(pk): None if place == CANNOT_JUDGE else int(place)
             for pk, place in chosen.items()
-            if place == CANNOT_JUDGE or (place.isascii() and place.isdigit() and int(place) in self.places)
+            if place == CANNOT_JUDGE or (is_id(place) and int(place) in self.places)
         }
         return {"places": places, "note": self.data.get("note", "")}

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 MESSAGE_LIMIT = 100_000  # characters of one turn, one answer or one completion
 NOTE_LIMIT = 4_000
 NAME_LIMIT = 200  # external ids, groups, flags
+ID_LENGTH = 18  # digits that always fit into 64 bits
 
 THINK, THOUGHT = "<think>", "</think>"  # the tags around a model's thought
 # C0 and C1 controls except tab and line feed.
@@ -104,6 +105,11 @@ def repair_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be the id of a row: ASCII digits, few enough for 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) <= ID_LENGTH
 
 
 def json_depth(value: Any) -> int:

@@ -13,6 +13,7 @@ from annotate.addresses import posts_from
 from annotate.models import Notice
 from annotate.permissions import SignedInRequest
 from annotate.services import notices
+from annotate.services.text import is_id
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50
@@ -47,7 +48,7 @@ def read_all(request: SignedInRequest) -> HttpResponse:
 @posts_from("annotate:notices")
 def choose_mail(request: SignedInRequest) -> HttpResponse:
     """Which projects' notices are also sent by email."""
-    chosen = [int(pk) for pk in request.POST.getlist("project") if pk.isascii() and pk.isdigit() and len(pk) < 19]
+    chosen = [int(pk) for pk in request.POST.getlist("project") if is_id(pk)]
     notices.choose_mail(request.user, projects=chosen)
     messages.success(request, _("Saved."))
     return redirect("annotate:account")

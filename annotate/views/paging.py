@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
+from annotate.services.text import is_id
+
 Row = TypeVar("Row", bound=Model)
 
 
@@ -17,7 +19,7 @@ class Page(Generic[Row]):
 
     def __init__(self, rows: QuerySet[Row], request: HttpRequest, *, size: int) -> None:
         before = request.GET.get("before", "")
-        is_paged = before.isascii() and before.isdigit() and len(before) < 19
+        is_paged = is_id(before)
         if is_paged:
             rows = rows.filter(pk__lt=int(before))
         found = list(rows.order_by("-pk")[: size + 1])

@@ -137,6 +137,18 @@ def test_a_stale_draft_is_answered_whatever_places_are_stored(signed_in: Client,
     assert "stored" in stale.content.decode()
 
 
+@pytest.mark.parametrize("place", ["9" * 5000, "٣", "-1"])
+def test_a_place_that_no_answer_can_have_is_left_out_of_a_draft(
+    signed_in: Client, annotator: Member, place: str
+) -> None:
+    assignment = make_assignment(annotator)
+    first, second, _third = assignment.card_order
+    fields = {f"place-{first}": place, f"place-{second}": "1", "note": "kept"}
+    assert save(signed_in, assignment, 0, **fields).status_code == 200
+    assignment.refresh_from_db()
+    assert assignment.draft == {"places": {str(second): 1}, "note": "kept"}
+
+
 def test_a_draft_that_is_too_long_is_refused_and_says_what_to_do(signed_in: Client, annotator: Member) -> None:
     assignment = make_assignment(annotator, Kind.DEMONSTRATION)
     answer = save(signed_in, assignment, 0, text="x" * 100_001)

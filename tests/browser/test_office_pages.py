@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from annotate.models import Member, Project, Review, User
 from tests.browser.conftest import watch
+from tests.browser.keyboard import fits
 from tests.factories import make_demonstration, make_prompt, make_ranking, make_user
 
 
@@ -45,6 +46,16 @@ def test_a_site_admin_makes_a_project_and_a_newcomer_joins_by_the_link(open_as, 
     theirs.close()
     assert faults == []
     assert Member.objects.get(user__email="new@example.org").project == Project.objects.get()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_name_without_a_space_makes_no_page_scroll_sideways(open_as, project, admin, width):
+    Project.objects.filter(pk=project.pk).update(name="W" * 120)
+    page = open_as(admin.user, "/")
+    page.set_viewport_size({"width": width, "height": 900})
+    for address in ("/", "/projects/", f"/projects/{project.slug}/", f"/projects/{project.slug}/settings/"):
+        page.goto(address)
+        assert fits(page), address
 
 
 def test_a_member_is_removed_only_after_the_consequences_were_read(open_as, project, admin, annotator):

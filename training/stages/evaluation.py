@@ -97,7 +97,7 @@ METRICS = {
         label=_("KL on held-out prompts"),
         unit=_("nats per answer"),
         meaning=_("How far the policy's answers to held-out prompts have moved from the reference."),
-        healthy=_("Above 0.3 the policy has learned. PPO keeps its KL limit on its own prompts: these may be over it."),
+        healthy=_("Above 0.3 the policy has learned. It may exceed PPO's KL limit, which is for training prompts."),
         low=0.3,
     ),
     "heldout/length": Measurement(

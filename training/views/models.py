@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.models import Demonstration, Kind, Project, Ranking, Role, Split
 from annotate.permissions import ProjectRequest, role_required
+from annotate.services.text import is_id
 from annotate.views.paging import Page
 from training.forms.promotions import PromotionForm, RollBackForm
 from training.models import ModelVersion
@@ -98,7 +99,7 @@ def labels(request: ProjectRequest, pk: int, kind: str) -> HttpResponse:
 @require_safe
 def compare(request: ProjectRequest) -> HttpResponse:
     """Up to five models side by side: only what differs."""
-    chosen = [int(pk) for pk in request.GET.getlist("model") if pk.isascii() and pk.isdigit() and len(pk) < 19]
+    chosen = [int(pk) for pk in request.GET.getlist("model") if is_id(pk)]
     found = _visible(request).select_related(
         "run__round", "reward__snapshot", "snapshot", "parent__parent__snapshot", "stands_on"
     )

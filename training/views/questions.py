@@ -15,7 +15,7 @@ from annotate.models import Prompt, Role, Split
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services.importing.conversations import BadRecord
 from annotate.services.slates import BadSlate
-from annotate.services.text import BadText
+from annotate.services.text import BadText, is_id
 from annotate.views.paging import Page
 from training.forms.questions import QuestionForm, conversation_of
 from training.models import Answer, Question, Run, Worker
@@ -139,5 +139,5 @@ def _next_job(request: ProjectRequest, answers: list[Answer]) -> Job | None:
 def _suggested(request: ProjectRequest) -> list[int]:
     """The model that the person comes from, and the champion to compare it with."""
     champion = promotions.champion(request.project)
-    came_from = [int(pk) for pk in request.GET.getlist("model") if pk.isascii() and pk.isdigit() and len(pk) < 19]
+    came_from = [int(pk) for pk in request.GET.getlist("model") if is_id(pk)]
     return [*came_from, *([champion.pk] if champion else [])]

@@ -157,6 +157,15 @@ def test_more_of_the_same_takes_as_much_longer(
     assert (round(found.whole / timedelta(minutes=1)), found.basis) == (minutes, f"as in round 1{basis}")
 
 
+def test_a_run_that_waits_is_estimated_with_its_own_settings(project: Project, data_dir: Path) -> None:
+    done_ppo(project, watched=True)
+    waiting = engine_files.make_run(project, round=make_round(project, rankings=100))
+    file = waiting.directory / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(config | {"iterations": 2 * config["iterations"]}), "utf-8")
+    assert estimated(waiting) == (20, "as in round 1, at the present settings")
+
+
 def test_where_nothing_tells_how_long_an_answer_takes_the_trial_is_said_to_come_on_top(
     project: Project, data_dir: Path
 ) -> None:

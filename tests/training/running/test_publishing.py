@@ -96,6 +96,17 @@ def test_the_audit_has_the_judges_decision_with_its_scores(ppo_run: Run) -> None
     }
 
 
+def test_a_model_keeps_what_the_judge_measured_of_it_and_its_run_the_last_measurement(ppo_run: Run) -> None:
+    write_watched_output(ppo_run, 20)
+    runs.finish(ppo_run, DONE)
+    of_run, of_model = Run.objects.get(pk=ppo_run.pk).metrics, ModelVersion.objects.get(kind="ppo").metrics
+    assert [one["gauge/watcher"] for one in (of_run, of_model)] == pytest.approx([0.2, 0.4])
+    measured = {name for name in of_run if name.startswith("gauge/")}
+    assert {name: of_run[name] for name in of_run.keys() - measured} == {
+        name: of_model[name] for name in of_model.keys() - measured
+    }
+
+
 def test_the_audit_has_no_decision_on_a_ppo_whose_last_policy_was_the_best(ppo_run: Run) -> None:
     write_watched_output(ppo_run, 10)
     runs.finish(ppo_run, DONE)

@@ -54,6 +54,18 @@ def test_a_question_is_answered_by_the_engine_and_reaches_nobody_else(
     assert snapshots.freeze(project).counts["prompts"] == 0
 
 
+@pytest.mark.parametrize(("kind", "is_told"), [("left_out", True), ("crash", False)])
+def test_a_question_that_a_model_cannot_read_says_what_to_do(
+    page: Client, project: Project, base: ModelVersion, kind: str, is_told: bool
+) -> None:
+    question = ask(page, project, base)
+    failed = {"status": Run.Status.FAILED, "error": "it ended", "ending": {"kind": kind}}
+    Run.objects.filter(pk=question.answers.get().run_id).update(**failed)
+    html = shown(page, question)
+    assert "it ended" in html
+    assert ("Shorten it and ask again." in html) == is_told
+
+
 def test_a_question_says_that_it_waits_behind_training(page: Client, project: Project, base: ModelVersion) -> None:
     training = history.make_round(project, "sft")["sft"].run
     assert training is not None

@@ -57,6 +57,19 @@ def test_a_project_that_lacks_labels_says_how_many(page: Client, project: Projec
     assert not Round.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (timedelta(seconds=59), "59 s"),
+        (timedelta(minutes=59, seconds=3), "59 min 3 s"),
+        (timedelta(hours=47, minutes=59), "47 h 59 min"),
+        (timedelta(hours=1062, minutes=4), "44 d 6 h"),
+    ],
+)
+def test_a_time_span_is_told_in_the_units_that_a_reader_needs(length: timedelta, text: str) -> None:
+    assert training_tags.span(length) == text
+
+
 @pytest.mark.parametrize("content", ["[]", "5", "{"])
 def test_a_base_model_whose_config_holds_no_object_takes_no_page_away(
     page: Client, ready: Project, base: ModelVersion, content: str

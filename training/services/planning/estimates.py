@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import itemgetter
+from typing import Any
 
 from django.db.models import Case, Max, Q, QuerySet, Value, When
 from django.utils.translation import gettext as _
@@ -83,7 +84,7 @@ class History:
         if known is None:
             return None
         config = self._config(project, stage.stage)
-        known = _repeated(known, config)
+        known = _repeated(known, stage.stage, vars(config) if config else {})
         if stage.stage == Stage.PPO and ParentRole.WATCHER in stage.parents:
             return _watched(known, config if isinstance(config, PPOConfig) else None, amount)
         return known
@@ -97,6 +98,7 @@ class History:
             return Estimate(whole=own.of_step * own.total, left=own.left, basis=_("at its current pace"))
         amount = amount_of(run.round, run.stage)
         earlier = self.last_time(run.project_id, run.stage, in_round=run.round_id is not None, amount=amount)
+        earlier = earlier and _repeated(earlier, run.stage, RunFiles(run).config)
         if earlier and run.stage == Stage.PPO:
             config = gauge_time.config_of(RunFiles(run))
             earlier = _watched(earlier, config, amount) if config and config.is_watched else earlier
@@ -137,15 +139,13 @@ def _taking(run: Run, basis: str) -> Estimate | None:
     return Estimate(whole=took, left=took, basis=basis, earlier=run)
 
 
-def _repeated(known: Estimate, config: RunConfig | None) -> Estimate:
-    """What takes as much longer than `known` as its settings have it do the same more often."""
-    if config is None or known.earlier is None:
-        return known
-    earlier = RunFiles(known.earlier).config
+def _repeated(known: Estimate, stage: str, settings: Mapping[str, Any]) -> Estimate:
+    """What takes as much longer than `known` as `settings` have the stage do the same more often."""
+    earlier = RunFiles(known.earlier).config if known.earlier else {}
     times = math.prod(
-        getattr(config, name) / earlier[name]
-        for name in REPEATS.get(config.stage, REPEATS_ELSE)
-        if hasattr(config, name) and isinstance(earlier.get(name), int) and earlier[name]
+        settings[name] / earlier[name]
+        for name in REPEATS.get(stage, REPEATS_ELSE)
+        if all(isinstance(one.get(name), int) and one[name] > 0 for one in (settings, earlier))
     )
     if times == 1:
         return known

@@ -65,7 +65,7 @@ def draft_from(project: Project, training: TrainingSettings, readiness: Readines
             planned.append(stage.plan(situation))
             situation = stage.situation_after(situation, planned[-1])
     if not obstacle and not any(stage.will_run for stage in planned):
-        obstacle = _("No stage of the round would run: there are no prompts to answer and no labels to train on.")
+        obstacle = _("No stage of the round would run. The plan says why for each of them.")
     number = newest.number + 1 if newest else 1
     return Plan(number=number, obstacle=obstacle, stages=planned, minima=dict(situation.minima))
 

@@ -50,7 +50,8 @@ class Measured(NamedTuple):
 
 def measured_of_published(files: RunFiles) -> Measured | None:
     """The figures of the policy that the judge chose; None where it chose none, or nothing is known of it."""
-    best = _chosen_step(files)
+    if (best := _chosen_step(files)) is None:
+        return None
     row = next((row for row in files.history if row.step == best and JUDGE in row.metrics), None)
     if row is None:
         return None
