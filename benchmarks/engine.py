@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.speed.work import SHAPES, WORKS  # noqa: E402
-from training.rlhf.__main__ import ENVIRONMENT  # noqa: E402
+from training.rlhf.importing import ENVIRONMENT  # noqa: E402
 from training.rlhf.memory import HUGE_PAGES  # noqa: E402
 
 VENV = Path.home() / ".cache" / "roundtable-bench"

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.device.commands import not_deterministic  # noqa: E402
-from training.rlhf.__main__ import ENVIRONMENT  # noqa: E402
+from training.rlhf.importing import ENVIRONMENT  # noqa: E402
 
 Record = dict[str, Any]
 

@@ -18,21 +18,10 @@ from typing import TYPE_CHECKING
 from . import endings, parent_process
 from .config import STAGES, LearningConfig, RunConfig, load_config
 from .exits import DONE, NOT_REPRODUCED, EngineExit, InvalidInput, NeedsPerson, RankLost, current_fence
+from .importing import importing
 
 if TYPE_CHECKING:
     from .run.directory import RunDirectory
-
-# Read by torch and transformers when they are imported, which takes seconds: so each command imports its own modules.
-ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve a web server on the same cores
-    "GOMP_SPINCOUNT": "5000",  # spin for a moment still: not to spin at all costs a small model a third of its step
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it sums on a GPU differ from run to run
-}
-
 
 CRASHED = 1  # the interpreter's own exit status after an exception
 
@@ -138,12 +127,14 @@ def run_attempt(stage: str, run_dir: Path) -> None:
     cfg = load_config(run_dir / "config.json")
     if cfg.stage != stage:
         raise InvalidInput(f"config.json is for the stage {cfg.stage}, not {stage}", kind="config", field="stage")
-    os.environ.update(ENVIRONMENT)
-    import torch  # only here: a bad config is refused at once
+    with importing():  # only here: a bad config is refused at once
+        import torch
 
-    from . import ranks
-    from .run import rank_notes, recovery
-    from .run.directory import RunDirectory
+        from . import ranks
+        from .run import rank_notes, recovery
+        from .run.directory import RunDirectory
+
+        import_module(f"{__package__}.stages.{stage}")
 
     torch.set_num_threads(cfg.threads)
     if torch.cuda.is_available():  # the CPU's algorithms are deterministic anyway
@@ -169,47 +160,48 @@ def call_stage(run: "RunDirectory", cfg: RunConfig) -> None:
 
 def reproduce(run_dir: Path) -> int:
     """Run a finished run again in another directory and print whether both agree. Raises EngineExit."""
-    os.environ.update(ENVIRONMENT)
-    from .run import reproduction
+    with importing():
+        from .run import reproduction
 
     return DONE if reproduction.reproduce(run_dir, run_attempt) else NOT_REPRODUCED
 
 
 def show(run_dir: Path, step: int) -> None:
     """Print some samples of a PPO step token by token."""
-    from .stages import inspection
+    with importing():
+        from .stages import inspection
 
     inspection.show(run_dir, step)
 
 
 def count_memory(options: argparse.Namespace) -> None:
     """Print what the stages in run directories need at their peaks."""
-    os.environ.update(ENVIRONMENT)
-    from .memory_count import report
+    with importing():
+        from .memory_count import report
 
     report.show(options.run_dirs, options.device, within=options.within, as_json=options.json, out=options.out)
 
 
 def merge(adapter: Path, trunk: Path, out: Path) -> None:
     """Make a whole model of an adapter and its base."""
-    os.environ.update(ENVIRONMENT)
-    from .networks import merging
+    with importing():
+        from .networks import merging
 
     merging.merge(adapter, trunk, out)
 
 
 def examine(directory: Path) -> None:
     """Examine what a round's records would train; the result is written into the same directory."""
-    os.environ.update(ENVIRONMENT)
-    from .examinations import dataset
+    with importing():
+        from .examinations import dataset
 
     dataset.examine(directory)
 
 
 def adopt(directory: Path, out: Path, context: int | None) -> None:
     """Examine a base model; the report, and what is adopted, are written into `out`."""
-    os.environ.update(ENVIRONMENT)
-    from .examinations import adoption
+    with importing():
+        from .examinations import adoption
 
     adoption.adopt(directory, out, context)
 

@@ -8,16 +8,17 @@ import os
 import sys
 from importlib import import_module
 
-from .__main__ import ENVIRONMENT, main
+from .__main__ import main
 from .config import STAGES
 from .exits import DONE
+from .importing import importing
 
 
 def wait() -> int:
     """Run the command that comes, with all output appended to its log; its exit status."""
-    os.environ.update(ENVIRONMENT)
-    for stage in STAGES:
-        import_module(f"{__package__}.stages.{stage}")
+    with importing():
+        for stage in STAGES:
+            import_module(f"{__package__}.stages.{stage}")
     line = sys.stdin.readline()
     if not line:  # nobody needs it any more
         return DONE
