@@ -31,6 +31,7 @@ def start(sender: Any, **kwargs: Any) -> None:
         "queue": "gpu" if "gpu" in queues else "default",
         "host": platform.node(),
         "device": resources.device(),
+        "processes": resources.processes(),
         "pid": os.getpid(),
     }
     _stopped.clear()

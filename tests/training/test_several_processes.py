@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.template.loader import render_to_string
@@ -12,14 +14,16 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from annotate.models import Member, Project
+from config.celery import app
 from tests.training import machine
-from training import engine_process, runner
-from training.models import ModelVersion, Run
+from training import engine_process, heartbeat, runner
+from training.models import ModelVersion, Run, TrainingSettings, Worker
 from training.rlhf.run import rank_notes
 from training.rlhf.run.rank_notes import RankNote
 from training.services.machines import workers
 from training.services.office.doctor import jobs
 from training.services.pages import schedule
+from training.services.planning import plans, preflight
 from training.services.run_files import directories
 from training.services.run_files.reader import RunFiles
 from training.services.running import failures, rounds, runs
@@ -141,6 +145,41 @@ def test_pages_and_the_doctor_say_which_worker_such_a_run_waits_for(run: Run, an
     workers.beat("gpu@small", queue="gpu", host="here", device="1 CPU cores", pid=1)
     Run.objects.filter(pk=run.pk).update(created_at=timezone.now() - timedelta(minutes=5))
     assert [found.remedy.split(":")[0] for found in jobs.runs_that_wait()] == ["It wants 2 processes"]
+
+
+def test_a_plan_says_before_the_start_that_no_worker_has_room_for_as_many(
+    project: Project, annotator: Member, base: ModelVersion
+) -> None:
+    machine.write_demonstrations(annotator, 2)
+    TrainingSettings.objects.filter(project=project).update(overrides={"sft": {"processes": 4}})
+
+    def warnings() -> list[str]:
+        found = preflight.check(project, plans.draft(project), preflight.gather(project))
+        return [line.text for line in found.lines if "processes" in line.text]
+
+    assert warnings() == []  # no worker at all is another line
+    for name, processes in (("gpu@one", 1), ("gpu@two", 2)):
+        workers.beat(name, queue="gpu", host="here", device="a card", pid=1, processes=processes)
+    assert [said.split(":")[0] for said in warnings()] == [
+        "SFT wants 4 processes, and no gpu-worker has more than 2 graphics cards or CPU cores"
+    ]
+    workers.beat("gpu@two", queue="gpu", host="here", device="a card", pid=1, processes=4)
+    assert warnings() == []
+    workers.beat("gpu@two", queue="gpu", host="here", device="a card", pid=1)  # of an earlier version: nobody knows
+    assert warnings() == []
+
+
+def test_a_worker_says_how_many_processes_work_there(settings: Settings) -> None:
+    settings.ENGINE_PROCESSES = 3
+    worker = SimpleNamespace(hostname="gpu@here", app=app)
+    heartbeat.start(worker)
+    try:
+        patience = time.monotonic() + 20
+        while not Worker.objects.filter(name="gpu@here").exists() and time.monotonic() < patience:
+            time.sleep(0.05)
+        assert Worker.objects.get(name="gpu@here").processes == 3
+    finally:
+        heartbeat.stop(worker)
 
 
 @pytest.mark.parametrize(("wanted", "processes"), [({"processes": 4}, 4), ({}, 1), ({"processes": "many"}, 1)])

@@ -34,6 +34,8 @@ class Worker(models.Model):
     host = models.CharField(max_length=120)
     device = models.CharField(max_length=200, blank=True)
     memory = models.PositiveBigIntegerField(null=True, blank=True)  # bytes that an engine finds there, as far as known
+    # Of a run, that work there side by side; a run that wants more is left. None: a worker of an earlier version.
+    processes = models.PositiveIntegerField(null=True, blank=True)
     pid = models.PositiveIntegerField()
     run = models.ForeignKey(Run, models.SET_NULL, null=True, blank=True, related_name="+")  # what it works on
     started_at = models.DateTimeField(default=timezone.now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.db.models.functions import Now
 
@@ -12,15 +13,32 @@ REPLACED_AFTER = timedelta(minutes=2)  # of silence: then another worker may tak
 FORGOTTEN_AFTER = timedelta(days=1)
 
 
-def arrive(name: str, *, queue: str, host: str, device: str, pid: int, memory: int | None = None) -> None:
+def arrive(name: str, **facts: Any) -> None:
     """Store that the worker `name` has started; what one of that name worked on before, it does no longer."""
     Worker.objects.filter(name=name).update(started_at=Now(), run=None)
-    beat(name, queue=queue, host=host, device=device, pid=pid, memory=memory)
+    beat(name, **facts)
 
 
-def beat(name: str, *, queue: str, host: str, device: str, pid: int, memory: int | None = None) -> None:
+def beat(
+    name: str,
+    *,
+    queue: str,
+    host: str,
+    device: str,
+    pid: int,
+    memory: int | None = None,
+    processes: int | None = None,
+) -> None:
     """Store that the worker `name` is alive."""
-    facts = {"queue": queue, "host": host, "device": device, "pid": pid, "memory": memory, "heartbeat_at": Now()}
+    facts = {
+        "queue": queue,
+        "host": host,
+        "device": device,
+        "pid": pid,
+        "memory": memory,
+        "processes": processes,
+        "heartbeat_at": Now(),
+    }
     Worker.objects.update_or_create(name=name, defaults=facts, create_defaults=facts | {"started_at": Now()})
 
 

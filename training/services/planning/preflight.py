@@ -121,6 +121,7 @@ def check(project: Project, plan: Plan, facts: Facts) -> Preflight:
         *_memory(memory, facts.alive),
         _time(project, plan, facts.history),
         _worker(project, facts.alive),
+        *_processes(stage_configs, facts.alive),
     ]
     return Preflight(sorted(lines, key=lambda line: LEVELS.index(line.level)), examination, is_awaited, memory)
 
@@ -343,3 +344,17 @@ def _worker(project: Project, alive: list[Worker]) -> Line:
         text = _("The gpu-worker is running %(stage)s of this project.")
         return Line(NOTE, text % {"stage": own.get_stage_display()}, Remedy.QUEUE)
     return Line(WARN, _("The gpu-worker is running another project. This round would wait in the queue."), Remedy.QUEUE)
+
+
+def _processes(stage_configs: dict[str, RunConfig], alive: list[Worker]) -> Iterator[Line]:
+    """A stage that wants more processes than any worker has room for: it would wait for ever."""
+    wanted, stage = max(((config.processes, stage) for stage, config in stage_configs.items()), default=(1, ""))
+    offered = [worker.processes for worker in alive if worker.processes is not None]
+    if len(offered) < len(alive) or not alive or wanted <= max(offered):
+        return
+    text = _(
+        "%(stage)s wants %(wanted)d processes, and no gpu-worker has more than %(most)d graphics cards or CPU cores: "
+        "it would wait until one with %(wanted)d starts."
+    )
+    said = text % {"stage": stages.find(stage).label, "wanted": wanted, "most": max(offered)}
+    yield Line(WARN, said, Remedy.TRAINING, settings=config_fields.links(stage, ["processes"]))
