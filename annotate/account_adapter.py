@@ -21,6 +21,11 @@ class InvitationOnlyAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # all
         has_tokens = ApiToken.objects.for_user(request.user).usable().exists()
         return reverse("annotate:check-tokens" if has_tokens else "annotate:account")
 
+    def set_password(self, user: User, password: str) -> None:
+        """Store the password and nothing else: the whole row would reopen an account that is being closed."""
+        user.set_password(password)
+        user.save(update_fields=["password"])
+
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """Failed guesses count by address and source together: wrong ones from elsewhere do not lock the owner out.
 

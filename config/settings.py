@@ -21,6 +21,9 @@ from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+# What is empty counts as unset. Values are taken as they are: django-environ would read $NAME as a reference.
+env.ENVIRON = {name: value.replace("$", r"\$") for name, value in os.environ.items() if value}
+env.escape_proxy = True
 
 
 def read_or_make_secret_key(path: Path) -> str:
@@ -48,7 +51,8 @@ def read_address(variable: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (ValueError, KeyError, ImproperlyConfigured):
-        fault = f"{variable} is not a valid address. Special characters in a password must be written as %XX."
+        characters = "/ as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D and % as %25"
+        fault = f"{variable} is not a valid address. In its password, write {characters}."
         raise ImproperlyConfigured(fault) from None
 
 
@@ -198,8 +202,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS
-SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0  # for this host only: the rest of its domain is not ours
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -217,7 +220,10 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 # The platform is useful over plain http on one machine; what https would add is checked where PUBLIC_URL is https.
-SILENCED_SYSTEM_CHECKS = [] if IS_HTTPS else ["security.W004", "security.W008", "security.W012", "security.W016"]
+WITHOUT_HTTPS = ["security.W004", "security.W008", "security.W012", "security.W016"]
+# HSTS for subdomains, and in the list that browsers come with, is for the owner of the domain to choose.
+WITHOUT_DOMAIN = ["security.W005", "security.W021"]
+SILENCED_SYSTEM_CHECKS = WITHOUT_DOMAIN if IS_HTTPS else WITHOUT_HTTPS
 
 EMAIL_CONFIG = read_address("EMAIL_URL", lambda: env.email_url("EMAIL_URL", default="consolemail://"))
 vars().update(EMAIL_CONFIG)
@@ -319,7 +325,7 @@ ENGINE_LAUNCHER = env(
 ENGINE_PROCESSES = env.int("ROUNDTABLE_ENGINE_PROCESSES", default=0)
 # A run is held while the disk with the data has less room than this, in bytes.
 MIN_FREE_BYTES = env.int("ROUNDTABLE_MIN_FREE_BYTES", default=500_000_000)
-# Directories that no row knows are removed after this time, in seconds: what a crash left between disk and database.
+# What nobody has finished making is removed after this time, in seconds, and a directory that no row knows is reported.
 LEFTOVERS_AFTER_S = env.float("ROUNDTABLE_LEFTOVERS_AFTER_S", default=24 * 3600.0)
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {

@@ -47,7 +47,10 @@ def offer_demo() -> None:
     from annotate.models import Project
 
     if not Project.objects.exists():
-        call_command("create_demo_project", verbosity=0, stdout=StringIO())
+        try:
+            call_command("create_demo_project", verbosity=0, stdout=StringIO())
+        except Exception as error:  # whatever it is, it is no reason not to start
+            print(f"The demo project could not be created: {error}", file=sys.stderr)
 
 
 def print_links() -> None:

@@ -17,9 +17,10 @@ from typing import IO
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT / "data")).resolve()
-PORT = int(os.environ.get("PORT", "8000"))
-ADDRESS = os.environ.get("PUBLIC_URL", f"http://localhost:{PORT}")
+# What is empty counts as unset, as in config/settings.py.
+DATA_DIR = Path(os.environ.get("DATA_DIR") or ROOT / "data").resolve()
+PORT = int(os.environ.get("PORT") or "8000")
+ADDRESS = os.environ.get("PUBLIC_URL") or f"http://localhost:{PORT}"
 SIGN_IN_COMMAND = f"{sys.executable} {ROOT / 'manage.py'} sign_in_link EMAIL    (--site-admin makes EMAIL a site admin)"
 FIRST_ANSWER_S = 120  # on a machine that does much else; people should see the page within ten
 

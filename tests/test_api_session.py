@@ -96,6 +96,7 @@ def test_the_python_session_runs(
 ) -> None:
     old_rounds = (Round(project=admin.project, number=n, plan={}, status="cancelled") for n in range(1, 52))
     Round.objects.bulk_create(old_rounds)  # more than a page of them
+    machine.make_model(admin.project, "sft")  # to promote
     monkeypatch.setenv("ROUNDTABLE_API", f"{live_server.url}/api/v1")
     monkeypatch.setenv("ROUNDTABLE_TOKEN", make_token(admin.user))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

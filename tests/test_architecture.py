@@ -16,6 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from training.engine_process import GPU, HUGE_PAGES
+
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("annotate", "config", "deploy", "training")
 LIBRARIES = {"torch", "transformers", "peft", "tokenizers", "safetensors"}
@@ -152,10 +154,14 @@ def test_one_machine_and_several_run_the_same_processes() -> None:
     assert services["gpu-worker"]["stop_grace_period"] == "120s"
 
 
-def test_what_runs_jobs_in_containers_gets_no_secret_of_the_pages() -> None:
+def test_what_runs_jobs_in_containers_gets_what_operators_set_for_it_and_no_secret_of_the_pages() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    jobs = (ROOT / "config/settings.py").read_text().partition("# --- Jobs ---")[2]
+    read = {*re.findall(r'env[.\w]*\(\s*"(\w+)"', jobs), GPU, *HUGE_PAGES}
+    documented = set(re.findall(r"\b[A-Z_]+\b", (ROOT / "docs/deployment.md").read_text()))
+    given = {"DATABASE_URL", "PGPASSWORD", "REDIS_URL", "PUBLIC_URL", *(read & documented)}
     for name in ("gpu-worker", "beat"):
         assert "env_file" not in services[name]
-        assert services[name]["environment"].keys() == {"DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "BASE_MODELS_DIR"}
+        assert services[name]["environment"].keys() == given
     for name in ("prepare", "web", "worker"):
         assert services[name]["environment"].keys() == {*services["beat"]["environment"], "SECRET_KEY"}

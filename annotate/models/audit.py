@@ -9,11 +9,12 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 
 from annotate.models.people import User
 from annotate.models.projects import Project
+
+SUBJECT_LIMIT = 120  # characters
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
@@ -27,7 +28,11 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
     def naming(self, user: User) -> AuditEventQuerySet:
         """Events that `user` caused, or that are about this person's address."""
-        return self.filter(Q(actor=user) | Q(subject__iexact=user.email))
+        return self.filter(actor=user) | self.about(user)
+
+    def about(self, user: User) -> AuditEventQuerySet:
+        """Events about the address of `user`, as far as a subject has room for it."""
+        return self.filter(subject__iexact=user.email[:SUBJECT_LIMIT])
 
 
 class AuditEvent(models.Model):
@@ -36,7 +41,7 @@ class AuditEvent(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, null=True, blank=True, related_name="audit_events")
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+")
     action = models.CharField(max_length=60)  # noun.verb, as round.started
-    subject = models.CharField(max_length=120, blank=True)
+    subject = models.CharField(max_length=SUBJECT_LIMIT, blank=True)
     detail = models.JSONField(default=dict, blank=True)
     is_erased = models.BooleanField(default=False)  # it named somebody who asked to be forgotten
     created_at = models.DateTimeField(default=timezone.now)

@@ -23,8 +23,8 @@ class MemberQuerySet(models.QuerySet["Member"]):
         return self.filter(removed_at=None)
 
     def former(self) -> MemberQuerySet:
-        """Members who were removed."""
-        return self.exclude(removed_at=None)
+        """Members who were removed and whose labels are still used."""
+        return self.exclude(removed_at=None).filter(erased_at=None)
 
     def with_role(self, role: str) -> MemberQuerySet:
         """Members whose role contains `role`, and who still take part."""
@@ -58,7 +58,7 @@ class Member(models.Model):
         ]
 
     def __str__(self) -> str:
-        # People who have left stay as authors, but no page names them.
+        # People who have left stay as authors, but are named on the members page only, for their labels to be removed.
         return str(self.user) if self.user and not self.removed_at else str(_("former member"))
 
     def may(self, role: str) -> bool:

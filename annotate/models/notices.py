@@ -30,9 +30,10 @@ class Notice(models.Model):
     address = models.CharField(max_length=300, blank=True)  # a path of this site
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)
-    # Mail: wanted when the notice was made, tried this often, sent at last.
+    # Mail: wanted when the notice was made, tried and refused for good this often, sent at last.
     wants_mail = models.BooleanField(default=False)
     mail_tries = models.PositiveSmallIntegerField(default=0)
+    mail_refusals = models.PositiveSmallIntegerField(default=0)
     mailed_at = models.DateTimeField(null=True, blank=True)
 
     objects = NoticeQuerySet.as_manager()

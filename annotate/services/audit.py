@@ -15,20 +15,22 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from annotate.models import AuditEvent, Project, User
+from annotate.models.audit import SUBJECT_LIMIT
 
 
 def record(
     action: str, *, actor: User | None = None, project: Project | None = None, subject: str = "", **detail: Any
 ) -> AuditEvent:
     """Add an event; `action` is noun.verb, such as prompt.withdrawn."""
-    return AuditEvent.objects.create(action=action, actor=actor, project=project, subject=subject[:120], detail=detail)
+    subject = subject[:SUBJECT_LIMIT]
+    return AuditEvent.objects.create(action=action, actor=actor, project=project, subject=subject, detail=detail)
 
 
 def forget(user: User, *, project: Project, also_outside: bool) -> None:
     """Take `user` out of the events of `project`; with `also_outside`, of those that belong to no project, too."""
     where = Q(project=project) | Q(project=None) if also_outside else Q(project=project)
     events = AuditEvent.objects.filter(where).naming(user)
-    events.filter(subject__iexact=user.email).update(subject="", is_erased=True)
+    events.about(user).update(subject="", is_erased=True)
     events.filter(actor=user).update(actor=None, is_erased=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from smtplib import SMTPDataError, SMTPRecipientsRefused
 
 from django.conf import settings
 from django.core.mail import send_mail
@@ -21,7 +22,8 @@ from annotate.models import Member, Notice, Project, Role, User
 from annotate.models.notices import NoticeQuerySet
 from annotate.services import audit
 
-MOST_TRIES = 10  # to send one email
+MOST_REFUSALS = 10  # of one email
+REFUSED = 500  # and above: the codes that say that trying again is of no use (RFC 5321, section 4.2.1)
 MAILS_A_TIME = 50
 MAILED_FOR = timedelta(days=1)  # older notices are not sent when a mail server recovers
 MOST_COUNTED = 99  # unread notices; more are "99+"
@@ -81,23 +83,47 @@ def can_mail() -> bool:
 
 
 def send_mails() -> None:
-    """Send what is due; fewest tries first.
+    """Send what is due; fewest tries first, so that none keeps the others waiting.
 
-    A failed email is logged and tried again by another call. It ends this one: a mail server that hangs must
-    not hold up the worker that reconciles rounds.
+    A failed email is logged and tried again by another call, unless the server keeps refusing it. Where the server
+    itself fails, that ends this call: one that hangs must not hold up the worker that reconciles rounds.
     """
     if not can_mail():
         return
-    due = Notice.objects.filter(wants_mail=True, mailed_at=None, mail_tries__lt=MOST_TRIES)
+    due = Notice.objects.filter(wants_mail=True, mailed_at=None, mail_refusals__lt=MOST_REFUSALS)
     due = due.filter(created_at__gt=Now() - MAILED_FOR, member__removed_at=None, member__user__is_active=True)
     for notice in due.select_related("member__user", "member__project").order_by("mail_tries", "pk")[:MAILS_A_TIME]:
         tries = Notice.objects.filter(pk=notice.pk, mail_tries=notice.mail_tries)
         is_mine = tries.update(mail_tries=F("mail_tries") + 1)  # of two senders at once only one gets the row
-        if is_mine and not _send(notice):
+        if is_mine and not _try_to_send(notice):
             return
 
 
-def _send(notice: Notice) -> bool:
+def _try_to_send(notice: Notice) -> bool:
+    """Whether the mail server works, though it may have refused this one."""
+    row = Notice.objects.filter(pk=notice.pk)
+    try:
+        _send(notice)
+    except Exception as error:  # whatever the mail server answers, the notice is in the application
+        logger.warning("notice %s could not be mailed", notice.pk, exc_info=True)
+        codes = _codes(error)
+        if codes and min(codes) >= REFUSED:
+            row.update(mail_refusals=F("mail_refusals") + 1)
+        return bool(codes)
+    row.update(mailed_at=Now())
+    return True
+
+
+def _codes(error: Exception) -> list[int]:
+    """With which codes the mail server refused this one email; none where it failed as a whole, as for any other."""
+    if isinstance(error, SMTPRecipientsRefused):
+        return [code for code, _answer in error.recipients.values()]
+    if isinstance(error, SMTPDataError):
+        return [error.smtp_code]
+    return [] if isinstance(error, OSError) else [REFUSED]  # what is no failed connection: it cannot be written
+
+
+def _send(notice: Notice) -> None:
     user, project = notice.member.user, notice.member.project
     assert user is not None
     body = _("%(text)s\n\n%(address)s\n\nYou can turn these emails off on your account page.") % {
@@ -105,10 +131,4 @@ def _send(notice: Notice) -> bool:
         "address": settings.PUBLIC_URL + notice.address,
     }
     subject = " ".join(f"{project.name}: {notice.text[:120]}".split())  # line ends would be refused
-    try:
-        send_mail(subject, body, None, [user.email])
-    except Exception:  # whatever the mail server answers, the notice is in the application
-        logger.warning("notice %s could not be mailed", notice.pk, exc_info=True)
-        return False
-    Notice.objects.filter(pk=notice.pk).update(mailed_at=Now())
-    return True
+    send_mail(subject, body, None, [user.email])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -35,13 +34,12 @@ def create(project: Project, *, creator: User, training_form: ModelForm[Any] | N
 
 
 @transaction.atomic
-def change(
-    project: Project, *, actor: User, training_form: ModelForm[Any] | None = None, changed: Iterable[str] = ()
-) -> None:
-    """Store the changed settings; `changed` names them for the audit."""
-    project.save()
+def change(project: Project, *, changed: list[str], actor: User, training_form: ModelForm[Any] | None = None) -> None:
+    """Store the settings that `changed` names, and those of `training_form`."""
+    project.save(update_fields=changed)  # someone else may have changed the others in the meantime
     if training_form:
         training_form.save()
+        changed = changed + training_form.changed_data
     audit.record("project.changed", actor=actor, project=project, subject=project.name, fields=sorted(changed))
 
 

@@ -107,6 +107,11 @@ def repair_json(value: Any) -> Any:
     return value
 
 
+def search_term(typed: str) -> str:
+    """What was typed into a search box, without what no stored text has and PostgreSQL refuses to look for."""
+    return _UNSTORABLE.sub("", typed).strip()
+
+
 def is_id(text: str) -> bool:
     """Whether `text` can be the id of a row: ASCII digits, few enough for 64 bits."""
     return text.isascii() and text.isdigit() and len(text) <= ID_LENGTH

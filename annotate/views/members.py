@@ -7,14 +7,18 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from annotate.addresses import posts_from
 from annotate.compression import shows_secret
 from annotate.forms.members import InvitationForm, RoleForm
 from annotate.models import Member, Role, SignInLink
+from annotate.models.members import MemberQuerySet
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services.people import links, members
+
+LAST_ADMIN = gettext_lazy("A project needs at least one admin who can sign in. Make someone else an admin first.")
 
 
 @role_required(Role.ADMIN)
@@ -58,22 +62,26 @@ def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
         members.change_role(member, role=form.cleaned_data["role"], actor=request.user)
         messages.success(request, _("%(name)s: %(role)s.") % {"name": member, "role": member.get_role_display()})
     except members.LastAdmin:
-        messages.error(request, _("A project needs at least one admin. Make someone else an admin first."))
+        messages.error(request, str(LAST_ADMIN))
     return _back(request)
 
 
 @role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 def remove(request: ProjectRequest, pk: int) -> HttpResponse:
-    """Remove a member; `labels=erase` also takes their labels out of training."""
-    member = _member(request, pk)
-    name = str(member)
-    leave = members.erase if request.POST.get("labels") == "erase" else members.remove
+    """Remove a member; `labels=erase` also takes the labels out of training, those of a former member, too."""
+    if request.POST.get("labels") == "erase":
+        member, leave = get_object_or_404(_members(request).filter(erased_at=None), pk=pk), members.erase
+        done = _("%(name)s is no longer a member, and the labels are removed.")
+    else:
+        member, leave = _member(request, pk), members.remove
+        done = _("%(name)s is no longer a member.")
+    name = str(member.user or member)
     try:
         leave(member, actor=request.user)
-        messages.success(request, _("%(name)s is no longer a member.") % {"name": name})
+        messages.success(request, done % {"name": name})
     except members.LastAdmin:
-        messages.error(request, _("A project needs at least one admin. Make someone else an admin first."))
+        messages.error(request, str(LAST_ADMIN))
     return _back(request)
 
 
@@ -95,7 +103,11 @@ def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
 
 
 def _member(request: ProjectRequest, pk: int) -> Member:
-    return get_object_or_404(Member.objects.for_user(request.user).active().filter(project=request.project), pk=pk)
+    return get_object_or_404(_members(request).active(), pk=pk)
+
+
+def _members(request: ProjectRequest) -> MemberQuerySet:
+    return Member.objects.for_user(request.user).filter(project=request.project)
 
 
 def _address(request: ProjectRequest, made: links.MadeLink) -> str:
@@ -112,7 +124,7 @@ def _page(request: ProjectRequest, form: InvitationForm, *, status: int = 200) -
     context = {
         "form": form,
         "members": everybody.active().select_related("user").order_by("role", "user__name", "user__email"),
-        "former_count": everybody.former().count(),
+        "former": everybody.former().select_related("user").order_by("-removed_at"),
         "invitations": invitations.select_related("created_by").order_by("-pk"),
         "roles": Role.choices,
     }

@@ -17,6 +17,7 @@ from annotate.addresses import posts_from
 from annotate.models import User
 from annotate.permissions import SignedInRequest, site_admin_required
 from annotate.services.people import accounts, tokens
+from annotate.services.text import search_term
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50
@@ -25,7 +26,7 @@ PAGE_SIZE = 50
 @site_admin_required
 @require_safe
 def index(request: SignedInRequest) -> HttpResponse:
-    query = request.GET.get("q", "").strip()
+    query = search_term(request.GET.get("q", ""))
     usable = Q(api_tokens__revoked_at=None, api_tokens__expires_at__gt=timezone.now())
     people = User.objects.annotate(
         token_count=Count("api_tokens", filter=usable, distinct=True),

@@ -60,8 +60,7 @@ def settings(request: ProjectRequest) -> HttpResponse:
     form = ProjectSettingsForm(request.POST or None, instance=request.project)
     training_form = hooks.project_form(request.POST or None, request.project)
     if request.method == "POST" and _are_valid(form, training_form):
-        changed = form.changed_data + (training_form.changed_data if training_form else [])
-        projects.change(form.instance, actor=request.user, training_form=training_form, changed=changed)
+        projects.change(form.instance, changed=form.changed_data, actor=request.user, training_form=training_form)
         messages.success(request, _("Saved."))
         return redirect("annotate:settings", request.project.slug)
     if form.is_bound:

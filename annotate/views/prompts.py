@@ -15,6 +15,7 @@ from annotate.models.prompts import NUMBER
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import prompts, splits
 from annotate.services.importing import sources
+from annotate.services.text import search_term
 from annotate.views.paging import Page
 
 PAGE_SIZE = 50
@@ -24,7 +25,7 @@ PAGE_SIZE = 50
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
     everything = request.project.prompts.all()
-    query, split, like = (request.GET.get(name, "").replace("\0", "").strip() for name in ("q", "split", "like"))
+    query, split, like = (search_term(request.GET.get(name, "")) for name in ("q", "split", "like"))
     found = everything.active().matching(query) if query else everything.active()
     if split in Split.values:
         found = found.of_split(split)

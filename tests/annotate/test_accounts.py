@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 
 import pytest
+from allauth.account.adapter import get_adapter
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
@@ -196,3 +197,29 @@ def test_the_list_of_people_is_searched_and_costs_the_same_for_any_number(client
         found = client.get(reverse("annotate:people"), {"q": "someone7@"})
     assert [person.email for person in found.context["page"]] == ["someone7@example.org"]
     assert User.objects.count() == 21
+
+
+def change_name(ada):
+    ada.name = "Ada"
+    accounts.change(ada, changed=["name"])
+
+
+def choose_password(ada):
+    get_adapter().set_password(ada, "seven green bicycles")
+
+
+@pytest.mark.parametrize("save", [change_name, choose_password])
+def test_what_people_save_at_the_moment_their_account_is_closed_does_not_reopen_it(root, ada, save):
+    ada = User.objects.get(pk=ada.pk)
+    accounts.make_site_admin(ada, actor=root)
+    accounts.close(ada, actor=root)
+    save(ada)
+    ada.refresh_from_db()
+    assert (ada.is_active, ada.is_superuser) == (False, True)
+
+
+@pytest.mark.parametrize("query", ["\0", "a\0da"])
+def test_people_are_searched_for_what_cannot_be_there(client, root, ada, query):
+    client.force_login(root)
+    found = client.get(reverse("annotate:people"), {"q": query}).context["page"]
+    assert ada in found

@@ -75,6 +75,13 @@ def test_erasing_takes_the_person_out_of_older_rows_and_of_no_others(project, ad
     assert rows.get(action="link.made").actor == admin.user
 
 
+def test_erasing_takes_out_an_address_that_is_longer_than_a_subject(project, admin):
+    member = make_member(project, user=make_user(f"{'a' * 60}@{'b' * 60}.{'c' * 60}.org"))
+    audit.record("member.joined", project=project, subject=member.user.email)
+    members.erase(member, actor=admin.user)
+    assert not AuditEvent.objects.filter(subject__startswith="aaa").exists()
+
+
 def test_who_works_elsewhere_stays_in_what_belongs_to_no_project(project, admin, ada):
     member, other = make_member(project, user=ada), make_project()
     make_member(other, user=ada)

@@ -187,3 +187,10 @@ def test_the_command_makes_the_first_site_admin(client):
         call_command("sign_in_link", "root@example.org", stdout=StringIO())
     call_command("sign_in_link", "root@example.org", "--site-admin", stdout=StringIO())
     assert User.objects.get(email="root@example.org").is_superuser
+
+
+@pytest.mark.parametrize("typed", ["root", "root@", "a" * 250 + "@example.org"])
+def test_what_is_no_address_becomes_no_site_admin(typed):
+    with pytest.raises(CommandError, match="is not a valid email address"):
+        call_command("sign_in_link", typed, "--site-admin", stdout=StringIO())
+    assert not User.objects.exists()

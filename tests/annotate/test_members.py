@@ -19,7 +19,7 @@ from annotate.models import (
     SignInLink,
     WorkItem,
 )
-from annotate.services.people import links, members
+from annotate.services.people import accounts, links, members
 from tests.factories import make_assignment, make_demonstration, make_member, make_project, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -43,6 +43,12 @@ def test_an_invitation_is_shown_once_as_a_link(client, project, admin):
     listed = client.get(page("members", project)).content.decode()
     assert "new@example.org" in listed
     assert response.context["made"].secret not in listed
+
+
+def test_an_address_that_is_too_long_to_store_is_refused(client, project, admin):
+    client.force_login(admin.user)
+    long = f"{'a' * 60}@{'.'.join(['b' * 60] * 4)}.org"
+    assert client.post(page("invite", project), {"email": long, "role": "annotator"}).status_code == 422
 
 
 def test_a_revoked_invitation_leaves_the_list(client, project, admin):
@@ -149,6 +155,41 @@ def test_the_dialog_removes_with_or_without_labels(client, project, admin, annot
     other.refresh_from_db()
     assert annotator.removed_at and not annotator.erased_at
     assert other.erased_at
+
+
+def test_the_labels_of_a_former_member_can_still_be_removed(client, project, admin, annotator):
+    person, label = annotator.user, make_demonstration(annotator)
+    members.remove(annotator, actor=admin.user)
+    annotator.refresh_from_db()
+    left_at = annotator.removed_at
+    client.force_login(admin.user)
+    assert person.email in client.get(page("members", project)).content.decode()
+    assert client.post(page("remove-member", project, annotator.pk)).status_code == 404
+    answer = client.post(page("remove-member", project, annotator.pk), {"labels": "erase"}, follow=True)
+    annotator.refresh_from_db()
+    assert (annotator.user, annotator.removed_at) == (None, left_at)
+    assert label not in Demonstration.objects.trainable()
+    assert AuditEvent.objects.filter(action="member.erased", actor=admin.user).exists()
+    assert not answer.context["former"]
+    assert client.post(page("remove-member", project, annotator.pk), {"labels": "erase"}).status_code == 404
+
+
+def test_the_labels_of_a_former_admin_are_removed_where_no_admin_is_left(project, admin):
+    other = make_member(project, role=Role.ADMIN)
+    members.remove(other, actor=admin.user)
+    Member.objects.filter(pk=admin.pk).update(role=Role.ANNOTATOR)
+    members.erase(other, actor=make_user(is_site_admin=True))
+    other.refresh_from_db()
+    assert other.erased_at
+
+
+def test_an_admin_whose_account_is_closed_does_not_count(project, admin):
+    other = make_member(project, role=Role.ADMIN)
+    accounts.close(other.user, actor=admin.user)
+    with pytest.raises(members.LastAdmin):
+        members.change_role(admin, role=Role.REVIEWER, actor=admin.user)
+    accounts.reopen(other.user, actor=admin.user)
+    members.change_role(admin, role=Role.REVIEWER, actor=other.user)
 
 
 def test_only_a_site_admin_makes_a_link_into_somebody_elses_account(client, project, admin, annotator):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPServerDisconnected
+
 import pytest
 from django.core import mail
+from django.core.mail import EmailMessage
+from django.core.mail.backends.locmem import EmailBackend
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
@@ -20,6 +24,22 @@ pytestmark = pytest.mark.django_db
 def page(client: Client, annotator: Member) -> Client:
     client.force_login(annotator.user)
     return client
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
+    """What the mail server answers, by the address that the email goes to; it delivers all others."""
+    errors: dict[str, Exception] = {}
+    deliver = EmailBackend.send_messages
+
+    def answer(backend: EmailBackend, messages: list[EmailMessage]) -> int:
+        for message in messages:
+            if error := errors.get(message.to[0]):
+                raise error
+        return deliver(backend, messages)
+
+    monkeypatch.setattr(EmailBackend, "send_messages", answer)
+    return errors
 
 
 def told(project: Project, **more: object) -> None:
@@ -94,18 +114,55 @@ def test_mail_is_off_until_somebody_switches_it_on_and_then_is_for_the_chosen_pr
     assert len(mail.outbox) == 1
 
 
-def test_a_mail_server_that_refuses_is_logged_and_asked_a_few_times(
+def test_what_a_mail_server_missed_is_sent_once_it_is_back(
     project: Project, annotator: Member, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     Member.objects.update(wants_mail=True)
     told(project)
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    works, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9  # where nobody listens
-    for _ in range(notices.MOST_TRIES + 2):
+    calls = notices.MOST_REFUSALS + 2
+    for _ in range(calls):
         notices.send_mails()
-    notice = Notice.objects.get()
-    assert (notice.mailed_at, notice.mail_tries) == (None, notices.MOST_TRIES)
-    assert caplog.text.count("could not be mailed") == notices.MOST_TRIES
+    assert caplog.text.count("could not be mailed") == calls
+    settings.EMAIL_BACKEND = works
+    notices.send_mails()
+    assert [message.to for message in mail.outbox] == [[annotator.user.email]]
+
+
+def test_a_mail_server_that_hangs_up_is_asked_once_a_call_and_each_time_for_another_email(
+    project: Project, annotator: Member, reviewer: Member, refused: dict[str, Exception]
+) -> None:
+    Member.objects.update(wants_mail=True)
+    told(project)
+    refused[annotator.user.email] = SMTPServerDisconnected("closed")
+    notices.send_mails()
+    assert not mail.outbox
+    notices.send_mails()
+    assert [message.to for message in mail.outbox] == [[reviewer.user.email]]
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (SMTPRecipientsRefused({"a@example.org": (550, b"no such user")}), notices.MOST_REFUSALS),
+        (SMTPDataError(554, b"spam"), notices.MOST_REFUSALS),
+        (UnicodeError("no such domain"), notices.MOST_REFUSALS),
+        (SMTPRecipientsRefused({"a@example.org": (452, b"mailbox full")}), notices.MOST_REFUSALS + 2),
+        (SMTPDataError(451, b"come back later"), notices.MOST_REFUSALS + 2),
+    ],
+)
+def test_an_email_that_is_refused_for_good_is_tried_a_few_times_and_keeps_no_other_waiting(
+    project: Project, annotator: Member, reviewer: Member, refused: dict[str, Exception], error: Exception, tries: int
+) -> None:
+    Member.objects.update(wants_mail=True)
+    told(project)
+    refused[annotator.user.email] = error
+    notices.send_mails()
+    assert [message.to for message in mail.outbox] == [[reviewer.user.email]]
+    for _ in range(notices.MOST_REFUSALS + 1):
+        notices.send_mails()
+    assert annotator.notices.get().mail_tries == tries
 
 
 def test_a_subject_is_one_line_whatever_happened(project: Project, annotator: Member) -> None:

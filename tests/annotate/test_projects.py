@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
+from annotate import hooks
 from annotate.models import AuditEvent, Member, Project
 from annotate.services import projects
 from tests.factories import make_demonstration, make_project, make_ranking, make_user
@@ -109,6 +110,21 @@ def test_a_project_admin_changes_the_settings(client, project, admin):
     assert (project.slug, project.heldout_share) == before  # links keep working, and no prompt changes its split
     assert TrainingSettings.objects.get(project=project).slates_per_round == 30
     assert "ranking_seats" in AuditEvent.objects.get(action="project.changed").detail["fields"]
+
+
+def test_saved_settings_leave_alone_what_someone_else_changed_meanwhile(project, admin):
+    machine.make_settings(project)
+    theirs = TrainingSettings.objects.get(project=project)
+    form = hooks.project_form(FORM, project)
+    assert form.is_valid()
+    Project.objects.filter(pk=project.pk).update(guidelines="Be kind.")
+    TrainingSettings.objects.filter(pk=theirs.pk).update(overrides={"ppo": {"iterations": 7}})
+    project.name = "Renamed"
+    projects.change(project, changed=["name"], actor=admin.user, training_form=form)
+    project.refresh_from_db()
+    theirs.refresh_from_db()
+    assert (project.name, project.guidelines) == ("Renamed", "Be kind.")
+    assert (theirs.slates_per_round, theirs.overrides) == (30, {"ppo": {"iterations": 7}})
 
 
 def test_guidelines_are_edited(client, project, admin):

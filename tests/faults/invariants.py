@@ -16,6 +16,7 @@ from tests.factories import make_member
 from tests.faults.processes import engines, orphan_processes, temporary_folder, wait_until
 from training.models import Adoption, Download, Examination, ModelVersion, Round, Run, Snapshot
 from training.rlhf.run.manifest import verifies
+from training.services.registry import pruning
 from training.services.running import reconciler
 
 ROWS = (("runs", Run), ("snapshots", Snapshot), ("models", ModelVersion))  # whose directories have their uuids
@@ -68,7 +69,7 @@ class Invariants:
         assert all(verifies(model.directory) for model in models)
 
     def _check_nothing_is_left(self) -> None:
-        """No process is left, and nothing on the disk that a row does not know, or one thing that a sweep removes."""
+        """No process is left, and nothing on the disk that a row does not know, or one thing that can be removed."""
         for run in Run.objects.exclude(status=Run.Status.RUNNING):
             wait_until(lambda run=run: not engines(run.directory), within=10)
         wait_until(lambda: not orphan_processes(), within=10)
@@ -76,10 +77,14 @@ class Invariants:
         assert temporary_files() == []
         assert len(set(unknown_paths()) - self.unknown_paths) <= 1, "a fault leaves one directory without a row at most"
         with override_settings(LEFTOVERS_AFTER_S=0):
-            reconciler.remove_orphans()
+            reconciler.remove_leftovers()
+            unknown = pruning.find_unknown()
+            assert unknown is None or pruning.free(unknown)
         left = set(unknown_paths())
         assert left <= self.unknown_paths
-        assert not {path for path in left if path.parent.name in dict(ROWS)}, "a sweep removes these, whoever left them"
+        assert not {path for path in left if path.parent.name in dict(ROWS)}, (
+            "a sweep or pruning removes these, whoever left them"
+        )
 
 
 def unknown_paths() -> list[Path]:

@@ -79,7 +79,7 @@ class Promote(Endpoint):
 
     @extend_schema(request=PromotionSerializer, responses=ModelVersionSerializer)
     def post(self, request: Request, slug: str, pk: int) -> Response:
-        """Serve this policy from now on; going back is promoting an older one."""
+        """Serve this policy from now on; going back is promoting an older one. The champion stays as it is."""
         project = self.project(slug, role=Role.ADMIN)
         model = get_object_or_404(ModelVersion.objects.for_user(self.user), project=project, pk=pk)
         reason = self.valid(PromotionSerializer)["reason"]
@@ -87,4 +87,6 @@ class Promote(Endpoint):
             promotions.promote(model, promoted_by=self.user, reason=reason)
         except promotions.NotAPolicy as refusal:
             raise Problem(HTTPStatus.CONFLICT, str(refusal)) from None
+        except promotions.AlreadyChampion:
+            pass  # a program repeats the call whose answer it did not get
         return Response(ModelVersionSerializer(model, context={"slug": slug, "champion_pk": model.pk}).data)

@@ -63,7 +63,11 @@ class TrainingSettingsForm(ModelForm):
 
     def save(self, commit: bool = True) -> TrainingSettings:
         """Store them; the project then has its base model and its preset at once, where they can be had."""
-        training = super().save(commit)
+        training = self.instance
+        if training.pk:
+            training.save(update_fields=self.changed_data)  # someone else may have changed the preset in the meantime
+        else:
+            super().save(commit)
         # The folder may have changed a moment ago, the disk may be full: pages say so, and the next sweep tries again.
         with suppress(base_models.NotAdopted, base_models.UnknownFolder, OSError):
             base_models.register(training.project)

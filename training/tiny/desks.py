@@ -1,6 +1,6 @@
 """The desk of a simulated person: where work comes from and labels go. Here it is the REST API, as for any program.
 
-The other desk is in this process, for the people of a demo project: services/office/simulated_work.py.
+The other desk is in this process, for the people of a demo project: services/demo/people.py.
 """
 
 from __future__ import annotations

@@ -148,12 +148,14 @@ def promote(request: ProjectRequest, pk: int) -> HttpResponse:
     """Explain what promoting means, ask for the reason, and promote."""
     model, champion = fetch(request, pk), promotions.champion(request.project)
     if model == champion:
-        messages.info(request, _("%(model)s is already the champion.") % {"model": model.name})
+        messages.info(request, str(promotions.AlreadyChampion(model)))
         return redirect("training:models", request.project.slug)
     form = PromotionForm(request.POST or None)
     if form.is_valid():
         try:
             promotions.promote(model, promoted_by=request.user, reason=form.cleaned_data["reason"])
+        except promotions.AlreadyChampion as told:
+            messages.info(request, str(told))
         except promotions.NotAPolicy as refusal:
             messages.error(request, str(refusal))
         else:

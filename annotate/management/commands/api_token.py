@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from annotate.management.numbers import between
 from annotate.models import ApiToken, User
 from annotate.services.people import tokens
 
@@ -17,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("email")
         parser.add_argument("--scopes", nargs="+", choices=ApiToken.Scope.values, default=[ApiToken.Scope.READ])
-        parser.add_argument("--days", type=int, default=30)
+        parser.add_argument("--days", type=between(1, 3650), default=30)
 
     def handle(self, *, email: str, scopes: list[str], days: int, **_options: Any) -> None:
         user = User.objects.filter(email=email.lower(), is_active=True).first()

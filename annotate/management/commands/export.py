@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.forms.exports import ExportForm
+from annotate.management.numbers import LARGEST, between
 from annotate.models import Project
 from annotate.services.exporting import exports
 from annotate.services.exporting.exports import KINDS
@@ -25,7 +26,10 @@ class Command(BaseCommand):
         parser.add_argument("kind", choices=KINDS)
         parser.add_argument("--format", choices=FORMATS, default="jsonl")
         parser.add_argument("--labels", choices=Labels.values, help="current (default), trainable or all versions")
-        parser.add_argument("--snapshot", type=int, metavar="ROUND", help="exactly the labels of this round's snapshot")
+        rounds = between(1, LARGEST)
+        parser.add_argument(
+            "--snapshot", type=rounds, metavar="ROUND", help="exactly the labels of this round's snapshot"
+        )
         parser.add_argument("--output", type=Path, metavar="FILE", help="replaces an existing file once complete")
 
     def handle(self, *, project: str, kind: str, output: Path | None, **options: Any) -> None:

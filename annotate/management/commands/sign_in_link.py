@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
@@ -33,7 +34,18 @@ class Command(BaseCommand):
         if user and not user.is_active:
             raise CommandError(_("The account of %s is closed. Reopen it with “manage.py account reopen”.") % email)
         if site_admin:
-            accounts.make_site_admin(user or User.objects.create_user(email, welcomed_at=None), actor=None)
+            accounts.make_site_admin(user or _create(email), actor=None)
         purpose = SignInLink.Purpose.PASSWORD_RESET if reset_password else SignInLink.Purpose.SIGN_IN
         made = links.make(email, purpose=purpose)
         self.stdout.write(settings.PUBLIC_URL + links.path_of(made.secret))
+
+
+def _create(email: str) -> User:
+    """An account for `email`. Raises CommandError where nobody could ever sign in with it."""
+    try:
+        User._meta.get_field("email").run_validators(email)
+    except ValidationError:
+        raise CommandError(
+            _("“%s” is not a valid email address. Enter the full address, such as you@example.org.") % email
+        ) from None
+    return User.objects.create_user(email, welcomed_at=None)

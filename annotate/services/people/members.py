@@ -14,7 +14,7 @@ from annotate.services import audit, work
 
 
 class LastAdmin(Exception):
-    """A project keeps at least one admin."""
+    """A project keeps at least one admin who can sign in."""
 
 
 @transaction.atomic
@@ -54,9 +54,13 @@ def remove(member: Member, *, actor: User) -> None:
 
 @transaction.atomic
 def erase(member: Member, *, actor: User) -> None:
-    """Remove `member` and the labels from later rounds; models that used them are marked. Raises LastAdmin."""
+    """Remove `member`, unless that was done before, and the labels from later rounds; models that used them are marked.
+
+    Raises LastAdmin.
+    """
     user = member.user
-    _leave(member)
+    if not member.removed_at:
+        _leave(member)
     for kind, model in LABELS.items():
         hooks.labels_withdrawn(kind, model.objects.filter(annotator=member).values_list("pk", flat=True))
     member.assignments.update(review_state=Assignment.ReviewState.NONE)  # no one needs to review them any more
@@ -96,7 +100,8 @@ def _forget(user: User, member: Member) -> None:
 def _keep_an_admin(member: Member) -> None:
     # The project's row serialises two admins who remove each other at the same moment; work goes on meanwhile.
     Project.objects.select_for_update(no_key=True).get(pk=member.project_id)
-    others = Member.objects.active().filter(project=member.project, role=Role.ADMIN).exclude(pk=member.pk)
+    admins = Member.objects.active().filter(project=member.project, role=Role.ADMIN, user__is_active=True)
+    others = admins.exclude(pk=member.pk)
     if member.role == Role.ADMIN and not others.exists():
         raise LastAdmin
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoCaptureOnCommitCallbacks
@@ -134,3 +137,25 @@ def test_every_table_that_belongs_to_a_project_is_found() -> None:
     names = {table.model.__name__ for table in tables()}
     assert {"Placement", "Completion", "Sample", "Snapshot_rankings", "SignInLink", "Review", "Notice"} <= names
     assert not {"AuditEvent", "Project", "User", "Worker", "Adoption"} & names
+
+
+def test_with_an_empty_database_it_takes_the_place_of_the_one_that_is_there(data_dir: Path) -> None:
+    with transaction.atomic():
+        first = example.load()
+        transaction.set_rollback(True)
+    others = data_dir / "models/of-another-database"
+    others.mkdir()
+    damaged = next(data_dir.glob("models/*/model.safetensors"))
+    damaged.write_bytes(b"")
+    loaded = example.load()
+    assert loaded.slug == first.slug
+    assert all(manifest.verifies(model.directory) for model in loaded.model_versions.all())
+    assert others.exists()
+
+
+def test_without_room_for_it_the_demo_project_is_made_all_the_same(data_dir: Path) -> None:
+    (data_dir / "snapshots").write_text("not a folder")
+    out, errors = StringIO(), StringIO()
+    call_command("create_demo_project", stdout=out, stderr=errors)
+    assert "The example project could not be loaded" in errors.getvalue()
+    assert [project.slug for project in Project.objects.all()] == [demo_project.SLUG]

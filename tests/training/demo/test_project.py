@@ -9,6 +9,7 @@ from django.core.management import call_command
 
 from annotate.models import Demonstration, Kind, Member, Project, Prompt, Role, User
 from annotate.services import work
+from deploy import prepare
 from training.models import ModelVersion, Run
 from training.services.demo import project as demo_project
 from training.services.labels import trainable_labels
@@ -78,3 +79,12 @@ def test_making_it_again_changes_nothing():
     assert (Prompt.objects.count(), User.objects.count()) == counts
     assert Project.objects.count() == 1
     assert not Member.objects.filter(role=Role.ANNOTATOR).exists()
+
+
+def test_a_demo_that_cannot_be_made_keeps_nothing_from_starting(data_dir, capsys):
+    (data_dir / "models").write_text("not a folder")
+    prepare.offer_demo()
+    printed = capsys.readouterr()
+    assert "The demo project could not be created: " in printed.err
+    assert printed.out == ""  # which `make run` reads links from
+    assert not Project.objects.exists()

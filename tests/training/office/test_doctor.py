@@ -196,6 +196,17 @@ def test_clocks_that_differ_are_found(data_dir: Path) -> None:
         assert "differ from" in faults(folders.file_clock)
 
 
+def test_directories_that_this_database_does_not_know_are_reported(
+    project: Project, settings: Settings, data_dir: Path
+) -> None:
+    settings.LEFTOVERS_AFTER_S = 60
+    machine.queue_run(project)
+    (data_dir / "models/of-another-database").mkdir(parents=True)
+    assert faults(database.unknown_directories) == ""  # it may be just being made
+    with time_machine.travel(timezone.now() + timedelta(minutes=2)):
+        assert "unknown directories (1, such as models/of-another-database)" in faults(database.unknown_directories)
+
+
 def test_a_missing_throttle_table_is_found() -> None:
     call_command("createcachetable", verbosity=0)
     assert faults(database.cache_table) == ""

@@ -21,8 +21,7 @@ from training.rlhf.run.manifest import visible_files
 from training.services.machines import workers
 from training.services.office.doctor import jobs
 from training.services.planning import plans
-from training.services.registry import adoption_words, adoptions, base_models, configs, model_folders
-from training.services.running import reconciler
+from training.services.registry import adoption_words, adoptions, base_models, configs, model_folders, pruning
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 Status = Adoption.Status
@@ -288,9 +287,8 @@ def test_what_was_adopted_is_no_leftover(folder: Path, settings: Settings, data_
     adoption = settled("ours")
     stranger = data_dir / "models" / "stranger"
     stranger.mkdir()
-    reconciler.remove_orphans()
     assert adoption.directory.exists()
-    assert not stranger.exists()
+    assert pruning.unknown_directories() == [stranger]
 
 
 def test_only_what_was_adopted_is_handed_on(folder: Path, project: Project) -> None:

@@ -32,3 +32,13 @@ def test_going_back_is_promoting_an_older_model(project: Project, admin: Member)
 def test_a_reward_model_serves_nobody(project: Project, admin: Member) -> None:
     with pytest.raises(promotions.NotAPolicy):
         promotions.promote(machine.make_model(project, "reward"), promoted_by=admin.user, reason="best scores")
+
+
+def test_the_champion_is_not_promoted_again(project: Project, admin: Member) -> None:
+    base, sft = machine.make_model(project, "base"), machine.make_model(project, "sft")
+    with pytest.raises(promotions.AlreadyChampion, match="base-1 is already the champion"):
+        promotions.promote(base, promoted_by=admin.user, reason="first")
+    promotions.promote(sft, promoted_by=admin.user, reason="polite")
+    with pytest.raises(promotions.AlreadyChampion):
+        promotions.promote(sft, promoted_by=admin.user, reason="again")
+    assert Promotion.objects.count() == AuditEvent.objects.filter(action="model.promoted").count() == 1

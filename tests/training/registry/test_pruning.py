@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
+from pytest_django import Settings
 
 from annotate.models import AuditEvent, Member, Project
 from tests.factories import make_project
@@ -238,6 +239,38 @@ def test_the_command_frees_nothing_until_it_is_told_to(project: Project) -> None
     assert not checkpoints(run)
     call_command("prune", stdout=after)
     assert after.getvalue() == "Nothing to delete.\n"
+
+
+def test_what_this_database_does_not_know_goes_only_when_it_is_named(
+    project: Project, settings: Settings, data_dir: Path
+) -> None:
+    settings.LEFTOVERS_AFTER_S = 0
+    known, unknown = machine.queue_run(project), data_dir / "runs/of-another-database"
+    for path in (known.directory, unknown):
+        path.mkdir(parents=True)
+    (unknown / "config.json").write_text("{}")
+    kept, shown, deleted = StringIO(), StringIO(), StringIO()
+    call_command("prune", "--yes", stdout=kept)
+    assert "unknown directories (1, such as runs/of-another-database): 2 bytes" in kept.getvalue()
+    call_command("prune", "--unknown", stdout=shown)
+    assert "Nothing was deleted" in shown.getvalue()
+    assert unknown.exists()
+    call_command("prune", "--unknown", "--yes", stdout=deleted)
+    assert "2 bytes freed." in deleted.getvalue()
+    assert [path.exists() for path in (unknown, known.directory)] == [False, True]
+
+
+def test_a_directory_whose_row_has_come_since_it_was_found_stays(
+    project: Project, settings: Settings, data_dir: Path
+) -> None:
+    settings.LEFTOVERS_AFTER_S = 0
+    run = Run(project=project, stage="sft")
+    run.directory.mkdir(parents=True)
+    found = pruning.find_unknown()
+    run.save()
+    assert found
+    assert not pruning.free(found)
+    assert run.directory.exists()
 
 
 def test_a_file_with_a_second_name_elsewhere_frees_nothing(tmp_path: Path) -> None:

@@ -175,5 +175,16 @@ def test_an_upload_that_a_killed_process_left_is_removed_after_a_day(settings: S
     for path, age_s in ((old, settings.LEFTOVERS_AFTER_S + 1), (new, 10)):
         path.write_bytes(b"a")
         os.utime(path, (time.time() - age_s, time.time() - age_s))
-    reconciler.remove_orphans()
+    reconciler.remove_leftovers()
     assert list(tmp_path.iterdir()) == [new]
+
+
+def test_what_was_never_finished_goes_and_what_another_database_may_know_stays(
+    settings: Settings, data_dir: Path
+) -> None:
+    settings.LEFTOVERS_AFTER_S = 0
+    draft, *complete = (data_dir / name for name in ("models/.one.draft", "models/two", "runs/three", "snapshots/four"))
+    for path in (draft, *complete):
+        path.mkdir(parents=True)
+    reconciler.sweep()
+    assert [path.exists() for path in (draft, *complete)] == [False, True, True, True]

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 
+from annotate.management.numbers import LARGEST, between
 from training import adopter
 from training.models import Adoption
 from training.services.registry import adoption_words, adoptions
@@ -28,7 +29,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", nargs="?", help="the name of a folder of BASE_MODELS_DIR")
-        parser.add_argument("--context", type=int, help="context length in tokens, for a model whose config has none")
+        parser.add_argument(
+            "--context",
+            type=between(1, LARGEST),
+            help="context length in tokens, for a model whose config has none",
+        )
 
     def handle(self, *, folder: str | None, context: int | None, **_options: Any) -> None:
         if folder is None:
@@ -42,8 +47,6 @@ class Command(BaseCommand):
 
     def _examine(self, folder: str, context: int | None) -> Adoption:
         """Here, or by a worker that has begun already."""
-        if context is not None and context < 1:
-            raise CommandError("--context must be a number of tokens, at least 1.")
         try:
             adoption = adoptions.create_pending(folder, context=context or adoptions.stated_context(folder))
         except (adoptions.UnknownFolder, Unreadable, adoptions.UnderWay) as refusal:

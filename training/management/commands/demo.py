@@ -12,6 +12,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from annotate.management import numbers
 from training.tiny.demo import SHUFFLE, Demo, DemoFailed, summary, table
 from training.tiny.installation import Installation
 
@@ -22,10 +23,10 @@ class Command(BaseCommand):
     help = "Run rounds with simulated annotators on a real server with real workers. The last line of output is JSON."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--seed", type=numbers.seed, default=0)
         parser.add_argument("--rounds", type=int, default=2, choices=range(2, 10), metavar="ROUNDS")
-        parser.add_argument("--annotators", type=int, default=8)
-        parser.add_argument("--shuffle", type=float, default=SHUFFLE, help="share of rankings that are random")
+        parser.add_argument("--annotators", type=numbers.between(1, 1000), default=8)
+        parser.add_argument("--shuffle", type=numbers.share, default=SHUFFLE, help="share of rankings that are random")
 
     def handle(self, *, seed: int, rounds: int, annotators: int, shuffle: float, **_options: Any) -> None:
         signal.signal(signal.SIGTERM, _leave)

@@ -9,8 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
+from annotate.management.numbers import between
 from training.services.registry import pruning
-from training.services.registry.pruning import Prunable
+from training.services.registry.pruning import Kept, Prunable
 
 DAYS = 14
 
@@ -20,16 +21,28 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--days", type=int, default=DAYS, help=f"days to keep failed and cancelled runs (default: {DAYS})"
+            "--days",
+            type=between(0, 3650),
+            default=DAYS,
+            help=f"days to keep failed and cancelled runs (default: {DAYS})",
+        )
+        parser.add_argument(
+            "--unknown", action="store_true", help="include directories that this database does not know"
         )
         parser.add_argument("--yes", action="store_true", help="delete what is shown")
 
-    def handle(self, *, days: int, yes: bool, **_options: Any) -> None:
-        found = pruning.find(older_than=timedelta(days=days))
+    def handle(self, *, days: int, unknown: bool, yes: bool, **_options: Any) -> None:
+        found, kept = pruning.find(older_than=timedelta(days=days)), pruning.kept_for_adapters()
+        if in_no_row := pruning.find_unknown():
+            if unknown:
+                found.append(in_no_row)
+            else:
+                why = f"{_size(in_no_row.size)}, which another database may need; add --unknown to include them"
+                kept.append(Kept(in_no_row.what, why))
         for prunable in found:
             self.stdout.write(_line(prunable))
-        for kept in pruning.kept_for_adapters():
-            self.stdout.write(f"{'kept':>10}  {kept.what}: {kept.why}")
+        for each in kept:
+            self.stdout.write(f"{'kept':>10}  {each.what}: {each.why}")
         if not found:
             self.stdout.write("Nothing to delete.")
         elif yes:

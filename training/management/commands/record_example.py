@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from annotate.management import numbers
 from annotate.models import Project, Role, User
 from training.models import Run, TrainingSettings
 from training.services.demo import example
@@ -23,7 +24,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--output", type=Path, default=example.ARCHIVE, help="archive to write")
-        parser.add_argument("--seed", type=int, default=1)
+        parser.add_argument("--seed", type=numbers.seed, default=1)
         parser.add_argument("--finished", action="store_true", help="record the demo project of this installation")
 
     def handle(self, *, output: Path, seed: int, finished: bool, **_options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from annotate.management.numbers import LARGEST, between, seed, share
 from training.tiny import annotators
 from training.tiny.annotators import Behaviour
 
@@ -22,15 +23,16 @@ class Command(BaseCommand):
         parser.add_argument(
             "--tokens", type=Path, required=True, nargs="+", metavar="FILE", help="API tokens, one per line"
         )
-        parser.add_argument("--annotators", type=int, help="number of tokens to use (default: all)")
-        parser.add_argument("--demonstrations", type=int, default=0, help="maximum number of answers to write")
-        parser.add_argument("--rankings", type=int, default=0, help="maximum number of sets to rank")
-        parser.add_argument("--seed", type=int, default=0)
+        people, pieces, noise = between(1, LARGEST), between(0, LARGEST), between(0.0, 100.0)
+        parser.add_argument("--annotators", type=people, help="number of tokens to use (default: all)")
+        parser.add_argument("--demonstrations", type=pieces, default=0, help="maximum number of answers to write")
+        parser.add_argument("--rankings", type=pieces, default=0, help="maximum number of sets to rank")
+        parser.add_argument("--seed", type=seed, default=0)
         parser.add_argument(
-            "--noise", type=float, default=Behaviour.noise, help="standard deviation of each person's preferences"
+            "--noise", type=noise, default=Behaviour.noise, help="standard deviation of each person's preferences"
         )
         parser.add_argument(
-            "--shuffle", type=float, default=Behaviour.shuffle, help="share of rankings that are random"
+            "--shuffle", type=share, default=Behaviour.shuffle, help="share of rankings that are random"
         )
 
     def handle(self, **options: Any) -> None:

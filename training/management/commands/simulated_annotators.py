@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from annotate.management.numbers import between
 from annotate.models import Project
 from training.services.demo import people
 
@@ -16,7 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("project", help="the project's slug")
-        parser.add_argument("--number", type=int, default=8)
+        parser.add_argument("--number", type=between(1, 1000), default=8)
 
     def handle(self, *, project: str, number: int, **_options: Any) -> None:
         found = Project.objects.filter(slug=project).first()

@@ -54,13 +54,15 @@ def load() -> Project:
             archive.extractall(scratch, filter=_private)  # noqa: S202  (which is stricter than "data")
         with transaction.atomic():
             project = _store(Path(scratch, ROWS).read_text("utf-8"))
-            # A crash from here on leaves files without rows, which the sweep removes.
-            for folder in FOLDERS.values():
-                for path in Path(scratch, folder).iterdir():
-                    (data_dir / folder).mkdir(exist_ok=True)
-                    path.replace(data_dir / folder / path.name)
             for base in project.model_versions.bases():
-                base_models.copy_built_in(base.directory)
+                base_models.copy_built_in(Path(scratch, FOLDERS[ModelVersion], base.directory.name))
+            for folder in FOLDERS.values():
+                (data_dir / folder).mkdir(exist_ok=True)
+                for path in Path(scratch, folder).iterdir():
+                    target = data_dir / folder / path.name
+                    # After a crash, or with another database before, it is there. No one else's has this id.
+                    shutil.rmtree(target, ignore_errors=True)
+                    path.replace(target)
     return project
 
 

@@ -19,6 +19,13 @@ class NotAPolicy(Exception):
     """A reward model, or one whose weights are gone; the message says so."""
 
 
+class AlreadyChampion(Exception):
+    """The project serves the model already; the message says so."""
+
+    def __init__(self, model: ModelVersion) -> None:
+        super().__init__(_("%(model)s is already the champion.") % {"model": model.name})
+
+
 class ChampionChanged(Exception):
     """Somebody promoted another model meanwhile: `champion` is served now."""
 
@@ -77,7 +84,7 @@ def history(project: Project) -> list[ChampionPeriod]:
 
 @transaction.atomic
 def promote(model: ModelVersion, *, promoted_by: User, reason: str) -> Promotion:
-    """From now on the project of `model` serves it. Raises NotAPolicy."""
+    """From now on the project of `model` serves it. Raises NotAPolicy or AlreadyChampion."""
     return _set_champion(model, promoted_by, reason, "model.promoted")
 
 
@@ -103,6 +110,8 @@ def _set_champion(model: ModelVersion, promoted_by: User, reason: str, action: s
     if not model.can_answer:
         raise NotAPolicy(_("%(model)s cannot answer prompts.") % {"model": model.name})
     before = champion(model.project)
+    if before == model:
+        raise AlreadyChampion(model)
     promotion = Promotion.objects.create(
         project=model.project, model_version=model, promoted_by=promoted_by, reason=reason
     )

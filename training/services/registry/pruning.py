@@ -1,7 +1,8 @@
 """Pruning: what takes room on the disk and nothing needs any more is found, and freed when somebody says so.
 
 Rows stay, and so do logs and metrics: only weights and checkpoints are removed. A project in which a round or a run is
-under way keeps all of its models until that is over.
+under way keeps all of its models until that is over. Directories that no row knows are found apart from the rest: they
+may be needed by another database.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -19,13 +21,16 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project
 from annotate.services import audit
-from training.models import ModelVersion, Promotion, Round, Run
+from training.models import Adoption, ModelVersion, Promotion, Round, Run, Snapshot
 from training.models.runs import RunQuerySet
 from training.services.run_files import directories
-from training.services.run_files.directories import size_of
+from training.services.run_files.directories import is_leftover, size_of
 
 ENDED_BADLY = (Run.Status.FAILED, Run.Status.CANCELLED)
 PARENTS = ("parent", "reward", "reference", "watcher")
+# The folders below DATA_DIR whose directories each belong to a row, by its uuid.
+OWNERS = {"runs": (Run,), "models": (ModelVersion, Adoption), "snapshots": (Snapshot,)}
+DRAFTS = ".*.draft"  # in these folders: what is renamed once it is complete
 
 
 class Kept(NamedTuple):
@@ -42,7 +47,7 @@ class Prunable(NamedTuple):
     why: str
     paths: tuple[Path, ...]
     size: int
-    run: Run
+    run: Run | None = None
     model: ModelVersion | None = None
 
 
@@ -56,12 +61,39 @@ def free(prunable: Prunable) -> bool:
     """Remove it, unless something has come to need it since it was found. Returns whether it is gone."""
     if prunable.model is not None:
         may_go = _mark_weights_deleted(prunable.model)
-    else:
+    elif prunable.run is not None:
         may_go = _done_for_good().filter(pk=prunable.run.pk).exists()
+    else:
+        may_go = set(prunable.paths) <= set(unknown_directories())
     if may_go:
         for path in prunable.paths:
             shutil.rmtree(path, ignore_errors=True)
     return may_go
+
+
+def find_unknown() -> Prunable | None:
+    """The unknown directories, together, since the files of a run and of its model are often the same; None if none."""
+    paths = tuple(unknown_directories())
+    if not paths:
+        return None
+    example = paths[0].relative_to(settings.DATA_DIR)
+    what = _("unknown directories (%(number)d, such as %(example)s)") % {"number": len(paths), "example": example}
+    return Prunable(what, _("no row in this database"), paths, size_of(*paths))
+
+
+def unknown_directories() -> list[Path]:
+    """The complete directories that no row of this database knows, unless they are new.
+
+    A crash between the disk and the database left them. Or they belong to another database: to the one before
+    DATABASE_URL was changed, or to the one that an older backup has replaced. So nothing removes them unasked.
+    """
+    unknown: list[Path] = []
+    for folder, models in OWNERS.items():
+        # The disk is read first: a row that is written meanwhile is seen.
+        found = [path for path in sorted(Path(settings.DATA_DIR, folder).glob("*")) if path.is_dir()]
+        known = {str(uuid) for model in models for uuid in model._default_manager.values_list("uuid", flat=True)}
+        unknown += [path for path in found if path.name not in known and not path.match(DRAFTS) and is_leftover(path)]
+    return unknown
 
 
 def kept_for_adapters() -> list[Kept]:

@@ -12,10 +12,13 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from django.conf import settings
 
 from training.models import LostRace
 from training.rlhf.config import RunConfig, to_json
@@ -135,6 +138,11 @@ def files_below(path: Path) -> Iterator[os.stat_result]:
             about = file.lstat()
             if stat.S_ISREG(about.st_mode):
                 yield about
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `path` is too old to be something that is just being made. Raises FileNotFoundError."""
+    return bool(time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S)
 
 
 def discard_drafts(directory: Path) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,15 +20,14 @@ from django.db.models.functions import Now
 from annotate.models import Project
 from annotate.services import work
 from training import doorbell
-from training.models import Adoption, LostRace, ModelVersion, Round, Run, Simulation, Snapshot, Worker
+from training.models import LostRace, ModelVersion, Round, Run, Simulation, Worker
 from training.services.machines import workers
-from training.services.registry import adoptions, base_models, downloads
+from training.services.registry import adoptions, base_models, downloads, pruning
+from training.services.run_files.directories import is_leftover
 from training.services.running import rounds, runs
 
 ASSIGNMENTS_A_SWEEP = 200
 RING_ANYWAY_S = 600.0
-# The folders below DATA_DIR whose entries each belong to a row, by its uuid.
-OWNERS = {"runs": (Run,), "models": (ModelVersion, Adoption), "snapshots": (Snapshot,)}
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ def sweep() -> None:
         ring_for_simulations,
         downloads.delete_old,
         workers.forget_silent,
-        remove_orphans,
+        remove_leftovers,
         empty_log,
     ):
         _do(chore)
@@ -104,27 +102,20 @@ def expire_assignments() -> None:
     work.expire_leases(limit=ASSIGNMENTS_A_SWEEP)
 
 
-def remove_orphans() -> None:
-    """Remove directories that no row knows and uploads that nobody reads, once they are too old to be new ones.
+def remove_leftovers() -> None:
+    """Remove the drafts and uploads that a killed process left.
 
-    A crash left them between the disk and the database. What a run wrote lies in its own directory and stays.
+    What is complete stays, even if no row knows it: see pruning.unknown_directories.
     """
-    for path in _directories_without_row():
-        if time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
-            logger.warning("removing %s, which belongs to nothing", path)
-            shutil.rmtree(path, ignore_errors=True)
-    for upload in settings.SPOOL_DIR.iterdir():  # a web process that was killed cannot remove what it had begun
+    for folder in pruning.OWNERS:
+        for draft in Path(settings.DATA_DIR, folder).glob(pruning.DRAFTS):
+            if is_leftover(draft):
+                logger.warning("removing %s, which was never finished", draft)
+                shutil.rmtree(draft, ignore_errors=True)
+    for upload in settings.SPOOL_DIR.iterdir():
         with suppress(FileNotFoundError):  # that was read to the end
-            if time.time() - upload.stat().st_mtime >= settings.LEFTOVERS_AFTER_S:
+            if is_leftover(upload):
                 upload.unlink()
-
-
-def _directories_without_row() -> Iterator[Path]:
-    for folder, models in OWNERS.items():
-        # The disk is read first: a row that is written meanwhile is seen.
-        found = {path.name: path for path in Path(settings.DATA_DIR, folder).glob("*")}
-        known = {str(uuid) for model in models for uuid in model._default_manager.values_list("uuid", flat=True)}
-        yield from (path for name, path in sorted(found.items()) if name not in known)
 
 
 def empty_log() -> None:

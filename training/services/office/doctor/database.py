@@ -1,4 +1,4 @@
-"""Checks of the database: it answers, it is up to date, and it keeps what was committed."""
+"""Checks of the database: it answers, it is up to date, it keeps what was committed, and it is the one of DATA_DIR."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
-from training.services.office.doctor.findings import LARGEST_SKEW_S, Check, Finding
+from training.services.office.doctor.findings import LARGEST_SKEW_S, Check, Finding, Level
+from training.services.registry import pruning
 
 OLDEST_POSTGRESQL = 14  # that Django supports
 DATABASE = "database"
@@ -78,6 +80,19 @@ def clock() -> Iterator[Finding]:
         )
 
 
+def unknown_directories() -> Iterator[Finding]:
+    if unknown := pruning.find_unknown():
+        fault = _("This database does not know everything in DATA_DIR: %(what)s, %(size)s.") % {
+            "what": unknown.what,
+            "size": filesizeformat(unknown.size),
+        }
+        remedy = _(
+            "If DATABASE_URL was changed or an older backup was restored, they belong to the other database, which "
+            "still needs them. If not, a crash left them, and “manage.py prune --unknown --yes” deletes them."
+        )
+        yield Finding(DATABASE, fault, remedy, Level.NOTE)
+
+
 def _database_time() -> datetime:
     """Now, by the clock that leases run by."""
     sqlite = connection.vendor == "sqlite"
@@ -94,4 +109,4 @@ def _one(statement: str) -> Any:
     return row[0] if row else None
 
 
-CHECKS: tuple[Check, ...] = (migrations, cache_table, sqlite, postgresql, clock)
+CHECKS: tuple[Check, ...] = (migrations, cache_table, sqlite, postgresql, clock, unknown_directories)
