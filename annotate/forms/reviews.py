@@ -20,6 +20,7 @@ class ReviewForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
         help_text=_("Required when you return it. Say what should change."),
     )
+    seen = forms.IntegerField(required=False, widget=forms.HiddenInput)  # id of the newest review on the page
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

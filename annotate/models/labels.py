@@ -66,8 +66,9 @@ class LabelQuerySet(models.QuerySet[LabelT]):
         return self._with_newest_verdict().filter(newest_verdict=Verdict.RETURN)
 
     def unreviewed(self) -> Self:
-        """Labels that wait for a first review; those of people who were erased need none."""
-        return self.newest().filter(reviews=None, annotator__erased_at=None)
+        """Labels that wait for a first review; those of withdrawn prompts and of people who were erased need none."""
+        is_active = Q(**{f"{self.model.path_to_prompt}__withdrawn_at": None})
+        return self.newest().filter(is_active, reviews=None, annotator__erased_at=None)
 
     def trainable(self) -> Self:
         """What a round may use: the labels that nothing in LeftOut speaks against."""

@@ -137,17 +137,21 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         return self.filter(status=Assignment.Status.SKIPPED)
 
     def awaiting_review(self) -> AssignmentQuerySet:
-        """Pieces whose newest label waits for a reviewer."""
-        return self.filter(review_state__in=Assignment.AWAITING_REVIEW)
+        """Pieces whose newest label waits for a reviewer; nobody needs to read those of withdrawn prompts."""
+        waiting = self.filter(review_state__in=Assignment.AWAITING_REVIEW)
+        return waiting.filter(item__prompt__withdrawn_at=None, item__slate__prompt__withdrawn_at=None)
 
     def returned(self) -> AssignmentQuerySet:
         """Pieces whose newest label a reviewer sent back: they wait for their author."""
         return self.filter(review_state=Assignment.ReviewState.RETURNED)
 
     def with_draft(self) -> AssignmentQuerySet:
-        """Assignments with a draft that was not submitted: of a label, or of its correction."""
-        statuses = (*Assignment.WRITABLE, Assignment.Status.SUBMITTED)
-        return self.filter(status__in=statuses, draft__isnull=False)
+        """Assignments with a draft that was not submitted: of a label, or of its correction.
+
+        Those released when the membership ended have theirs, too, for who joins again; skipped ones have a list of
+        their own.
+        """
+        return self.exclude(status=Assignment.Status.SKIPPED).filter(draft__isnull=False)
 
 
 class Assignment(models.Model):

@@ -68,7 +68,7 @@ def count_waiting(project: Project, *, reviewer: Member | None = None) -> int:
 
 def next_label(project: Project, *, reviewer: Member | None, only_corrected: bool) -> Label | None:
     """The label that has waited longest for `reviewer`; None where none does."""
-    waiting = Assignment.objects.filter(
+    waiting = Assignment.objects.awaiting_review().filter(
         project=project, review_state=State.CORRECTED if only_corrected else State.WAITING
     )
     return _newest_label(waiting.exclude(annotator=reviewer) if reviewer else waiting)

@@ -25,6 +25,10 @@ class Superseded(Exception):
     """The label was corrected in the meantime: the newer version is the one to review."""
 
 
+class AlreadyReviewed(Exception):
+    """The label was reviewed in the meantime: the reviewer has not seen the newest verdict."""
+
+
 def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet[Label]:
     """Labels of `kind` that no one has reviewed yet, oldest first, without those of `reviewer`."""
     labels = LABELS[kind].objects.filter(project=project).unreviewed()
@@ -33,17 +37,18 @@ def waiting(project: Project, kind: str, *, reviewer: Member | None) -> QuerySet
     return labels.order_by("pk")
 
 
-def returning(label: Label) -> Review | None:
-    """The newest review of `label`, if it returned the label. Asks nothing where the reviews were fetched before."""
-    newest = max(label.reviews.all(), key=lambda review: review.pk, default=None)
-    return newest if newest and newest.verdict == Verdict.RETURN else None
+def newest_review(label: Label) -> Review | None:
+    """The review of `label` that counts. Asks nothing where the reviews were fetched before."""
+    newest: Review | None = max(label.reviews.all(), key=lambda review: review.pk, default=None)
+    return newest
 
 
 @transaction.atomic
-def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -> Review:
-    """Store the verdict; the newest one of a label counts. Raises OwnLabel or Superseded.
+def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "", seen: int | None = None) -> Review:
+    """Store the verdict; the newest one of a label counts. Raises OwnLabel, Superseded or AlreadyReviewed.
 
-    The author of a returned label is told. Models that it helped to make are marked: it was not as it should be.
+    `seen` is the id of the newest review that the reviewer has seen, None where there was none. The author of a
+    returned label is told. Models that it helped to make are marked: it was not as it should be.
     """
     if label.annotator_id == reviewer.pk:
         raise OwnLabel
@@ -52,6 +57,11 @@ def record(label: Label, *, reviewer: Member, verdict: str, comment: str = "") -
     piece.select_for_update(no_key=True).get()
     if type(label).objects.corrections_of(label).exists():
         raise Superseded
+    newest = newest_review(label)
+    if newest and newest.pk != seen:
+        if (newest.reviewer_id, newest.verdict, newest.comment) == (reviewer.pk, verdict, comment):
+            return newest  # the button was pressed twice
+        raise AlreadyReviewed
     kind = str(label._meta.model_name)
     review = Review.objects.create(reviewer=reviewer, verdict=verdict, comment=comment, **{kind: label})
     piece.update(review_state=REVIEWED[verdict])

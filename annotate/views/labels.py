@@ -91,7 +91,7 @@ def _fetch(request: ProjectRequest, kind: str, pk: int) -> tuple[LabelKind, Labe
 def _show(
     request: ProjectRequest, label_kind: LabelKind, label: Label, form: LabelForm, *, status: int = 200, **more: Any
 ) -> HttpResponse:
-    context = desk_context(label.assignment, form, label=label, returned=reviews.returning(label))
+    context = desk_context(label.assignment, form, label=label, review=reviews.newest_review(label))
     leave = reverse("annotate:leave-correction", args=[label.assignment.kind, label.pk])
     query = request.META.get("QUERY_STRING", "")
     context |= {"action": request.get_full_path(), "leave": f"{leave}?{query}" if query else leave} | more

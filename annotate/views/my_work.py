@@ -85,7 +85,7 @@ def _pieces(assignments: Iterable[Assignment], *, drafts: bool) -> Iterable[dict
             "question": assignment.item.subject_prompt.question,
             "label": label,
             "text": _text(assignment, words.get(assignment.pk)),
-            "returned": reviews.returning(label) if label else None,
+            "review": reviews.newest_review(label) if label else None,
             "places": placed,
             "best": best.get(placed[0].completions[0]) if placed else None,
         }

@@ -10,8 +10,10 @@ from django.db.models import Count, Q
 from django.forms import ModelForm
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRedirect
 
 from annotate import hooks
 from annotate.forms.projects import GuidelinesForm, NewProjectForm, ProjectSettingsForm
@@ -90,7 +92,8 @@ def edit_guidelines(request: ProjectRequest) -> HttpResponse:
         try:
             projects.edit_guidelines(request.project, **form.cleaned_data, actor=request.user)
             messages.success(request, _("Saved. Everyone now sees the new guidelines."))
-            return redirect("annotate:guidelines", request.project.slug)
+            address = reverse("annotate:guidelines", args=[request.project.slug])
+            return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
         except projects.GuidelinesChanged as error:
             conflict, status = error.current, 409
             form = GuidelinesForm(initial={"text": form.cleaned_data["text"], "before": error.current})

@@ -9,12 +9,15 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRedirect
 
 from annotate.addresses import posts_from
 from annotate.forms.reviews import ReviewForm
-from annotate.models import LABELS, Completion, Kind, Label, Ranking, Role, WorkItem
+from annotate.models import LABELS, Completion, Kind, Label, Ranking, Review, Role, Verdict, WorkItem
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import queue, review_queue, reviews
 from annotate.services.rankings import Place, best_answers, by_place, letters, same_text
@@ -48,7 +51,7 @@ def next_label(request: ProjectRequest) -> HttpResponse:
 @role_required(Role.REVIEWER)
 @require_safe
 def label(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
-    return _label_page(request, _label(request, kind, pk), ReviewForm())
+    return _label_page(request, _label(request, kind, pk))
 
 
 @role_required(Role.REVIEWER)
@@ -61,20 +64,23 @@ def record(request: ProjectRequest, kind: str, pk: int) -> HttpResponse:
     form = ReviewForm(request.POST)
     if not form.is_valid():
         return _label_page(request, subject, form, status=422)
+    comment = form.cleaned_data["comment"]
     try:
-        reviews.record(subject, reviewer=request.member, **form.cleaned_data)
+        review = reviews.record(subject, reviewer=request.member, **form.cleaned_data)
     except reviews.OwnLabel:
         messages.error(request, _("This is your own label. Someone else has to review it."))
-        return redirect("annotate:reviews", request.project.slug)
+        return _go_on(request, None)
     except reviews.Superseded:
         messages.warning(request, _("The author has corrected it in the meantime. This is the newer version."))
-        typed = ReviewForm(initial={"comment": form.cleaned_data["comment"]})
-        return _label_page(request, _label(request, kind, subject.superseded_by.pk), typed, status=409)
-    following = reviews.waiting(request.project, kind, reviewer=request.member).first()
-    if following is None:
-        messages.success(request, _("Saved. That was the last one."))
-        return redirect("annotate:reviews", request.project.slug)
-    return redirect("annotate:review", request.project.slug, kind, following.pk)
+        return _label_page(request, _label(request, kind, subject.superseded_by.pk), comment=comment, status=409)
+    except reviews.AlreadyReviewed:
+        messages.warning(
+            request, _("It has been reviewed in the meantime. If you submit your verdict now, it replaces that one.")
+        )
+        return _label_page(request, subject, comment=comment, status=409)
+    following = _following(request, kind)
+    _tell_done(request, subject, review, is_last=following is None)
+    return _go_on(request, following)
 
 
 @role_required(Role.REVIEWER)
@@ -112,14 +118,44 @@ def _label(request: ProjectRequest, kind: str, pk: int) -> Label:
     return found
 
 
-def _label_page(request: ProjectRequest, subject: Label, form: ReviewForm, *, status: int = 200) -> HttpResponse:
+def _following(request: ProjectRequest, kind: str) -> Label | None:
+    """The next label to review: of `kind` as long as one waits, then of the others."""
+    kinds = sorted(Kind.values, key=lambda each: each != kind)
+    firsts = (reviews.waiting(request.project, each, reviewer=request.member).first() for each in kinds)
+    return next((label for label in firsts if label), None)
+
+
+def _tell_done(request: ProjectRequest, subject: Label, review: Review, *, is_last: bool) -> None:
+    """Say on the next page what was done, with the way back to it: a key is easily pressed once too often."""
+    done = _("Accepted.") if review.verdict == Verdict.ACCEPT else _("Returned.")
+    if is_last:
+        done = f"{done} {_('That was the last one.')}"
+    link = format_html('<a href="{}">{}</a>', _address(request, subject), _("View the label"))
+    messages.success(request, format_html("{} {}", done, link))
+
+
+def _go_on(request: ProjectRequest, following: Label | None) -> HttpResponse:
+    address = _address(request, following) if following else reverse("annotate:reviews", args=[request.project.slug])
+    return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
+
+
+def _address(request: ProjectRequest, subject: Label) -> str:
+    return reverse("annotate:review", args=[request.project.slug, subject._meta.model_name, subject.pk])
+
+
+def _label_page(
+    request: ProjectRequest, subject: Label, form: ReviewForm | None = None, *, comment: str = "", status: int = 200
+) -> HttpResponse:
     kind = str(subject._meta.model_name)
+    earlier = list(subject.reviews.select_related("reviewer__user").order_by("pk"))
+    initial = {"comment": comment, "seen": earlier[-1].pk if earlier else None}
+    waiting = [reviews.waiting(request.project, each, reviewer=request.member) for each in Kind.values]
     context: dict[str, Any] = {
         "label": subject,
         "kind": kind,
-        "form": form,
-        "waiting_count": reviews.waiting(request.project, kind, reviewer=request.member).count(),
-        "earlier": subject.reviews.select_related("reviewer__user").order_by("pk"),
+        "form": form or ReviewForm(initial=initial),
+        "waiting_count": sum(labels.count() for labels in waiting),
+        "earlier": earlier,
         "newer": getattr(subject, "superseded_by", None),
         "is_own": request.member is not None and subject.annotator_id == request.member.pk,
     }

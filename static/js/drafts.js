@@ -1,7 +1,8 @@
 // Autosave. A form with data-draft keeps its words in two places: at once in this browser, and within two seconds on the
-// server; the copy here goes only when the server has said that it holds exactly that. Left out on purpose: merging. When
-// two windows wrote different things, both are shown and the person chooses. Each window has a copy of its own, and a copy
-// belongs to a person: whoever signs in next on this machine is never shown it.
+// server; the copy here goes only when the server has said that it holds exactly that. Without data-draft-url the server
+// keeps no draft, and the copy stays until the form is submitted. Left out on purpose: merging. When two windows wrote
+// different things, both are shown and the person chooses. Each window has a copy of its own, and a copy belongs to a
+// person: whoever signs in next on this machine is never shown it.
 "use strict";
 
 const PAUSE_MS = 700; // quiet time after the last key
@@ -10,6 +11,7 @@ const RETRY_MS = [2000, 4000, 8000, 15000];
 const COPY_DAYS = 30;
 const LAST_SAVE_MS = 2000; // how long signing out waits for it
 const SENT_KEPT = 4; // contents that were sent, the newest: nearly always two suffice, and a browser's store is small
+const NOT_TYPED = ["csrfmiddlewaretoken", "submission_id", "seen"]; // fields that each page has its own values of
 
 class Draft {
   constructor(form) {
@@ -30,7 +32,7 @@ class Draft {
 
   content() {
     const fields = new FormData(this.form);
-    for (const name of ["csrfmiddlewaretoken", "submission_id"]) fields.delete(name);
+    for (const name of NOT_TYPED) fields.delete(name);
     return new URLSearchParams(fields).toString();
   }
 
@@ -91,7 +93,7 @@ class Draft {
 
   fill(fields) {
     for (const control of this.form.elements) {
-      if (!control.name || control.type === "hidden") continue;
+      if (!control.name) continue;
       if (control.type === "radio" || control.type === "checkbox") {
         control.checked = fields.getAll(control.name).includes(control.value);
       } else if (fields.has(control.name)) control.value = fields.get(control.name);
@@ -100,7 +102,7 @@ class Draft {
   }
 
   async save({ isLast = false } = {}) {
-    if (!this.isAttached || (this.inFlight && !isLast)) return;
+    if (!this.form.dataset.draftUrl || !this.isAttached || (this.inFlight && !isLast)) return;
     clearTimeout(this.timer);
     const content = this.content();
     this.inFlight = true;
@@ -251,8 +253,11 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   const draft = drafts.get(event.target);
   if (!draft) return;
+  const { status, responseURL } = event.detail.xhr;
   // Taken in, the words live on the server. Refused or unanswered, they stay a draft.
-  if (event.detail.xhr.status === 200 && !isLogin(event.detail.xhr.responseURL)) draft.end();
+  if (status === 200 && !isLogin(responseURL)) draft.end();
+  // Where this browser alone has them, the form that comes back brings them along, over what is stored by now.
+  else if (!draft.form.dataset.draftUrl && [409, 422].includes(status)) draft.end();
   else draft.changed();
 });
 for (const failure of ["htmx:sendError", "htmx:timeout"]) {

@@ -227,8 +227,9 @@ class Board {
     const digit = digitOf(event);
     if (lettered && !event.shiftKey) this.markAndShow(lettered);
     else if (!card) return undefined;
-    else if (digit && digit.number <= this.cards.length) this.placeAndGoOn(card, digit);
-    else if (event.key === "Backspace" || event.key === "Delete") this.take(card);
+    else if (digit && digit.number <= this.cards.length) {
+      if (!event.repeat) this.placeAndGoOn(card, digit); // held, it would go on to answers that were not read
+    } else if (event.key === "Backspace" || event.key === "Delete") this.take(card);
     else if (event.shiftKey && ["ArrowLeft", "ArrowUp"].includes(event.key)) this.move(card, -1);
     else if (event.shiftKey && ["ArrowRight", "ArrowDown"].includes(event.key)) this.move(card, 1);
     else return undefined;
@@ -363,8 +364,8 @@ document.addEventListener(
   (event) => {
     if (!board?.form.isConnected || keysRest(event)) return;
     if (board.dragging.isOn) board.keyWhileDragging(event);
-    else if (event.key.toLowerCase() === "m") board.toggleView();
-    else board.key(event);
+    else if (event.key.toLowerCase() !== "m") board.key(event);
+    else if (!event.repeat) board.toggleView();
   },
   { capture: true },
 );

@@ -26,7 +26,8 @@ function switchTheme(button) {
   nameTheme(button);
 }
 
-/* Keys rest while somebody types, while a dialog is open, and with a modifier. */
+/* Keys rest while somebody types, while a dialog is open, and with a modifier. One that is held presses once: what would
+   come next has not been read. */
 
 function isTyping(target) {
   return Boolean(target.closest("input:not([type=radio], [type=checkbox], [type=button]), textarea, select, [contenteditable]"));
@@ -47,21 +48,40 @@ function pressByKey(event) {
     const button = form?.querySelector("button[data-submits]");
     if (button && !button.disabled) {
       event.preventDefault();
-      button.click();
+      if (!event.repeat) button.click();
     }
   } else if (event.key === "Escape" && isTyping(event.target)) {
     event.target.blur();
   } else if (!keysRest(event)) {
-    if (event.key === "?") document.getElementById("keys").showModal();
+    if (event.key === "?") openDialog(document.getElementById("keys"));
     const key = CSS.escape(event.key.toLowerCase());
     // In a row with keys of its own they come first: each row has the same ones.
     const near = event.target.closest("[data-keys]")?.querySelector(`[data-near-key="${key}"]`);
     const wanted = near || document.querySelector(`[data-key="${key}"]`);
     if (wanted && !wanted.disabled) {
       event.preventDefault();
-      wanted.click();
+      if (!event.repeat) wanted.click();
     }
   }
+}
+
+/* Dialogs */
+
+let pressed = null; // the newest pointerdown
+
+function openDialog(dialog) {
+  dialog.showModal();
+  placeTrouble();
+}
+
+function isBeside(dialog, { clientX, clientY }) {
+  const { left, right, top, bottom } = dialog.getBoundingClientRect();
+  return clientX < left || clientX > right || clientY < top || clientY > bottom;
+}
+
+/* Pressed and let go on the backdrop: text that is selected with the mouse may end there. */
+function isClickBeside(dialog, event) {
+  return [pressed, event].every((each) => each?.target === dialog && isBeside(dialog, each));
 }
 
 function openOrClose(event) {
@@ -69,12 +89,12 @@ function openOrClose(event) {
   const closer = event.target.closest("[data-closes]");
   const hider = event.target.closest("[data-hides]");
   const theme = event.target.closest("[data-theme-switch]");
-  if (opener) document.getElementById(opener.dataset.opens).showModal();
+  if (opener) openDialog(document.getElementById(opener.dataset.opens));
   if (closer) closer.closest("dialog").close();
   if (hider) document.getElementById(hider.dataset.hides).hidden = true;
   if (theme) switchTheme(theme);
-  // A click beside the dialog (on its backdrop) closes it; a menu closes when the click was elsewhere.
-  if (event.target.matches("dialog[open]")) event.target.close();
+  // A click beside the dialog closes it; a menu closes when the click was elsewhere.
+  if (event.target.matches("dialog[open]") && isClickBeside(event.target, event)) event.target.close();
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
   }
@@ -82,11 +102,23 @@ function openOrClose(event) {
 
 /* Trouble in plain words. */
 
+/* Beside an open dialog nothing can be pressed, so the notice lies in it as long as it is open. */
+function placeTrouble() {
+  (document.querySelector("dialog[open]") || document.body).append(document.getElementById("trouble"));
+}
+
 function tellTrouble(kind) {
   const box = document.getElementById("trouble");
   box.querySelector("p").textContent = box.dataset[kind];
   box.querySelector("a").hidden = kind !== "signedOut";
   box.hidden = false;
+  placeTrouble();
+}
+
+function hideTrouble() {
+  const box = document.getElementById("trouble");
+  box.hidden = true;
+  document.body.append(box); // the dialog that it lies in may be swapped out
 }
 
 function isLogin(address) {
@@ -97,7 +129,8 @@ function isLogin(address) {
 
 document.addEventListener("htmx:load", (event) => {
   for (const news of event.target.querySelectorAll("[data-vanishes]")) setTimeout(() => news.remove(), NEWS_MS);
-  event.target.querySelector("dialog[data-open-at-once]")?.showModal();
+  const dialog = event.target.querySelector("dialog[data-open-at-once]");
+  if (dialog) openDialog(dialog);
 });
 
 /* What a reader has opened stays open when the page renews itself. */
@@ -122,7 +155,11 @@ document.addEventListener("htmx:load", (event) => {
 
 document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
+document.addEventListener("pointerdown", (event) => {
+  pressed = event;
+});
 document.addEventListener("click", openOrClose);
+document.addEventListener("close", placeTrouble, { capture: true }); // of a dialog, which does not bubble
 document.addEventListener("keydown", pressByKey);
 for (const button of document.querySelectorAll("[data-theme-switch]")) nameTheme(button);
 if (/Mac|iPhone|iPad/.test(navigator.platform)) {
@@ -139,13 +176,15 @@ document.addEventListener("htmx:configRequest", (event) => {
 document.addEventListener("htmx:sendError", () => tellTrouble("offline"));
 document.addEventListener("htmx:timeout", () => tellTrouble("offline"));
 document.addEventListener("htmx:responseError", (event) => {
-  tellTrouble(event.detail.xhr.status >= 500 ? "failed" : "refused");
+  // On a page with a draft, to reload would lose the text.
+  const refused = document.querySelector("form[data-draft]") ? "refusedText" : "refused";
+  tellTrouble(event.detail.xhr.status >= 500 ? "failed" : refused);
 });
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (isLogin(event.detail.xhr.responseURL)) {
     event.detail.shouldSwap = false;
     tellTrouble("signedOut");
   } else if (event.detail.shouldSwap) {
-    document.getElementById("trouble").hidden = true;
+    hideTrouble();
   }
 });

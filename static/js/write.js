@@ -44,7 +44,7 @@ document.addEventListener("htmx:load", (event) => {
   for (const form of event.target.querySelectorAll("form[data-writing]")) startWriting(form);
 });
 document.addEventListener("keydown", (event) => {
-  if (keysRest(event) || event.key.toLowerCase() !== "p") return;
+  if (keysRest(event) || event.repeat || event.key.toLowerCase() !== "p") return;
   const form = document.querySelector("form[data-writing]");
   if (!form) return;
   event.preventDefault();

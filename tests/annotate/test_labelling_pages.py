@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -10,9 +12,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Assignment, Completion, Demonstration, Kind, Member, Ranking, Verdict
-from annotate.services import reviews, work
+from annotate.models import Assignment, Completion, Demonstration, Kind, Label, Member, Ranking, Verdict
+from annotate.services import prompts, reviews, work
+from annotate.services.people import members
 from annotate.templatetags.people_text import about_each, markdown, words
+from annotate.views.assignments import JUST_DONE
+from annotate.views.label_kinds import next_address
 from tests.factories import make_assignment, make_demonstration, make_ranking
 
 HTMX = {"HX-Request": "true"}
@@ -196,10 +201,73 @@ def test_a_returned_label_lies_on_top_of_my_work_and_is_corrected_as_a_new_versi
     assert Demonstration.objects.newest().get().supersedes == label
 
 
+def test_the_author_reads_what_a_reviewer_said_of_an_accepted_label(
+    signed_in: Client, annotator: Member, reviewer: Member
+) -> None:
+    label = make_demonstration(annotator)
+    reviews.record(label, reviewer=reviewer, verdict=Verdict.ACCEPT, comment="Name the dose next time.")
+    shelf = reverse("annotate:my-work", args=[annotator.project.slug])
+    for address in (shelf, reverse("annotate:correct", args=["demonstration", label.pk])):
+        assert "Name the dose next time." in signed_in.get(address).content.decode(), address
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_who_submits_for_a_prompt_that_was_withdrawn_is_told(
+    signed_in: Client, annotator: Member, admin: Member, headers: dict[str, str]
+) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    prompts.withdraw(assignment.item.subject_prompt, actor=admin.user)
+    opened = signed_in.get(reverse("annotate:write", args=[annotator.project.slug])).content.decode()
+    assert "This prompt has been withdrawn." in opened
+    form = {"submission_id": uuid4(), "text": "Rest."}
+    address = reverse("annotate:submit", args=[assignment.pk])
+    answer = signed_in.post(address, form, headers=headers, follow=True).content.decode()
+    assert "The prompt has been withdrawn in the meantime" in answer
+    assert Demonstration.objects.get().text == "Rest."
+
+
+def test_who_joins_again_finds_in_my_work_what_was_not_submitted(
+    signed_in: Client, annotator: Member, admin: Member
+) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    text = "Rest.\n\n" + "And drink water. " * 50
+    save(signed_in, assignment, 0, text=text)
+    members.remove(annotator, actor=admin.user)
+    assert annotator.user is not None
+    members.join(annotator.project, user=annotator.user, role=annotator.role)
+    shown = signed_in.get(reverse("annotate:my-work", args=[annotator.project.slug])).content.decode()
+    assert text.strip() in shown
+    assert reverse("annotate:assignment", args=[assignment.pk]) not in shown
+
+
+@pytest.mark.parametrize("make", [make_demonstration, make_ranking])
+def test_every_key_of_a_button_is_in_the_list_of_keys(
+    signed_in: Client, annotator: Member, make: Callable[[Member], Label]
+) -> None:
+    label = make(annotator)
+    following = make_assignment(annotator, str(label._meta.model_name))
+    session = signed_in.session
+    session[JUST_DONE] = label.assignment_id
+    session.save()
+    shown = signed_in.get(next_address(following.kind, annotator.project)).content.decode()
+    page, listed = shown.split('<dialog id="keys"')
+    keys = re.findall(r'data-key="(\w)"', page)
+    assert "u" in keys
+    assert [key for key in keys if f"<kbd>{key.upper()}</kbd>" not in listed] == []
+
+
 def test_only_its_author_opens_a_label_for_correction(client: Client, annotator: Member, reviewer: Member) -> None:
     label = make_ranking(annotator)
     client.force_login(reviewer.user)
     assert client.get(reverse("annotate:correct", args=["ranking", label.pk])).status_code == 404
+
+
+def test_the_two_navigations_of_a_long_list_have_names_of_their_own(signed_in: Client, annotator: Member) -> None:
+    make_ranking(annotator)
+    address = reverse("annotate:my-work", args=[annotator.project.slug])
+    shown = signed_in.get(address, {"before": "999"}).content.decode()
+    names = re.findall(r'<nav[^>]* aria-label="([^"]+)"', shown)
+    assert len(names) == len(set(names)) == 3
 
 
 def test_the_cost_of_my_work_does_not_grow_with_what_was_done(

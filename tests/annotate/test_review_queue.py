@@ -14,9 +14,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Assignment, Demonstration, Label, Member, Project, Ranking, Review, Verdict, WorkItem
-from annotate.services import demonstrations, reviews
+from annotate.services import demonstrations, prompts, reviews
 from annotate.services.people import members
-from annotate.services.review_queue import ReviewWork, next_label, review_work
+from annotate.services.review_queue import ReviewWork, count_waiting, next_label, review_work
 from tests.factories import make_demonstration, make_member, make_ranking, make_slate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -83,6 +83,18 @@ def test_labels_of_people_who_were_erased_need_no_review(annotator: Member, revi
     make_demonstration(annotator)
     members.erase(annotator, actor=admin.user)
     assert review_work([reviewer])[reviewer.pk].new == 0
+
+
+def test_labels_of_withdrawn_prompts_need_no_review(
+    client: Client, project: Project, annotator: Member, reviewer: Member, admin: Member
+) -> None:
+    labels = [make_demonstration(annotator), make_ranking(annotator)]
+    for prompt in project.prompts.all():
+        prompts.withdraw(prompt, actor=admin.user)
+    assert review_work([reviewer])[reviewer.pk].new == 0
+    assert count_waiting(project, reviewer=reviewer) == 0
+    assert next_label(project, reviewer=reviewer, only_corrected=False) is None
+    assert not any(reviews.waiting(project, label._meta.model_name, reviewer=reviewer) for label in labels)
 
 
 def test_home_tells_a_reviewer_what_waits_since_when_and_what_it_takes(

@@ -82,9 +82,48 @@ def test_a_label_that_was_corrected_meanwhile_leads_to_the_newer_version(client,
 
 def test_the_newest_verdict_counts(annotator, reviewer):
     label = make_demonstration(annotator)
-    reviews.record(label, reviewer=reviewer, verdict="return", comment="No.")
-    reviews.record(label, reviewer=reviewer, verdict="accept")
+    first = reviews.record(label, reviewer=reviewer, verdict="return", comment="No.")
+    reviews.record(label, reviewer=reviewer, verdict="accept", seen=first.pk)
     assert Demonstration.objects.trainable().exists()
+
+
+def test_a_verdict_that_came_meanwhile_is_shown_before_it_is_replaced(client, project, annotator, reviewer):
+    label = make_demonstration(annotator)
+    other = reviews.record(label, reviewer=make_member(project, role=Role.REVIEWER), verdict="return", comment="Why?")
+    client.force_login(reviewer.user)
+    answer = record(client, label, "accept", comment="Clear and short.")
+    shown = answer.content.decode()
+    assert answer.status_code == 409
+    assert "Why?" in shown and "Clear and short." in shown
+    assert Review.objects.get() == other
+    form = {"verdict": "accept", "seen": answer.context["form"].initial["seen"]}
+    client.post(page("record-review", project, "demonstration", label.pk), form)
+    assert Demonstration.objects.trainable().exists()
+
+
+def test_a_button_that_is_pressed_twice_stores_one_verdict(client, annotator, reviewer):
+    label = make_demonstration(annotator)
+    client.force_login(reviewer.user)
+    assert [record(client, label, "return", comment="Say how much.").status_code for _press in range(2)] == [302, 302]
+    assert Review.objects.count() == 1
+
+
+@pytest.mark.parametrize(("verdict", "said"), [("accept", "Accepted."), ("return", "Returned.")])
+def test_the_next_page_says_what_was_done_and_leads_back_to_it(client, project, annotator, reviewer, verdict, said):
+    first, _second = make_demonstration(annotator), make_demonstration(annotator)
+    client.force_login(reviewer.user)
+    shown = client.get(record(client, first, verdict, comment="Say how much.").url).content.decode()
+    assert f'{said} <a href="{page("review", project, "demonstration", first.pk)}">' in shown
+
+
+def test_labels_of_another_kind_are_reviewed_before_it_is_said_that_none_is_left(client, project, annotator, reviewer):
+    answer, ranking = make_demonstration(annotator), make_ranking(annotator)
+    client.force_login(reviewer.user)
+    assert client.get(page("review", project, "demonstration", answer.pk)).context["waiting_count"] == 2
+    address = record(client, answer, "accept").url
+    assert address == page("review", project, "ranking", ranking.pk)
+    assert "That was the last one." not in client.get(address).content.decode()
+    assert "That was the last one." in client.get(record(client, ranking, "accept").url).content.decode()
 
 
 def test_rankings_of_one_slate_stand_side_by_side(client, project, annotator, reviewer):

@@ -71,7 +71,7 @@ def test_a_returned_label_that_is_accepted_later_trains_again(annotator: Member,
     label = make_ranking(annotator)
     give_back(label, reviewer)
     assert Ranking.objects.count_left_out() == {LeftOut.RETURNED: 1}
-    reviews.record(label, reviewer=reviewer, verdict="accept")
+    reviews.record(label, reviewer=reviewer, verdict="accept", seen=label.reviews.get().pk)
     assert list(Ranking.objects.trainable()) == [label]
     assert list(Ranking.objects.returned()) == []
 

@@ -19,7 +19,7 @@ from tests.web_server import Server
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 PATIENCE_MS = 45_000  # of a machine that two workers keep busy: what is there comes in a second
-NO_SUCCESS = ("Failed to load resource", "htmx:sendError", "htmx:afterRequest")
+NO_SUCCESS = ("Failed to load resource", "Response Status Error Code", "htmx:sendError", "htmx:afterRequest")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,12 +6,14 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.sessions.models import Session
 from playwright.sync_api import expect
 
-from annotate.models import Member, Project, Review, User
-from tests.browser.conftest import watch
+from annotate.models import Member, Project, Review, Role, User, Verdict
+from annotate.services import projects, reviews
+from tests.browser.conftest import sign_in, wait_for_scripts, watch
 from tests.browser.keyboard import fits
-from tests.factories import make_demonstration, make_prompt, make_ranking, make_user
+from tests.factories import make_demonstration, make_member, make_prompt, make_ranking, make_user
 
 
 def test_a_site_admin_makes_a_project_and_a_newcomer_joins_by_the_link(open_as, browser, live_server):
@@ -82,6 +84,103 @@ def test_a_label_is_accepted_with_a_key_and_the_next_one_comes(open_as, project,
     page.get_by_role("button", name="Return").click()
     expect(page.get_by_text("That was the last one")).to_be_visible()
     assert set(Review.objects.values_list("demonstration", "verdict")) == {(first.pk, "accept"), (second.pk, "return")}
+
+
+def test_a_key_that_is_held_accepts_one_label(open_as, project, annotator, reviewer):
+    first, _second = make_demonstration(annotator, "Rest."), make_demonstration(annotator, "Drink water.")
+    page = open_as(reviewer.user, f"/projects/{project.slug}/reviews/demonstration/{first.pk}/")
+    page.keyboard.down("a")
+    expect(page.get_by_text("Accepted. View the label")).to_be_visible()
+    wait_for_scripts(page)
+    page.keyboard.down("a")
+    page.keyboard.up("a")
+    page.get_by_role("link", name="View the label").click()
+    expect(page.get_by_text("Rest.")).to_be_visible()
+    assert Review.objects.get().demonstration == first
+
+
+def test_a_comment_survives_a_reload_and_an_expired_session(open_as, live_server, project, annotator, reviewer):
+    label = make_demonstration(annotator)
+    page = open_as(reviewer.user, f"/projects/{project.slug}/reviews/demonstration/{label.pk}/")
+    comment = page.get_by_label("Comment for the author")
+    comment.fill("Say how much.")
+    page.reload()
+    expect(comment).to_have_value("Say how much.")
+    Session.objects.all().delete()
+    page.get_by_role("button", name="Return").click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    expect(comment).to_have_value("Say how much.")
+    sign_in(page.context, reviewer.user, live_server.url)
+    page.get_by_role("button", name="Return").click()
+    expect(page.get_by_text("That was the last one")).to_be_visible()
+    assert Review.objects.get().comment == "Say how much."
+    assert page.evaluate("Object.keys(localStorage)") == []
+
+
+def test_a_comment_stays_where_another_verdict_came_first(open_as, project, annotator, reviewer):
+    label = make_demonstration(annotator)
+    page = open_as(reviewer.user, f"/projects/{project.slug}/reviews/demonstration/{label.pk}/")
+    reviews.record(label, reviewer=make_member(project, role=Role.REVIEWER), verdict=Verdict.RETURN, comment="Why?")
+    page.get_by_label("Comment for the author").fill("Clear and short.")
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("It has been reviewed in the meantime.")).to_be_visible()
+    expect(page.get_by_text("Why?")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Comment for the author")).to_have_value("Clear and short.")
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("That was the last one")).to_be_visible()
+    assert [review.verdict for review in label.reviews.order_by("pk")] == ["return", "accept"]
+
+
+def test_guidelines_survive_a_reload_and_never_replace_what_was_not_seen(open_as, project, admin):
+    page = open_as(admin.user, f"/projects/{project.slug}/settings/guidelines/")
+    text = page.get_by_role("textbox", name="Guidelines")
+    text.fill("Be kind.")
+    projects.edit_guidelines(project, text="Be brief.", before="", actor=admin.user)
+    page.reload()
+    expect(text).to_have_value("Be kind.")
+    page.get_by_role("button", name="Save guidelines").click()
+    expect(page.get_by_text("Someone else saved the guidelines")).to_be_visible()
+    expect(page.get_by_text("Be brief.")).to_be_visible()
+    expect(text).to_have_value("Be kind.")
+    page.get_by_role("button", name="Save guidelines").click()
+    expect(page.get_by_text("Everyone now sees the new guidelines.")).to_be_visible()
+    expect(page.get_by_role("article")).to_have_text("Be kind.")
+    assert page.evaluate("Object.keys(localStorage)") == []
+
+
+def test_a_dialog_closes_only_where_the_mouse_was_pressed_and_let_go_beside_it(open_as, project, admin):
+    page = open_as(admin.user, f"/projects/{project.slug}/")
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog")
+    box = dialog.bounding_box()
+    inside, beside = (box["x"] + 3, box["y"] + 3), (box["x"] - 50, box["y"] + 50)
+    for start, end in [(inside, inside), (inside, beside), (beside, inside)]:
+        page.mouse.move(*start)
+        page.mouse.down()
+        page.mouse.move(*end)
+        page.mouse.up()
+        expect(dialog).to_be_visible()
+    page.mouse.click(*beside)
+    expect(dialog).to_be_hidden()
+
+
+def test_a_notice_of_trouble_can_be_used_while_a_dialog_is_open(open_as, project, annotator):
+    make_prompt(project)
+    page = open_as(annotator.user, f"/projects/{project.slug}/write/")
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    Session.objects.all().delete()
+    page.get_by_label("The prompt does not make sense").check()
+    page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+    trouble = page.get_by_role("alert")
+    expect(trouble).to_contain_text("You are signed out.")
+    trouble.get_by_role("button", name="Close").click()
+    expect(trouble).to_be_hidden()
+    page.evaluate("tellTrouble('offline')")
+    page.get_by_role("button", name="Keep working").click()
+    trouble.get_by_role("button", name="Close").click()
+    expect(trouble).to_be_hidden()
 
 
 def test_a_token_can_be_copied(open_as, window):

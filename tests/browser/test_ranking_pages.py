@@ -58,6 +58,15 @@ def test_the_same_number_is_a_tie_and_nought_means_cannot_judge(open_as, project
     assert stored_places(Ranking.objects.get()) == [2, 1, 2, None]
 
 
+def test_a_number_that_is_held_ranks_one_answer(open_as, project: Project, annotator: Member) -> None:
+    make_slate(project, completions=3)
+    page = open_board(open_as, annotator)
+    for _repeat in range(4):
+        page.keyboard.down("1")
+    page.keyboard.up("1")
+    assert shown_places(page) == {"A": 1}
+
+
 def test_a_letter_marks_an_answer_and_backspace_takes_its_place_away(
     open_as, project: Project, annotator: Member
 ) -> None:
@@ -89,6 +98,24 @@ def test_an_order_that_nobody_touched_is_asked_about_once(open_as, project: Proj
 
     submit(page)
     assert stored_places(Ranking.objects.get()) == [1, 2, 3, 4]
+
+
+def test_a_held_submit_key_does_not_answer_the_question_about_an_unchanged_order(
+    open_as, project: Project, annotator: Member
+) -> None:
+    make_slate(project, completions=4)
+    page = open_board(open_as, annotator)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    press(page, "1 2 3 4")
+    page.keyboard.down("Control")
+    page.keyboard.down("Enter")
+    expect(page.get_by_text("You have not changed the order")).to_be_visible()
+    page.keyboard.down("Enter")
+    expect(page.get_by_text("You have not changed the order")).to_be_visible()
+    assert len([address for address in sent if address.endswith("/submit/")]) == 1
+    page.keyboard.up("Enter")
+    page.keyboard.up("Control")
 
 
 def test_of_three_answers_the_order_in_which_they_came_is_not_asked_about(

@@ -9,6 +9,7 @@ from django.contrib.sessions.models import Session
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from annotate.models import Assignment, Demonstration, Member, Project
+from annotate.services.people import members
 from tests.browser.conftest import sign_in
 from tests.factories import make_demonstration, make_prompt
 from tests.web_server import Server
@@ -108,6 +109,17 @@ def test_two_windows_with_different_texts_are_both_shown(open_as, project: Proje
     expect(conflict).to_be_hidden()
     expect_saved(first)
     assert Assignment.objects.get().draft == {"text": "the first window's text"}
+
+
+def test_who_was_removed_is_told_to_copy_the_text(open_as, project: Project, annotator: Member, admin: Member) -> None:
+    make_prompt(project)
+    page = open_sheet(open_as, annotator)
+    members.remove(annotator, actor=admin.user)
+    page.keyboard.insert_text("written in vain")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("alert")).to_contain_text("You can no longer submit this. Copy your text")
+    expect(page.locator("[data-draft-status]")).to_contain_text("Copy your text before you leave this page.")
+    expect(sheet(page)).to_have_value("written in vain")
 
 
 def test_skipping_asks_why_and_goes_on(open_as, project: Project, annotator: Member) -> None:
