@@ -59,6 +59,7 @@ people_urls = [
     path("people/audit/", audit.site, name="site-audit"),
     path("people/<int:pk>/close/", people.close, name="close-account"),
     path("people/<int:pk>/reopen/", people.reopen, name="reopen-account"),
+    path("people/<int:pk>/reset-password/", people.reset_password, name="reset-password"),
     path("people/<int:pk>/tokens/revoke/", people.revoke_tokens, name="revoke-tokens"),
     path("people/<int:pk>/site-admin/", people.make_site_admin, name="make-site-admin"),
     path("people/<int:pk>/site-admin/end/", people.end_site_admin, name="end-site-admin"),
@@ -81,7 +82,6 @@ member_urls = [
     path("projects/<slug:slug>/members/invitations/<int:pk>/revoke/", members.revoke, name="revoke-invitation"),
     path("projects/<slug:slug>/members/<int:pk>/role/", members.change_role, name="change-role"),
     path("projects/<slug:slug>/members/<int:pk>/remove/", members.remove, name="remove-member"),
-    path("projects/<slug:slug>/members/<int:pk>/reset-password/", members.reset_password, name="reset-password"),
 ]
 
 prompt_urls = [

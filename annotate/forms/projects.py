@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from annotate.forms.guarded import GuardedForm
 from annotate.models import Project
 from annotate.services import text
 
@@ -21,7 +22,7 @@ def _cleaned_guidelines(guidelines: str) -> str:
         raise forms.ValidationError(str(error)) from error
 
 
-class ProjectSettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic class at run time
+class ProjectSettingsForm(GuardedForm):
     """What project admins may change at any time."""
 
     class Meta:
@@ -38,6 +39,10 @@ class ProjectSettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # no gene
             "ranking_seats": _("1 to 9. More people per set lets you measure agreement; fewer cover more prompts."),
             "trains_on_simulated": _("For trying things out. Leave it off when training on real people's labels."),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.carry_seen()
 
 
 class NewProjectForm(ProjectSettingsForm):

@@ -18,8 +18,8 @@ from annotate.services.importing.conversations import KEYS
 from annotate.services.importing.encodings import NotUTF8
 
 LARGEST_FILE_MB = settings.LARGEST_IMPORT_MB["annotate:add-prompts"]
-# What begins like a record of a file is read as a file: no one would write it as a question.
-RECORD = re.compile(r'\s*(\[\s*)?\{\s*"(' + "|".join(KEYS) + r')"\s*:')
+# What begins like a record of a file is read as a file: no one would write it as a question. Nor a list without one.
+RECORD = re.compile(r'\s*(\[\s*)?\{\s*"(' + "|".join(KEYS) + r')"\s*:|\s*\[\s*\]\s*$')
 
 
 class PromptsForm(forms.Form):
@@ -79,5 +79,9 @@ def _is_record(text: str) -> bool:
 def _source(file: Any) -> sources.Source:
     try:
         return sources.read(file)
+    except sources.NotJSON as error:
+        # What is pasted comes here only where it begins like a record.
+        instead = _("Plain text can be pasted above, one prompt per line.")
+        raise forms.ValidationError(f"{error} {instead}") from None
     except (sources.Unreadable, NotUTF8) as error:
         raise forms.ValidationError(str(error)) from None

@@ -7,6 +7,7 @@ kind: no one trains on what differs from a held-out prompt in case or spacing on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate import hooks
-from annotate.models import Kind, Project, Prompt, Ranking, Split, User, WorkItem
+from annotate.models import LABELS, Kind, Project, Prompt, Ranking, Split, User, WorkItem
 from annotate.services import audit, queue, splits
 from annotate.services.importing import conversations
 from annotate.services.importing.conversations import BadRecord, Conversation
@@ -90,6 +91,16 @@ def withdraw(prompt: Prompt, *, actor: User) -> None:
         hooks.labels_withdrawn("ranking", Ranking.objects.filter(slate__prompt=prompt).values_list("pk", flat=True))
         audit.record("prompt.withdrawn", actor=actor, project=prompt.project, subject=f"prompt {prompt.pk}")
     prompt.refresh_from_db()
+
+
+def label_counts(prompts: Sequence[Prompt]) -> dict[str, Counter[int]]:
+    """How many labels each of `prompts` has in an export of all labels: by kind, then by the prompt's id."""
+    found = {}
+    for kind, model in LABELS.items():
+        path = model.path_to_prompt
+        labels = model.objects.newest().filter(**{f"{path}__in": prompts}, annotator__erased_at=None).order_by()
+        found[kind] = Counter(dict(labels.values_list(path).annotate(Count("pk"))))
+    return found
 
 
 def near_duplicates_of(prompts: Sequence[Prompt]) -> dict[int, NearDuplicates]:

@@ -6,6 +6,7 @@ import hashlib
 from math import ceil
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from annotate.models.projects import Project
 from annotate.models.prompts import Split
@@ -34,13 +35,15 @@ def warning(project: Project, *, train: int, heldout: int) -> str:
             " share is set when a project is created; create a new project if you need this."
         )
     if not heldout:
+        none = ngettext("the only prompt is not held out", "none of the %(number)d prompts is held out", train)
         return _(
-            "Models cannot be evaluated: none of the %(number)d prompts is held out. Add more prompts:"
+            "Models cannot be evaluated: %(none)s. Add more prompts:"
             " %(percent)d%% of prompt groups are held out, so about %(enough)d groups nearly always include one."
-        ) % {"number": train, "percent": round(share * 100), "enough": ceil(USUALLY_ENOUGH / share)}
+        ) % {"none": none % {"number": train}, "percent": round(share * 100), "enough": ceil(USUALLY_ENOUGH / share)}
     if not train:
+        every = ngettext("the only prompt is held out", "all %(number)d prompts are held out", heldout)
         return _(
-            "Nothing can be written or trained: all %(number)d prompts are held out. Prompts of one group stay on the"
+            "Nothing can be written or trained: %(every)s. Prompts of one group stay on the"
             " same side, so add prompts in other groups or without a group: %(percent)d%% of them will be for training."
-        ) % {"number": heldout, "percent": round((1 - share) * 100)}
+        ) % {"every": every % {"number": heldout}, "percent": round((1 - share) * 100)}
     return ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
@@ -24,21 +24,23 @@ LAST_ADMIN = gettext_lazy("A project needs at least one admin who can sign in. M
 @role_required(Role.ADMIN)
 @require_safe
 def index(request: ProjectRequest) -> HttpResponse:
-    return _page(request, InvitationForm())
+    return _page(request, InvitationForm(project=request.project))
 
 
 @role_required(Role.ADMIN)
 @posts_from("annotate:members", "slug")
 @shows_secret
 def invite(request: ProjectRequest) -> HttpResponse:
-    form = InvitationForm(request.POST)
+    form = InvitationForm(request.POST, project=request.project)
     if not form.is_valid():
         return _page(request, form, status=422)
     made = links.make(
         **form.cleaned_data, purpose=SignInLink.Purpose.INVITATION, project=request.project, created_by=request.user
     )
     # Rendered, not redirected to: the secret is kept nowhere, not even in the session.
-    return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})
+    address = request.build_absolute_uri(links.path_of(made.secret))
+    back = reverse("annotate:members", args=[request.project.slug])
+    return render(request, "annotate/members/link.html", {"made": made, "address": address, "back": back})
 
 
 @role_required(Role.ADMIN)
@@ -57,7 +59,7 @@ def change_role(request: ProjectRequest, pk: int) -> HttpResponse:
     member = _member(request, pk)
     form = RoleForm(request.POST)
     if not form.is_valid():
-        return _page(request, InvitationForm(), status=422)
+        return _page(request, InvitationForm(project=request.project), status=422)
     try:
         members.change_role(member, role=form.cleaned_data["role"], actor=request.user)
         messages.success(request, _("%(name)s: %(role)s.") % {"name": member, "role": member.get_role_display()})
@@ -85,33 +87,12 @@ def remove(request: ProjectRequest, pk: int) -> HttpResponse:
     return _back(request)
 
 
-@role_required(Role.ADMIN)
-@posts_from("annotate:members", "slug")
-@shows_secret
-def reset_password(request: ProjectRequest, pk: int) -> HttpResponse:
-    """A link for a member who lost the password. Site admins only: it is a way into everything the member may see."""
-    if not request.user.is_superuser:
-        raise PermissionDenied
-    member = _member(request, pk)
-    if member.user is None:
-        raise Http404
-    if not member.user.is_active:
-        messages.error(request, _("The account of %(name)s is closed. Reopen it first.") % {"name": member})
-        return redirect("annotate:people")
-    made = links.make(member.user.email, purpose=SignInLink.Purpose.PASSWORD_RESET, created_by=request.user)
-    return render(request, "annotate/members/link.html", {"made": made, "address": _address(request, made)})
-
-
 def _member(request: ProjectRequest, pk: int) -> Member:
     return get_object_or_404(_members(request).active(), pk=pk)
 
 
 def _members(request: ProjectRequest) -> MemberQuerySet:
     return Member.objects.for_user(request.user).filter(project=request.project)
-
-
-def _address(request: ProjectRequest, made: links.MadeLink) -> str:
-    return request.build_absolute_uri(links.path_of(made.secret))
 
 
 def _back(request: ProjectRequest) -> HttpResponse:

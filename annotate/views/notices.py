@@ -14,7 +14,7 @@ from annotate.models import Notice
 from annotate.permissions import SignedInRequest
 from annotate.services import notices
 from annotate.services.text import is_id
-from annotate.views.paging import Page
+from annotate.views.paging import Page, list_address
 
 PAGE_SIZE = 50
 
@@ -41,7 +41,7 @@ def open_notice(request: SignedInRequest, pk: int) -> HttpResponse:
 @posts_from("annotate:notices")
 def read_all(request: SignedInRequest) -> HttpResponse:
     notices.mark_read(Notice.objects.for_user(request.user))
-    return redirect("annotate:notices")
+    return redirect(list_address(request, "annotate:notices"))
 
 
 @login_required

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 
 from annotate.services.text import is_id
 
@@ -33,3 +34,9 @@ class Page(Generic[Row]):
 
     def __bool__(self) -> bool:
         return bool(self.rows)
+
+
+def list_address(request: HttpRequest, page: str, *args: str) -> str:
+    """The way back to a list: its forms post to addresses that carry its search, its filter and where it was."""
+    query = request.GET.urlencode()
+    return reverse(page, args=args) + (f"?{query}" if query else "")

@@ -14,11 +14,12 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from annotate.addresses import posts_from
-from annotate.models import User
+from annotate.compression import shows_secret
+from annotate.models import SignInLink, User
 from annotate.permissions import SignedInRequest, site_admin_required
-from annotate.services.people import accounts, tokens
+from annotate.services.people import accounts, links, tokens
 from annotate.services.text import search_term
-from annotate.views.paging import Page
+from annotate.views.paging import Page, list_address
 
 PAGE_SIZE = 50
 
@@ -71,7 +72,22 @@ def revoke_tokens(request: SignedInRequest, pk: int) -> HttpResponse:
     count = tokens.revoke_all(user, actor=request.user)
     text = ngettext("%(count)d token of %(name)s revoked.", "%(count)d tokens of %(name)s revoked.", count)
     messages.success(request, text % {"count": count, "name": user})
-    return redirect("annotate:people")
+    return redirect(list_address(request, "annotate:people"))
+
+
+@site_admin_required
+@posts_from("annotate:people")
+@shows_secret
+def reset_password(request: SignedInRequest, pk: int) -> HttpResponse:
+    """A link for someone who lost the password or never chose one: a way into everything that the person may see."""
+    user = get_object_or_404(User, pk=pk)
+    back = list_address(request, "annotate:people")
+    if not user.is_active:
+        messages.error(request, _("The account of %(name)s is closed. Reopen it first.") % {"name": user})
+        return redirect(back)
+    made = links.make(user.email, purpose=SignInLink.Purpose.PASSWORD_RESET, created_by=request.user)
+    address = request.build_absolute_uri(links.path_of(made.secret))
+    return render(request, "annotate/members/link.html", {"made": made, "address": address, "back": back})
 
 
 def _act(request: SignedInRequest, pk: int, action: Callable[..., None], success: str) -> HttpResponse:
@@ -87,4 +103,4 @@ def _act(request: SignedInRequest, pk: int, action: Callable[..., None], success
     # Site admins who have just ended their own rights no longer see the list.
     request.user.refresh_from_db()
     may_see_list = request.user.is_active and request.user.is_superuser
-    return redirect("annotate:people" if may_see_list else "annotate:home")
+    return redirect(list_address(request, "annotate:people") if may_see_list else "annotate:home")

@@ -10,13 +10,13 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.addresses import posts_from
 from annotate.forms.prompts import PromptsForm
-from annotate.models import Prompt, Role, Split
+from annotate.models import Kind, Prompt, Role, Split
 from annotate.models.prompts import NUMBER
 from annotate.permissions import ProjectRequest, role_required
 from annotate.services import prompts, splits
 from annotate.services.importing import sources
 from annotate.services.text import search_term
-from annotate.views.paging import Page
+from annotate.views.paging import Page, list_address
 
 PAGE_SIZE = 50
 
@@ -37,9 +37,11 @@ def index(request: ProjectRequest) -> HttpResponse:
     counts = everything.active().sides()
     page = Page(found, request, size=PAGE_SIZE)
     near = prompts.near_duplicates_of(page.rows)
+    labels = prompts.label_counts(page.rows)
+    answers, rankings = labels[Kind.DEMONSTRATION], labels[Kind.RANKING]
     context = {
         "page": page,
-        "rows": [(prompt, near.get(prompt.pk)) for prompt in page],
+        "rows": [(prompt, near.get(prompt.pk), answers[prompt.pk], rankings[prompt.pk]) for prompt in page],
         "query": query,
         "split": split,
         "like": like,
@@ -67,4 +69,4 @@ def withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     prompt = get_object_or_404(Prompt.objects.for_user(request.user).filter(project=request.project), pk=pk)
     prompts.withdraw(prompt, actor=request.user)
     messages.success(request, _("Withdrawn. No one is asked about it any more."))
-    return redirect("annotate:prompts", request.project.slug)
+    return redirect(list_address(request, "annotate:prompts", request.project.slug))

@@ -70,11 +70,29 @@ def test_a_session_from_before_does_not_wake_up_when_the_account_is_reopened(roo
     assert other.get(reverse("annotate:account")).status_code == 200
 
 
+def test_a_site_admin_finds_the_link_for_a_lost_password_where_accounts_are_changed(client, root, ada):
+    client.force_login(root)
+    people = reverse("annotate:people")
+    address = reverse("annotate:reset-password", args=[ada.pk])
+    assert f'formaction="{address}?q=ada%40example.org"' in client.get(people, {"q": ada.email}).content.decode()
+    made = client.post(f"{address}?q=ada%40example.org")
+    assert made.context["made"].link.purpose == SignInLink.Purpose.PASSWORD_RESET
+    assert made.context["back"] == f"{people}?q=ada%40example.org"
+    assert made.context["address"] in made.content.decode()
+
+
+def test_the_list_of_people_is_the_same_one_after_a_change(client, root, ada):
+    client.force_login(root)
+    for route in ("close-account", "reopen-account", "make-site-admin", "end-site-admin", "revoke-tokens"):
+        answer = client.post(reverse(f"annotate:{route}", args=[ada.pk]) + "?q=ada&before=99")
+        assert answer.url == f"{reverse('annotate:people')}?q=ada&before=99"
+
+
 def test_nobody_is_handed_a_link_into_a_closed_account(client, root, ada, project):
-    member = make_member(project, user=ada)
+    make_member(project, user=ada)
     accounts.close(ada, actor=root)
     client.force_login(root)
-    reset = client.post(reverse("annotate:reset-password", args=[project.slug, member.pk]), follow=True)
+    reset = client.post(reverse("annotate:reset-password", args=[ada.pk]), follow=True)
     assert "is closed" in reset.content.decode()
     invitation = {"email": "Ada@example.org", "role": "admin"}
     invited = client.post(reverse("annotate:invite", args=[project.slug]), invitation)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from annotate.services.importing import conversations, encodings, sources
 from annotate.services.importing.encodings import NotUTF8
-from annotate.services.importing.sources import Record, Unreadable
+from annotate.services.importing.sources import NotJSON, Record, Unreadable
 
 TEXT = '{"text": "Où est la gare?"}\n' * 40
 
@@ -77,6 +77,12 @@ def test_a_file_that_ends_within_a_character_was_cut_off():
 @pytest.mark.parametrize("data", [b"", b" \n\r\n\t", b"\xef\xbb\xbf"])
 def test_a_file_with_nothing_in_it_is_said_to_be_so(data):
     with pytest.raises(Unreadable, match="only white space"):
+        read(data)
+
+
+@pytest.mark.parametrize("data", ["id,text\n1,Why?", '"Why?"\n"How?"', "\ufeffWhy?\nHow?", "\n\n12"])
+def test_what_does_not_begin_with_an_object_or_a_list_is_refused_as_a_whole(data):
+    with pytest.raises(NotJSON, match="does not begin with a JSON object"):
         read(data)
 
 

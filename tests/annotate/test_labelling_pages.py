@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from annotate.models import Assignment, Completion, Demonstration, Kind, Label, Member, Ranking, Verdict
 from annotate.services import prompts, reviews, work
@@ -179,6 +180,15 @@ def test_an_expired_holder_finds_the_text_and_hands_it_in_as_an_extra(signed_in:
     assert "not lost" in page.content.decode()
     submit(signed_in, assignment, {"submission_id": uuid4(), "text": "not lost"})
     assert Demonstration.objects.get().assignment.is_extra
+
+
+def test_the_draft_of_a_skipped_piece_can_be_read_in_full_with_its_lines(signed_in: Client, annotator: Member) -> None:
+    assignment = make_assignment(annotator, Kind.DEMONSTRATION)
+    draft = "First of all,\n\n- rest\n- drink & wait\n" + "and so on, " * 200 + "to the end"
+    save(signed_in, assignment, 0, text=draft)
+    signed_in.post(reverse("annotate:skip", args=[assignment.pk]), {"choice": "other", "words": "In Latin"})
+    shelf = signed_in.get(reverse("annotate:my-work", args=[annotator.project.slug]), {"show": "skipped"})
+    assert f'<div class="text is-plain" dir="auto">{escape(draft)}</div>' in shelf.content.decode()
 
 
 def test_something_else_needs_words_when_skipping(signed_in: Client, annotator: Member) -> None:

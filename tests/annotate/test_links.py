@@ -90,6 +90,7 @@ def test_an_invitation_is_no_way_into_an_account_that_exists(client, project, ad
     made = links.make(ada.email, purpose=INVITATION, project=project)
     response = client.post(address(made))
     assert response.status_code == 409
+    assert "Ask a site admin for a link: project admins cannot create one." in response.content.decode()
     assert signed_in(client) is None
     assert not Member.objects.exists()
 

@@ -51,6 +51,28 @@ def test_an_address_that_is_too_long_to_store_is_refused(client, project, admin)
     assert client.post(page("invite", project), {"email": long, "role": "annotator"}).status_code == 422
 
 
+def test_who_is_a_member_already_is_not_invited_again(client, project, admin, reviewer):
+    client.force_login(admin.user)
+    for member in (admin, reviewer):
+        invited = {"email": member.user.email.upper(), "role": "annotator"}
+        answer = client.post(page("invite", project), invited)
+        assert answer.status_code == 422
+        assert f"{member} is already a member. Change the role in the list." in answer.content.decode()
+    assert not SignInLink.objects.exists()
+    members.remove(reviewer, actor=admin.user)
+    assert client.post(page("invite", project), {"email": reviewer.user.email, "role": "annotator"}).status_code == 200
+
+
+def test_an_invitation_does_not_tell_whether_the_person_has_an_account(client, project, admin):
+    client.force_login(admin.user)
+    told = set()
+    for email in (make_user().email, "new@example.org"):
+        answer = client.post(page("invite", project), {"email": email, "role": "annotator"})
+        assert "unless this address already has an account: then only its owner can." in answer.content.decode()
+        told.add(answer.content.decode().replace(email, "").replace(answer.context["address"], "").partition("<h1")[2])
+    assert len(told) == 1
+
+
 def test_a_revoked_invitation_leaves_the_list(client, project, admin):
     client.force_login(admin.user)
     client.post(page("invite", project), {"email": "new@example.org", "role": "annotator"})
@@ -194,9 +216,10 @@ def test_an_admin_whose_account_is_closed_does_not_count(project, admin):
 
 def test_only_a_site_admin_makes_a_link_into_somebody_elses_account(client, project, admin, annotator):
     client.force_login(admin.user)
-    assert client.post(page("reset-password", project, annotator.pk)).status_code == 403
+    address = reverse("annotate:reset-password", args=[annotator.user.pk])
+    assert client.post(address).status_code == 403
     client.force_login(make_user(is_site_admin=True))
-    response = client.post(page("reset-password", project, annotator.pk))
+    response = client.post(address)
     assert response.context["made"].link.email == annotator.user.email
 
 

@@ -127,6 +127,57 @@ def test_saved_settings_leave_alone_what_someone_else_changed_meanwhile(project,
     assert (theirs.slates_per_round, theirs.overrides) == (30, {"ppo": {"iterations": 7}})
 
 
+def shown_by(page):
+    """What the browser sends back from a settings page that nobody has touched."""
+    fields = [field for form in (page.context["form"], page.context["training_form"]) for field in form]
+    values = {field.html_name: field.value() for field in fields if field.value() is not False}
+    return values | {field.html_initial_name: str(field.initial) for field in fields}
+
+
+def test_a_stale_settings_page_undoes_nothing_that_another_admin_has_changed(client, project, admin):
+    client.force_login(admin.user)
+    TrainingSettings.objects.create(project=project)
+    address = reverse("annotate:settings", args=[project.slug])
+    hers, his = shown_by(client.get(address)), shown_by(client.get(address))
+    client.post(address, hers | {"ranking_seats": 3, "trains_on_simulated": "on", "training-rankings_minimum": 40})
+    assert client.post(address, his | {"name": "His", "training-slates_per_round": 60}).status_code == 302
+    project.refresh_from_db()
+    training = project.training_settings
+    assert (project.name, project.ranking_seats, project.trains_on_simulated) == ("His", 3, True)
+    assert (training.rankings_minimum, training.slates_per_round) == (40, 60)
+    assert AuditEvent.objects.filter(action="project.changed").last().detail["fields"] == ["name", "slates_per_round"]
+
+
+def test_nobody_overwrites_a_setting_that_they_have_not_seen(client, project, admin):
+    client.force_login(admin.user)
+    TrainingSettings.objects.create(project=project)
+    address = reverse("annotate:settings", args=[project.slug])
+    hers, his = shown_by(client.get(address)), shown_by(client.get(address))
+    client.post(address, hers | {"name": "Hers", "ranking_seats": 3})
+    refused = client.post(address, his | {"ranking_seats": 5})
+    assert refused.status_code == 422
+    [said] = refused.context["form"].errors["ranking_seats"]
+    assert said == "Someone else has changed this to “3” in the meantime. Save again to replace it."
+    again = {field.html_name: field.value() for field in refused.context["form"]}
+    assert (again["name"], again["ranking_seats"]) == ("Hers", "5"), (
+        "what is not his is up to date, what he typed stays"
+    )
+    assert 'name="initial-ranking_seats" value="3"' in refused.content.decode()
+    client.post(address, his | {"ranking_seats": 5, "name": "Hers", "initial-name": "Hers", "initial-ranking_seats": 3})
+    project.refresh_from_db()
+    assert (project.name, project.ranking_seats) == ("Hers", 5)
+
+
+@pytest.mark.parametrize("number", [0, 100_001, 999_999_999_999])
+@pytest.mark.parametrize("field", ["demonstrations_minimum", "rankings_minimum", "slates_per_round"])
+def test_a_project_wants_at_least_one_label_and_no_more_than_people_can_make(client, site_admin, field, number):
+    page = client.post(reverse("annotate:create-project"), FORM | {f"training-{field}": number})
+    assert page.status_code == 422
+    assert field in page.context["training_form"].errors
+    assert "1 to 100,000." in page.context["training_form"].fields[field].help_text
+    assert not Project.objects.exists()
+
+
 def test_guidelines_are_edited(client, project, admin):
     client.force_login(admin.user)
     address = reverse("annotate:edit-guidelines", args=[project.slug])

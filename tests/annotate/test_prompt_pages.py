@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from annotate.models import Prompt, WorkItem
-from annotate.services import prompts
+from annotate.services import demonstrations, prompts
 from annotate.views import prompts as prompt_pages
-from tests.factories import make_project, make_prompt
+from tests.factories import make_demonstration, make_project, make_prompt, make_ranking
 
 pytestmark = pytest.mark.django_db
 
@@ -46,9 +49,26 @@ def test_bad_lines_of_a_file_are_named_by_number_and_the_good_ones_kept(client, 
 
 
 def test_a_file_of_bad_lines_only_is_not_said_to_be_in(client, address):
-    page = upload(client, address, "name,group", "Ada,one").content.decode()
+    page = upload(client, address, "{name,group}", "Ada,one").content.decode()
     assert "Nothing was added" in page
     assert "The others were added" not in page
+
+
+def test_a_table_or_plain_text_in_a_file_is_refused_once_and_told_where_it_can_be_pasted(client, project, address):
+    for line in ("id,text", '"id","text"', "How do I boil an egg?"):
+        page = upload(client, address, line, *(f"{number},Why?" for number in range(200)))
+        assert page.status_code == 422
+        [said] = page.context["form"].errors["file"]
+        assert 'Write each prompt on its own line as {"text": "…"}.' in said
+        assert "Plain text can be pasted above" in said
+    assert not project.prompts.exists()
+
+
+@pytest.mark.parametrize("empty", ["[]", " [ ]\n"])
+def test_an_empty_list_is_said_to_be_empty(client, project, address, empty):
+    for page in (upload(client, address, empty), client.post(address("add-prompts"), {"paste": empty})):
+        assert "The list is empty." in page.content.decode()
+    assert not project.prompts.exists()
 
 
 @pytest.mark.parametrize(
@@ -129,6 +149,39 @@ def test_a_withdrawn_prompt_leaves_list_and_queue(client, project, address):
     assert not client.get(address("prompts")).context["page"]
     assert WorkItem.objects.get().status == WorkItem.Status.WITHDRAWN
     assert Prompt.objects.get().withdrawn_at
+
+
+def test_the_question_before_withdrawing_says_what_becomes_of_the_labels(client, project, address, annotator):
+    make_prompt(project)
+    assert "This cannot be undone." in client.get(address("prompts")).content.decode()
+    assert "Exports keep" not in client.get(address("prompts")).content.decode()
+    label = make_demonstration(annotator)
+    demonstrations.correct(label, annotator=annotator, submission_id=uuid4(), text="Rest.")
+    make_ranking(annotator)
+    page = " ".join(client.get(address("prompts")).content.decode().split())
+    for labels in ("1 answer", "1 ranking"):
+        assert f"Exports keep its labels, marked as withdrawn: {labels}. Later rounds do not use them" in page
+
+
+def test_the_list_is_the_same_one_after_withdrawing(client, project, address, monkeypatch):
+    monkeypatch.setattr(prompt_pages, "PAGE_SIZE", 1)
+    older, newer = make_prompt(project, "Why & how?"), make_prompt(project, "Why & how, really?")
+    shown = client.get(address("prompts"), {"q": "why & how", "split": "train", "before": newer.pk})
+    [action] = re.findall(r'action="([^"]*/withdraw/[^"]*)"', shown.content.decode())
+    answer = client.post(unescape(action))
+    assert answer.url == f"{address('prompts')}?q=why+%26+how&split=train&before={newer.pk}"
+    older.refresh_from_db()
+    assert older.withdrawn_at
+
+
+def test_the_number_of_a_prompt_leads_to_all_its_turns(client, project, address):
+    turns = [{"role": ("user", "assistant")[number % 2], "content": f"Turn {number}. " * 200} for number in range(25)]
+    prompt, _report = prompts.add_one(project, {"messages": turns})
+    page = client.get(address("prompts")).content.decode()
+    assert f'href="{address("prompts")}?like={prompt.pk}"' in page
+    whole = client.get(address("prompts"), {"like": prompt.pk}).content.decode()
+    assert all(turn["content"].strip() in whole for turn in turns)
+    assert "The whole prompt." in whole
 
 
 def test_a_prompt_of_another_project_cannot_be_withdrawn(client, address):

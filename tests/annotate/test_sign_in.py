@@ -98,6 +98,20 @@ def test_signing_out_takes_a_post(client, ada):
     assert "_auth_user_id" not in client.session
 
 
+def test_who_has_no_password_is_told_before_signing_out_what_it_takes_to_come_back(client, ada):
+    told = "You have no password: once signed out, you need a link from a site admin."
+    for password, times in ((PASSWORD, 0), (None, 2)):  # in the menu of every page, and on the page itself
+        ada.set_password(password)
+        ada.save()
+        client.force_login(ada)
+        assert client.get(reverse("account_logout")).content.decode().count(told) == times
+
+
+def test_the_sign_in_page_says_who_can_help(client):
+    page = client.get(LOGIN).content.decode()
+    assert "Ask a site admin for a link: project admins cannot create one." in page
+
+
 def test_the_password_is_changed_by_who_knows_the_old_one(client, ada):
     client.force_login(ada)
     new = {"password1": "eight blue bicycles", "password2": "eight blue bicycles"}

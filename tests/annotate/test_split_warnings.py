@@ -43,6 +43,15 @@ def test_prompts_that_are_all_held_out_train_nothing(client: Client) -> None:
         assert said.startswith("Nothing can be written or trained: all 3 prompts are held out.")
 
 
+def test_one_prompt_is_not_called_prompts(client: Client) -> None:
+    for train, heldout, beginning in (
+        (1, 0, "Models cannot be evaluated: the only prompt is not held out."),
+        (0, 1, "Nothing can be written or trained: the only prompt is held out."),
+    ):
+        for said in words(client, fill(make_project(heldout_share=0.1), train=train, heldout=heldout)):
+            assert said.startswith(beginning)
+
+
 def test_a_project_that_holds_out_nothing_says_what_that_costs(client: Client) -> None:
     project = fill(make_project(heldout_share=0.0), train=2, heldout=0)
     for said in words(client, project):

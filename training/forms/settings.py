@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django import forms
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from annotate.forms.guarded import GuardedForm
 from annotate.models import Project
 from training.forms.base_models import BaseModelField
 from training.models import TrainingSettings
 from training.presets import PRESETS
 from training.services.registry import base_models, training_settings
 
-if TYPE_CHECKING:
-    ModelForm = forms.ModelForm[TrainingSettings]
-else:
-    ModelForm = forms.ModelForm  # has no type arguments at run time
 
-
-class TrainingSettingsForm(ModelForm):
+class TrainingSettingsForm(GuardedForm):
     """What a project admin decides about training; the base model only before the project has one."""
 
     title = _("Training")
@@ -40,12 +35,12 @@ class TrainingSettingsForm(ModelForm):
         )
         help_texts = {
             "completions_per_slate": _("2 to 9. Four answers in one ranking give six comparisons."),
-            "slates_per_round": _("Number of sets the new model writes for people to rank."),
+            "slates_per_round": _("1 to 100,000. Number of sets the new model writes for people to rank."),
             "demonstrations_minimum": _(
-                "The model first learns to answer from what people write. Later, as many new answers are enough for a "
-                "round, even with fewer rankings."
+                "1 to 100,000. The model first learns to answer from what people write. Later, as many new answers are "
+                "enough for a round, even with fewer rankings."
             ),
-            "rankings_minimum": _("With fewer, the reward model is confident but often wrong."),
+            "rankings_minimum": _("1 to 100,000. With fewer, the reward model is confident but often wrong."),
             "ppo_start": _("The policy that PPO trains further."),
         }
 
@@ -60,10 +55,11 @@ class TrainingSettingsForm(ModelForm):
         if stored:
             help_text = self.fields["base_model"].help_text
             self.fields["base_model"].help_text = format_html("{}{}", help_text, _preset(stored))
+        self.carry_seen()
 
     def save(self, commit: bool = True) -> TrainingSettings:
         """Store them; the project then has its base model and its preset at once, where they can be had."""
-        training = self.instance
+        training: TrainingSettings = self.instance
         if training.pk:
             training.save(update_fields=self.changed_data)  # someone else may have changed the preset in the meantime
         else:

@@ -12,6 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Project
 from training import presets
 
+# How many labels, or sets to label, a project may want: a round without any makes no sense, nor one that never comes.
+LABEL_COUNT = (MinValueValidator(1), MaxValueValidator(100_000))
+
 
 class TrainingSettingsQuerySet(models.QuerySet["TrainingSettings"]):
     def demos(self) -> TrainingSettingsQuerySet:
@@ -38,9 +41,13 @@ class TrainingSettings(models.Model):
     completions_per_slate = models.PositiveSmallIntegerField(
         _("answers per set (K)"), default=4, validators=[MinValueValidator(2), MaxValueValidator(9)]
     )
-    demonstrations_minimum = models.PositiveIntegerField(_("answers needed before the first round"), default=50)
-    rankings_minimum = models.PositiveIntegerField(_("rankings needed to train a reward model"), default=150)
-    slates_per_round = models.PositiveIntegerField(_("sets of answers per round"), default=200)
+    demonstrations_minimum = models.PositiveIntegerField(
+        _("answers needed before the first round"), default=50, validators=LABEL_COUNT
+    )
+    rankings_minimum = models.PositiveIntegerField(
+        _("rankings needed to train a reward model"), default=150, validators=LABEL_COUNT
+    )
+    slates_per_round = models.PositiveIntegerField(_("sets of answers per round"), default=200, validators=LABEL_COUNT)
     ppo_start = models.CharField(_("PPO starts from"), max_length=8, choices=PPOStart, default=PPOStart.SFT)
     preset = models.CharField(_("preset"), max_length=32, choices=presets.choices, default=presets.TINY.name)
     # {stage: {field of the stage's config: value}}: the project's own, over its preset and the engine's defaults.

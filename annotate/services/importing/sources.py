@@ -28,6 +28,10 @@ class Unreadable(Exception):
     """A file of which nothing can be read; the message says why."""
 
 
+class NotJSON(Unreadable):
+    """A file of something else: plain lines, or a table."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One line of an import, or one item of a list: parsed JSON, or the sentence why it is none."""
@@ -56,6 +60,8 @@ def read(stream: IO[bytes]) -> Source:
         raise Unreadable(_("It contains only white space."))
     if first == "[":
         return Source(_items(window), is_list=True)
+    if first != "{":
+        raise NotJSON(_('It does not begin with a JSON object. Write each prompt on its own line as {"text": "…"}.'))
     text.seek(0)
     return Source(_lines(text))
 

@@ -74,9 +74,13 @@ def test_a_worker_offers_the_cards_that_it_may_use(
     assert resources.device() == f"{places} × NVIDIA H200, bf16"
 
 
-def test_a_worker_without_cards_offers_its_cores_or_what_a_setting_says(machine: Path, settings: Settings) -> None:
+def test_a_worker_without_cards_offers_its_cores_or_what_a_setting_says(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     assert resources.processes() == len(os.sched_getaffinity(0))
     (machine / "cpuinfo").write_text("flags\t: fpu sse2 avx512_bf16\n")
-    assert resources.device() == f"{len(os.sched_getaffinity(0))} CPU cores, bf16"
+    for cores, words in (({0}, "1 CPU core, bf16"), ({0, 1}, "2 CPU cores, bf16")):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid, cores=cores: cores)
+        assert resources.device() == words
     settings.ENGINE_PROCESSES = 16
     assert resources.processes() == 16

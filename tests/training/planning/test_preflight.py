@@ -334,7 +334,9 @@ def test_the_page_shows_the_lines_their_remedies_and_the_examples(
     address = reverse("training:rounds", args=[ready.slug])
     assert "The labels have not been checked yet." in client.get(address).content.decode()
     workers.beat("default@here", queue="default", host="here", device="", pid=1)
-    assert "The label check is about to start" in client.get(address).content.decode()
+    waiting = client.get(address).content.decode()
+    assert "The label check is about to start" in waiting
+    assert "The round can be started when the label check is done." in waiting, "there is nothing to fix"
     TrainingSettings.objects.update(overrides={"sft": {"max_response": 64}})
     Examination.objects.all().delete()
     examined(ready)

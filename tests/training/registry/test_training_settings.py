@@ -324,13 +324,15 @@ def test_every_unit_has_words_and_every_link_leads_to_a_setting() -> None:
     ]
 
 
+def migrate(target: Any) -> Any:
+    """Goes to a migration; returns the models as they were there."""
+    executor = MigrationExecutor(connection)
+    executor.migrate(target)
+    return MigrationExecutor(connection).loader.project_state(target).apps
+
+
 @pytest.mark.django_db(transaction=True)
 def test_no_project_trains_with_other_values_after_the_upgrade() -> None:
-    def migrate(target: Any) -> Any:
-        executor = MigrationExecutor(connection)
-        executor.migrate(target)
-        return MigrationExecutor(connection).loader.project_state(target).apps
-
     old = migrate([("training", "0005_stages_from_the_registry")])
     try:
         for name in ("tiny", "our-model-7b"):
@@ -347,6 +349,19 @@ def test_no_project_trains_with_other_values_after_the_upgrade() -> None:
     assert {name: config[name] for name in engine if name not in own} == {
         name: value for name, value in engine.items() if name not in own
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_numbers_from_before_there_was_a_limit_are_brought_into_it() -> None:
+    old = migrate([("training", "0016_worker_processes")])
+    try:
+        project = old.get_model("annotate", "Project").objects.create(name="Old", slug="old", heldout_share=0)
+        numbers = {"demonstrations_minimum": 0, "rankings_minimum": 2_000_000_000, "slates_per_round": 200}
+        old.get_model("training", "TrainingSettings").objects.create(project=project, **numbers)
+    finally:
+        migrate(MigrationExecutor(connection).loader.graph.leaf_nodes())
+    stored = TrainingSettings.objects.get()
+    assert (stored.demonstrations_minimum, stored.rankings_minimum, stored.slates_per_round) == (1, 100_000, 200)
 
 
 def test_the_plan_of_the_next_round_knows_what_differs(training: TrainingSettings, actor: User) -> None:

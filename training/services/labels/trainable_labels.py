@@ -114,9 +114,8 @@ def _missing(training: TrainingSettings, so_far: RoundCounts, new_demonstrations
     demonstrations_short = max(0, training.demonstrations_minimum - new_demonstrations)
     rankings_short = max(0, training.rankings_minimum - new_rankings)
     if so_far.succeeded or so_far.active:
-        # Enough new demonstrations are worth a round of their own; a minimum of 0 must not make it always enough.
-        is_enough = not rankings_short or (training.demonstrations_minimum and not demonstrations_short)
-        return Missing(Kind.RANKING, 0 if is_enough else rankings_short)
+        # Enough new demonstrations are worth a round of their own.
+        return Missing(Kind.RANKING, rankings_short if demonstrations_short else 0)
     # Rankings before any round are of answers made elsewhere.
     return Missing(Kind.DEMONSTRATION, demonstrations_short if rankings_short else 0)
 

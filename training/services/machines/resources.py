@@ -29,7 +29,9 @@ def device() -> str:
     cards = [path.read_text("utf-8") for path in CARDS.glob("*/information")]
     models = [_field(card, "Model") for card in cards]
     number = _cards()
-    found = f"{number} × {models[0]}" if number and models else f"{_cores()} CPU cores"
+    cores = _cores()
+    words = f"{cores} CPU core" if cores == 1 else f"{cores} CPU cores"
+    found = f"{number} × {models[0]}" if number and models else words
     return f"{found}, bf16" if _has_bf16(number) else found
 
 

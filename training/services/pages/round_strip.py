@@ -12,7 +12,7 @@ from typing import NamedTuple
 from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext_lazy
+from django.utils.translation import ngettext, ngettext_lazy
 
 from annotate.models import Project, WorkItem
 from training import stages
@@ -173,7 +173,7 @@ def _open(round: Round, plan: Plan, sampling: Run | None, left: timedelta | None
     sets = WorkItem.objects.filter(slate__completions__sample__run=sampling)
     ranked = Count("pk", filter=Q(status=WorkItem.Status.DONE), distinct=True)
     counts = sets.aggregate(sets=Count("pk", distinct=True), ranked=ranked)
-    words = _("%(sets)d sets, %(ranked)d ranked") % counts
+    words = ngettext("%(sets)d set, %(ranked)d ranked", "%(sets)d sets, %(ranked)d ranked", counts["sets"]) % counts
     return Cell(name=OPEN, state=DONE, count=words, elapsed=_has_been_open(round, sampling))
 
 

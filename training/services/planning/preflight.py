@@ -86,6 +86,11 @@ class Preflight(NamedTuple):
     def blocks(self) -> list[Line]:
         return [line for line in self.lines if line.level == BLOCK]
 
+    @property
+    def only_waits(self) -> bool:
+        """Whether nothing but the label check, which a worker does, keeps the round from starting."""
+        return self.is_awaited and [line.remedy for line in self.blocks] == [Remedy.EXAMPLES]
+
 
 def gather(project: Project) -> Facts:
     """What the lines about a round of `project` follow from."""
@@ -239,7 +244,11 @@ def _ties(plan: Plan) -> Iterator[Line]:
     tied = plan.total("tied_rankings")
     rankings = plan.stage(Stage.REWARD).counts["rankings"] + plan.stage(Stage.WATCHER).counts["watcher_rankings"]
     if tied > MANY_TIES * rankings:
-        text = _("%(tied)d of %(rankings)d rankings rank all answers equally, so nothing is learned from them.")
+        text = ngettext(
+            "%(tied)d of %(rankings)d rankings ranks all answers equally, so nothing is learned from it.",
+            "%(tied)d of %(rankings)d rankings rank all answers equally, so nothing is learned from them.",
+            tied,
+        )
         yield Line(WARN, text % {"tied": tied, "rankings": rankings}, Remedy.GUIDELINES)
 
 

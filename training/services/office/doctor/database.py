@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from training.services.office.doctor.findings import LARGEST_SKEW_S, Check, Finding, Level
 from training.services.registry import pruning
@@ -31,7 +32,11 @@ def answers() -> Iterator[Finding]:
 def migrations() -> Iterator[Finding]:
     executor = MigrationExecutor(connection)
     if pending := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        fault = _("%(number)d migrations are not applied, starting with %(name)s.")
+        fault = ngettext(
+            "%(number)d migration is not applied: %(name)s.",
+            "%(number)d migrations are not applied, starting with %(name)s.",
+            len(pending),
+        )
         names = {"number": len(pending), "name": pending[0][0]}
         yield Finding("migrations", fault % names, _("Run “manage.py migrate”. “make run” does this automatically."))
 

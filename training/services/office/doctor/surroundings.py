@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.mail import get_connection
 from django.http.request import validate_host
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from training.services.office.doctor.findings import Check, Finding, Level
 
@@ -32,7 +33,11 @@ def broker() -> Iterator[Finding]:
 def unreadable_messages() -> Iterator[Finding]:
     aside = list((Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["folder"]) / "unreadable").glob("*"))
     if aside:
-        fault = _("%(number)d messages could not be read and were moved to broker/unreadable.")
+        fault = ngettext(
+            "%(number)d message could not be read and was moved to broker/unreadable.",
+            "%(number)d messages could not be read and were moved to broker/unreadable.",
+            len(aside),
+        )
         remedy = _("Nothing is lost; you can delete them. The worker's log says what was wrong with each.")
         yield Finding("broker", fault % {"number": len(aside)}, remedy, Level.NOTE)
 

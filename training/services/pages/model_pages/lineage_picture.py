@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from annotate.models import Project
 from training import stages
@@ -115,17 +116,16 @@ def draw(
 def _place(picture: Picture, project: Project, round: LineageRound, row: int, champion_pk: int | None) -> None:
     if round.snapshot:
         counts = round.snapshot.counts
-        note = _("%(written)d answers, %(ranked)d ranked") % {
-            "written": counts.get("demonstrations", 0),
-            "ranked": round.snapshot.train_rankings,
-        }
+        written, ranked = counts.get("demonstrations", 0), round.snapshot.train_rankings
+        note = ngettext("%(written)d answer, %(ranked)d ranked", "%(written)d answers, %(ranked)d ranked", written)
+        note %= {"written": written, "ranked": ranked}
         address = reverse("training:round", args=[project.slug, round.number])
         name = str(round.snapshot)
         picture.boxes[f"labels {round.number}"] = Box(*_corner(LABELS, row), name, note, "data", address)
     for model in round.models:
         _place_model(picture, project, model, row, champion_pk)
     if round.slates:
-        title = _("%(number)d sets") % {"number": round.slates}
+        title = ngettext("%(number)d set", "%(number)d sets", round.slates) % {"number": round.slates}
         note = _("by %(models)s") % {"models": ", ".join(round.writers)}
         picture.boxes[f"answers {round.number}"] = Box(*_corner(ANSWERS, row), title, note, "data")
 
