@@ -94,7 +94,7 @@ def withdraw(prompt: Prompt, *, actor: User) -> None:
 
 
 def label_counts(prompts: Sequence[Prompt]) -> dict[str, Counter[int]]:
-    """How many labels each of `prompts` has in an export of all labels: by kind, then by the prompt's id."""
+    """How many labels each of `prompts` has in an export of current labels: by kind, then by the prompt's id."""
     found = {}
     for kind, model in LABELS.items():
         path = model.path_to_prompt

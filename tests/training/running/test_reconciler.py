@@ -188,3 +188,15 @@ def test_what_was_never_finished_goes_and_what_another_database_may_know_stays(
         path.mkdir(parents=True)
     reconciler.sweep()
     assert [path.exists() for path in (draft, *complete)] == [False, True, True, True]
+
+
+def test_a_draft_that_is_completed_while_the_sweep_looks_keeps_no_other_from_going(
+    settings: Settings, data_dir: Path
+) -> None:
+    settings.LEFTOVERS_AFTER_S = 0
+    models = data_dir / "models"
+    (models / ".b.draft").mkdir(parents=True)
+    for name in (".a.draft", ".c.draft"):  # listed, and gone when it is looked at
+        (models / name).symlink_to(models / "gone")
+    reconciler.remove_leftovers()
+    assert not (models / ".b.draft").exists()

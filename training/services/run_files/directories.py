@@ -141,8 +141,11 @@ def files_below(path: Path) -> Iterator[os.stat_result]:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether `path` is too old to be something that is just being made. Raises FileNotFoundError."""
-    return bool(time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S)
+    """Whether `path` is there and too old to be something that is just being made."""
+    try:
+        return bool(time.time() - path.stat().st_mtime >= settings.LEFTOVERS_AFTER_S)
+    except FileNotFoundError:  # it was completed or removed a moment ago
+        return False
 
 
 def discard_drafts(directory: Path) -> None:

@@ -113,9 +113,8 @@ def remove_leftovers() -> None:
                 logger.warning("removing %s, which was never finished", draft)
                 shutil.rmtree(draft, ignore_errors=True)
     for upload in settings.SPOOL_DIR.iterdir():
-        with suppress(FileNotFoundError):  # that was read to the end
-            if is_leftover(upload):
-                upload.unlink()
+        if is_leftover(upload):
+            upload.unlink(missing_ok=True)
 
 
 def empty_log() -> None:
